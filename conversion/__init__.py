@@ -1,0 +1,1 @@
+"""Conversion and verification of checkpoints; installed as `roberta.conversion`."""

@@ -1,0 +1,489 @@
+"""RobertaConfig: the hyperparameters of a RoBERTa model, its labels, and its `config.json`.
+
+Fields, defaults and file format are those of transformers 4.57; unlike there, a value that cannot work is refused
+here, at construction, with the way out.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from roberta.common.files import CheckpointError, write_folder
+from roberta.common.hub import local_folder, upload_folder
+
+CONFIG_FILE = "config.json"
+
+# Names that `hidden_act` may have in all three frameworks.
+ACTIVATIONS = (
+    "gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh",
+    "gelu_pytorch_tanh", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2", "relu6",
+    "sigmoid", "silu", "swish", "tanh",
+)  # fmt: skip
+POSITION_EMBEDDING_TYPES = ("absolute", "relative_key", "relative_key_query")
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
+# What every transformers config carries, with its default: kept, and written when it differs from the default.
+INHERITED: dict[str, Any] = {
+    "return_dict": True,
+    "output_hidden_states": False,
+    "output_attentions": False,
+    "torchscript": False,
+    "dtype": None,
+    "pruned_heads": {},
+    "tie_word_embeddings": True,
+    "chunk_size_feed_forward": 0,
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "cross_attention_hidden_size": None,
+    "is_encoder_decoder": False,
+    "tie_encoder_decoder": False,
+    "architectures": None,
+    "finetuning_task": None,
+    "task_specific_params": None,
+    "problem_type": None,
+    "tokenizer_class": None,
+    "prefix": None,
+    "sep_token_id": None,
+    "decoder_start_token_id": None,
+    "tf_legacy_loss": False,
+    "use_bfloat16": False,
+    # generation defaults of older files
+    "max_length": 20,
+    "min_length": 0,
+    "do_sample": False,
+    "early_stopping": False,
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "diversity_penalty": 0.0,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "typical_p": 1.0,
+    "repetition_penalty": 1.0,
+    "length_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "bad_words_ids": None,
+    "num_return_sequences": 1,
+    "output_scores": False,
+    "return_dict_in_generate": False,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "remove_invalid_values": False,
+    "exponential_decay_length_penalty": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+}
+
+# Fields that belong to one process or one call: never written to a file.
+_PRIVATE = ("name_or_path", "attn_implementation")
+
+
+class RobertaConfig:
+    """Hyperparameters of a RoBERTa model.
+
+    Args:
+        vocab_size: rows of the word embedding and width of the LM head.
+        hidden_size: width of the hidden states; a multiple of `num_attention_heads`.
+        intermediate_size: width inside the feed-forward block.
+        hidden_act: activation of the feed-forward block, one of `ACTIVATIONS`. The LM head always uses the exact
+            (erf) GELU, whatever this says.
+        max_position_embeddings: rows of the position table. A sequence has at most `max_length_tokens` tokens,
+            which is `max_position_embeddings - pad_token_id - 1`.
+        layer_norm_eps: 1e-12 by default; every published RoBERTa uses 1e-5 (see `base` and `large`).
+        classifier_dropout: dropout of the sequence and token classification heads; None means
+            `hidden_dropout_prob`.
+        num_labels, id2label, label2id: the labels; any one of them defines the other two.
+        attn_implementation: "sdpa" or "eager" (PyTorch); of this process only, never written.
+        extra: every other key is kept as an attribute and written back, as files of other programs hold such keys.
+
+    Raises:
+        ValueError: for a value no model can be built from; the message names the field and the way out.
+
+    Source: transformers 4.57 `RobertaConfig`; defaults are its defaults, not roberta-base.
+    """
+
+    model_type = "roberta"
+
+    def __init__(
+        self,
+        vocab_size: int = 50265,
+        hidden_size: int = 768,
+        num_hidden_layers: int = 12,
+        num_attention_heads: int = 12,
+        intermediate_size: int = 3072,
+        hidden_act: str = "gelu",
+        hidden_dropout_prob: float = 0.1,
+        attention_probs_dropout_prob: float = 0.1,
+        max_position_embeddings: int = 512,
+        type_vocab_size: int = 2,
+        initializer_range: float = 0.02,
+        layer_norm_eps: float = 1e-12,
+        pad_token_id: int = 1,
+        bos_token_id: int | None = 0,
+        eos_token_id: int | list[int] | None = 2,
+        position_embedding_type: str = "absolute",
+        use_cache: bool = True,
+        classifier_dropout: float | None = None,
+        *,
+        num_labels: int | None = None,
+        id2label: Mapping[Any, str] | None = None,
+        label2id: Mapping[str, int] | None = None,
+        name_or_path: str = "",
+        attn_implementation: str | None = None,
+        **extra: Any,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = intermediate_size
+        self.hidden_act = hidden_act
+        self.hidden_dropout_prob = hidden_dropout_prob
+        self.attention_probs_dropout_prob = attention_probs_dropout_prob
+        self.max_position_embeddings = max_position_embeddings
+        self.type_vocab_size = type_vocab_size
+        self.initializer_range = initializer_range
+        self.layer_norm_eps = layer_norm_eps
+        self.pad_token_id = pad_token_id
+        self.bos_token_id = bos_token_id
+        self.eos_token_id = eos_token_id
+        self.position_embedding_type = position_embedding_type
+        self.use_cache = use_cache
+        self.classifier_dropout = classifier_dropout
+        self.name_or_path = name_or_path
+        self.attn_implementation = attn_implementation
+
+        for old, new in (("torch_dtype", "dtype"), ("_output_attentions", "output_attentions")):
+            if old in extra:
+                value = extra.pop(old)
+                extra.setdefault(new, value)
+        for unused in ("model_type", "transformers_version", "_name_or_path", "_commit_hash"):
+            extra.pop(unused, None)
+        for name, default in INHERITED.items():
+            setattr(self, name, extra.pop(name, copy.copy(default)))
+        if self.dtype is not None:
+            self.dtype = str(self.dtype).removeprefix("torch.")
+        self.pruned_heads = {int(layer): sorted(heads) for layer, heads in (self.pruned_heads or {}).items()}
+        for name, value in extra.items():
+            setattr(self, name, value)
+        self.id2label, self.label2id = _labels(num_labels, id2label, label2id)
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise `ValueError` for the first field that no model can be built from."""
+        for name in (
+            "vocab_size", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings",
+            "type_vocab_size",
+        ):  # fmt: skip
+            _require(_is_int(getattr(self, name)) and getattr(self, name) > 0, name, self, "must be a positive int")
+        _require(
+            _is_int(self.num_hidden_layers) and self.num_hidden_layers >= 0,
+            "num_hidden_layers", self, "must be an int of at least 0",
+        )  # fmt: skip
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads="
+                f"{self.num_attention_heads}; each head has hidden_size / num_attention_heads columns"
+            )
+        _require(
+            _is_int(self.pad_token_id) and 0 <= self.pad_token_id < self.vocab_size,
+            "pad_token_id", self, f"must be an int from 0 to vocab_size - 1 = {self.vocab_size - 1}",
+        )  # fmt: skip
+        if self.max_length_tokens < 1:
+            raise ValueError(
+                f"max_position_embeddings={self.max_position_embeddings} leaves no position for a token: positions "
+                f"start at pad_token_id + 1 = {self.pad_token_id + 1}; RoBERTa has 514 of them for 512 tokens"
+            )
+        _require(
+            self.hidden_act in ACTIVATIONS, "hidden_act", self, f"must be one of {', '.join(ACTIVATIONS)}"
+        )
+        _require(
+            self.position_embedding_type in POSITION_EMBEDDING_TYPES,
+            "position_embedding_type", self, f"must be one of {', '.join(POSITION_EMBEDDING_TYPES)}",
+        )  # fmt: skip
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+            value = getattr(self, name)
+            allowed = (name == "classifier_dropout" and value is None) or (_is_number(value) and 0 <= value <= 1)
+            _require(allowed, name, self, "must be a probability from 0 to 1")
+        _require(
+            _is_number(self.layer_norm_eps) and self.layer_norm_eps > 0,
+            "layer_norm_eps", self, "must be a positive number",
+        )  # fmt: skip
+        _require(
+            _is_number(self.initializer_range) and self.initializer_range >= 0,
+            "initializer_range", self, "must be a number of at least 0",
+        )  # fmt: skip
+        _require(
+            self.problem_type is None or self.problem_type in PROBLEM_TYPES,
+            "problem_type", self, f"must be None or one of {', '.join(PROBLEM_TYPES)}",
+        )  # fmt: skip
+        if self.add_cross_attention and not self.is_decoder:
+            raise ValueError("add_cross_attention=True needs is_decoder=True: only a decoder attends to an encoder")
+        _require(
+            self.attn_implementation in (None, "sdpa", "eager"),
+            "attn_implementation", self, 'must be "sdpa" or "eager"',
+        )  # fmt: skip
+        for layer in self.pruned_heads:
+            if not 0 <= layer < self.num_hidden_layers:
+                raise ValueError(f"pruned_heads names layer {layer}, but num_hidden_layers={self.num_hidden_layers}")
+
+    # -- derived values ------------------------------------------------------------------------------------------
+
+    @property
+    def max_length_tokens(self) -> int:
+        """The longest sequence in tokens: positions start at `pad_token_id + 1` (514 rows for 512 tokens)."""
+        return self.max_position_embeddings - self.pad_token_id - 1
+
+    @property
+    def head_dropout(self) -> float:
+        """Dropout of the sequence and token classification heads."""
+        return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+
+    def heads_kept(self, layer: int) -> int:
+        """Number of attention heads of self-attention in `layer` after pruning."""
+        return self.num_attention_heads - len(self.pruned_heads.get(layer, ()))
+
+    @property
+    def head_size(self) -> int:
+        """Columns of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def num_labels(self) -> int:
+        """Number of labels; setting it to another number renames them LABEL_0, LABEL_1, ..."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, value: int) -> None:
+        if value != self.num_labels:
+            self.id2label, self.label2id = _labels(value, None, None)
+
+    @property
+    def use_return_dict(self) -> bool:
+        """Whether models return a `ModelOutput` by default (else a tuple)."""
+        return bool(self.return_dict and not self.torchscript)
+
+    # -- the published models ------------------------------------------------------------------------------------
+
+    @classmethod
+    def base(cls, **overrides: Any) -> Self:
+        """The values of the published roberta-base, with `overrides`."""
+        return cls(**{**_PUBLISHED, **overrides})
+
+    @classmethod
+    def large(cls, **overrides: Any) -> Self:
+        """The values of the published roberta-large, with `overrides`."""
+        sizes = {
+            "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096
+        }  # fmt: skip
+        return cls(**{**_PUBLISHED, **sizes, **overrides})
+
+    # -- dictionaries and files ----------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, unknown keys included, and `model_type`; label ids stay integers."""
+        fields = {name: copy.deepcopy(value) for name, value in vars(self).items() if name not in _PRIVATE}
+        return {**fields, "model_type": self.model_type}
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What `config.json` holds: RoBERTa's own fields, and of the others those that differ from the default."""
+        two_labels = _labels(None, None, None)
+        return {
+            name: value
+            for name, value in self.to_dict().items()
+            if not (name in INHERITED and value == INHERITED[name])
+            and not (name in ("id2label", "label2id") and (self.id2label, self.label2id) == two_labels)
+        }
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """The text of `config.json`: sorted keys, indent 2, final newline."""
+        return json.dumps(self.to_diff_dict() if use_diff else self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def to_json_file(self, json_file_path: str | Path, use_diff: bool = True) -> None:
+        """Write `to_json_string` to a file."""
+        Path(json_file_path).write_text(self.to_json_string(use_diff), encoding="utf-8")
+
+    @classmethod
+    def from_dict(
+        cls, config_dict: Mapping[str, Any], *, return_unused_kwargs: bool = False, **overrides: Any
+    ) -> Any:
+        """A config from a dictionary; `overrides` that name a field of it replace the field.
+
+        Returns:
+            The config, or (config, overrides that name no field) with `return_unused_kwargs`.
+
+        Raises:
+            ValueError: for num_labels that contradicts id2label, or a value `validate` refuses.
+        """
+        if config_dict.get("model_type", cls.model_type) != cls.model_type:
+            warnings.warn(
+                f"this config is of model_type {config_dict['model_type']!r}, not 'roberta'; it is read as RoBERTa, "
+                "which is right only for models of the same structure (XLM-RoBERTa, CamemBERT)",
+                stacklevel=2,
+            )
+        values = {**config_dict, **_file_labels(config_dict)}
+        if "torch_dtype" in overrides:
+            overrides["dtype"] = overrides.pop("torch_dtype")
+        if values["id2label"] and overrides.get("num_labels") == len(values["id2label"]):
+            overrides.pop("num_labels")  # the file's own names stay
+        if not {"num_labels", "id2label", "label2id"}.isdisjoint(overrides):
+            values.update(num_labels=None, id2label=None, label2id=None)
+        known = {*values, *vars(cls()), "num_labels"}
+        used = {name: value for name, value in overrides.items() if name in known}
+        unused = {name: value for name, value in overrides.items() if name not in known}
+        config = cls(**{**values, **used})
+        return (config, unused) if return_unused_kwargs else config
+
+    @classmethod
+    def from_json_file(cls, json_file: str | Path) -> Self:
+        """A config from one JSON file."""
+        config: Self = cls.from_dict(_read_json(Path(json_file)))
+        return config
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        revision: str = "main",
+        subfolder: str = "",
+        return_unused_kwargs: bool = False,
+        **overrides: Any,
+    ) -> Any:
+        """The config of a folder, a JSON file or a hub name; `overrides` replace its fields.
+
+        Raises:
+            CheckpointError: no such folder, file or name; a folder without config.json; a file that is not JSON.
+        """
+        path = Path(pretrained_model_name_or_path)
+        if not path.is_file():
+            folder = local_folder(
+                pretrained_model_name_or_path,
+                files=(CONFIG_FILE,),
+                revision=revision,
+                subfolder=subfolder,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+            )
+            path = folder / CONFIG_FILE
+            if not path.is_file():
+                raise CheckpointError(
+                    f"{folder} has no {CONFIG_FILE}; a model folder needs one (RobertaConfig.save_pretrained writes it)"
+                )
+        return cls.from_dict(_read_json(path), return_unused_kwargs=return_unused_kwargs, **overrides)
+
+    def save_pretrained(self, save_directory: str | Path, *, push_to_hub: bool = False, **hub: Any) -> None:
+        """Write `config.json` into a folder, which is made when missing; optionally upload the folder.
+
+        Args:
+            hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
+        """
+        write_folder(save_directory, {CONFIG_FILE: self.to_json_string().encode()})
+        if push_to_hub:
+            upload_folder(save_directory, **{"repo_id": Path(save_directory).name, **hub})
+
+    # -- small protocols -----------------------------------------------------------------------------------------
+
+    def update(self, config_dict: Mapping[str, Any]) -> None:
+        """Set every given field, then validate."""
+        for name, value in config_dict.items():
+            setattr(self, name, value)
+        self.validate()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RobertaConfig) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.to_dict()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.to_dict()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.to_json_string()}"
+
+
+_PUBLISHED: dict[str, Any] = {
+    "layer_norm_eps": 1e-5,
+    "max_position_embeddings": 514,
+    "type_vocab_size": 1,
+}
+
+
+def _labels(
+    num_labels: int | None, id2label: Mapping[Any, str] | None, label2id: Mapping[str, int] | None
+) -> tuple[dict[int, str], dict[str, int]]:
+    """Both label maps from whatever is given; two labels when nothing is."""
+    for name, value in (("id2label", id2label), ("label2id", label2id)):
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(f"{name} must be a dict, not {type(value).__name__}")
+    if id2label is not None:
+        names = {int(index): label for index, label in id2label.items()}
+    elif label2id is not None:
+        names = {int(index): label for label, index in label2id.items()}
+    else:
+        count = 2 if num_labels is None else num_labels
+        if not _is_int(count) or count < 1:
+            raise ValueError(f"num_labels={count!r} must be a positive int")
+        names = {index: f"LABEL_{index}" for index in range(count)}
+    if num_labels is not None and num_labels != len(names):
+        raise ValueError(f"num_labels={num_labels} contradicts the {len(names)} labels given; leave one of them out")
+    ids = {label: index for index, label in names.items()} if label2id is None else dict(label2id)
+    if {(index, label) for label, index in ids.items()} - set(names.items()):
+        raise ValueError(f"id2label {names} and label2id {ids} contradict each other; leave one of them out")
+    return names, ids
+
+
+def _file_labels(config_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """The labels of a config file: id2label decides, as files with a stale label2id or num_labels are common."""
+    id2label, label2id = config_dict.get("id2label"), config_dict.get("label2id")
+    if not isinstance(id2label, Mapping):
+        return {"num_labels": config_dict.get("num_labels"), "id2label": id2label, "label2id": label2id}
+    try:
+        _labels(None, id2label, label2id)
+    except ValueError as error:
+        warnings.warn(f"{error}; id2label is taken", stacklevel=4)
+        label2id = None
+    return {"num_labels": None, "id2label": id2label, "label2id": label2id}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; `CheckpointError` names the file when it is not one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is not a valid JSON file: {error}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds a {type(value).__name__}, not a JSON object with the config's fields")
+    return value
+
+
+def _require(holds: bool, name: str, config: RobertaConfig, rule: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}={getattr(config, name)!r} {rule}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
