@@ -39,6 +39,8 @@ class ModelOutput(OrderedDict[str, Any]):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in type(self).fields:
             self[name] = value
+            for field in filter(self.__contains__, self.fields):
+                self.move_to_end(field)
         else:
             super().__setattr__(name, value)
 
