@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from roberta.common.config import RobertaConfig
 from roberta.pt import cache as kv
+from roberta.pt.weights import drop_repeated, restore_repeated
 
 ACTIVATIONS = {
     "gelu": F.gelu,  # erf, not tanh: fairseq trained with the exact GELU
@@ -370,6 +371,9 @@ class LMHead(nn.Module):
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
         self.bias = self.decoder.bias
+        self.is_tied = config.tie_word_embeddings
+        self.register_state_dict_post_hook(drop_repeated)
+        self.register_load_state_dict_pre_hook(restore_repeated)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(batch, seq, hidden) -> (batch, seq, vocab)."""

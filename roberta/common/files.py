@@ -1,0 +1,163 @@
+"""Writing folders so that nothing is ever half-written, and the one error for files that cannot be used.
+
+A folder is written beside its place and swapped in: a reader, or a crash at any instruction, sees the old folder or
+the new one, whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from filelock import FileLock
+
+Content = bytes | Iterable[bytes | memoryview]
+
+_RENAME_EXCHANGE = 2  # linux/fs.h
+_AT_FDCWD = -100  # fcntl.h
+
+
+class CheckpointError(OSError, ValueError):
+    """A file, folder or name that cannot be used; the message names it and the way out."""
+
+
+def write_folder(
+    folder: str | Path, files: Mapping[str, Content], *, stale: Callable[[str], bool] | None = None
+) -> None:
+    """Write files into a folder, all or nothing; the folder is made when missing, its other files stay.
+
+    Args:
+        files: name -> content, whole or in pieces.
+        stale: names of old files that go when they are not written anew.
+
+    Raises:
+        CheckpointError: the folder's path is a file.
+    """
+    target = Path(folder).resolve()
+    if target.exists() and not target.is_dir():
+        raise CheckpointError(f"{folder} is a file; give a folder to save into")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.parent / f".{target.name}.lock"):
+        _remove_litter(target)
+        old = {entry.name for entry in target.iterdir()} if target.exists() else set()
+        gone = {name for name in old - set(files) if stale is not None and stale(name)}
+        if target.exists() and len(files) == 1 and not gone:
+            ((name, content),) = files.items()
+            _replace_file(target / name, content)
+        else:
+            _replace_folder(target, files, kept=old - set(files) - gone)
+
+
+def _replace_file(path: Path, content: Content) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        _write(temporary, content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _replace_folder(target: Path, files: Mapping[str, Content], kept: set[str]) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", suffix=".tmp", dir=target.parent))
+    try:
+        for name in kept:
+            _link(target / name, temporary / name)
+        for name, content in files.items():
+            _write(temporary / name, content)
+        mode = target.stat().st_mode if target.exists() else 0o777 & ~_umask()
+        temporary.chmod(mode & 0o7777)  # mkdtemp makes it private
+        _sync(temporary)
+        _swap(temporary, target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Put `temporary` in the place of `target`; the old folder, if any, ends at `temporary`."""
+    if not target.exists():
+        temporary.rename(target)
+        return
+    inside = _working_directory_below(target)
+    if not _exchange(temporary, target):
+        aside = temporary.with_name(f"{temporary.name}.old.tmp")
+        target.rename(aside)  # without an atomic exchange a reader may find no folder for a moment, never a torn one
+        try:
+            temporary.rename(target)
+        except OSError:
+            aside.rename(target)
+            raise
+        aside.rename(temporary)
+    if inside is not None:
+        os.chdir(target / inside)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths in one step; False where the system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
+
+
+def _working_directory_below(target: Path) -> Path | None:
+    """The current directory relative to `target`, when it is inside: after a swap it would be the old folder."""
+    with contextlib.suppress(OSError, ValueError):
+        return Path.cwd().relative_to(target)
+    return None
+
+
+def _link(source: Path, copy: Path) -> None:
+    """The same file or tree under another path, without copying the bytes where the file system allows it."""
+    if source.is_symlink():
+        copy.symlink_to(source.readlink())
+    elif source.is_dir():
+        copy.mkdir()
+        shutil.copystat(source, copy)
+        for entry in source.iterdir():
+            _link(entry, copy / entry.name)
+    else:
+        try:
+            os.link(source, copy)
+        except OSError:
+            shutil.copy2(source, copy)
+
+
+def _write(path: Path, content: Content) -> None:
+    with open(path, "wb") as file:
+        for piece in (content,) if isinstance(content, bytes) else content:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_litter(target: Path) -> None:
+    """Remove what writers that died left behind; the lock says that none is at work."""
+    for path in target.parent.glob(f".{target.name}.*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+    if target.exists():
+        for path in target.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

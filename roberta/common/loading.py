@@ -1,0 +1,154 @@
+"""From a folder or hub name to a config and the tensors of one class: the part of `from_pretrained` that needs no framework."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from roberta.common.checkpoint import LoadReport, Match, match, open_checkpoint
+from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.files import CheckpointError
+from roberta.common.hub import local_checkpoint
+from roberta.common.parameters import Head, parameters
+
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+class HubOptions(TypedDict):
+    """Where a name is looked up: the arguments of huggingface_hub of the same names."""
+
+    revision: str
+    subfolder: str
+    cache_dir: str | Path | None
+    force_download: bool
+    local_files_only: bool
+    token: str | bool | None
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What was found: the config, where from, and a tensor for every parameter of the class but those in `report`."""
+
+    config: RobertaConfig
+    folder: Path
+    match: Match
+
+    @property
+    def report(self) -> LoadReport:
+        """What was missing, unexpected or of another shape."""
+        return self.match.report
+
+    def dtype(self, wanted: str | None) -> str:
+        """The name of the dtype to load in: float32 by default, "auto" what the config or else the file has."""
+        if wanted is None:
+            return "float32"
+        name = str(wanted).removeprefix("torch.")
+        if name == "auto":
+            stored = {tensor.dtype for tensor in self.match.found.values()}
+            name = self.config.dtype or (stored.pop() if len(stored) == 1 else "float32")
+        if name not in DTYPES:
+            raise ValueError(f"dtype={wanted!r} is not one of {', '.join(DTYPES)}, auto")
+        return name
+
+
+def open_pretrained(
+    name_or_path: str | Path,
+    head: Head,
+    *,
+    config: RobertaConfig | None,
+    overrides: dict[str, Any],
+    hub: HubOptions,
+    formats: tuple[str, ...] | None,
+    variant: str | None,
+    has_pooler: bool | None,
+    ignore_mismatched_sizes: bool,
+) -> Pretrained:
+    """Find and check everything before a model is built.
+
+    Args:
+        config: taken instead of the folder's; `overrides` are then refused.
+        overrides: fields of the config to replace.
+        formats: the file formats to look for, best first; None for all.
+
+    Raises:
+        CheckpointError: what is there cannot make this model; one error lists all that is wrong.
+        TypeError: an override that is no field of the config.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        path = local_checkpoint(name_or_path, formats=formats, variant=variant, **hub)
+    folder = path.parent if path.is_file() else path
+    if config is None:
+        config, unknown = _read_config(folder, overrides)
+    else:
+        unknown = overrides
+    if unknown:
+        raise TypeError(
+            f"from_pretrained does not know {sorted(unknown)}; give arguments of from_pretrained or fields of the "
+            "config, and fields only without config="
+        )
+    config.name_or_path = str(name_or_path)
+    checkpoint = open_checkpoint(path, variant=variant, formats=formats)
+    table = parameters(config, head, has_pooler=has_pooler)
+    return Pretrained(config, folder, match(table, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes))
+
+
+def report_to_user(report: LoadReport, class_name: str) -> None:
+    """Warn, once and whole, when something of the model is new."""
+    message = report.message(class_name)
+    if message and (report.missing or report.mismatched):
+        warnings.warn(message, stacklevel=4)
+
+
+def loading_info(report: LoadReport) -> dict[str, list[Any]]:
+    """What `output_loading_info=True` returns beside the model."""
+    return {
+        "missing_keys": list(report.missing),
+        "unexpected_keys": list(report.unexpected),
+        "mismatched_keys": list(report.mismatched),
+        "error_msgs": [],
+    }
+
+
+def preferred_formats(
+    own: str, *, from_pt: bool = False, from_tf: bool = False, from_flax: bool = False, use_safetensors: bool | None
+) -> tuple[str, ...] | None:
+    """The file formats to look for; the `from_*` flags and `use_safetensors` narrow the choice, else all are read."""
+    flags = {"pt": from_pt, "tf": from_tf, "flax": from_flax}
+    chosen = [name for name, flag in flags.items() if flag]
+    if len(chosen) > 1:
+        raise ValueError(f"give one of from_pt, from_tf and from_flax, not {chosen}")
+    others = chosen or [own, *(name for name in flags if name != own)]
+    if use_safetensors is None:
+        return ("safetensors", *others) if not chosen or chosen == ["pt"] else (*others, "safetensors")
+    return ("safetensors",) if use_safetensors else tuple(others)
+
+
+def resized(matrix: np.ndarray, rows: int, seed: int = 0) -> np.ndarray:
+    """`matrix` with `rows` rows: the first ones kept, new ones drawn close around the mean of the old.
+
+    Args:
+        matrix: (rows, columns), or (rows,), of which new entries are 0.
+
+    Source: Hewitt 2021, "Initializing new word embeddings for pretrained language models": new rows near the mean
+    keep the old rows' probabilities.
+    """
+    old = matrix.shape[0]
+    if rows <= old:
+        return np.ascontiguousarray(matrix[:rows])
+    if matrix.ndim == 1:
+        return np.concatenate((matrix, np.zeros(rows - old, matrix.dtype)))
+    wide = matrix.astype(np.float64)
+    noise = np.random.default_rng(seed).normal(0.0, 1e-5, (rows - old, matrix.shape[1])) * wide.std(axis=0)
+    return np.concatenate((matrix, (wide.mean(axis=0) + noise).astype(matrix.dtype)))
+
+
+def _read_config(folder: Path, overrides: dict[str, Any]) -> tuple[RobertaConfig, dict[str, Any]]:
+    if not (folder / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{folder} has no {CONFIG_FILE}; a model folder needs one, or give config=")
+    config, unused = RobertaConfig.from_pretrained(folder, return_unused_kwargs=True, **overrides)
+    return config, unused

@@ -1,0 +1,57 @@
+"""How PyTorch's parameters differ from the table: not at all. They carry the canonical names and shapes.
+
+The one thing to know is what a tied LM head repeats: `lm_head.decoder.bias` is `lm_head.bias`, and a tied
+`lm_head.decoder.weight` is the word embedding. Neither is in `state_dict`; both may be in what is loaded.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """The values as numpy, bfloat16 through `ml_dtypes`; no copy for a tensor on the CPU."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def to_tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """A tensor of its own memory with the values of `array`."""
+    if array.dtype == ml_dtypes.bfloat16:
+        tensor = torch.from_numpy(np.array(array.view(np.uint16))).view(torch.bfloat16)
+    else:
+        tensor = torch.from_numpy(np.array(array))
+    return tensor.to(dtype)
+
+
+def native(model: nn.Module) -> dict[str, tuple[nn.Parameter, bool]]:
+    """Every parameter of the table by its canonical name, and whether it is stored transposed (never here)."""
+    names = model.state_dict().keys()
+    return {name: (parameter, False) for name, parameter in model.named_parameters() if name in names}
+
+
+def drop_repeated(module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: Any) -> None:
+    """State-dict hook of the LM head: leave out what another name holds already."""
+    state.pop(f"{prefix}decoder.bias", None)
+    if module.is_tied:
+        state.pop(f"{prefix}decoder.weight", None)
+
+
+def restore_repeated(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Load hook of the LM head: accept a state dict with or without the names that `drop_repeated` leaves out."""
+    bias = state.get(f"{prefix}decoder.bias", state.get(f"{prefix}bias"))
+    if bias is not None:
+        state[f"{prefix}bias"] = state[f"{prefix}decoder.bias"] = bias
+    if module.is_tied:
+        state[f"{prefix}decoder.weight"] = module.decoder.weight.detach()
+
+
+def as_state(tensors: Mapping[str, np.ndarray], dtype: torch.dtype) -> dict[str, Tensor]:
+    """A state dict from canonical arrays."""
+    return {name: to_tensor(array, dtype) for name, array in tensors.items()}
