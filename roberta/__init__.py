@@ -20,7 +20,7 @@ _CLASSES = (
 )
 _MODULES = {
     "RobertaConfig": "roberta.common.config",
-    "CheckpointError": "roberta.common.checkpoint",
+    "CheckpointError": "roberta.common.files",
     **{
         f"{prefix}Roberta{name}": f"roberta.{backend}.{'pretrained' if name == 'PreTrainedModel' else 'models'}"
         for prefix, backend in (("", "pt"), ("TF", "tf"), ("Flax", "flax"))

@@ -94,7 +94,13 @@ def open_pretrained(
     config.name_or_path = str(name_or_path)
     checkpoint = open_checkpoint(path, variant=variant, formats=formats)
     table = parameters(config, head, has_pooler=has_pooler)
-    return Pretrained(config, folder, match(table, checkpoint, ignore_mismatched_sizes=ignore_mismatched_sizes))
+    matched = match(
+        table,
+        checkpoint,
+        ignore_mismatched_sizes=ignore_mismatched_sizes,
+        may_drop_layers="num_hidden_layers" in overrides,  # the caller's own word
+    )
+    return Pretrained(config, folder, matched)
 
 
 def report_to_user(report: LoadReport, class_name: str) -> None:

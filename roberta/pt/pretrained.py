@@ -123,8 +123,7 @@ class RobertaPreTrainedModel(nn.Module):
         target = getattr(torch, found.dtype(None if wanted is None else str(wanted)))
         with torch.device("meta"):  # no memory, no initialisation: the values come from the file
             model = cls(found.config, **options)
-        tensors = {name: tensor.load() for name, tensor in found.match.found.items()}
-        model.load_state_dict(as_state(tensors, target), strict=False, assign=True)
+        model.load_state_dict(as_state(found.match.found, target), strict=False, assign=True)
         model.fill_missing(target)
         report_to_user(found.report, cls.__name__)
         model = model.eval()

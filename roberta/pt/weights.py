@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from roberta.common.safetensors_file import StoredTensor
+
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
     """The values as numpy, bfloat16 through `ml_dtypes`; no copy for a tensor on the CPU."""
@@ -22,12 +24,11 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
 
 
 def to_tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
-    """A tensor of its own memory with the values of `array`."""
+    """A tensor with the values of `array`; it takes over the memory of a writable array."""
+    array = np.require(array, requirements="CW")
     if array.dtype == ml_dtypes.bfloat16:
-        tensor = torch.from_numpy(np.array(array.view(np.uint16))).view(torch.bfloat16)
-    else:
-        tensor = torch.from_numpy(np.array(array))
-    return tensor.to(dtype)
+        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16).to(dtype)
+    return torch.from_numpy(array).to(dtype)
 
 
 def native(model: nn.Module) -> dict[str, tuple[nn.Parameter, bool]]:
@@ -52,6 +53,6 @@ def restore_repeated(module: nn.Module, state: dict[str, Tensor], prefix: str, *
         state[f"{prefix}decoder.weight"] = module.decoder.weight.detach()
 
 
-def as_state(tensors: Mapping[str, np.ndarray], dtype: torch.dtype) -> dict[str, Tensor]:
-    """A state dict from canonical arrays."""
-    return {name: to_tensor(array, dtype) for name, array in tensors.items()}
+def as_state(tensors: Mapping[str, StoredTensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """A state dict from stored tensors, read one at a time."""
+    return {name: to_tensor(tensor.load(), dtype) for name, tensor in tensors.items()}

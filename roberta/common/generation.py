@@ -1,0 +1,366 @@
+"""GenerationConfig, its `generation_config.json`, and what `generate` returns. The decoding itself is in `search`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from roberta.common.config import RobertaConfig, _read_json
+from roberta.common.files import CheckpointError, write_folder
+from roberta.common.hub import local_folder, upload_folder
+from roberta.common.outputs import ModelOutput
+
+GENERATION_CONFIG_FILE = "generation_config.json"
+
+# Settings of transformers that would change the tokens and that are not here, with the value that changes nothing.
+# A file may hold them; `generate` refuses any other value.
+NOT_SUPPORTED: dict[str, Any] = {
+    "min_p": None,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "encoder_repetition_penalty": 1.0,
+    "encoder_no_repeat_ngram_size": 0,
+    "num_beam_groups": 1,
+    "diversity_penalty": 0.0,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "remove_invalid_values": False,
+    "renormalize_logits": False,
+    "exponential_decay_length_penalty": None,
+    "sequence_bias": None,
+    "token_healing": False,
+    "guidance_scale": None,
+    "watermarking_config": None,
+    "penalty_alpha": None,
+    "dola_layers": None,
+    "constraints": None,
+    "force_words_ids": None,
+    "max_time": None,
+    "stop_strings": None,
+}
+
+# Settings that do nothing unless another one is set.
+_NEEDS: dict[str, str] = {
+    **dict.fromkeys(("temperature", "top_k", "top_p"), "do_sample=True"),
+    **dict.fromkeys(("length_penalty", "early_stopping"), "num_beams > 1"),
+    **dict.fromkeys(
+        ("output_scores", "output_logits", "output_attentions", "output_hidden_states"), "return_dict_in_generate=True"
+    ),
+}
+_NOT_KEPT = ("transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash")
+
+
+@dataclass
+class GenerationConfig:
+    """How `generate` chooses tokens. Names, defaults and file are those of transformers 4.57.
+
+    Args:
+        max_new_tokens: how many tokens to add; or `max_length`, prompt and new tokens together. Neither given (or a
+            `max_length` of 20, the default) means 20 new tokens, or fewer where the model's length ends.
+        min_new_tokens, min_length: no end token before that many tokens, counted likewise.
+        do_sample: draw tokens instead of taking the best, after `temperature`, `top_k` (0 or None: off), `top_p`.
+        num_beams: width of the beam search; 1 is none. `num_return_sequences` of the beams are returned.
+        length_penalty: a beam's score is its log probability divided by its length to this power.
+        early_stopping: True ends a beam search with the first `num_beams` ends; False when a better one is not to
+            be expected; "never" when a better one cannot be.
+        repetition_penalty: scores of tokens that are there already are divided by it, negative ones multiplied.
+        no_repeat_ngram_size: no n-gram of this size twice; 0 is off.
+        bad_words_ids: sequences of tokens that must not come up.
+        suppress_tokens: tokens that must not come up; `begin_suppress_tokens`: not as first new token.
+        pad_token_id: fills rows that end before others. `eos_token_id`: one or several ids that end a row.
+            `bos_token_id`: the prompt where none is given.
+        use_cache: keep keys and values; without, each step runs the whole sequence again. The tokens are the same.
+        return_dict_in_generate: return an object with what the `output_*` settings ask for, not the tokens alone.
+        extra: every other key of a file, kept and written back.
+
+    Raises:
+        ValueError: for a value that cannot work; the message names the field and the way out.
+    """
+
+    max_length: int = 20
+    max_new_tokens: int | None = None
+    min_length: int = 0
+    min_new_tokens: int | None = None
+    do_sample: bool = False
+    temperature: float | None = 1.0
+    top_k: int | None = 50
+    top_p: float | None = 1.0
+    num_beams: int = 1
+    num_return_sequences: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    bad_words_ids: list[list[int]] | None = None
+    suppress_tokens: list[int] | None = None
+    begin_suppress_tokens: list[int] | None = None
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    use_cache: bool = True
+    output_scores: bool = False
+    output_logits: bool | None = None
+    output_attentions: bool = False
+    output_hidden_states: bool = False
+    return_dict_in_generate: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise `ValueError` for the first field whose value cannot work, alone or beside the others."""
+        for name in ("max_length", "num_beams", "num_return_sequences"):
+            self._require(_is_int(getattr(self, name), 1), name, "must be an int of at least 1")
+        for name in ("min_length", "no_repeat_ngram_size"):
+            self._require(_is_int(getattr(self, name), 0), name, "must be an int of at least 0")
+        for name, least in (("max_new_tokens", 1), ("min_new_tokens", 0), ("top_k", 0)):
+            value = getattr(self, name)
+            self._require(value is None or _is_int(value, least), name, f"must be an int of at least {least}, or None")
+        self._require(
+            self.temperature is None or (_is_number(self.temperature) and self.temperature > 0),
+            "temperature", "must be a number above 0; for the best token every time set do_sample=False",
+        )  # fmt: skip
+        self._require(
+            self.top_p is None or (_is_number(self.top_p) and 0 <= self.top_p <= 1), "top_p", "must be from 0 to 1"
+        )
+        self._require(
+            _is_number(self.repetition_penalty) and self.repetition_penalty > 0,
+            "repetition_penalty", "must be a number above 0; 1 is off",
+        )  # fmt: skip
+        self._require(_is_number(self.length_penalty), "length_penalty", "must be a number; 0 is off")
+        self._require(
+            isinstance(self.early_stopping, bool) or self.early_stopping == "never",
+            "early_stopping", 'must be True, False or "never"',
+        )  # fmt: skip
+        self._validate_tokens()
+        if self.num_beams == 1 and self.num_return_sequences > 1 and not self.do_sample:
+            raise ValueError(
+                f"num_return_sequences={self.num_return_sequences} would be the same sequence so often; set "
+                "do_sample=True or num_beams"
+            )
+        if 1 < self.num_beams < self.num_return_sequences:
+            raise ValueError(f"num_return_sequences={self.num_return_sequences} exceeds num_beams={self.num_beams}")
+        if None not in (self.min_new_tokens, self.max_new_tokens) and self.min_new_tokens > self.max_new_tokens:  # type: ignore[operator]
+            raise ValueError(f"min_new_tokens={self.min_new_tokens} exceeds max_new_tokens={self.max_new_tokens}")
+
+    def _validate_tokens(self) -> None:
+        for name in ("pad_token_id", "bos_token_id"):
+            value = getattr(self, name)
+            self._require(value is None or _is_int(value, 0), name, "must be a token id, or None")
+        self._require(
+            self.eos_token_id is None or all(_is_int(token, 0) for token in self.eos_token_ids),
+            "eos_token_id", "must be a token id, a list of them, or None",
+        )  # fmt: skip
+        for name in ("suppress_tokens", "begin_suppress_tokens"):
+            value = getattr(self, name)
+            self._require(value is None or _are_ids(value), name, "must be a list of token ids, or None")
+        words = self.bad_words_ids
+        self._require(
+            words is None or (isinstance(words, list | tuple) and all(_are_ids(word) and word for word in words)),
+            "bad_words_ids", "must be a list of lists of token ids, one list a word, or None",
+        )  # fmt: skip
+
+    def _require(self, holds: bool, name: str, rule: str) -> None:
+        if not holds:
+            raise ValueError(f"{name}={getattr(self, name)!r} {rule}")
+
+    @property
+    def eos_token_ids(self) -> list[int]:
+        """The ids that end a row, as a list."""
+        if self.eos_token_id is None:
+            return []
+        return list(self.eos_token_id) if isinstance(self.eos_token_id, list | tuple) else [self.eos_token_id]
+
+    @property
+    def token_ids(self) -> dict[str, list[int]]:
+        """Every token id that is named, by field."""
+        return {
+            "pad_token_id": [] if self.pad_token_id is None else [self.pad_token_id],
+            "bos_token_id": [] if self.bos_token_id is None else [self.bos_token_id],
+            "eos_token_id": self.eos_token_ids,
+            "suppress_tokens": list(self.suppress_tokens or ()),
+            "begin_suppress_tokens": list(self.begin_suppress_tokens or ()),
+            "bad_words_ids": [token for word in self.bad_words_ids or () for token in word],
+        }
+
+    # -- for one call --------------------------------------------------------------------------------------------
+
+    def updated(self, settings: Mapping[str, Any]) -> Self:
+        """A new config with the fields that `settings` names; warns of those that do nothing beside the others.
+
+        Raises:
+            TypeError: a name that is no field.
+        """
+        unknown = settings.keys() - _defaults().keys()
+        if unknown:
+            raise TypeError(f"generate() does not know {sorted(unknown)}; its settings are {', '.join(_defaults())}")
+        config = dataclasses.replace(self, **settings)
+        met = {
+            "do_sample=True": config.do_sample,
+            "num_beams > 1": config.num_beams > 1,
+            "return_dict_in_generate=True": config.return_dict_in_generate,
+        }
+        for name, need in _NEEDS.items():
+            if settings.get(name) not in (None, _defaults()[name]) and not met[need]:
+                warnings.warn(f"{name}={settings[name]!r} does nothing without {need}", stacklevel=4)
+        return config
+
+    def with_token_ids(self, other: GenerationConfig) -> Self:
+        """A new config whose pad, bos and eos ids are the other's where they are None here."""
+        names = ("pad_token_id", "bos_token_id", "eos_token_id")
+        return dataclasses.replace(self, **{n: getattr(other, n) for n in names if getattr(self, n) is None})
+
+    def check_supported(self) -> None:
+        """Raise `ValueError` when a file or config set what transformers has and this library has not."""
+        for name, neutral in NOT_SUPPORTED.items():
+            if self.extra.get(name, neutral) not in (neutral, None):
+                raise ValueError(
+                    f"{name}={self.extra[name]!r} in the generation config is not supported; "
+                    f'set generation_config.extra["{name}"] = {neutral!r} to go without'
+                )
+
+    # -- dictionaries and files ----------------------------------------------------------------------------------
+
+    @classmethod
+    def from_model_config(cls, config: RobertaConfig) -> Self:
+        """The token ids of a model's config, and the generation settings that older files keep there."""
+        names = {*_defaults(), *NOT_SUPPORTED} - {"output_attentions", "output_hidden_states"}  # these are of forward
+        values = {name: value for name, value in config.to_dict().items() if name in names}
+        default = RobertaConfig().to_dict()
+        own = {name: value for name, value in values.items() if name.endswith("os_token_id") or name == "pad_token_id"}
+        return cls.from_dict({**{n: v for n, v in values.items() if v != default.get(n)}, **own})
+
+    @classmethod
+    def from_dict(cls, config_dict: Mapping[str, Any]) -> Self:
+        """A config from a dictionary; keys that are no field go to `extra`."""
+        values = {name: value for name, value in config_dict.items() if name not in _NOT_KEPT}
+        extra = {name: values.pop(name) for name in list(values) if name not in _defaults()}
+        # files of transformers hold null where a field is off
+        given = {n: v for n, v in values.items() if v is not None or n in ("temperature", "top_k", "top_p")}
+        return cls(**given, extra=extra)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, and the keys of `extra` beside them."""
+        return {**{name: getattr(self, name) for name in _defaults()}, **self.extra}
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What the file holds: the fields that differ from the default, and `extra`."""
+        return {**{n: v for n, v in self.to_dict().items() if n in self.extra or v != _defaults()[n]}}
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """The text of `generation_config.json`: sorted keys, indent 2, final newline."""
+        return json.dumps(self.to_diff_dict() if use_diff else self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name: str | Path,
+        *,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        revision: str = "main",
+        subfolder: str = "",
+        **settings: Any,
+    ) -> Self:
+        """The config of a folder, a JSON file or a hub name; `settings` replace its fields.
+
+        Raises:
+            CheckpointError: no such folder, file or name; a folder without the file; a file that is not JSON.
+        """
+        path = Path(pretrained_model_name)
+        if not path.is_file():
+            folder = local_folder(
+                pretrained_model_name,
+                files=(GENERATION_CONFIG_FILE,),
+                revision=revision,
+                subfolder=subfolder,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+            )
+            path = folder / GENERATION_CONFIG_FILE
+            if not path.is_file():
+                raise CheckpointError(
+                    f"{folder} has no {GENERATION_CONFIG_FILE}; GenerationConfig.from_model_config makes one"
+                )
+        return cls.from_dict(_read_json(path)).updated(settings)
+
+    def save_pretrained(self, save_directory: str | Path, *, push_to_hub: bool = False, **hub: Any) -> None:
+        """Write `generation_config.json` into a folder, which is made when missing; optionally upload the folder.
+
+        Args:
+            hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
+        """
+        self.validate()
+        write_folder(save_directory, {GENERATION_CONFIG_FILE: self.to_json_string().encode()})
+        if push_to_hub:
+            upload_folder(save_directory, **{"repo_id": Path(save_directory).name, **hub})
+
+
+def generation_defaults(config: RobertaConfig) -> GenerationConfig:
+    """What a model generates with when nothing is said: the file beside its weights, else its config's fields."""
+    path = Path(config.name_or_path) / GENERATION_CONFIG_FILE
+    own = GenerationConfig.from_model_config(config)
+    if not config.name_or_path or not path.is_file():
+        return own
+    return GenerationConfig.from_pretrained(path).with_token_ids(own)
+
+
+class GenerateDecoderOnlyOutput(ModelOutput):
+    """sequences: int, (batch * returns, length), prompt first, padded with pad; the rest on request.
+
+    scores, logits: one (rows, vocab) a new token, after and before the settings' changes. attentions, hidden_states:
+    one tuple over layers a step, as the model's call returns it; the first step is the prompt. past_key_values: see
+    the backend's `cache`; the last token is not in it.
+    """
+
+    sequences: Any
+    scores: Any
+    logits: Any
+    attentions: Any
+    hidden_states: Any
+    past_key_values: Any
+
+
+class GenerateBeamDecoderOnlyOutput(ModelOutput):
+    """As `GenerateDecoderOnlyOutput`, with rows = batch * beams in all but `sequences`; scores are log probabilities.
+
+    sequences_scores: (batch * returns,), with output_scores. beam_indices: int, (batch * returns, new tokens), the
+    row of `scores` each token was chosen from; -1 behind the end.
+    """
+
+    sequences: Any
+    sequences_scores: Any
+    scores: Any
+    logits: Any
+    beam_indices: Any
+    attentions: Any
+    hidden_states: Any
+    past_key_values: Any
+
+
+def _defaults() -> dict[str, Any]:
+    """The default of every setting, in order."""
+    return {setting.name: setting.default for setting in dataclasses.fields(GenerationConfig) if setting.name != "extra"}
+
+
+def _is_int(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_ids(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(_is_int(token, 0) for token in value)

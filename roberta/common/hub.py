@@ -1,0 +1,450 @@
+"""Model names to local files, and local files to the hub: the only module that touches the network.
+
+A name that is a folder is that folder. Any other name is a model on the Hugging Face hub (or the server that
+`HF_ENDPOINT` names): the files that are wanted, and no others, are fetched into the hub's cache, all of one commit.
+Nothing of a repository is executed. huggingface_hub is imported when a name is looked up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from roberta.common.files import CheckpointError
+
+# Beside the weights, what `from_pretrained` reads of a model.
+_TEXTS = ("config.json", "generation_config.json")
+
+# Beside the weights, what `upload_folder` sends; anything else in a folder stays at home.
+_UPLOADED_TEXTS = (
+    *_TEXTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "README.md",
+)  # fmt: skip
+_MAX_INDEX = 16 * 2**20  # bytes; the index of a model of 1000 layers has 2 MB
+
+
+class _NotThereError(CheckpointError):
+    """A file that the repository, or offline the cache, does not have."""
+
+
+@dataclass(frozen=True)
+class _Repository:
+    """A model on the hub at one revision, and how it is reached."""
+
+    name: str
+    revision: str
+    subfolder: str
+    cache_dir: str | Path | None
+    force_download: bool
+    local_files_only: bool
+    token: str | bool | None
+
+    def __str__(self) -> str:
+        inside = f", subfolder {self.subfolder}" if self.subfolder else ""
+        return f"{self.name} (revision {self.revision}{inside})"
+
+
+# -- from the hub -------------------------------------------------------------------------------------------------
+
+
+def local_folder(
+    name_or_path: str | Path,
+    *,
+    files: Sequence[str],
+    revision: str = "main",
+    subfolder: str = "",
+    cache_dir: str | Path | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> Path:
+    """A local folder with those of `files` that are there: the folder itself, or a snapshot in the hub's cache.
+
+    Args:
+        files: plain names; of a hub name, exactly these are fetched. What a repository (offline: the cache) has not
+            is left out, as it may be in a folder.
+
+    Raises:
+        CheckpointError: no such folder, name or revision; a name that cannot be reached; none of `files` there.
+    """
+    folder = _existing_folder(name_or_path, subfolder)
+    if folder is not None:
+        return folder
+    repository = _Repository(
+        str(name_or_path), revision, subfolder.strip("/"), cache_dir, force_download, local_files_only, token
+    )
+    absent: _NotThereError | None = None
+    for file in files:
+        try:
+            folder = _download(repository, file).parent
+        except _NotThereError as error:
+            absent = error
+        else:
+            repository = _at_commit(repository, folder)
+    if folder is None:
+        assert absent is not None, "files is empty"
+        raise absent
+    return folder
+
+
+def local_checkpoint(
+    name_or_path: str | Path,
+    *,
+    formats: tuple[str, ...] | None = None,
+    variant: str | None = None,
+    revision: str = "main",
+    subfolder: str = "",
+    cache_dir: str | Path | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> Path:
+    """A local folder with a model's config and weights: the folder itself, or a snapshot in the hub's cache.
+
+    Of a hub name, the texts and the weights of the first format that is there are fetched, shards included.
+
+    Args:
+        formats: of `checkpoint.FORMATS`, best first; None for all.
+        variant: the mark in `model.fp16.safetensors`.
+
+    Raises:
+        CheckpointError: no such folder, name or revision; a name that cannot be reached; no weights of the formats;
+            an index that names a file outside its folder (before any shard is fetched).
+    """
+    # not above: checkpoint imports config, which imports this module
+    from roberta.common.checkpoint import FORMATS, weight_files
+
+    folder = _existing_folder(name_or_path, subfolder)
+    if folder is not None:
+        return folder
+    repository = _Repository(
+        str(name_or_path), revision, subfolder.strip("/"), cache_dir, force_download, local_files_only, token
+    )
+    wanted = [name for format_ in formats or tuple(FORMATS) for name in weight_files(format_, variant)]
+    repository, there = _names(repository, (*_TEXTS, *wanted))
+    weights = next((name for name in wanted if name in there), None)
+    if weights is None:
+        others = sorted(name for name in there if _weights_key(name) is not None)
+        hint = (
+            f"it has {', '.join(others)}; check variant, use_safetensors and from_*"
+            if others
+            else "it has no weights"
+        )
+        raise CheckpointError(f"{repository} has none of {', '.join(wanted)}; {hint}")
+    for name in (*(text for text in _TEXTS if text in there), weights):
+        path = _download(repository, name)
+        repository = _at_commit(repository, path.parent)
+    if path.suffix == ".json":
+        for shard in _shards(path):
+            _download(repository, shard)
+    return path.parent
+
+
+def _existing_folder(name_or_path: str | Path, subfolder: str) -> Path | None:
+    """The folder of that name, or None when it can only be a name on the hub."""
+    name = str(name_or_path)
+    path = Path(name_or_path)
+    if name and path.is_dir():  # Path("") is the working directory, which nobody asked for
+        if not (path / subfolder).is_dir():
+            raise CheckpointError(f"{name} has no folder {subfolder}; check subfolder")
+        return path / subfolder
+    if name and path.exists():
+        raise CheckpointError(f"{name} is a file; give the folder it is in")
+    is_path = isinstance(name_or_path, Path) or name.startswith((".", "~", os.sep)) or name.count("/") > 1
+    if is_path or "\\" in name:
+        raise CheckpointError(
+            f"{name} does not exist; give a folder, or a name on the hub such as organisation/name"
+        )
+    return None
+
+
+def _names(repository: _Repository, known: Sequence[str]) -> tuple[_Repository, set[str]]:
+    """The names of the files in the repository's (sub)folder, or of those of `known` that are in the cache.
+
+    The cache is asked when the hub may not be or does not answer; the repository that comes back asks it only, too.
+    """
+    from huggingface_hub import HfApi, constants, errors
+
+    reason: Exception | None = None
+    if not repository.local_files_only:
+        try:
+            info = HfApi().model_info(
+                repository.name,
+                revision=repository.revision,
+                token=repository.token,
+                timeout=constants.HF_HUB_ETAG_TIMEOUT,
+            )
+            return repository, set(_inside(repository, (file.rfilename for file in info.siblings or ())))
+        except (errors.RevisionNotFoundError, errors.HFValidationError) as error:
+            raise _explained(error, repository) from error
+        except Exception as error:  # the transport's own errors differ between versions (requests, httpx)
+            if repository.force_download:
+                raise _explained(error, repository) from error
+            reason = error
+    cached = {name for name in known if _is_cached(repository, name)}
+    if cached:
+        return replace(repository, local_files_only=True), cached
+    raise _explained(reason, repository) from reason
+
+
+def _inside(repository: _Repository, files: Iterable[str]) -> Iterable[str]:
+    """The plain names of the files that are in the subfolder itself."""
+    for file in map(PurePosixPath, files):
+        if file.parent == PurePosixPath(repository.subfolder):
+            yield file.name
+
+
+def _is_cached(repository: _Repository, name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    file = str(PurePosixPath(repository.subfolder, name))
+    try:
+        # a path, None, or a mark for "known not to exist"
+        return isinstance(
+            try_to_load_from_cache(
+                repository.name, file, cache_dir=repository.cache_dir, revision=repository.revision
+            ),
+            str,
+        )
+    except ValueError as error:
+        raise _explained(error, repository) from error
+
+
+def _download(repository: _Repository, name: str) -> Path:
+    """The path of one file in the cache, fetched when it is not there or no longer the same."""
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        return Path(
+            hf_hub_download(
+                repository.name,
+                name,
+                subfolder=repository.subfolder or None,
+                revision=repository.revision,
+                cache_dir=repository.cache_dir,
+                force_download=repository.force_download,
+                local_files_only=repository.local_files_only,
+                token=repository.token,
+            )
+        )
+    except errors.LocalEntryNotFoundError as error:
+        raise _NotThereError(str(_explained(error, repository, name))) from error
+    except errors.EntryNotFoundError as error:
+        raise _NotThereError(f"{repository} has no {name}; check the name, revision and subfolder") from error
+    except Exception as error:  # the transport's own errors differ between versions (requests, httpx)
+        raise _explained(error, repository, name) from error
+
+
+def _at_commit(repository: _Repository, folder: Path) -> _Repository:
+    """The repository at the commit whose snapshot a file was fetched into, so that all files are of one commit."""
+    depth = len(PurePosixPath(repository.subfolder).parts)
+    return replace(repository, revision=(folder, *folder.parents)[depth].name)
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index names; refused when one is not a file of the index's own folder and format."""
+    from roberta.common.checkpoint import is_plain_name
+
+    if index.stat().st_size > _MAX_INDEX:
+        raise CheckpointError(f"{index} is too large for an index")
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        names = set()
+    if not names:
+        raise CheckpointError(f'{index} is no index of shards: it needs {{"weight_map": {{tensor: file}}}}')
+    suffix = PurePosixPath(index.name.partition(".index.")[0]).suffix
+    for name in names:
+        if not isinstance(name, str) or not is_plain_name(name) or not name.endswith(suffix):
+            raise CheckpointError(
+                f"{index} names {name!r}, which is not a {suffix} file beside it; it is not fetched"
+            )
+    return sorted(names)
+
+
+# -- to the hub ---------------------------------------------------------------------------------------------------
+
+
+def upload_folder(
+    folder: str | Path,
+    *,
+    repo_id: str,
+    token: str | bool | None = None,
+    private: bool | None = None,
+    commit_message: str | None = None,
+    commit_description: str | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+) -> str:
+    """Upload a model's files as one commit; returns the address of the commit, or of the pull request.
+
+    Config, tokenizer, model card and weights are sent, whatever else is in the folder is not. Weights that would be
+    read beside or in place of the new ones (same format and variant, another number of shards) are removed in the
+    same commit.
+
+    Args:
+        repo_id: "organisation/name", or "name" of the user; made when missing, private when `private`.
+        revision: the branch, made when missing; main by default.
+
+    Raises:
+        CheckpointError: nothing to upload; the hub refuses or is out of reach.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    names = sorted(path.name for path in Path(folder).iterdir() if path.is_file() and _is_uploaded(path.name))
+    if not names:
+        raise CheckpointError(
+            f"{folder} has no config, tokenizer or weights to upload; save_pretrained writes them"
+        )
+    api = HfApi(token=token)
+    try:
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None and revision != "main" and not revision.startswith("refs/") and not create_pr:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        there = api.list_repo_files(repo_id, revision=None if create_pr else revision)
+        gone = _superseded(names, there)
+        commit = api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationDelete(path_in_repo=name) for name in gone),
+                *(
+                    CommitOperationAdd(path_in_repo=name, path_or_fileobj=Path(folder, name))
+                    for name in names
+                ),
+            ],
+            commit_message=commit_message
+            or f"Upload {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}",
+            commit_description=commit_description,
+            revision=revision,
+            create_pr=create_pr,
+        )
+    except Exception as error:  # the transport's own errors differ between versions (requests, httpx)
+        raise CheckpointError(
+            f"could not upload to {repo_id}: {_line(error)}; check the name and the connection, and log in with "
+            '"hf auth login" or give a token= that may write there'
+        ) from error
+    return str(commit.pr_url or commit.commit_url)
+
+
+def upload_model(
+    save: Callable[..., Any],
+    repo_id: str,
+    *,
+    token: str | bool | None = None,
+    private: bool | None = None,
+    commit_message: str | None = None,
+    commit_description: str | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    max_shard_size: int | str = "5GB",
+    safe_serialization: bool = True,
+    variant: str | None = None,
+) -> str:
+    """Save a model into a temporary folder and upload that, see `upload_folder`.
+
+    Args:
+        save: the model's `save_pretrained`, which gets max_shard_size, safe_serialization and variant.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "model")  # a saver writes beside its folder first
+        save(folder, max_shard_size=max_shard_size, safe_serialization=safe_serialization, variant=variant)
+        return upload_folder(
+            folder,
+            repo_id=repo_id,
+            token=token,
+            private=private,
+            commit_message=commit_message or "Upload model",
+            commit_description=commit_description,
+            revision=revision,
+            create_pr=create_pr,
+        )
+
+
+def _is_uploaded(name: str) -> bool:
+    return name in _UPLOADED_TEXTS or _weights_key(name) is not None
+
+
+def _superseded(names: Sequence[str], there: Iterable[str]) -> list[str]:
+    """Those weights files of the repository that belong to the checkpoint that `names` replaces."""
+    keys = {_weights_key(name) for name in names} - {None}
+    return [name for name in there if _weights_key(name) in keys and name not in names]
+
+
+def _weights_key(name: str) -> tuple[str, str] | None:
+    """(suffix, variant) of a weights file, a shard or an index; None of any other file.
+
+    Files of one key make one checkpoint: model.safetensors, model-00001-of-00002.safetensors and
+    model.safetensors.index.json all have (".safetensors", "").
+    """
+    from roberta.common.checkpoint import FORMATS
+
+    for stem, suffix in FORMATS.values():
+        start, end = re.escape(stem), re.escape(suffix)
+        for pattern in (
+            rf"{start}(?:\.([\w-]+?))?(?:-\d+-of-\d+)?{end}",
+            rf"{start}{end}\.index(?:\.([\w-]+))?\.json",
+        ):
+            found = re.fullmatch(pattern, name)
+            if found:
+                return suffix, found[1] or ""
+    return None
+
+
+# -- errors -------------------------------------------------------------------------------------------------------
+
+
+def _explained(error: Exception | None, repository: _Repository, file: str | None = None) -> CheckpointError:
+    """The one error for what went wrong: it names the model and the way out. None: not in the cache."""
+    from huggingface_hub import errors
+
+    name = repository.name
+    what = str(repository) if file is None else f"{file} of {repository}"
+    match error:
+        case errors.HFValidationError():
+            text = (
+                f'{name!r} is neither a folder nor a name on the hub, which is "name" or "organisation/name"'
+            )
+        case errors.GatedRepoError():
+            text = f'{name} is gated; ask for access on its page, then log in with "hf auth login" or give token='
+        case errors.RepositoryNotFoundError():
+            text = (
+                f"{name} is neither a folder nor a model on the hub; check the spelling, and for a private model log "
+                'in with "hf auth login" or give token='
+            )
+        case errors.RevisionNotFoundError():
+            text = f"{name} has no revision {repository.revision!r}; give a branch, a tag or a commit"
+        case errors.LocalTokenNotFoundError():
+            text = f'{name}: token=True, but nobody is logged in; log in with "hf auth login" or give the token itself'
+        case None | errors.OfflineModeIsEnabled() | errors.LocalEntryNotFoundError():
+            out_of_reach = "could not be reached" if _was_tried(error) else "was not asked (offline)"
+            text = (
+                f"{what} is no folder and not in the hub's cache, and the hub {out_of_reach}; fetch it once with a "
+                "connection (without local_files_only and HF_HUB_OFFLINE), or give a folder"
+            )
+        case _:
+            text = (
+                f"{what} cannot be fetched: {_line(error)}; check the connection and token=, or give a folder"
+            )
+    return CheckpointError(text)
+
+
+def _was_tried(error: Exception | None) -> bool:
+    """Whether a file is not in the cache although the hub was to be asked."""
+    from huggingface_hub import errors
+
+    return (
+        isinstance(error, errors.LocalEntryNotFoundError)
+        and error.__cause__ is not None
+        and not isinstance(error.__cause__, errors.OfflineModeIsEnabled)
+    )
+
+
+def _line(error: Exception) -> str:
+    """An error's kind and text in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,142 @@
+"""`flax_model.msgpack` and the names of Flax's tree: read, checked before anything is copied, and write.
+
+Only msgpack is needed, not JAX.
+"""
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from roberta.common.checkpoint import flat
+from roberta.common.files import CheckpointError
+from roberta.common.parameters import Kind, kind_of
+from roberta.common.safetensors_file import DTYPES, MAX_TENSORS, Source, StoredTensor, numpy_dtype
+
+FORMAT = "flax"
+_ARRAY = 1  # the extension type of an array: (shape, dtype, bytes)
+_CHUNKED = "__msgpack_chunked_array__"  # arrays of over 1 GiB come in several
+
+# The leaf name of each kind, and back; a kernel is stored (in, out).
+LEAVES: dict[Kind, str] = {
+    "embedding": "embedding",
+    "dense": "kernel",
+    "bias": "bias",
+    "norm": "scale",
+    "norm_bias": "bias",
+}
+_CANONICAL_LEAVES = {"embedding": "weight", "kernel": "weight", "scale": "weight"}
+
+
+def read(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a file by their path in the tree, joined with dots.
+
+    Raises:
+        CheckpointError: names the file, and what in it is no tree of arrays.
+    """
+    data = path.read_bytes()
+    try:
+        tree = msgpack.unpackb(data, ext_hook=_array, raw=False, strict_map_key=True)
+    except Exception as error:  # msgpack raises ValueError, its own types and what the hook raises
+        raise CheckpointError(f"{path} cannot be read: {type(error).__name__} {str(error)[:200]}") from None
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"{path} holds a {type(tree).__name__}, not a tree of parameters")
+    tree = tree.get("params", tree)
+    leaves = dict(flat(_joined(path, tree)))
+    if len(leaves) > MAX_TENSORS:
+        raise CheckpointError(f"{path} lists {len(leaves)} tensors; {MAX_TENSORS} are the most that is read")
+    return {name: _stored(path, name, leaf) for name, leaf in leaves.items()}
+
+
+def canonical_name(native: str) -> tuple[str, bool]:
+    """The canonical name of a leaf, and whether it is stored transposed.
+
+    Example: roberta.encoder.layer.0.output.dense.kernel -> roberta.encoder.layer.0.output.dense.weight, True.
+    """
+    module, _, leaf = native.replace("/", ".").rpartition(".")
+    return f"{module}.{_CANONICAL_LEAVES.get(leaf, leaf)}", leaf == "kernel"
+
+
+def native_name(name: str) -> str:
+    """The path of a leaf, joined with slashes."""
+    return f"{name.rpartition('.')[0]}.{LEAVES[kind_of(name)]}".replace(".", "/")
+
+
+def pieces(tensors: Mapping[str, Source]) -> Iterator[bytes]:
+    """The bytes of a file with these tensors."""
+    tree: dict[str, Any] = {}
+    for name, (_, _, load) in tensors.items():
+        *path, leaf = native_name(name).split("/")
+        branch = tree
+        for key in path:
+            branch = branch.setdefault(key, {})
+        branch[leaf] = np.ascontiguousarray(load().T if kind_of(name) == "dense" else load())
+    yield from _packed(tree)
+
+
+def _packed(tree: Mapping[str, Any]) -> Iterator[bytes]:
+    """msgpack of a tree, one array at a time."""
+    packer = msgpack.Packer(use_bin_type=True)
+    yield packer.pack_map_header(len(tree))
+    for key, value in tree.items():
+        yield packer.pack(key)
+        if isinstance(value, dict):
+            yield from _packed(value)
+        elif value.nbytes <= 2**30:
+            yield _packed_array(packer, value)
+        else:
+            yield from _packed_chunks(packer, value)
+
+
+def _packed_array(packer: msgpack.Packer, array: np.ndarray) -> bytes:
+    content = msgpack.packb((array.shape, array.dtype.name, array.tobytes()), use_bin_type=True)
+    packed: bytes = packer.pack(msgpack.ExtType(_ARRAY, content))
+    return packed
+
+
+def _packed_chunks(packer: msgpack.Packer, array: np.ndarray) -> Iterator[bytes]:
+    step = 2**30 // array.itemsize
+    chunks = {str(i): array.reshape(-1)[start : start + step] for i, start in enumerate(range(0, array.size, step))}
+    yield packer.pack_map_header(3)
+    yield packer.pack(_CHUNKED) + packer.pack(True)
+    yield packer.pack("shape") + packer.pack({str(i): size for i, size in enumerate(array.shape)})
+    yield packer.pack("chunks")
+    yield from _packed(chunks)
+
+
+def _array(code: int, content: bytes) -> np.ndarray:
+    """An array from its extension; a view of the bytes, nothing is copied."""
+    if code != _ARRAY:
+        raise ValueError(f"extension type {code} is not an array")
+    shape, dtype, values = msgpack.unpackb(content, raw=False)
+    if dtype not in DTYPES.values():
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES.values())}")
+    if any(type(size) is not int or size < 0 for size in shape):
+        raise ValueError(f"shape {shape} is no shape")
+    kind = numpy_dtype(dtype)
+    if prod(shape) * kind.itemsize != len(values):
+        raise ValueError(f"an array of {shape} {dtype} has {len(values)} bytes")
+    return np.frombuffer(values, kind).reshape(shape)
+
+
+def _joined(path: Path, tree: Any) -> Any:
+    """The tree with arrays that came in chunks made whole."""
+    if not isinstance(tree, dict):
+        return tree
+    if _CHUNKED not in tree:
+        return {key: _joined(path, value) for key, value in tree.items()}
+    try:
+        shape = [tree["shape"][str(index)] for index in range(len(tree["shape"]))]
+        chunks = [tree["chunks"][str(index)] for index in range(len(tree["chunks"]))]
+        return np.concatenate(chunks).reshape(shape)
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(f"{path} is damaged: the chunks of an array do not fit together") from None
+
+
+def _stored(path: Path, name: str, leaf: Any) -> StoredTensor:
+    if not isinstance(leaf, np.ndarray):
+        raise CheckpointError(f"{path}: {name} is a {type(leaf).__name__}, not an array")
+    return StoredTensor(name, leaf.shape, leaf.dtype.name, path, lambda: leaf)

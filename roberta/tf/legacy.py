@@ -1,0 +1,129 @@
+"""`tf_model.h5` and the names of TensorFlow's variables: read without libhdf5 in this process, and write.
+
+Only h5py is needed, not TensorFlow.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from roberta.common.files import CheckpointError
+from roberta.common.parameters import HEAD_PARTS, Kind, kind_of
+from roberta.common.safetensors_file import MAX_TENSORS, Source, StoredTensor
+from roberta.tf import h5_layout
+
+FORMAT = "tf"
+SECONDS = 60  # to list a file; a large one takes one
+
+# The leaf name of each kind, and back; a kernel is stored (in, out).
+LEAVES: dict[Kind, str] = {
+    "embedding": "embeddings",
+    "dense": "kernel",
+    "bias": "bias",
+    "norm": "gamma",
+    "norm_bias": "beta",
+}
+_CANONICAL_LEAVES = {"embeddings": "weight", "kernel": "weight", "gamma": "weight", "beta": "bias"}
+_SCOPE = "tf_roberta"  # readers drop the first component of a name, whatever it is
+
+
+def read(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a file by variable name without scope, mapped from the disk.
+
+    Raises:
+        CheckpointError: names the file, and what in it cannot be read.
+    """
+    entries = _layout(path)
+    if len(entries) > MAX_TENSORS:
+        raise CheckpointError(f"{path} lists {len(entries)} tensors; {MAX_TENSORS} are the most that is read")
+    result: dict[str, StoredTensor] = {}
+    for where, entry in entries.items():
+        name = where.split("/", 2)[-1]  # group of the layer, scope of the model, name
+        if name not in result:  # the group of a tied LM head repeats the embeddings
+            result[name] = _stored(path, name, entry)
+    return result
+
+
+def canonical_name(native: str) -> tuple[str, bool]:
+    """The canonical name of a variable, and whether it is stored transposed.
+
+    Example: roberta/encoder/layer_._0/output/dense/kernel:0 -> roberta.encoder.layer.0.output.dense.weight, True.
+    """
+    module, _, leaf = native.removesuffix(":0").replace("_._", "/").replace("/", ".").rpartition(".")
+    return f"{module}.{_CANONICAL_LEAVES.get(leaf, leaf)}", leaf == "kernel"
+
+
+def native_name(name: str) -> str:
+    """The variable's name, with a scope."""
+    module, _, _ = name.rpartition(".")
+    path = module if module.partition(".")[0] in ("roberta", *HEAD_PARTS) else f"roberta.{module}"
+    path = f"roberta.{module}" if name.startswith("pooler.") else path  # of the model without head
+    leaf = "weight" if path.endswith(".word_embeddings") else LEAVES[kind_of(name)]
+    return f"{_SCOPE}/{path.replace('layer.', 'layer_._').replace('.', '/')}/{leaf}:0"
+
+
+def pieces(tensors: Mapping[str, Source]) -> Iterator[memoryview]:
+    """The bytes of a file with these tensors, as transformers' Keras classes lay it out."""
+    buffer = io.BytesIO()
+    groups: dict[str, list[str]] = {}
+    with h5py.File(buffer, "w") as file:
+        for name, (_, dtype, load) in tensors.items():
+            if dtype == "bfloat16":
+                raise ValueError("tf_model.h5 cannot hold bfloat16; save safetensors, or another dtype")
+            native = native_name(name)
+            layer = native.split("/")[1]
+            file.require_group(layer)[native] = load().T if kind_of(name) == "dense" else load()
+            groups.setdefault(layer, []).append(native)
+        for layer, names in groups.items():
+            _save_names(file[layer].attrs, "weight_names", names)
+        _save_names(file.create_group("top_level_model_weights").attrs, "weight_names", [])
+        _save_names(file.attrs, "layer_names", list(groups))
+        file.attrs["backend"] = b"tensorflow"
+        file.attrs["keras_version"] = b"2.15.0"  # the last whose classes of transformers wrote such files
+    yield buffer.getbuffer()
+
+
+def _save_names(attributes: h5py.AttributeManager, key: str, names: list[str]) -> None:
+    """A list of names as one attribute, or as key0, key1, ... where it is over HDF5's 64 kB."""
+    encoded = [name.encode() for name in names]
+    per_chunk = max(1, 60_000 // max([1, *map(len, encoded)]))
+    if len(encoded) <= per_chunk:
+        attributes[key] = encoded
+    for index in range(0, len(encoded) if len(encoded) > per_chunk else 0, per_chunk):
+        attributes[f"{key}{index // per_chunk}"] = encoded[index : index + per_chunk]
+
+
+def _layout(path: Path) -> dict[str, Any]:
+    command = [sys.executable, "-P", h5_layout.__file__, str(path)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        child = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment, check=False)
+    except subprocess.TimeoutExpired:
+        raise CheckpointError(f"{path} cannot be read: listing it took more than {SECONDS} s") from None
+    if child.returncode:
+        reason = child.stderr.strip().splitlines()[-1:] or [f"the reader ended with {child.returncode}"]
+        raise CheckpointError(f"{path} cannot be read: {reason[0]}")
+    entries: dict[str, Any] = json.loads(child.stdout)
+    return entries
+
+
+def _stored(path: Path, name: str, entry: dict[str, Any]) -> StoredTensor:
+    shape, dtype, offset = tuple(entry["shape"]), np.dtype(entry["dtype"]), entry["offset"]
+    if dtype.kind not in "fiub" or offset + prod(shape) * dtype.itemsize > path.stat().st_size:
+        raise CheckpointError(f"{path} is damaged: {name}, {dtype} of {list(shape)}, does not lie in the file")
+
+    def load() -> np.ndarray:
+        if not prod(shape):
+            return np.zeros(shape, dtype)
+        return np.memmap(path, dtype, "r", offset, shape).astype(dtype.newbyteorder("="), copy=False)
+
+    return StoredTensor(name, shape, dtype.newbyteorder("=").name, path, load)
