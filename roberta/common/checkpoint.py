@@ -328,12 +328,12 @@ def save_checkpoint(
     single, index = weight_files(format_, variant)
     files: dict[str, Content] = {name: text.encode() for name, text in texts.items()}
     shards = _split(tensors, size_in_bytes(max_shard_size))
-    write = safetensors_file.pieces if legacy is None else legacy.pieces
     if len(shards) == 1:
-        files[single] = write(tensors)
+        files[single] = safetensors_file.pieces(tensors) if legacy is None else legacy.single(tensors)
     else:
         stem, suffix = single.removesuffix(FORMATS[format_][1]), FORMATS[format_][1]
         names = [f"{stem}-{i:05}-of-{len(shards):05}{suffix}" for i in range(1, len(shards) + 1)]
+        write = safetensors_file.pieces if legacy is None else legacy.shard
         files.update((name, write(shard)) for name, shard in zip(names, shards, strict=True))
         spelled = str if legacy is None else legacy.native_name
         places = {spelled(key): name for name, shard in zip(names, shards, strict=True) for key in shard}

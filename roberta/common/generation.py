@@ -1,4 +1,4 @@
-"""GenerationConfig, its `generation_config.json`, and what `generate` returns. The decoding itself is in `search`."""
+"""GenerationConfig, its `generation_config.json`, and what `generate` returns; `search` does the decoding."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from roberta.common.outputs import ModelOutput
 
 GENERATION_CONFIG_FILE = "generation_config.json"
 
-# Settings of transformers that would change the tokens and that are not here, with the value that changes nothing.
-# A file may hold them; `generate` refuses any other value.
+# Settings of transformers that are not here, with the value that changes no token. A file may hold them;
+# `generate` refuses any other value.
 NOT_SUPPORTED: dict[str, Any] = {
     "min_p": None,
     "typical_p": 1.0,
@@ -50,9 +50,11 @@ _NEEDS: dict[str, str] = {
     **dict.fromkeys(("temperature", "top_k", "top_p"), "do_sample=True"),
     **dict.fromkeys(("length_penalty", "early_stopping"), "num_beams > 1"),
     **dict.fromkeys(
-        ("output_scores", "output_logits", "output_attentions", "output_hidden_states"), "return_dict_in_generate=True"
+        ("output_scores", "output_logits", "output_attentions", "output_hidden_states"),
+        "return_dict_in_generate=True",
     ),
 }
+_TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 _NOT_KEPT = ("transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash")
 
 
@@ -61,22 +63,22 @@ class GenerationConfig:
     """How `generate` chooses tokens. Names, defaults and file are those of transformers 4.57.
 
     Args:
-        max_new_tokens: how many tokens to add; or `max_length`, prompt and new tokens together. Neither given (or a
+        max_new_tokens: how many tokens to add; or `max_length`, prompt and new tokens together. Neither (or a
             `max_length` of 20, the default) means 20 new tokens, or fewer where the model's length ends.
         min_new_tokens, min_length: no end token before that many tokens, counted likewise.
-        do_sample: draw tokens instead of taking the best, after `temperature`, `top_k` (0 or None: off), `top_p`.
+        do_sample: draw tokens instead of taking the best, after `temperature`, `top_k` (0: off) and `top_p`.
         num_beams: width of the beam search; 1 is none. `num_return_sequences` of the beams are returned.
         length_penalty: a beam's score is its log probability divided by its length to this power.
-        early_stopping: True ends a beam search with the first `num_beams` ends; False when a better one is not to
-            be expected; "never" when a better one cannot be.
-        repetition_penalty: scores of tokens that are there already are divided by it, negative ones multiplied.
+        early_stopping: True ends a beam search with the first `num_beams` ends; False when a better one is
+            not to be expected; "never" when a better one cannot be.
+        repetition_penalty: scores of tokens already there are divided by it, negative ones multiplied.
         no_repeat_ngram_size: no n-gram of this size twice; 0 is off.
         bad_words_ids: sequences of tokens that must not come up.
         suppress_tokens: tokens that must not come up; `begin_suppress_tokens`: not as first new token.
         pad_token_id: fills rows that end before others. `eos_token_id`: one or several ids that end a row.
             `bos_token_id`: the prompt where none is given.
-        use_cache: keep keys and values; without, each step runs the whole sequence again. The tokens are the same.
-        return_dict_in_generate: return an object with what the `output_*` settings ask for, not the tokens alone.
+        use_cache: keep keys and values; without, each step runs all tokens again, with the same result.
+        return_dict_in_generate: return an object with what the `output_*` settings ask for.
         extra: every other key of a file, kept and written back.
 
     Raises:
@@ -122,14 +124,19 @@ class GenerationConfig:
             self._require(_is_int(getattr(self, name), 0), name, "must be an int of at least 0")
         for name, least in (("max_new_tokens", 1), ("min_new_tokens", 0), ("top_k", 0)):
             value = getattr(self, name)
-            self._require(value is None or _is_int(value, least), name, f"must be an int of at least {least}, or None")
+            holds = value is None or _is_int(value, least)
+            self._require(holds, name, f"must be an int of at least {least}, or None")
+        for name in (name for name, default in _defaults().items() if isinstance(default, bool)):
+            holds = isinstance(getattr(self, name), bool) or name == "early_stopping"
+            self._require(holds, name, "must be True or False")
         self._require(
             self.temperature is None or (_is_number(self.temperature) and self.temperature > 0),
             "temperature", "must be a number above 0; for the best token every time set do_sample=False",
         )  # fmt: skip
         self._require(
-            self.top_p is None or (_is_number(self.top_p) and 0 <= self.top_p <= 1), "top_p", "must be from 0 to 1"
-        )
+            self.top_p is None or (_is_number(self.top_p) and 0 <= self.top_p <= 1),
+            "top_p", "must be a number from 0 to 1",
+        )  # fmt: skip
         self._require(
             _is_number(self.repetition_penalty) and self.repetition_penalty > 0,
             "repetition_penalty", "must be a number above 0; 1 is off",
@@ -146,9 +153,14 @@ class GenerationConfig:
                 "do_sample=True or num_beams"
             )
         if 1 < self.num_beams < self.num_return_sequences:
-            raise ValueError(f"num_return_sequences={self.num_return_sequences} exceeds num_beams={self.num_beams}")
-        if None not in (self.min_new_tokens, self.max_new_tokens) and self.min_new_tokens > self.max_new_tokens:  # type: ignore[operator]
-            raise ValueError(f"min_new_tokens={self.min_new_tokens} exceeds max_new_tokens={self.max_new_tokens}")
+            raise ValueError(
+                f"num_return_sequences={self.num_return_sequences} exceeds num_beams={self.num_beams}; "
+                "raise num_beams"
+            )
+        if self.max_new_tokens is not None and (self.min_new_tokens or 0) > self.max_new_tokens:
+            raise ValueError(
+                f"min_new_tokens={self.min_new_tokens} exceeds max_new_tokens={self.max_new_tokens}; lower it"
+            )
 
     def _validate_tokens(self) -> None:
         for name in ("pad_token_id", "bos_token_id"):
@@ -163,7 +175,8 @@ class GenerationConfig:
             self._require(value is None or _are_ids(value), name, "must be a list of token ids, or None")
         words = self.bad_words_ids
         self._require(
-            words is None or (isinstance(words, list | tuple) and all(_are_ids(word) and word for word in words)),
+            words is None
+            or (isinstance(words, list | tuple) and all(_are_ids(word) and word for word in words)),
             "bad_words_ids", "must be a list of lists of token ids, one list a word, or None",
         )  # fmt: skip
 
@@ -190,17 +203,18 @@ class GenerationConfig:
             "bad_words_ids": [token for word in self.bad_words_ids or () for token in word],
         }
 
-    # -- for one call --------------------------------------------------------------------------------------------
+    # -- for one call ----------------------------------------------------------------------------------------
 
     def updated(self, settings: Mapping[str, Any]) -> Self:
-        """A new config with the fields that `settings` names; warns of those that do nothing beside the others.
+        """A new config with the fields of `settings`; warns of those that do nothing beside the others.
 
         Raises:
             TypeError: a name that is no field.
         """
         unknown = settings.keys() - _defaults().keys()
         if unknown:
-            raise TypeError(f"generate() does not know {sorted(unknown)}; its settings are {', '.join(_defaults())}")
+            names, known = ", ".join(sorted(unknown)), ", ".join(_defaults())
+            raise TypeError(f"generation has no setting {names}; the settings are {known}")
         config = dataclasses.replace(self, **settings)
         met = {
             "do_sample=True": config.do_sample,
@@ -214,8 +228,8 @@ class GenerationConfig:
 
     def with_token_ids(self, other: GenerationConfig) -> Self:
         """A new config whose pad, bos and eos ids are the other's where they are None here."""
-        names = ("pad_token_id", "bos_token_id", "eos_token_id")
-        return dataclasses.replace(self, **{n: getattr(other, n) for n in names if getattr(self, n) is None})
+        absent = (name for name in _TOKEN_IDS if getattr(self, name) is None)
+        return dataclasses.replace(self, **{name: getattr(other, name) for name in absent})
 
     def check_supported(self) -> None:
         """Raise `ValueError` when a file or config set what transformers has and this library has not."""
@@ -226,16 +240,15 @@ class GenerationConfig:
                     f'set generation_config.extra["{name}"] = {neutral!r} to go without'
                 )
 
-    # -- dictionaries and files ----------------------------------------------------------------------------------
+    # -- dictionaries and files ------------------------------------------------------------------------------
 
     @classmethod
     def from_model_config(cls, config: RobertaConfig) -> Self:
         """The token ids of a model's config, and the generation settings that older files keep there."""
-        names = {*_defaults(), *NOT_SUPPORTED} - {"output_attentions", "output_hidden_states"}  # these are of forward
-        values = {name: value for name, value in config.to_dict().items() if name in names}
-        default = RobertaConfig().to_dict()
-        own = {name: value for name, value in values.items() if name.endswith("os_token_id") or name == "pad_token_id"}
-        return cls.from_dict({**{n: v for n, v in values.items() if v != default.get(n)}, **own})
+        fields, default = config.to_dict(), RobertaConfig().to_dict()
+        names = {*_defaults(), *NOT_SUPPORTED} - {"output_attentions", "output_hidden_states"}  # of the call
+        changed = (name for name in names if name in fields and fields[name] != default[name])
+        return cls.from_dict({name: fields[name] for name in (*_TOKEN_IDS, *changed)})
 
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any]) -> Self:
@@ -252,11 +265,12 @@ class GenerationConfig:
 
     def to_diff_dict(self) -> dict[str, Any]:
         """What the file holds: the fields that differ from the default, and `extra`."""
-        return {**{n: v for n, v in self.to_dict().items() if n in self.extra or v != _defaults()[n]}}
+        return {name: v for name, v in self.to_dict().items() if name in self.extra or v != _defaults()[name]}
 
     def to_json_string(self, use_diff: bool = True) -> str:
         """The text of `generation_config.json`: sorted keys, indent 2, final newline."""
-        return json.dumps(self.to_diff_dict() if use_diff else self.to_dict(), indent=2, sort_keys=True) + "\n"
+        fields = self.to_diff_dict() if use_diff else self.to_dict()
+        return json.dumps(fields, indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def from_pretrained(
@@ -296,7 +310,7 @@ class GenerationConfig:
         return cls.from_dict(_read_json(path)).updated(settings)
 
     def save_pretrained(self, save_directory: str | Path, *, push_to_hub: bool = False, **hub: Any) -> None:
-        """Write `generation_config.json` into a folder, which is made when missing; optionally upload the folder.
+        """Write `generation_config.json` into a folder, made when missing; optionally upload the folder.
 
         Args:
             hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
@@ -308,20 +322,21 @@ class GenerationConfig:
 
 
 def generation_defaults(config: RobertaConfig) -> GenerationConfig:
-    """What a model generates with when nothing is said: the file beside its weights, else its config's fields."""
-    path = Path(config.name_or_path) / GENERATION_CONFIG_FILE
+    """What a model generates with by default: the file beside its weights, else its config's fields."""
     own = GenerationConfig.from_model_config(config)
-    if not config.name_or_path or not path.is_file():
+    path = Path(config.name_or_path)
+    file = (path.parent if path.is_file() else path) / GENERATION_CONFIG_FILE
+    if not config.name_or_path or not file.is_file():
         return own
-    return GenerationConfig.from_pretrained(path).with_token_ids(own)
+    return GenerationConfig.from_pretrained(file).with_token_ids(own)
 
 
 class GenerateDecoderOnlyOutput(ModelOutput):
     """sequences: int, (batch * returns, length), prompt first, padded with pad; the rest on request.
 
-    scores, logits: one (rows, vocab) a new token, after and before the settings' changes. attentions, hidden_states:
-    one tuple over layers a step, as the model's call returns it; the first step is the prompt. past_key_values: see
-    the backend's `cache`; the last token is not in it.
+    scores, logits: one (rows, vocab) a new token, after and before the settings' changes. attentions,
+    hidden_states: one tuple over layers a step, as the model's call returns it; the first step is the prompt.
+    past_key_values: see the backend's `cache`; the last token is not in it.
     """
 
     sequences: Any
@@ -333,10 +348,10 @@ class GenerateDecoderOnlyOutput(ModelOutput):
 
 
 class GenerateBeamDecoderOnlyOutput(ModelOutput):
-    """As `GenerateDecoderOnlyOutput`, with rows = batch * beams in all but `sequences`; scores are log probabilities.
+    """As `GenerateDecoderOnlyOutput`, but rows are batch * beams, and scores are log probabilities.
 
-    sequences_scores: (batch * returns,), with output_scores. beam_indices: int, (batch * returns, new tokens), the
-    row of `scores` each token was chosen from; -1 behind the end.
+    sequences_scores: (batch * returns,), with output_scores. beam_indices: int, (batch * returns, new
+    tokens), the row of `scores` each token was chosen from; -1 behind the end.
     """
 
     sequences: Any
@@ -351,7 +366,11 @@ class GenerateBeamDecoderOnlyOutput(ModelOutput):
 
 def _defaults() -> dict[str, Any]:
     """The default of every setting, in order."""
-    return {setting.name: setting.default for setting in dataclasses.fields(GenerationConfig) if setting.name != "extra"}
+    return {
+        setting.name: setting.default
+        for setting in dataclasses.fields(GenerationConfig)
+        if setting.name != "extra"
+    }
 
 
 def _is_int(value: object, least: int) -> bool:

@@ -1,8 +1,8 @@
 """Model names to local files, and local files to the hub: the only module that touches the network.
 
-A name that is a folder is that folder. Any other name is a model on the Hugging Face hub (or the server that
-`HF_ENDPOINT` names): the files that are wanted, and no others, are fetched into the hub's cache, all of one commit.
-Nothing of a repository is executed. huggingface_hub is imported when a name is looked up.
+A name that is a folder is that folder. Any other name is a model on the Hugging Face hub (or the server
+that `HF_ENDPOINT` names): the files that are wanted, and no others, are fetched into the hub's cache, all of
+one commit. Nothing of a repository is executed. huggingface_hub is imported when a name is looked up.
 """
 
 from __future__ import annotations
@@ -23,14 +23,10 @@ _TEXTS = ("config.json", "generation_config.json")
 
 # Beside the weights, what `upload_folder` sends; anything else in a folder stays at home.
 _UPLOADED_TEXTS = (
-    *_TEXTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "README.md",
+    *_TEXTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "README.md",
 )  # fmt: skip
 _MAX_INDEX = 16 * 2**20  # bytes; the index of a model of 1000 layers has 2 MB
-
-
-class _NotThereError(CheckpointError):
-    """A file that the repository, or offline the cache, does not have."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class _Repository:
         return f"{self.name} (revision {self.revision}{inside})"
 
 
-# -- from the hub -------------------------------------------------------------------------------------------------
+# -- from the hub --------------------------------------------------------------------------------------------
 
 
 def local_folder(
@@ -64,14 +60,14 @@ def local_folder(
     local_files_only: bool = False,
     token: str | bool | None = None,
 ) -> Path:
-    """A local folder with those of `files` that are there: the folder itself, or a snapshot in the hub's cache.
+    """A local folder with those of `files` that are there: the folder itself, or a snapshot in the cache.
 
     Args:
-        files: plain names; of a hub name, exactly these are fetched. What a repository (offline: the cache) has not
-            is left out, as it may be in a folder.
+        files: plain names; of a hub name, exactly these are fetched. What a repository (offline: the cache)
+            has not is left out, as it may be in a folder.
 
     Raises:
-        CheckpointError: no such folder, name or revision; a name that cannot be reached; none of `files` there.
+        CheckpointError: no such folder, name or revision; a name that cannot be reached; none of `files`.
     """
     folder = _existing_folder(name_or_path, subfolder)
     if folder is not None:
@@ -79,18 +75,13 @@ def local_folder(
     repository = _Repository(
         str(name_or_path), revision, subfolder.strip("/"), cache_dir, force_download, local_files_only, token
     )
-    absent: _NotThereError | None = None
-    for file in files:
-        try:
-            folder = _download(repository, file).parent
-        except _NotThereError as error:
-            absent = error
-        else:
-            repository = _at_commit(repository, folder)
-    if folder is None:
-        assert absent is not None, "files is empty"
-        raise absent
-    return folder
+    repository, there = _names(repository, files)
+    wanted = [file for file in files if file in there]
+    if not wanted:
+        raise CheckpointError(
+            f"{repository} has none of {', '.join(files)}; check the name and the subfolder"
+        )
+    return _fetch(repository, wanted)[1]
 
 
 def local_checkpoint(
@@ -114,8 +105,8 @@ def local_checkpoint(
         variant: the mark in `model.fp16.safetensors`.
 
     Raises:
-        CheckpointError: no such folder, name or revision; a name that cannot be reached; no weights of the formats;
-            an index that names a file outside its folder (before any shard is fetched).
+        CheckpointError: no such folder, name or revision; a name that cannot be reached; no weights of the
+            formats; an index that names a file outside its folder (before any shard is fetched).
     """
     # not above: checkpoint imports config, which imports this module
     from roberta.common.checkpoint import FORMATS, weight_files
@@ -131,19 +122,12 @@ def local_checkpoint(
     weights = next((name for name in wanted if name in there), None)
     if weights is None:
         others = sorted(name for name in there if _weights_key(name) is not None)
-        hint = (
-            f"it has {', '.join(others)}; check variant, use_safetensors and from_*"
-            if others
-            else "it has no weights"
-        )
-        raise CheckpointError(f"{repository} has none of {', '.join(wanted)}; {hint}")
-    for name in (*(text for text in _TEXTS if text in there), weights):
-        path = _download(repository, name)
-        repository = _at_commit(repository, path.parent)
-    if path.suffix == ".json":
-        for shard in _shards(path):
-            _download(repository, shard)
-    return path.parent
+        has = f"{', '.join(others)}; check variant, use_safetensors and from_*" if others else "no weights"
+        raise CheckpointError(f"{repository} has none of {', '.join(wanted)}; it has {has}")
+    repository, folder = _fetch(repository, [*(text for text in _TEXTS if text in there), weights])
+    if weights.endswith(".json"):
+        _fetch(repository, _shards(folder / weights))
+    return folder
 
 
 def _existing_folder(name_or_path: str | Path, subfolder: str) -> Path | None:
@@ -159,7 +143,7 @@ def _existing_folder(name_or_path: str | Path, subfolder: str) -> Path | None:
     is_path = isinstance(name_or_path, Path) or name.startswith((".", "~", os.sep)) or name.count("/") > 1
     if is_path or "\\" in name:
         raise CheckpointError(
-            f"{name} does not exist; give a folder, or a name on the hub such as organisation/name"
+            f"{name} does not exist; give a folder, or a hub name such as organisation/name"
         )
     return None
 
@@ -167,7 +151,8 @@ def _existing_folder(name_or_path: str | Path, subfolder: str) -> Path | None:
 def _names(repository: _Repository, known: Sequence[str]) -> tuple[_Repository, set[str]]:
     """The names of the files in the repository's (sub)folder, or of those of `known` that are in the cache.
 
-    The cache is asked when the hub may not be or does not answer; the repository that comes back asks it only, too.
+    The cache is asked when the hub may not be or does not answer; the repository that comes back then asks
+    the cache only, too.
     """
     from huggingface_hub import HfApi, constants, errors
 
@@ -216,9 +201,23 @@ def _is_cached(repository: _Repository, name: str) -> bool:
         raise _explained(error, repository) from error
 
 
+def _fetch(repository: _Repository, names: Sequence[str]) -> tuple[_Repository, Path]:
+    """Fetch files of one folder into the cache, all of the commit that the first is of.
+
+    Returns:
+        The repository at that commit, and the local folder.
+    """
+    for name in names:
+        folder = _download(repository, name).parent
+        depth = len(PurePosixPath(repository.subfolder).parts)
+        commit = (folder, *folder.parents)[depth].name  # the cache has <commit>/<subfolder>/<name>
+        repository = replace(repository, revision=commit)
+    return repository, folder
+
+
 def _download(repository: _Repository, name: str) -> Path:
     """The path of one file in the cache, fetched when it is not there or no longer the same."""
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
     try:
         return Path(
@@ -233,18 +232,8 @@ def _download(repository: _Repository, name: str) -> Path:
                 token=repository.token,
             )
         )
-    except errors.LocalEntryNotFoundError as error:
-        raise _NotThereError(str(_explained(error, repository, name))) from error
-    except errors.EntryNotFoundError as error:
-        raise _NotThereError(f"{repository} has no {name}; check the name, revision and subfolder") from error
     except Exception as error:  # the transport's own errors differ between versions (requests, httpx)
         raise _explained(error, repository, name) from error
-
-
-def _at_commit(repository: _Repository, folder: Path) -> _Repository:
-    """The repository at the commit whose snapshot a file was fetched into, so that all files are of one commit."""
-    depth = len(PurePosixPath(repository.subfolder).parts)
-    return replace(repository, revision=(folder, *folder.parents)[depth].name)
 
 
 def _shards(index: Path) -> list[str]:
@@ -262,13 +251,11 @@ def _shards(index: Path) -> list[str]:
     suffix = PurePosixPath(index.name.partition(".index.")[0]).suffix
     for name in names:
         if not isinstance(name, str) or not is_plain_name(name) or not name.endswith(suffix):
-            raise CheckpointError(
-                f"{index} names {name!r}, which is not a {suffix} file beside it; it is not fetched"
-            )
+            raise CheckpointError(f"{index} names {name!r}, no {suffix} file beside it; it is not fetched")
     return sorted(names)
 
 
-# -- to the hub ---------------------------------------------------------------------------------------------------
+# -- to the hub ----------------------------------------------------------------------------------------------
 
 
 def upload_folder(
@@ -284,9 +271,9 @@ def upload_folder(
 ) -> str:
     """Upload a model's files as one commit; returns the address of the commit, or of the pull request.
 
-    Config, tokenizer, model card and weights are sent, whatever else is in the folder is not. Weights that would be
-    read beside or in place of the new ones (same format and variant, another number of shards) are removed in the
-    same commit.
+    Config, tokenizer, model card and weights are sent, whatever else is in the folder is not. Weights that
+    would be read beside or in place of the new ones (same format and variant, another number of shards) are
+    removed in the same commit.
 
     Args:
         repo_id: "organisation/name", or "name" of the user; made when missing, private when `private`.
@@ -299,35 +286,28 @@ def upload_folder(
 
     names = sorted(path.name for path in Path(folder).iterdir() if path.is_file() and _is_uploaded(path.name))
     if not names:
-        raise CheckpointError(
-            f"{folder} has no config, tokenizer or weights to upload; save_pretrained writes them"
-        )
+        raise CheckpointError(f"{folder} has nothing to upload; save_pretrained writes config and weights")
     api = HfApi(token=token)
     try:
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None and revision != "main" and not revision.startswith("refs/") and not create_pr:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         there = api.list_repo_files(repo_id, revision=None if create_pr else revision)
-        gone = _superseded(names, there)
         commit = api.create_commit(
             repo_id,
             [
-                *(CommitOperationDelete(path_in_repo=name) for name in gone),
-                *(
-                    CommitOperationAdd(path_in_repo=name, path_or_fileobj=Path(folder, name))
-                    for name in names
-                ),
+                *(CommitOperationDelete(name) for name in _superseded(names, there)),
+                *(CommitOperationAdd(name, Path(folder, name)) for name in names),
             ],
-            commit_message=commit_message
-            or f"Upload {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}",
+            commit_message=commit_message or f"Upload {', '.join(names)}",
             commit_description=commit_description,
             revision=revision,
             create_pr=create_pr,
         )
     except Exception as error:  # the transport's own errors differ between versions (requests, httpx)
         raise CheckpointError(
-            f"could not upload to {repo_id}: {_line(error)}; check the name and the connection, and log in with "
-            '"hf auth login" or give a token= that may write there'
+            f"could not upload to {repo_id}: {_line(error)}; check the name and the connection, and log in "
+            'with "hf auth login" or give a token= that may write there'
         ) from error
     return str(commit.pr_url or commit.commit_url)
 
@@ -396,7 +376,7 @@ def _weights_key(name: str) -> tuple[str, str] | None:
     return None
 
 
-# -- errors -------------------------------------------------------------------------------------------------------
+# -- errors --------------------------------------------------------------------------------------------------
 
 
 def _explained(error: Exception | None, repository: _Repository, file: str | None = None) -> CheckpointError:
@@ -405,44 +385,29 @@ def _explained(error: Exception | None, repository: _Repository, file: str | Non
 
     name = repository.name
     what = str(repository) if file is None else f"{file} of {repository}"
+    log_in = 'log in with "hf auth login" or give token='
     match error:
         case errors.HFValidationError():
-            text = (
-                f'{name!r} is neither a folder nor a name on the hub, which is "name" or "organisation/name"'
-            )
+            rule = 'which is "name" or "organisation/name"'
+            text = f"{name!r} is neither a folder nor a name on the hub, {rule}"
         case errors.GatedRepoError():
-            text = f'{name} is gated; ask for access on its page, then log in with "hf auth login" or give token='
+            text = f"{name} is gated; ask for access on its page, then {log_in}"
         case errors.RepositoryNotFoundError():
-            text = (
-                f"{name} is neither a folder nor a model on the hub; check the spelling, and for a private model log "
-                'in with "hf auth login" or give token='
-            )
+            text = f"{name} is neither a folder nor a model on the hub; check the name; if it is private, {log_in}"
         case errors.RevisionNotFoundError():
             text = f"{name} has no revision {repository.revision!r}; give a branch, a tag or a commit"
         case errors.LocalTokenNotFoundError():
-            text = f'{name}: token=True, but nobody is logged in; log in with "hf auth login" or give the token itself'
+            text = f"{name}: token=True, but nobody is logged in; {log_in}"
         case None | errors.OfflineModeIsEnabled() | errors.LocalEntryNotFoundError():
-            out_of_reach = "could not be reached" if _was_tried(error) else "was not asked (offline)"
             text = (
-                f"{what} is no folder and not in the hub's cache, and the hub {out_of_reach}; fetch it once with a "
-                "connection (without local_files_only and HF_HUB_OFFLINE), or give a folder"
+                f"{what} is neither a folder nor in the hub's cache, and the hub is not asked (offline); fetch "
+                "it once without local_files_only and HF_HUB_OFFLINE, or give a folder"
             )
+        case errors.EntryNotFoundError():  # after LocalEntryNotFoundError, which is one too
+            text = f"{what} is not there; check the name, revision and subfolder"
         case _:
-            text = (
-                f"{what} cannot be fetched: {_line(error)}; check the connection and token=, or give a folder"
-            )
+            text = f"{what} is not in the cache and cannot be fetched: {_line(error)}; check the connection"
     return CheckpointError(text)
-
-
-def _was_tried(error: Exception | None) -> bool:
-    """Whether a file is not in the cache although the hub was to be asked."""
-    from huggingface_hub import errors
-
-    return (
-        isinstance(error, errors.LocalEntryNotFoundError)
-        and error.__cause__ is not None
-        and not isinstance(error.__cause__, errors.OfflineModeIsEnabled)
-    )
 
 
 def _line(error: Exception) -> str:

@@ -92,23 +92,22 @@ def _embeddings(config: RobertaConfig, prefix: str) -> Iterator[Parameter]:
 
 def _layer(config: RobertaConfig, index: int, prefix: str) -> Iterator[Parameter]:
     hidden, inner = config.hidden_size, config.intermediate_size
-    if config.position_embedding_type != "absolute":  # of self-attention only
-        rows = 2 * config.max_position_embeddings - 1
-        name = f"{prefix}attention.self.distance_embedding.weight"
-        yield Parameter(name, (rows, config.head_size), "embedding")
-    yield from _attention(config, f"{prefix}attention.", config.heads_kept(index) * config.head_size)
-    if config.add_cross_attention:
-        yield from _attention(config, f"{prefix}crossattention.", hidden)
+    has_distances = config.position_embedding_type != "absolute"
+    yield from _attention(config, f"{prefix}attention.", config.heads_kept(index), has_distances)
+    if config.add_cross_attention:  # which knows no distances
+        yield from _attention(config, f"{prefix}crossattention.", config.num_attention_heads, False)
     yield from _dense(f"{prefix}intermediate.dense", hidden, inner)
     yield from _dense(f"{prefix}output.dense", inner, hidden)
     yield from _norm(f"{prefix}output.LayerNorm", hidden)
 
 
-def _attention(config: RobertaConfig, prefix: str, width: int) -> Iterator[Parameter]:
-    """`width` is the number of columns of the heads that are left after pruning."""
-    hidden = config.hidden_size
+def _attention(config: RobertaConfig, prefix: str, heads: int, has_distances: bool) -> Iterator[Parameter]:
+    hidden, width = config.hidden_size, heads * config.head_size
     for name in ("query", "key", "value"):
         yield from _dense(f"{prefix}self.{name}", hidden, width)
+    if has_distances:
+        rows = 2 * config.max_position_embeddings - 1
+        yield Parameter(f"{prefix}self.distance_embedding.weight", (rows, config.head_size), "embedding")
     yield from _dense(f"{prefix}output.dense", width, hidden)
     yield from _norm(f"{prefix}output.LayerNorm", hidden)
 

@@ -65,8 +65,8 @@ def native_name(name: str) -> str:
     return f"{name.rpartition('.')[0]}.{LEAVES[kind_of(name)]}".replace(".", "/")
 
 
-def pieces(tensors: Mapping[str, Source]) -> Iterator[bytes]:
-    """The bytes of a file with these tensors."""
+def single(tensors: Mapping[str, Source]) -> Iterator[bytes]:
+    """The bytes of a file with all tensors of a model."""
     tree: dict[str, Any] = {}
     for name, (_, _, load) in tensors.items():
         *path, leaf = native_name(name).split("/")
@@ -75,6 +75,9 @@ def pieces(tensors: Mapping[str, Source]) -> Iterator[bytes]:
             branch = branch.setdefault(key, {})
         branch[leaf] = np.ascontiguousarray(load().T if kind_of(name) == "dense" else load())
     yield from _packed(tree)
+
+
+shard = single  # a shard is laid out as a whole file is
 
 
 def _packed(tree: Mapping[str, Any]) -> Iterator[bytes]:

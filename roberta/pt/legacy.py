@@ -61,14 +61,17 @@ def native_name(name: str) -> str:
     return name
 
 
-def pieces(tensors: Mapping[str, Source]) -> Iterator[bytes]:
-    """The bytes of a file with these tensors."""
+def single(tensors: Mapping[str, Source]) -> Iterator[bytes]:
+    """The bytes of a file with all tensors of a model."""
     buffer = io.BytesIO()
     state = {}
     for name, (_, dtype, load) in tensors.items():
         state[name] = to_tensor(load(), getattr(torch, dtype)).contiguous()
     torch.save(state, buffer)
     yield buffer.getbuffer()
+
+
+shard = single  # a shard is laid out as a whole file is
 
 
 def _stored(path: Path, name: str, tensor: Any) -> StoredTensor:

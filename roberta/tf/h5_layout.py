@@ -15,11 +15,13 @@ MEMORY = 4 * 2**30  # bytes of address space, most of it numpy's and libhdf5's o
 
 
 def layout(path: str) -> dict[str, Any]:
-    """Path inside the file -> shape, dtype and first byte of every dataset."""
+    """Whether tensors are grouped by Keras layer, and path -> shape, dtype and first byte of every dataset."""
     found: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
         _walk(file, "", found, depth=0)
-    return found
+        names = file.attrs.get("layer_names", file.attrs.get("layer_names0", ()))
+    # a whole file lists its layers, a shard its variables
+    return {"is_grouped": any(":" not in str(name) for name in names), "tensors": found}
 
 
 def _walk(group: h5py.Group, prefix: str, found: dict[str, Any], depth: int) -> None:

@@ -42,12 +42,14 @@ def read(path: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: names the file, and what in it cannot be read.
     """
-    entries = _layout(path)
+    layout = _layout(path)
+    entries = layout["tensors"]
     if len(entries) > MAX_TENSORS:
         raise CheckpointError(f"{path} lists {len(entries)} tensors; {MAX_TENSORS} are the most that is read")
     result: dict[str, StoredTensor] = {}
     for where, entry in entries.items():
-        name = where.split("/", 2)[-1]  # group of the layer, scope of the model, name
+        # a whole file: group of the layer, scope of the model, name; a shard: the name alone
+        name = where.split("/", 2)[-1] if layout["is_grouped"] else where
         if name not in result:  # the group of a tied LM head repeats the embeddings
             result[name] = _stored(path, name, entry)
     return result
@@ -68,20 +70,18 @@ def native_name(name: str) -> str:
     path = module if module.partition(".")[0] in ("roberta", *HEAD_PARTS) else f"roberta.{module}"
     path = f"roberta.{module}" if name.startswith("pooler.") else path  # of the model without head
     leaf = "weight" if path.endswith(".word_embeddings") else LEAVES[kind_of(name)]
-    return f"{_SCOPE}/{path.replace('layer.', 'layer_._').replace('.', '/')}/{leaf}:0"
+    return f"{_SCOPE}/{path.replace('.', '/').replace('/layer/', '/layer_._')}/{leaf}:0"
 
 
-def pieces(tensors: Mapping[str, Source]) -> Iterator[memoryview]:
-    """The bytes of a file with these tensors, as transformers' Keras classes lay it out."""
+def single(tensors: Mapping[str, Source]) -> Iterator[memoryview]:
+    """The bytes of a file with all tensors of a model, as transformers' Keras classes lay it out."""
     buffer = io.BytesIO()
     groups: dict[str, list[str]] = {}
     with h5py.File(buffer, "w") as file:
-        for name, (_, dtype, load) in tensors.items():
-            if dtype == "bfloat16":
-                raise ValueError("tf_model.h5 cannot hold bfloat16; save safetensors, or another dtype")
+        for name, source in tensors.items():
             native = native_name(name)
             layer = native.split("/")[1]
-            file.require_group(layer)[native] = load().T if kind_of(name) == "dense" else load()
+            file.require_group(layer)[native] = _values(name, source)
             groups.setdefault(layer, []).append(native)
         for layer, names in groups.items():
             _save_names(file[layer].attrs, "weight_names", names)
@@ -90,6 +90,24 @@ def pieces(tensors: Mapping[str, Source]) -> Iterator[memoryview]:
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = b"2.15.0"  # the last whose classes of transformers wrote such files
     yield buffer.getbuffer()
+
+
+def shard(tensors: Mapping[str, Source]) -> Iterator[memoryview]:
+    """The bytes of a file with some tensors of a model: no groups, no scope."""
+    buffer = io.BytesIO()
+    names = {name: native_name(name).removeprefix(f"{_SCOPE}/") for name in tensors}
+    with h5py.File(buffer, "w") as file:
+        for name, source in tensors.items():
+            file[names[name]] = _values(name, source)
+        _save_names(file.attrs, "layer_names", list(names.values()))
+    yield buffer.getbuffer()
+
+
+def _values(name: str, source: Source) -> np.ndarray:
+    _, dtype, load = source
+    if dtype == "bfloat16":
+        raise ValueError("tf_model.h5 cannot hold bfloat16; save safetensors, or another dtype")
+    return load().T if kind_of(name) == "dense" else load()
 
 
 def _save_names(attributes: h5py.AttributeManager, key: str, names: list[str]) -> None:
@@ -112,8 +130,8 @@ def _layout(path: Path) -> dict[str, Any]:
     if child.returncode:
         reason = child.stderr.strip().splitlines()[-1:] or [f"the reader ended with {child.returncode}"]
         raise CheckpointError(f"{path} cannot be read: {reason[0]}")
-    entries: dict[str, Any] = json.loads(child.stdout)
-    return entries
+    found: dict[str, Any] = json.loads(child.stdout)
+    return found
 
 
 def _stored(path: Path, name: str, entry: dict[str, Any]) -> StoredTensor:

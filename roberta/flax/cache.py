@@ -1,0 +1,105 @@
+"""The key/value cache of decoder mode: a collection `cache` of fixed size, in the tree of the modules.
+
+Each self-attention has `cached_key` and `cached_value`, (batch, max_length, head, head size), and `cache_index`, int
+(), the number of tokens that are in, padding included. A cache is never changed in place: each call returns a new
+one. Cross-attention caches nothing, its keys and values come from the encoder's states each time.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax.core import unfreeze
+from jax import Array
+from jax.typing import DTypeLike
+
+from roberta.common.config import RobertaConfig
+
+NAMES = ("cached_key", "cached_value", "cache_index")
+
+LayerCache = dict[str, Array]
+Cache = dict[str, Any]
+
+
+def empty(config: RobertaConfig, batch_size: int, max_length: int, dtype: DTypeLike) -> Cache:
+    """A cache of zeros for the encoder, with room for `max_length` tokens a row."""
+
+    def layer(index: int) -> LayerCache:
+        shape = (batch_size, max_length, config.heads_kept(index), config.head_size)
+        return dict(
+            zip(
+                NAMES,
+                (jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((), jnp.int32)),
+                strict=True,
+            )
+        )
+
+    layers = {str(index): {"attention": {"self": layer(index)}} for index in range(config.num_hidden_layers)}
+    return {"encoder": {"layer": layers}}
+
+
+def as_cache(past_key_values: Any) -> Cache | None:
+    """A cache from what callers hand in: what `init_cache` or an earlier call returned, frozen or not."""
+    if past_key_values is None or (isinstance(past_key_values, Mapping) and not past_key_values):
+        return None
+    if not isinstance(past_key_values, Mapping):
+        raise ValueError(
+            f"past_key_values is a {type(past_key_values).__name__}; give what init_cache(batch_size, max_length) "
+            "or an earlier call returned"
+        )
+    return unfreeze(past_key_values)
+
+
+def first_layer(cache: Cache) -> LayerCache:
+    """One layer's entry, of the encoder's own tree or of a head's."""
+    return cache.get("roberta", cache)["encoder"]["layer"]["0"]["attention"]["self"]
+
+
+def length(cache: Cache | None) -> Array | int:
+    """Number of tokens in the cache, padding included."""
+    return 0 if cache is None else first_layer(cache)["cache_index"]
+
+
+def max_length(cache: Cache) -> int:
+    """Number of tokens that the cache has room for."""
+    return first_layer(cache)["cached_key"].shape[1]
+
+
+def past_tokens(cache: Cache | None, attention_mask: Array | None) -> Array | int:
+    """Number of real tokens of each row in the cache, (batch, 1): what positions go on from.
+
+    Without a 2-D mask over cached and new tokens, no cached token is taken for padding.
+    """
+    if cache is None or attention_mask is None or attention_mask.ndim != 2:
+        return length(cache)
+    is_past = jnp.arange(attention_mask.shape[1]) < length(cache)
+    return (attention_mask.astype(jnp.int32) * is_past).sum(axis=1, keepdims=True)
+
+
+def extend(past: LayerCache, key: Array, value: Array) -> LayerCache:
+    """The layer's cache with the keys and values of the new tokens, (batch, seq, head, head size), behind the old."""
+    start = past["cache_index"]
+    return {
+        "cached_key": jax.lax.dynamic_update_slice_in_dim(past["cached_key"], key, start, axis=1),
+        "cached_value": jax.lax.dynamic_update_slice_in_dim(past["cached_value"], value, start, axis=1),
+        "cache_index": start + key.shape[1],
+    }
+
+
+def widen(attention_mask: Array | None, cache: Cache | None) -> Array | None:
+    """A mask over the tokens so far as one over all that the cache has room for."""
+    if cache is None or attention_mask is None:
+        return attention_mask
+    missing = max_length(cache) - attention_mask.shape[-1]
+    if missing < 0:
+        raise ValueError(
+            f"attention mask of shape {attention_mask.shape} is longer than the {max_length(cache)} tokens that the "
+            "cache has room for; make it longer with init_cache(batch_size, max_length)"
+        )
+    return jnp.pad(attention_mask, [(0, 0)] * (attention_mask.ndim - 1) + [(0, missing)])
+
+
+def reorder(cache: Cache, rows: Array) -> Cache:
+    """The cache with its batch rows taken from `rows`, int (new batch,): beams that go on from other beams."""
+    return jax.tree.map(lambda part: part[rows] if part.ndim else part, cache)

@@ -1,0 +1,553 @@
+"""The layers of RoBERTa, from token ids to hidden states, and the heads' own blocks.
+
+Attribute names are those of the checkpoint (`self.self`, `self.LayerNorm`), so the tree of parameters has the
+canonical names (see `weights`). Shapes: batch, seq (the tokens of this call), key (the cached tokens and these, or
+all the room of the cache), head, hidden. `dtype` is what is computed in; parameters may have another.
+
+Values cannot be seen while JAX traces, so compiled code checks them when it runs: a callback raises the error that
+eager code raises at once, as the cause of JAX's own. `check_values` leaves the callbacks out.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
+
+from roberta.common.config import RobertaConfig
+from roberta.flax import cache as kv
+
+
+def _gelu_tanh(x: Array) -> Array:
+    return nn.gelu(x, approximate=True)
+
+
+def _gelu(x: Array) -> Array:
+    return nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS = {
+    "gelu": _gelu,  # erf, not tanh: fairseq trained with the exact GELU
+    "gelu_python": _gelu,
+    "gelu_10": lambda x: _gelu(x).clip(-10, 10),
+    **dict.fromkeys(
+        ("gelu_new", "gelu_accurate", "gelu_fast", "gelu_python_tanh", "gelu_pytorch_tanh"), _gelu_tanh
+    ),
+    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
+    "laplace": lambda x: 0.5 * (1 + jax.lax.erf((x - 0.707107) / (0.282095 * math.sqrt(2)))),
+    "leaky_relu": nn.leaky_relu,
+    "linear": lambda x: x,
+    "mish": jax.nn.mish,
+    "relu": nn.relu,
+    "relu2": lambda x: jnp.square(nn.relu(x)),
+    "relu6": nn.relu6,
+    "sigmoid": nn.sigmoid,
+    "silu": nn.silu,
+    "swish": nn.silu,
+    "tanh": nn.tanh,
+}
+
+_compiled_code_checks: ContextVar[bool] = ContextVar("compiled_code_checks", default=True)
+
+
+@contextmanager
+def check_values(on: bool) -> Iterator[None]:
+    """Whether code that is traced inside this context checks ids, positions, labels and the room of the cache.
+
+    The checks cost a fraction of a millisecond a call, and `jax.export` and the persistent compilation cache refuse
+    code with callbacks. Without them an id, type or position outside its table makes the row nan, a label outside
+    makes the loss nan, and writing behind the end of a cache is the caller's own business. Eager code always checks.
+    """
+    token = _compiled_code_checks.set(on)
+    try:
+        yield
+    finally:
+        _compiled_code_checks.reset(token)
+
+
+def is_traced(*values: Array) -> bool:
+    """Whether values are unknown now (jit, vmap, eval_shape), so that a check has to wait until the code runs."""
+    return any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def check(is_wrong: Array, values: tuple[Array, ...], message: Callable[..., str]) -> None:
+    """Raise `ValueError(message(*values))` if `is_wrong`: now, or when the compiled code runs."""
+
+    def complain(is_wrong: np.ndarray, *values: np.ndarray) -> None:
+        if is_wrong:
+            raise ValueError(message(*values))
+
+    if not is_traced(is_wrong):
+        complain(is_wrong, *values)
+    elif _compiled_code_checks.get():  # the condition spares the good case the way to the host
+        jax.lax.cond(is_wrong, lambda: jax.debug.callback(complain, is_wrong, *values), lambda: None)
+
+
+def check_range(name: str, values: Array, limit: int, way_out: str) -> None:
+    """Raise `ValueError` unless all `values` are integers from 0 to `limit - 1`."""
+    if not jnp.issubdtype(values.dtype, jnp.integer):
+        raise ValueError(f"{name} is of type {values.dtype}; give integers")
+    if values.size == 0:
+        return
+    low, high = values.min(), values.max()
+    check(
+        (low < 0) | (high >= limit),
+        (low, high),
+        lambda low, high: f"{name} holds {low if low < 0 else high}, allowed are 0 to {limit - 1}; {way_out}",
+    )
+
+
+def position_ids(input_ids: Array, pad_token_id: int, past_tokens: Array | int = 0) -> Array:
+    """Number the tokens of each row from `pad_token_id + 1`; padding keeps `pad_token_id`.
+
+    Args:
+        input_ids: int, (batch, seq).
+        past_tokens: tokens of the row that the cache holds already, (batch, 1) or one number.
+
+    Returns:
+        int, (batch, seq). Example, pad 1: [[0, 5, 2, 1]] -> [[2, 3, 4, 1]].
+
+    Source: fairseq `make_positions`; the offset is why the table has 514 rows for 512 tokens.
+    """
+    is_token = (input_ids != pad_token_id).astype(jnp.int32)
+    return (is_token.cumsum(axis=1) + past_tokens) * is_token + pad_token_id
+
+
+def attention_bias(
+    mask: Array | None, queries: int, keys: int, causal: bool, like: Array, past: Array | None = None
+) -> Array | None:
+    """What is added to attention scores: 0 to attend, a very negative number not to; None when all attend to all.
+
+    Args:
+        mask: 1 to attend, 0 not to; (batch, key), (batch, seq, key) or (batch, 1 or head, seq, key). The last two
+            say everything: no causal mask is added to them.
+        like: floating, of the dtype wanted.
+        past: number of tokens in the cache that the keys come from; room that is not filled is never attended to.
+
+    Returns:
+        float, broadcasts to (batch, head, seq, key).
+    """
+    if mask is not None:
+        if (
+            mask.ndim not in (2, 3, 4)
+            or mask.shape[-1] != keys
+            or (mask.ndim > 2 and mask.shape[-2] != queries)
+        ):
+            raise ValueError(
+                f"attention mask of shape {tuple(mask.shape)} does not fit {queries} tokens that attend to {keys}; "
+                f"give (batch, {keys}), (batch, {queries}, {keys}) or (batch, 1 or heads, {queries}, {keys})"
+            )
+        causal = causal and mask.ndim == 2
+        if mask.ndim < 4:
+            mask = mask.reshape(mask.shape[0], 1, 1 if mask.ndim == 2 else queries, keys)
+        mask = mask.astype(like.dtype)
+    if causal or past is not None:
+        last_seen = jnp.arange(queries) if causal else jnp.full(queries, queries - 1)
+        last_seen = last_seen.reshape(-1, 1) + (0 if past is None else past)
+        seen = (jnp.arange(keys) <= last_seen).astype(like.dtype)  # (seq, key)
+        mask = seen if mask is None else mask * seen
+    # half of the lowest number: scores cannot push it over, so rows without any key stay finite in float16 too
+    return None if mask is None else (1 - mask) * (jnp.finfo(like.dtype).min / 2)
+
+
+class Embedding(nn.Embed):
+    """A table of rows; the lookup gives the row `padding_id` no gradient (torch's `padding_idx`)."""
+
+    padding_id: int | None = None
+
+    def __call__(self, ids: Array) -> Array:
+        """int, (batch, seq) -> (batch, seq, hidden); ids outside the table give nan, negative ones too."""
+        rows = jnp.where(ids < 0, self.num_embeddings, ids)
+        found = jnp.take(self.embedding, rows, axis=0, mode="fill").astype(self.dtype)
+        if self.padding_id is None:
+            return found
+        return jnp.where((ids == self.padding_id)[..., None], jax.lax.stop_gradient(found), found)
+
+
+def embedding(
+    config: RobertaConfig, rows: int, size: int, dtype: DTypeLike, padding_id: int | None = None
+) -> Embedding:
+    """A table drawn from N(0, initializer_range), its padding row 0."""
+
+    def draw(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        values = nn.initializers.normal(config.initializer_range)(key, shape, dtype)
+        return values if padding_id is None else values.at[padding_id].set(0)
+
+    return Embedding(rows, size, dtype=dtype, embedding_init=draw, padding_id=padding_id)
+
+
+def dense(config: RobertaConfig, size: int, dtype: DTypeLike, use_bias: bool = True) -> nn.Dense:
+    """A projection drawn from N(0, initializer_range), its bias 0."""
+    draw = nn.initializers.normal(config.initializer_range)
+    return nn.Dense(size, use_bias=use_bias, dtype=dtype, kernel_init=draw)
+
+
+def norm(config: RobertaConfig, dtype: DTypeLike) -> nn.LayerNorm:
+    """A layer norm; the variance from the differences to the mean, as E[x²] - E[x]² loses digits."""
+    return nn.LayerNorm(config.layer_norm_eps, dtype=dtype, use_fast_variance=False)
+
+
+class Embeddings(nn.Module):
+    """Sum of word, position and token type embeddings, normalised."""
+
+    config: RobertaConfig
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        config, hidden, pad = self.config, self.config.hidden_size, self.config.pad_token_id
+        self.word_embeddings = embedding(config, config.vocab_size, hidden, self.dtype, pad)
+        self.position_embeddings = embedding(config, config.max_position_embeddings, hidden, self.dtype, pad)
+        self.token_type_embeddings = embedding(config, config.type_vocab_size, hidden, self.dtype)
+        self.LayerNorm = norm(config, self.dtype)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def __call__(
+        self,
+        input_ids: Array | None,
+        token_type_ids: Array | None,
+        positions: Array | None,
+        inputs_embeds: Array | None,
+        past_tokens: Array | int,
+        deterministic: bool = True,
+    ) -> Array:
+        """Embed ids, or take `inputs_embeds` (batch, seq, hidden) for the word part. Result: (batch, seq, hidden)."""
+        config = self.config
+        if inputs_embeds is None:
+            check_range("input_ids", input_ids, config.vocab_size, "is the tokenizer this model's?")
+            if positions is None:
+                positions = position_ids(input_ids, config.pad_token_id, past_tokens)
+            inputs_embeds = self.word_embeddings(input_ids)
+        batch, seq, _ = inputs_embeds.shape
+        if positions is None:  # no ids, so nothing is known to be padding
+            positions = jnp.arange(seq).reshape(1, seq) + past_tokens + config.pad_token_id + 1
+        check_range(
+            "position_ids", positions, config.max_position_embeddings,
+            f"this model takes {config.max_length_tokens} tokens: truncate with "
+            f"tokenizer(..., truncation=True, max_length={config.max_length_tokens})",
+        )  # fmt: skip
+        if token_type_ids is None:
+            token_type_ids = jnp.zeros((batch, seq), jnp.int32)
+        check_range(
+            "token_type_ids", token_type_ids, config.type_vocab_size, "most RoBERTa models know type 0 only"
+        )
+        hidden = inputs_embeds.astype(self.dtype) + self.token_type_embeddings(token_type_ids)
+        hidden = hidden + self.position_embeddings(positions)
+        return self.dropout(self.LayerNorm(hidden), deterministic)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of the tokens to themselves and the cache, or to an encoder's states."""
+
+    config: RobertaConfig
+    heads: int
+    has_distances: bool
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        config, width = self.config, self.heads * self.config.head_size
+        self.query, self.key, self.value = (dense(config, width, self.dtype) for _ in range(3))
+        if self.has_distances:
+            rows = 2 * config.max_position_embeddings - 1
+            self.distance_embedding = embedding(config, rows, config.head_size, self.dtype)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+    def __call__(
+        self,
+        hidden: Array,
+        bias: Array | None,
+        head_mask: Array | None,
+        states: Array | None,
+        need_weights: bool,
+        deterministic: bool = True,
+    ) -> tuple[Array, Array | None]:
+        """Attend; the context comes before the output projection. Reads and writes the cache, if there is one.
+
+        Args:
+            hidden: (batch, seq, hidden).
+            bias: see `attention_bias`.
+            head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
+            states: the encoder's, (batch, key, hidden): cross-attention; None for self-attention.
+
+        Returns:
+            (batch, seq, head * head size); weights (batch, head, seq, key) after dropout and head mask, if needed.
+        """
+        source = hidden if states is None else states
+        query, key, value = (
+            self.split(self.query(hidden)),
+            self.split(self.key(source)),
+            self.split(self.value(source)),
+        )
+        past = self.past() if states is None else None
+        if past is not None:
+            present = kv.extend(past, key, value)
+            key, value = present["cached_key"], present["cached_value"]
+            if self.is_mutable_collection("cache"):
+                for name, part in present.items():
+                    self.put_variable("cache", name, part)
+        if self.has_distances:
+            start = 0 if past is None else past["cache_index"]
+            distances = self.distance_scores(query, key, start) / math.sqrt(query.shape[-1])
+            bias = distances if bias is None else distances + bias
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(
+            query.shape[-1]
+        )  # (batch, head, seq, key)
+        weights = self.dropout(nn.softmax(scores if bias is None else scores + bias), deterministic)
+        weights = weights if head_mask is None else weights * head_mask
+        context = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+        return context.reshape(*hidden.shape[:2], -1), weights if need_weights else None
+
+    def past(self) -> kv.LayerCache | None:
+        """This attention's entry in the cache."""
+        if not self.config.is_decoder or not self.has_variable("cache", kv.NAMES[0]):
+            return None
+        return {name: self.get_variable("cache", name) for name in kv.NAMES}
+
+    def split(self, projected: Array) -> Array:
+        """(batch, seq, head * head size) -> (batch, seq, head, head size)."""
+        return projected.reshape(*projected.shape[:2], -1, self.config.head_size)
+
+    def distance_scores(self, query: Array, key: Array, start: Array | int) -> Array:
+        """Scores of the signed distance between query and key token, (batch, head, seq, key).
+
+        Args:
+            start: which key the first query's own is.
+
+        Source: Shaw et al. 2018 (relative_key), Huang et al. 2020, method 4 (relative_key_query).
+        """
+        limit = self.config.max_position_embeddings
+        if key.shape[1] > limit:
+            raise ValueError(
+                f"{key.shape[1]} tokens, padding included, exceed the {limit} distances of this model"
+            )
+        distance = (jnp.arange(query.shape[1]) + start).reshape(-1, 1) - jnp.arange(
+            key.shape[1]
+        )  # (seq, key)
+        table = self.distance_embedding(distance + limit - 1)  # (seq, key, head size)
+        scores = jnp.einsum("bqhd,qkd->bhqk", query, table)
+        if self.config.position_embedding_type == "relative_key_query":
+            scores = scores + jnp.einsum("bkhd,qkd->bhqk", key, table)
+        return scores
+
+
+class ResidualOutput(nn.Module):
+    """Projection, dropout, and the norm of its sum with the residual: the end of both sub-layers (post-norm)."""
+
+    config: RobertaConfig
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        self.dense = dense(self.config, self.config.hidden_size, self.dtype)
+        self.LayerNorm = norm(self.config, self.dtype)
+        self.dropout = nn.Dropout(self.config.hidden_dropout_prob)
+
+    def __call__(self, hidden: Array, residual: Array, deterministic: bool = True) -> Array:
+        """`hidden`: (batch, seq, inputs); `residual` and the result: (batch, seq, hidden)."""
+        return self.LayerNorm(self.dropout(self.dense(hidden), deterministic) + residual)
+
+
+class Attention(nn.Module):
+    """Attention with its output projection and norm."""
+
+    config: RobertaConfig
+    heads: int
+    has_distances: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        self.self = SelfAttention(self.config, self.heads, self.has_distances, self.dtype)
+        self.output = ResidualOutput(self.config, self.dtype)
+
+    def __call__(
+        self,
+        hidden: Array,
+        bias: Array | None,
+        head_mask: Array | None,
+        states: Array | None,
+        need_weights: bool,
+        deterministic: bool = True,
+    ) -> tuple[Array, Array | None]:
+        """As `SelfAttention`, with (batch, seq, hidden) as the first result."""
+        context, weights = self.self(hidden, bias, head_mask, states, need_weights, deterministic)
+        return self.output(context, hidden, deterministic), weights
+
+
+class Intermediate(nn.Module):
+    """The wide half of the feed-forward block."""
+
+    config: RobertaConfig
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        self.dense = dense(self.config, self.config.intermediate_size, self.dtype)
+        self.activation = ACTIVATIONS[self.config.hidden_act]
+
+    def __call__(self, hidden: Array) -> Array:
+        """(batch, seq, hidden) -> (batch, seq, intermediate)."""
+        return self.activation(self.dense(hidden))
+
+
+class Layer(nn.Module):
+    """Self-attention, cross-attention in a decoder that has it, and feed-forward."""
+
+    config: RobertaConfig
+    index: int
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        config = self.config
+        has_distances = config.position_embedding_type != "absolute"
+        self.attention = Attention(config, config.heads_kept(self.index), has_distances, self.dtype)
+        if config.add_cross_attention:
+            self.crossattention = Attention(config, config.num_attention_heads, dtype=self.dtype)
+        self.intermediate = Intermediate(config, self.dtype)
+        self.output = ResidualOutput(config, self.dtype)
+
+    def __call__(
+        self,
+        hidden: Array,
+        bias: Array | None,
+        head_mask: Array | None,
+        states: Array | None,
+        states_bias: Array | None,
+        need_weights: bool,
+        deterministic: bool = True,
+    ) -> tuple[Array, Array | None, Array | None]:
+        """One layer: (batch, seq, hidden), attention weights, and cross-attention weights.
+
+        Args:
+            states: the encoder's, for cross-attention; `states_bias` is their `attention_bias`.
+        """
+        hidden, weights = self.attention(hidden, bias, head_mask, None, need_weights, deterministic)
+        cross_weights = None
+        if states is None and self.config.add_cross_attention and self.is_initializing():
+            states = hidden  # so that the parameters are made
+        if states is not None:
+            hidden, cross_weights = self.crossattention(
+                hidden, states_bias, head_mask, states, need_weights, deterministic
+            )
+        chunk = self.config.chunk_size_feed_forward
+        parts = jnp.split(hidden, range(chunk, hidden.shape[1], chunk), axis=1) if chunk else [hidden]
+        parts = [self.feed_forward(part, deterministic) for part in parts]
+        return jnp.concatenate(parts, axis=1) if chunk else parts[0], weights, cross_weights
+
+    def feed_forward(self, hidden: Array, deterministic: bool) -> Array:
+        """(batch, seq, hidden), each token by itself."""
+        return self.output(self.intermediate(hidden), hidden, deterministic)
+
+
+class Layers(nn.Module):
+    """The layers by number: `layer/0` in the tree, where a list would make `layer_0`."""
+
+    config: RobertaConfig
+    dtype: DTypeLike = jnp.float32
+    gradient_checkpointing: bool = False
+
+    def setup(self) -> None:
+        # static: need_weights and deterministic, counted from self
+        layer = nn.remat(Layer, static_argnums=(6, 7)) if self.gradient_checkpointing else Layer
+        indices = range(self.config.num_hidden_layers)
+        self.layers = [layer(self.config, index, self.dtype, name=str(index)) for index in indices]
+
+    def __call__(
+        self, index: int, *arguments: Array | bool | None
+    ) -> tuple[Array, Array | None, Array | None]:
+        """One layer."""
+        return self.layers[index](*arguments)
+
+
+class Encoder(nn.Module):
+    """The stack of layers."""
+
+    config: RobertaConfig
+    dtype: DTypeLike = jnp.float32
+    gradient_checkpointing: bool = False
+
+    def setup(self) -> None:
+        self.layer = Layers(self.config, self.dtype, self.gradient_checkpointing)
+
+    def __call__(
+        self,
+        hidden: Array,
+        bias: Array | None,
+        head_mask: list[Array | None],
+        states: Array | None,
+        states_bias: Array | None,
+        need_weights: bool,
+        deterministic: bool = True,
+    ) -> tuple[list[Array], list[Array | None], list[Array | None]]:
+        """Run the layers.
+
+        Args:
+            head_mask: one for each layer.
+
+        Returns:
+            all hidden states, the input first; attention weights; cross-attention weights.
+        """
+        hidden_states, attentions, cross_attentions = [hidden], [], []
+        for index in range(self.config.num_hidden_layers):
+            hidden, weights, cross_weights = self.layer(
+                index, hidden, bias, head_mask[index], states, states_bias, need_weights, deterministic
+            )
+            hidden_states.append(hidden)
+            attentions.append(weights)
+            cross_attentions.append(cross_weights)
+        return hidden_states, attentions, cross_attentions
+
+
+class Pooler(nn.Module):
+    """The first token's state, projected and squashed."""
+
+    config: RobertaConfig
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        self.dense = dense(self.config, self.config.hidden_size, self.dtype)
+
+    def __call__(self, hidden: Array) -> Array:
+        """(batch, seq, hidden) -> (batch, hidden)."""
+        return nn.tanh(self.dense(hidden[:, 0]))
+
+
+class LMHead(nn.Module):
+    """Scores of every vocabulary entry; the matrix is the word embedding's unless the config unties it."""
+
+    config: RobertaConfig
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        config = self.config
+        self.dense = dense(config, config.hidden_size, self.dtype)
+        self.layer_norm = norm(config, self.dtype)
+        if not config.tie_word_embeddings:
+            self.decoder = dense(config, config.vocab_size, self.dtype, use_bias=False)
+        self.bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
+
+    def __call__(self, hidden: Array, word_embedding: Array) -> Array:
+        """(batch, seq, hidden) -> (batch, seq, vocab); `word_embedding`: (vocab, hidden), used when tied."""
+        hidden = self.layer_norm(_gelu(self.dense(hidden)))  # erf GELU, whatever hidden_act says
+        tied = self.config.tie_word_embeddings
+        scores = hidden @ word_embedding.astype(self.dtype).T if tied else self.decoder(hidden)
+        return scores + self.bias.astype(self.dtype)
+
+
+class ClassificationHead(nn.Module):
+    """Labels from the first token's state, with a hidden layer."""
+
+    config: RobertaConfig
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        self.dense = dense(self.config, self.config.hidden_size, self.dtype)
+        self.dropout = nn.Dropout(self.config.head_dropout)
+        self.out_proj = dense(self.config, self.config.num_labels, self.dtype)
+
+    def __call__(self, hidden: Array, deterministic: bool = True) -> Array:
+        """(batch, seq, hidden) -> (batch, labels)."""
+        first = self.dropout(hidden[:, 0], deterministic)
+        return self.out_proj(self.dropout(nn.tanh(self.dense(first)), deterministic))

@@ -1,0 +1,489 @@
+"""The seven RoBERTa classes in Flax: a linen module each, and the class that holds it with its parameters.
+
+The classes have one call signature, that of transformers 4.57 (`FlaxRobertaPreTrainedModel.__call__`); the modules
+are plain and usable alone, `module.apply({"params": params}, input_ids, ...)`. Every one takes ids (batch, seq), or
+`inputs_embeds` (batch, seq, hidden) instead, and an attention mask of 1 and 0 (see `layers.attention_bias`). None for
+an `output_*` argument or `return_dict` means what the config says. `deterministic=False` turns dropout on.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
+
+from roberta.common.config import RobertaConfig
+from roberta.common.outputs import (
+    BaseModelOutputWithPoolingAndCrossAttentions,
+    CausalLMOutputWithCrossAttentions,
+    MaskedLMOutput,
+    ModelOutput,
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from roberta.flax import cache as kv
+from roberta.flax.generation import GenerationMixin
+from roberta.flax.layers import (
+    ClassificationHead,
+    Embeddings,
+    Encoder,
+    LMHead,
+    Pooler,
+    attention_bias,
+    check_range,
+    dense,
+)
+from roberta.flax.losses import classification_loss, next_token_loss, span_loss, token_loss
+from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
+
+
+class RobertaModule(nn.Module):
+    """What the linen modules of the seven classes share."""
+
+    config: RobertaConfig
+    dtype: DTypeLike = jnp.float32
+    gradient_checkpointing: bool = False
+
+    def backbone(self, add_pooling_layer: bool = False) -> "RobertaModelModule":
+        """The encoder below a head."""
+        return RobertaModelModule(self.config, self.dtype, self.gradient_checkpointing, add_pooling_layer)
+
+    def choose(self, value: bool | None, name: str) -> bool:
+        """The caller's value, or the config's field of that name when it is None."""
+        return bool(getattr(self.config, name) if value is None else value)
+
+    def finish(
+        self,
+        kind: type[ModelOutput],
+        outputs: BaseModelOutputWithPoolingAndCrossAttentions,
+        return_dict: bool | None,
+        **fields: Array | None,
+    ) -> Any:
+        """A head's output with the encoder's hidden states and attentions, as an object or a tuple."""
+        output = kind(**fields, hidden_states=outputs.hidden_states, attentions=outputs.attentions)
+        return output if self.choose(return_dict, "use_return_dict") else output.to_tuple()
+
+
+class RobertaModelModule(RobertaModule):
+    """The encoder, or with `config.is_decoder` the decoder, without a head."""
+
+    add_pooling_layer: bool = True
+
+    def setup(self) -> None:
+        self.embeddings = Embeddings(self.config, self.dtype)
+        self.encoder = Encoder(self.config, self.dtype, self.gradient_checkpointing)
+        self.pooler = Pooler(self.config, self.dtype) if self.add_pooling_layer else None
+
+    def __call__(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        position_ids: Array | None = None,
+        head_mask: Array | None = None,
+        inputs_embeds: Array | None = None,
+        encoder_hidden_states: Array | None = None,
+        encoder_attention_mask: Array | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        deterministic: bool = True,
+    ) -> BaseModelOutputWithPoolingAndCrossAttentions | tuple[Any, ...]:
+        """Hidden states of every token, and the pooled first one.
+
+        Args:
+            attention_mask: over cached and new tokens, when there are cached ones; or over all the cache's room.
+            position_ids: int, (batch, seq), rows of the position table; by default `layers.position_ids`.
+            head_mask: 1 to keep a head; (head,) or (layer, head).
+            encoder_hidden_states: (batch, key, hidden), with `encoder_attention_mask`; for cross-attention.
+        """
+        config = self.config
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds, and not both")
+        if encoder_hidden_states is not None and not config.add_cross_attention:
+            raise ValueError(
+                "encoder_hidden_states need cross-attention; make the model with "
+                "RobertaConfig(is_decoder=True, add_cross_attention=True)"
+            )
+        cache = kv.as_cache(self.variables.get("cache")) if config.is_decoder else None
+        seq = (inputs_embeds if input_ids is None else input_ids).shape[1]
+        keys = seq
+        if cache is not None:
+            keys = kv.max_length(cache)
+            self.check_room(cache, seq, attention_mask)
+            attention_mask = kv.widen(attention_mask, cache)
+        past_tokens = kv.past_tokens(cache, attention_mask)
+        hidden = self.embeddings(
+            input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens, deterministic
+        )
+        states_bias = None
+        if encoder_hidden_states is not None:
+            states_bias = attention_bias(
+                encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden
+            )
+        past = None if cache is None else kv.length(cache)
+        needs_attentions = self.choose(output_attentions, "output_attentions")
+        hidden_states, attentions, cross_attentions = self.encoder(
+            hidden,
+            attention_bias(attention_mask, seq, keys, config.is_decoder, hidden, past),
+            self.head_masks(head_mask),
+            encoder_hidden_states,
+            states_bias,
+            needs_attentions,
+            deterministic,
+        )
+        has_cross = needs_attentions and encoder_hidden_states is not None
+        output = BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=hidden_states[-1],
+            pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
+            hidden_states=tuple(hidden_states)
+            if self.choose(output_hidden_states, "output_hidden_states")
+            else None,
+            attentions=tuple(attentions) if needs_attentions else None,
+            cross_attentions=tuple(cross_attentions) if has_cross else None,
+        )
+        return output if self.choose(return_dict, "use_return_dict") else output.to_tuple()
+
+    def check_room(self, cache: kv.Cache, seq: int, attention_mask: Array | None) -> None:
+        """Raise `ValueError` where `seq` more tokens do not fit the cache, or the mask does not cover them."""
+        end = jnp.asarray(kv.length(cache) + seq)
+        check_range(
+            "past_key_values with the new tokens", end, kv.max_length(cache) + 1,
+            "make a longer cache with init_cache(batch_size, max_length)",
+        )  # fmt: skip
+        if attention_mask is not None:
+            check_range(
+                "past_key_values with the new tokens", end, attention_mask.shape[-1] + 1,
+                "give an attention_mask over cached and new tokens, or over all the room of the cache",
+            )  # fmt: skip
+
+    def head_masks(self, head_mask: Array | None) -> list[Array | None]:
+        """One mask a layer, (1, head, 1, 1), from (head,) or (layer, head)."""
+        layers = self.config.num_hidden_layers
+        if head_mask is None:
+            return [None] * layers
+        if head_mask.ndim not in (1, 2) or (head_mask.ndim == 2 and head_mask.shape[0] != layers):
+            raise ValueError(
+                f"head_mask of shape {tuple(head_mask.shape)} does not fit; give "
+                f"({self.config.num_attention_heads},) or ({layers}, {self.config.num_attention_heads})"
+            )
+        rows = jnp.broadcast_to(head_mask, (layers, head_mask.shape[-1])).astype(self.dtype)
+        return [row.reshape(1, -1, 1, 1) for row in rows]
+
+
+class FlaxRobertaModel(FlaxRobertaPreTrainedModel):
+    """The encoder, or with `config.is_decoder` the decoder, without a head."""
+
+    head = "Model"
+    module_class = RobertaModelModule
+
+
+class RobertaForCausalLMModule(RobertaModule):
+    """Next-token scores; with `config.is_decoder` each token sees those before it only."""
+
+    def setup(self) -> None:
+        self.roberta = self.backbone()
+        self.lm_head = LMHead(self.config, self.dtype)
+
+    def __call__(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        position_ids: Array | None = None,
+        head_mask: Array | None = None,
+        inputs_embeds: Array | None = None,
+        encoder_hidden_states: Array | None = None,
+        encoder_attention_mask: Array | None = None,
+        labels: Array | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        num_items_in_batch: int | Array | None = None,
+        deterministic: bool = True,
+    ) -> CausalLMOutputWithCrossAttentions | tuple[Any, ...]:
+        """Logits (batch, seq, vocab); with `labels` (batch, seq), unshifted, the loss (`losses.next_token_loss`)."""
+        outputs = self.roberta(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            encoder_hidden_states,
+            encoder_attention_mask,
+            output_attentions,
+            output_hidden_states,
+            return_dict=True,
+            deterministic=deterministic,
+        )
+        logits = self.lm_head(outputs.last_hidden_state, self.roberta.embeddings.word_embeddings.embedding)
+        loss = None if labels is None else next_token_loss(logits, labels, num_items_in_batch)
+        return self.finish(
+            CausalLMOutputWithCrossAttentions, outputs, return_dict,
+            loss=loss, logits=logits, cross_attentions=outputs.cross_attentions,
+        )  # fmt: skip
+
+
+class FlaxRobertaForCausalLM(GenerationMixin, FlaxRobertaPreTrainedModel):
+    """Next-token scores; with `config.is_decoder` each token sees those before it only."""
+
+    head = "ForCausalLM"
+    module_class = RobertaForCausalLMModule
+
+
+class RobertaForMaskedLMModule(RobertaModule):
+    """Scores of every vocabulary entry at every token."""
+
+    def setup(self) -> None:
+        self.roberta = self.backbone()
+        self.lm_head = LMHead(self.config, self.dtype)
+
+    def __call__(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        position_ids: Array | None = None,
+        head_mask: Array | None = None,
+        inputs_embeds: Array | None = None,
+        encoder_hidden_states: Array | None = None,
+        encoder_attention_mask: Array | None = None,
+        labels: Array | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        deterministic: bool = True,
+    ) -> MaskedLMOutput | tuple[Any, ...]:
+        """Logits (batch, seq, vocab); `labels`: int, (batch, seq), -100 where nothing is to be predicted."""
+        outputs = self.roberta(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            encoder_hidden_states,
+            encoder_attention_mask,
+            output_attentions,
+            output_hidden_states,
+            return_dict=True,
+            deterministic=deterministic,
+        )
+        logits = self.lm_head(outputs.last_hidden_state, self.roberta.embeddings.word_embeddings.embedding)
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.finish(MaskedLMOutput, outputs, return_dict, loss=loss, logits=logits)
+
+
+class FlaxRobertaForMaskedLM(FlaxRobertaPreTrainedModel):
+    """Scores of every vocabulary entry at every token."""
+
+    head = "ForMaskedLM"
+    module_class = RobertaForMaskedLMModule
+
+
+class RobertaForSequenceClassificationModule(RobertaModule):
+    """Labels of a whole sequence: classes, several at once, or numbers (`config.problem_type`)."""
+
+    def setup(self) -> None:
+        self.roberta = self.backbone()
+        self.classifier = ClassificationHead(self.config, self.dtype)
+
+    def __call__(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        position_ids: Array | None = None,
+        head_mask: Array | None = None,
+        inputs_embeds: Array | None = None,
+        labels: Array | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        deterministic: bool = True,
+    ) -> SequenceClassifierOutput | tuple[Any, ...]:
+        """Logits (batch, num_labels); `labels` as in `losses.classification_loss`."""
+        outputs = self.roberta(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            deterministic=deterministic,
+        )
+        logits = self.classifier(outputs.last_hidden_state, deterministic)
+        loss = None if labels is None else classification_loss(logits, labels, self.config)
+        return self.finish(SequenceClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
+
+
+class FlaxRobertaForSequenceClassification(FlaxRobertaPreTrainedModel):
+    """Labels of a whole sequence: classes, several at once, or numbers (`config.problem_type`)."""
+
+    head = "ForSequenceClassification"
+    module_class = RobertaForSequenceClassificationModule
+
+
+class RobertaForMultipleChoiceModule(RobertaModule):
+    """One score for each choice; each choice is a sequence of its own."""
+
+    def setup(self) -> None:
+        self.roberta = self.backbone(add_pooling_layer=True)
+        self.dropout = nn.Dropout(self.config.hidden_dropout_prob)
+        self.classifier = dense(self.config, 1, self.dtype)
+
+    def __call__(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        position_ids: Array | None = None,
+        head_mask: Array | None = None,
+        inputs_embeds: Array | None = None,
+        labels: Array | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        deterministic: bool = True,
+    ) -> MultipleChoiceModelOutput | tuple[Any, ...]:
+        """Logits (batch, choices) from inputs (batch, choices, seq); `labels`: int, (batch,)."""
+        given = inputs_embeds if input_ids is None else input_ids
+        if given is not None and given.ndim != (4 if input_ids is None else 3):
+            raise ValueError(
+                f"multiple choice takes (batch, choices, seq), not the shape {tuple(given.shape)}"
+            )
+
+        def rows(values: Array | None) -> Array | None:
+            return (
+                None if values is None else values.reshape(-1, *values.shape[2:])
+            )  # (batch * choices, seq, ...)
+
+        outputs = self.roberta(
+            rows(input_ids),
+            rows(attention_mask),
+            rows(token_type_ids),
+            rows(position_ids),
+            head_mask,
+            rows(inputs_embeds),
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            deterministic=deterministic,
+        )
+        pooled = self.dropout(outputs.pooler_output, deterministic)
+        logits = self.classifier(pooled).reshape(given.shape[:2])
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.finish(MultipleChoiceModelOutput, outputs, return_dict, loss=loss, logits=logits)
+
+
+class FlaxRobertaForMultipleChoice(FlaxRobertaPreTrainedModel):
+    """One score for each choice; each choice is a sequence of its own."""
+
+    head = "ForMultipleChoice"
+    module_class = RobertaForMultipleChoiceModule
+
+
+class RobertaForTokenClassificationModule(RobertaModule):
+    """A label of every token."""
+
+    def setup(self) -> None:
+        self.roberta = self.backbone()
+        self.dropout = nn.Dropout(self.config.head_dropout)
+        self.classifier = dense(self.config, self.config.num_labels, self.dtype)
+
+    def __call__(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        position_ids: Array | None = None,
+        head_mask: Array | None = None,
+        inputs_embeds: Array | None = None,
+        labels: Array | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        deterministic: bool = True,
+    ) -> TokenClassifierOutput | tuple[Any, ...]:
+        """Logits (batch, seq, num_labels); `labels`: int, (batch, seq), -100 where there is none."""
+        outputs = self.roberta(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            deterministic=deterministic,
+        )
+        logits = self.classifier(self.dropout(outputs.last_hidden_state, deterministic))
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.finish(TokenClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
+
+
+class FlaxRobertaForTokenClassification(FlaxRobertaPreTrainedModel):
+    """A label of every token."""
+
+    head = "ForTokenClassification"
+    module_class = RobertaForTokenClassificationModule
+
+
+class RobertaForQuestionAnsweringModule(RobertaModule):
+    """Scores of every token to be the first and the last of the answer."""
+
+    def setup(self) -> None:
+        self.roberta = self.backbone()
+        self.qa_outputs = dense(self.config, self.config.num_labels, self.dtype)
+
+    def __call__(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        position_ids: Array | None = None,
+        head_mask: Array | None = None,
+        inputs_embeds: Array | None = None,
+        start_positions: Array | None = None,
+        end_positions: Array | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        deterministic: bool = True,
+    ) -> QuestionAnsweringModelOutput | tuple[Any, ...]:
+        """Two logits (batch, seq); the positions: int, (batch,), both or none (`losses.span_loss`)."""
+        outputs = self.roberta(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            deterministic=deterministic,
+        )
+        logits = self.qa_outputs(outputs.last_hidden_state)
+        start, end = logits[..., 0], logits[..., 1]
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = span_loss(start, end, start_positions, end_positions)
+        return self.finish(
+            QuestionAnsweringModelOutput, outputs, return_dict, loss=loss, start_logits=start, end_logits=end
+        )
+
+
+class FlaxRobertaForQuestionAnswering(FlaxRobertaPreTrainedModel):
+    """Scores of every token to be the first and the last of the answer."""
+
+    head = "ForQuestionAnswering"
+    module_class = RobertaForQuestionAnsweringModule

@@ -1,0 +1,549 @@
+"""The base of the Flax classes: the call, loading, saving, initialisation, and changes of size."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.core import unfreeze
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import Array
+from jax.typing import DTypeLike
+
+from roberta.common.checkpoint import save_checkpoint
+from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.generation import GENERATION_CONFIG_FILE
+from roberta.common.hub import upload_folder
+from roberta.common.loading import (
+    HubOptions,
+    loading_info,
+    open_pretrained,
+    preferred_formats,
+    report_to_user,
+    resized,
+)
+from roberta.common.outputs import OUTPUTS, ModelOutput
+from roberta.common.parameters import HEADS_WITH_POOLER, LANGUAGE_MODELS, Head
+from roberta.flax import cache as kv
+from roberta.flax import legacy
+from roberta.flax.weights import Params, checked, from_native, native, to_array, to_native, to_numpy
+
+_HEADS_WITH_CACHE: tuple[Head, ...] = ("Model", "ForCausalLM")
+
+
+def _unflattened(kind: type[ModelOutput], names: tuple[str, ...], values: Any) -> ModelOutput:
+    output = kind()
+    for name, value in zip(names, values, strict=True):
+        output[name] = value  # JAX puts None and markers in place of arrays
+    return output
+
+
+for _output in OUTPUTS:
+    jax.tree_util.register_pytree_with_keys(
+        _output,
+        lambda output: (
+            [(jax.tree_util.DictKey(name), value) for name, value in output.items()],
+            tuple(output),
+        ),
+        lambda names, values, kind=_output: _unflattened(kind, names, values),
+    )
+
+
+class FlaxRobertaPreTrainedModel:
+    """What the seven classes share: a linen module and its parameters, with the call of transformers' Flax classes.
+
+    Args:
+        input_shape: of the ids that parameters are made with; they do not depend on it.
+        seed: of the parameters.
+        dtype: what is computed in; new parameters are float32. float64 needs JAX's `jax_enable_x64`.
+        _do_init: False makes no parameters: `from_pretrained` and `init_weights` return them, and calls take them.
+        gradient_checkpointing: keep only each layer's input for the backward pass and compute the rest again.
+        add_pooling_layer: of the class without head only.
+
+    Attributes:
+        config: the `RobertaConfig` the model was built from.
+        head: which class this is, in the table of parameters.
+        module_class: the linen module of this class; `module` is the one at hand.
+        params: nested dictionaries of arrays.
+    """
+
+    head: ClassVar[Head]
+    module_class: ClassVar[type[nn.Module]]
+    config_class = RobertaConfig
+    base_model_prefix = "roberta"
+    main_input_name = "input_ids"
+    framework = "flax"
+
+    def __init__(
+        self,
+        config: RobertaConfig,
+        input_shape: tuple[int, ...] = (1, 1),
+        seed: int = 0,
+        dtype: DTypeLike = jnp.float32,
+        _do_init: bool = True,
+        gradient_checkpointing: bool = False,
+        add_pooling_layer: bool = True,
+    ) -> None:
+        if not isinstance(config, RobertaConfig):
+            raise TypeError(
+                f"{type(self).__name__} is built from a RobertaConfig, not {type(config).__name__}; "
+                f"to load a model use {type(self).__name__}.from_pretrained"
+            )
+        if self.head == "ForQuestionAnswering" and config.num_labels != 2:
+            raise ValueError(
+                f"num_labels={config.num_labels}; question answering has 2, the start and the end"
+            )
+        if self.head != "Model" and not add_pooling_layer:
+            raise TypeError(
+                f"add_pooling_layer is an argument of FlaxRobertaModel, not of {type(self).__name__}"
+            )
+        options = {"add_pooling_layer": add_pooling_layer} if self.head == "Model" else {}
+        self.config = config
+        self.name_or_path = config.name_or_path
+        self.input_shape = input_shape
+        self.key = jax.random.key(seed)
+        self.dtype = checked(dtype)
+        self.module = self.module_class(config, self.dtype, gradient_checkpointing, **options)
+        self._do_init = _do_init
+        self._params = self.init_weights(self.key, input_shape) if _do_init else None
+
+    def __call__(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        head_mask: Any = None,
+        encoder_hidden_states: Any = None,
+        encoder_attention_mask: Any = None,
+        params: Mapping[str, Any] | None = None,
+        dropout_rng: Array | None = None,
+        train: bool = False,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Any = None,
+        labels: Any = None,
+        start_positions: Any = None,
+        end_positions: Any = None,
+        use_cache: bool | None = None,
+        num_items_in_batch: int | Array | None = None,
+    ) -> Any:
+        """Run the module, on arrays of any kind; which arguments a class takes, its module says.
+
+        Args:
+            params: taken instead of `self.params`.
+            dropout_rng: a `jax.random.key`, for `train=True`, which turns dropout on.
+            past_key_values: what `init_cache` or an earlier call returned; decoders return it with the new tokens in.
+            use_cache: True makes a cache of the model's full length when none is given; False returns none.
+
+        Returns:
+            The class's output, with `past_key_values` for a decoder that was given one; a tuple without `return_dict`.
+        """
+        if train and dropout_rng is None:
+            raise ValueError(
+                "train=True needs dropout_rng, such as jax.random.key(0), a new one for each step"
+            )
+        values = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+            "head_mask": head_mask,
+            "inputs_embeds": inputs_embeds,
+            "encoder_hidden_states": encoder_hidden_states,
+            "encoder_attention_mask": encoder_attention_mask,
+            "labels": labels,
+            "start_positions": start_positions,
+            "end_positions": end_positions,
+            "num_items_in_batch": num_items_in_batch,
+        }
+        inputs = {name: _as_array(value) for name, value in values.items() if value is not None}
+        self._check_accepted(inputs, has_cache=past_key_values is not None)
+        variables = {"params": self.params if params is None else params}
+        cache = kv.as_cache(past_key_values) if self.config.is_decoder else None
+        if cache is None and use_cache and labels is None and self._may_cache:
+            given = inputs.get("input_ids", inputs.get("inputs_embeds"))
+            cache = self.init_cache(given.shape[0], max(self.config.max_length_tokens, given.shape[1]))
+        output, changed = self.module.apply(
+            variables if cache is None else {**variables, "cache": cache},
+            **inputs,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            deterministic=not train,
+            rngs={} if dropout_rng is None else {"dropout": dropout_rng},
+            mutable=["cache"],
+        )
+        if cache is not None and use_cache is not False and labels is None:
+            output.past_key_values = unfreeze(changed["cache"])
+        has_names = self.config.return_dict if return_dict is None else return_dict
+        return output if has_names else output.to_tuple()
+
+    @property
+    def _may_cache(self) -> bool:
+        return self.config.is_decoder and self.head in _HEADS_WITH_CACHE
+
+    def _check_accepted(self, inputs: Mapping[str, Any], has_cache: bool) -> None:
+        accepted = inspect.signature(self.module_class.__call__).parameters
+        unknown = [name for name in inputs if name not in accepted]
+        if has_cache and self.head not in _HEADS_WITH_CACHE:
+            unknown.append("past_key_values")
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} does not take {', '.join(unknown)}; see its module's arguments"
+            )
+
+    def init_cache(self, batch_size: int, max_length: int) -> kv.Cache:
+        """An empty cache with room for `max_length` tokens a row, padding included."""
+        if not self._may_cache:
+            raise ValueError(
+                f"{type(self).__name__} with is_decoder={self.config.is_decoder} has no cache; only FlaxRobertaModel "
+                "and FlaxRobertaForCausalLM with RobertaConfig(is_decoder=True) have"
+            )
+        cache = kv.empty(self.config, batch_size, max_length, self.dtype)
+        return cache if self.head == "Model" else {"roberta": cache}
+
+    # -- loading and saving --------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        dtype: DTypeLike | None = None,
+        *,
+        config: RobertaConfig | None = None,
+        torch_dtype: DTypeLike | None = None,
+        add_pooling_layer: bool = True,
+        output_loading_info: bool = False,
+        ignore_mismatched_sizes: bool = False,
+        use_safetensors: bool | None = None,
+        from_pt: bool = False,
+        from_tf: bool = False,
+        variant: str | None = None,
+        revision: str = "main",
+        subfolder: str = "",
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        input_shape: tuple[int, ...] = (1, 1),
+        seed: int = 0,
+        gradient_checkpointing: bool = False,
+        _do_init: bool = True,
+        **config_overrides: Any,
+    ) -> Any:
+        """A model from a folder, a weights file or a hub name, in any of the file formats.
+
+        Args:
+            dtype: of the parameters and of what is computed: jnp.float32 (default), float64 (needs JAX's
+                `jax_enable_x64`), float16, bfloat16, their names, or "auto" for what the config or the file says.
+                `torch_dtype` is its older name. To compute in bfloat16 on float32 parameters, give `config` and
+                `params` to the constructor's object: `cls(config, dtype=jnp.bfloat16)`.
+            output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}).
+            ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
+            use_safetensors, from_pt, from_tf: which files to take; by default whatever is there.
+            _do_init: False returns (model, params), and the loading info behind them; the model holds no parameters,
+                and those that no file had are left out (`init_weights` fills them in).
+            config_overrides: fields of the config to replace.
+
+        Raises:
+            CheckpointError: one error for everything that does not fit; no partly filled model is returned.
+        """
+        hub = HubOptions(
+            revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
+            local_files_only=local_files_only, token=token,
+        )  # fmt: skip
+        found = open_pretrained(
+            pretrained_model_name_or_path,
+            cls.head,
+            config=config,
+            overrides=config_overrides,
+            hub=hub,
+            formats=preferred_formats(
+                "flax", from_pt=from_pt, from_tf=from_tf, use_safetensors=use_safetensors
+            ),
+            variant=variant,
+            has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+        )
+        wanted = dtype if dtype is not None else torch_dtype
+        target = checked(found.dtype(None if wanted is None else _dtype_name(wanted)))
+        model = cls(
+            found.config, input_shape, seed, target, _do_init=False,
+            gradient_checkpointing=gradient_checkpointing, add_pooling_layer=add_pooling_layer,
+        )  # fmt: skip
+        params = to_native(((name, tensor.load()) for name, tensor in found.match.found.items()), target)
+        report_to_user(found.report, cls.__name__)
+        if _do_init:
+            model._do_init = True
+            model.params = model.fill_missing(params, target)
+        result = (model,) if _do_init else (model, params)
+        result += (loading_info(found.report),) if output_loading_info else ()
+        return result[0] if len(result) == 1 else result
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        params: Mapping[str, Any] | None = None,
+        *,
+        max_shard_size: int | str = "5GB",
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        push_to_hub: bool = False,
+        **hub: Any,
+    ) -> None:
+        """Write config and weights into a folder, all or nothing.
+
+        Args:
+            params: saved instead of `self.params`.
+            max_shard_size: bytes, or a text such as "500MB"; larger models are split into several files.
+            safe_serialization: False writes flax_model.msgpack instead of model.safetensors.
+            hub: with `push_to_hub`, the arguments of `push_to_hub`.
+        """
+        leaves = native(self.params if params is None else params)
+        config = RobertaConfig.from_dict(self.config.to_dict())
+        config.architectures = [type(self).__name__.removeprefix("Flax")]
+        config.dtype = next(iter(leaves.values()))[0].dtype.name
+        texts = {CONFIG_FILE: config.to_json_string()}
+        if self.head == "ForCausalLM":
+            texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
+        tensors = {
+            name: (
+                leaf.shape[::-1] if turned else leaf.shape,
+                leaf.dtype.name,
+                lambda a=(leaf, turned): from_native(*a),
+            )
+            for name, (leaf, turned) in leaves.items()
+        }
+        save_checkpoint(
+            save_directory,
+            texts,
+            tensors,
+            max_shard_size=max_shard_size,
+            variant=variant,
+            legacy=None if safe_serialization else legacy,
+        )
+        if push_to_hub:
+            upload_folder(save_directory, **{"repo_id": Path(save_directory).name, **hub})
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Save to a temporary folder and upload it; returns the address of the commit. See `hub.upload_model`."""
+        from roberta.common.hub import upload_model
+
+        return upload_model(self.save_pretrained, repo_id, **options)
+
+    # -- parameters ----------------------------------------------------------------------------------------------
+
+    @property
+    def params(self) -> Params:
+        """The parameters, nested dictionaries of arrays; assign a whole tree to replace them."""
+        if self._params is None:
+            raise ValueError(
+                f"this {type(self).__name__} was made with _do_init=False and holds no params; give params= to the "
+                "call, those that from_pretrained or init_weights returned"
+            )
+        return self._params
+
+    @params.setter
+    def params(self, params: Mapping[str, Any]) -> None:
+        if not self._do_init:
+            raise ValueError(
+                f"this {type(self).__name__} was made with _do_init=False; give params= to the call instead"
+            )
+        missing = self.required_params - set(flatten_dict(params))
+        if missing:
+            raise ValueError(f"params lack {', '.join(sorted('/'.join(path) for path in missing))}")
+        self._params = unfreeze(params)
+
+    @property
+    def params_shape_tree(self) -> Params:
+        """The tree of parameters with a `jax.ShapeDtypeStruct` at each leaf; nothing is computed."""
+        return jax.eval_shape(self._draw, self.key)
+
+    @property
+    def required_params(self) -> set[tuple[str, ...]]:
+        """The path of every parameter."""
+        return set(flatten_dict(self.params_shape_tree))
+
+    def init_weights(
+        self, rng: Array, input_shape: tuple[int, ...] = (1, 1), params: Mapping[str, Any] | None = None
+    ) -> Params:
+        """Weights N(0, initializer_range), norms 1, biases 0, the padding rows 0; leaves of `params` stay as they are."""
+        given = {} if params is None else flatten_dict(params)
+
+        def draw_missing(rng: Array) -> dict[tuple[str, ...], Array]:
+            drawn = flatten_dict(self._draw(rng, input_shape))
+            return {path: leaf for path, leaf in drawn.items() if path not in given}
+
+        return unflatten_dict({**given, **jax.jit(draw_missing)(rng)})
+
+    def _draw(self, rng: Array, input_shape: tuple[int, ...] = (1, 1)) -> Params:
+        shape = (
+            (1, *input_shape) if self.head == "ForMultipleChoice" and len(input_shape) == 2 else input_shape
+        )
+        return unfreeze(self.module.init(rng, jnp.zeros(shape, jnp.int32))["params"])
+
+    def fill_missing(self, params: Params, dtype: DTypeLike) -> Params:
+        """The tree with first values for the parameters no file had."""
+        if not self.required_params - set(flatten_dict(params)):
+            return params
+        return _cast(self.init_weights(self.key, self.input_shape, params), dtype, None)
+
+    def to_bf16(self, params: Mapping[str, Any], mask: Any = None) -> Params:
+        """`params` in bfloat16; where the tree of booleans `mask` is False they stay."""
+        return _cast(params, jnp.bfloat16, mask)
+
+    def to_fp16(self, params: Mapping[str, Any], mask: Any = None) -> Params:
+        """`params` in float16; where the tree of booleans `mask` is False they stay."""
+        return _cast(params, jnp.float16, mask)
+
+    def to_fp32(self, params: Mapping[str, Any], mask: Any = None) -> Params:
+        """`params` in float32; where the tree of booleans `mask` is False they stay."""
+        return _cast(params, jnp.float32, mask)
+
+    # -- embeddings ----------------------------------------------------------------------------------------------
+
+    @property
+    def _embedding_path(self) -> tuple[str, ...]:
+        prefix = () if self.head == "Model" else (self.base_model_prefix,)
+        return (*prefix, "embeddings", "word_embeddings", "embedding")
+
+    def _replace(self, leaves: dict[tuple[str, ...], Array]) -> None:
+        self._params = unflatten_dict({**flatten_dict(self.params), **leaves})
+
+    def get_input_embeddings(self) -> Array:
+        """The word embedding, (vocab, hidden)."""
+        return flatten_dict(self.params)[self._embedding_path]
+
+    def set_input_embeddings(self, value: Array) -> None:
+        """Replace the word embedding, and with it a tied LM head's matrix."""
+        self._replace({self._embedding_path: _fitting(value, self.get_input_embeddings())})
+
+    def get_output_embeddings(self) -> Array | None:
+        """The LM head's matrix, (vocab, hidden), which is the word embedding when tied; None in other classes."""
+        if self.head not in LANGUAGE_MODELS:
+            return None
+        return (
+            self.get_input_embeddings()
+            if self.config.tie_word_embeddings
+            else self.params["lm_head"]["decoder"]["kernel"].T
+        )
+
+    def set_output_embeddings(self, value: Array) -> None:
+        """Replace the LM head's matrix, (vocab, hidden), and with it the word embedding when tied."""
+        if self.head not in LANGUAGE_MODELS:
+            raise ValueError(f"{type(self).__name__} has no LM head")
+        if self.config.tie_word_embeddings:
+            self.set_input_embeddings(value)
+        else:
+            self._replace({("lm_head", "decoder", "kernel"): _fitting(value, self.get_output_embeddings()).T})
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> Array:
+        """Change the size of the vocabulary; returns the word embedding.
+
+        Old rows stay. New rows are drawn around the mean of the old (`loading.resized`), or N(0, initializer_range)
+        without `mean_resizing`; new biases are 0.
+        """
+        embedding = self.get_input_embeddings()
+        rows = embedding.shape[0] if new_num_tokens is None else new_num_tokens
+        if pad_to_multiple_of is not None:
+            rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of
+        if rows == embedding.shape[0]:
+            return embedding
+        output = self.get_output_embeddings()
+        self.config.update({"vocab_size": rows})  # the module has the same config
+        leaves = {self._embedding_path: self._resized(embedding, rows, mean_resizing)}
+        if output is not None:
+            leaves["lm_head", "bias"] = self._resized(self.params["lm_head"]["bias"], rows, mean_resizing)
+            if not self.config.tie_word_embeddings:
+                leaves["lm_head", "decoder", "kernel"] = self._resized(output, rows, mean_resizing).T
+        self._replace(leaves)
+        return self.get_input_embeddings()
+
+    def _resized(self, parameter: Array, rows: int, mean_resizing: bool) -> Array:
+        old = parameter.shape[0]
+        values = to_array(resized(to_numpy(parameter), rows), parameter.dtype)
+        if not mean_resizing and parameter.ndim == 2 and rows > old:
+            noise = jax.random.normal(self.key, (rows - old, parameter.shape[1]), parameter.dtype)
+            values = values.at[old:].set(noise * self.config.initializer_range)
+        return values
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def gradient_checkpointing_enable(self) -> None:
+        """Keep only each layer's input for the backward pass and compute the rest again: less memory, more time."""
+        self.module = self.module.clone(gradient_checkpointing=True)
+
+    enable_gradient_checkpointing = gradient_checkpointing_enable  # the name in transformers' Flax classes
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Undo `gradient_checkpointing_enable`."""
+        self.module = self.module.clone(gradient_checkpointing=False)
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether gradient checkpointing is on."""
+        return self.module.gradient_checkpointing
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def dummy_inputs(self) -> dict[str, Array]:
+        """A small batch the model can run on."""
+        return {"input_ids": jnp.array([[0, 3, 2]]) % self.config.vocab_size}
+
+    def can_generate(self) -> bool:
+        """Whether the class has `generate`."""
+        return hasattr(self, "generate")
+
+    def num_parameters(self, exclude_embeddings: bool = False) -> int:
+        """Number of parameters, tied ones once."""
+        leaves = flatten_dict(self.params_shape_tree)
+        return sum(
+            leaf.size for path, leaf in leaves.items() if not (exclude_embeddings and path[-1] == "embedding")
+        )
+
+
+def _as_array(value: Any) -> Array:
+    """What callers hand in (lists, numpy, tensors of other frameworks) as a JAX array."""
+    if isinstance(value, jax.Array):
+        return value
+    array = np.asarray(value)
+    if array.dtype in (np.int64, np.uint64) and not jax.config.jax_enable_x64:
+        array = array.clip(-(2**31), 2**31 - 1)  # JAX would wrap it around into an id of the vocabulary
+    return jnp.asarray(array)
+
+
+def _dtype_name(dtype: DTypeLike) -> str:
+    return dtype if isinstance(dtype, str) else jnp.dtype(dtype).name
+
+
+def _fitting(value: Array, old: Array) -> Array:
+    """`value` in the type of `old`; `ValueError` when the shapes differ."""
+    if value.shape != old.shape:
+        raise ValueError(
+            f"an array of shape {value.shape} cannot replace one of {old.shape}; see resize_token_embeddings"
+        )
+    return jnp.asarray(value, old.dtype)
+
+
+def _cast(params: Mapping[str, Any], dtype: DTypeLike, mask: Any) -> Params:
+    """Floating leaves in another type, where `mask` is True or None."""
+    params = unfreeze(params)
+    chosen = jax.tree.map(lambda _: True, params) if mask is None else unfreeze(mask)
+
+    def one(leaf: Array, is_chosen: bool) -> Array:
+        return leaf.astype(dtype) if is_chosen and jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(one, params, chosen)
