@@ -43,6 +43,20 @@ class Backend:
         """Gradient of `scalar(output)` by canonical name, in PyTorch's shapes."""
         raise NotImplementedError
 
+    def decode(self, model: Any, inputs: Mapping[str, Any], prefix: int, **fixed: Any) -> np.ndarray:
+        """Logits of `prefix` tokens at once and then of one token at a time, through the cache."""
+        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+        others = {name: value for name, value in inputs.items() if name.startswith("encoder_")}
+        cache, parts = None, []
+        for start, stop in [(0, prefix), *((i, i + 1) for i in range(prefix, ids.shape[1]))]:
+            step = {"input_ids": ids[:, start:stop], **others}
+            if mask is not None:
+                step["attention_mask"] = mask[:, :stop]
+            output = self.call(model, step, past_key_values=cache, use_cache=True, **fixed)
+            cache = output.past_key_values
+            parts.append(np.asarray(output.logits))
+        return np.concatenate(parts, axis=1)
+
     def constant(self, value: np.ndarray) -> Any:
         """A tensor of the framework."""
         raise NotImplementedError
@@ -123,6 +137,19 @@ class Flax(Backend):
 
     def call(self, model: Any, inputs: Mapping[str, Any], **flags: Any) -> Any:
         return model(**{name: self.constant(value) for name, value in inputs.items()}, **flags)
+
+    def decode(self, model: Any, inputs: Mapping[str, Any], prefix: int, **fixed: Any) -> np.ndarray:
+        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+        others = {name: value for name, value in inputs.items() if name.startswith("encoder_")}
+        cache, parts = model.init_cache(ids.shape[0], ids.shape[1] + 3), []
+        for start, stop in [(0, prefix), *((i, i + 1) for i in range(prefix, ids.shape[1]))]:
+            step = {"input_ids": ids[:, start:stop], **others}
+            if mask is not None:
+                step["attention_mask"] = mask[:, :stop]
+            output = self.call(model, step, past_key_values=cache, **fixed)
+            cache = output.past_key_values
+            parts.append(np.asarray(output.logits))
+        return np.concatenate(parts, axis=1)
 
     def gradients(self, model: Any, inputs: Mapping[str, Any], scalar: Callable[[Any], Any]) -> Arrays:
         import jax

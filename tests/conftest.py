@@ -15,7 +15,7 @@ SHARED = Path(os.environ.get("ROBERTA_SHARED", Path(__file__).parents[2] / "shar
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that asks for `backend` runs in each of the three."""
     if "backend" in metafunc.fixturenames:
-        metafunc.parametrize("backend", ["pt", "tf", "flax"], indirect=True)
+        metafunc.parametrize("backend", ["pt", "tf", "flax"], ids="in_{}".format, indirect=True)
 
 
 @pytest.fixture

@@ -386,6 +386,8 @@ def _explained(error: Exception | None, repository: _Repository, file: str | Non
     name = repository.name
     what = str(repository) if file is None else f"{file} of {repository}"
     log_in = 'log in with "hf auth login" or give token='
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # why the hub could not be asked
     match error:
         case errors.HFValidationError():
             rule = 'which is "name" or "organisation/name"'
@@ -393,20 +395,22 @@ def _explained(error: Exception | None, repository: _Repository, file: str | Non
         case errors.GatedRepoError():
             text = f"{name} is gated; ask for access on its page, then {log_in}"
         case errors.RepositoryNotFoundError():
-            text = f"{name} is neither a folder nor a model on the hub; check the name; if it is private, {log_in}"
+            text = (
+                f"{name} is neither a folder nor a model on the hub; check it, or if it is private {log_in}"
+            )
         case errors.RevisionNotFoundError():
             text = f"{name} has no revision {repository.revision!r}; give a branch, a tag or a commit"
         case errors.LocalTokenNotFoundError():
             text = f"{name}: token=True, but nobody is logged in; {log_in}"
         case None | errors.OfflineModeIsEnabled() | errors.LocalEntryNotFoundError():
             text = (
-                f"{what} is neither a folder nor in the hub's cache, and the hub is not asked (offline); fetch "
-                "it once without local_files_only and HF_HUB_OFFLINE, or give a folder"
+                f"{what} is neither a folder nor in the hub's cache, and the hub is not asked (offline); "
+                "fetch it once without local_files_only and HF_HUB_OFFLINE, or give a folder"
             )
         case errors.EntryNotFoundError():  # after LocalEntryNotFoundError, which is one too
             text = f"{what} is not there; check the name, revision and subfolder"
         case _:
-            text = f"{what} is not in the cache and cannot be fetched: {_line(error)}; check the connection"
+            text = f"{what} cannot be fetched: {_line(error)}; check the connection and token="
     return CheckpointError(text)
 
 

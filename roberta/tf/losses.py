@@ -1,0 +1,104 @@
+"""The losses of the heads: scalars, means over what counts, the same in the three frameworks.
+
+A label of -100 is left out. Where nothing is left the mean is nan, as in transformers.
+"""
+
+import tensorflow as tf
+from tensorflow import Tensor
+
+from roberta.common.config import RobertaConfig
+from roberta.tf.layers import check
+
+IGNORED = -100
+
+
+def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross entropy over the labels that are not -100.
+
+    Args:
+        logits: (..., classes).
+        labels: int, of the shape of `logits` without its last axis.
+    """
+    if not labels.shape.is_compatible_with(logits.shape[:-1]) or not labels.dtype.is_integer:
+        raise ValueError(
+            f"labels of shape {tuple(labels.shape)} and type {labels.dtype.name} do not fit logits of shape "
+            f"{tuple(logits.shape)}: give integers of shape {tuple(logits.shape[:-1])}"
+        )
+    return cross_entropy(logits, check_labels("labels", labels, logits.shape[-1]), IGNORED)
+
+
+def next_token_loss(logits: Tensor, labels: Tensor, num_items_in_batch: int | Tensor | None = None) -> Tensor:
+    """Cross entropy of the logits at t against the label at t + 1, in float32 or wider.
+
+    Args:
+        logits: (batch, seq, vocab); labels: int, (batch, seq), not shifted.
+        num_items_in_batch: divide the sum by this instead of by the number of labels that count.
+    """
+    shifted = tf.concat((labels[:, 1:], tf.fill(tf.shape(labels[:, :1]), tf.cast(IGNORED, labels.dtype))), axis=1)
+    loss = token_loss(widened(logits), shifted)
+    if num_items_in_batch is None:
+        return loss
+    counted = tf.math.count_nonzero(shifted != IGNORED, dtype=loss.dtype)
+    return loss * counted / tf.cast(num_items_in_batch, loss.dtype)
+
+
+def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -> Tensor:
+    """Loss of a sequence classifier: squared error, cross entropy, or one logistic loss a label.
+
+    `config.problem_type` decides; when it is None, one label means regression, integer labels one class each, and
+    float labels several. The config is not changed.
+
+    Args:
+        logits: (batch, num_labels).
+        labels: float, (batch,) or (batch, num_labels); or int, (batch,); or float of 0 and 1, (batch, num_labels).
+    """
+    problem = config.problem_type
+    if problem is None:
+        whole = not labels.dtype.is_floating
+        problem = "single_label_classification" if whole else "multi_label_classification"
+        problem = "regression" if logits.shape[-1] == 1 else problem
+    if problem == "single_label_classification":
+        is_column = labels.shape.rank == 2 and labels.shape[1] == 1
+        return token_loss(logits, tf.reshape(labels, (-1,)) if is_column else labels)
+    if logits.shape[-1] == 1:
+        labels = tf.reshape(labels, (-1, 1)) if labels.shape.rank == 1 else labels
+    if not labels.shape.is_compatible_with(logits.shape):
+        raise ValueError(f"labels of shape {tuple(labels.shape)} do not fit {problem} of {tuple(logits.shape)} logits")
+    labels = tf.cast(labels, logits.dtype)
+    if problem == "regression":
+        return tf.reduce_mean(tf.square(logits - labels))
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))
+
+
+def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Mean of the cross entropies of start and end; positions behind the sequence are left out, negative ones are 0.
+
+    Args:
+        start_logits, end_logits: (batch, seq); start, end: int, (batch,) or (batch, 1).
+    """
+    seq = tf.shape(start_logits)[1]
+
+    def one(logits: Tensor, positions: Tensor) -> Tensor:
+        return cross_entropy(logits, tf.clip_by_value(tf.cast(tf.reshape(positions, (-1,)), tf.int32), 0, seq), seq)
+
+    return (one(start_logits, start) + one(end_logits, end)) / 2
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, ignored: int | Tensor) -> Tensor:
+    """Mean over the labels that are not `ignored`, summed in float32 or wider; labels outside make nan under XLA."""
+    counts = labels != ignored
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(counts, labels, 0), widened(logits))
+    total = tf.reduce_sum(tf.where(counts, losses, 0))
+    return tf.cast(total / tf.math.count_nonzero(counts, dtype=losses.dtype), logits.dtype)
+
+
+def check_labels(name: str, labels: Tensor, classes: int) -> Tensor:
+    """`labels` as int32; `ValueError` for one that is neither a class nor -100 (see `layers.check`)."""
+    after = f"; allowed are 0 to {classes - 1}, and {IGNORED} for what does not count"
+    checked = check(tf.where(labels == IGNORED, tf.zeros_like(labels), labels), classes, f"{name} holds ", after)
+    return tf.where(labels == IGNORED, IGNORED, checked)
+
+
+def widened(logits: Tensor) -> Tensor:
+    """`logits` in float32 or wider: sums over many tokens overflow float16."""
+    return logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)

@@ -1,0 +1,64 @@
+"""How Keras' variables differ from the table: the leaf names, and dense weights are stored transposed.
+
+A canonical name is a path of attributes once its leaf is renamed: `roberta.encoder.layer.0.output.dense.weight` is
+`model.roberta.encoder.layer[0].output.dense.kernel`, (in, out). A tied LM head has no decoder. `variable.path` is not
+used: Keras puts counters in it.
+
+Every module of this backend takes `keras` from here, so that it runs on TensorFlow whoever is imported first.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from roberta.common.parameters import kind_of, parameters
+from roberta.tf.legacy import LEAVES
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # read when keras is imported for the first time
+
+import keras  # noqa: E402
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        f"roberta.tf needs Keras on TensorFlow, and here it runs on {keras.backend.backend()}; set the environment "
+        "variable KERAS_BACKEND=tensorflow before keras is imported"
+    )
+
+
+def to_numpy(variable: keras.Variable) -> np.ndarray:
+    """The values as numpy, bfloat16 through `ml_dtypes`."""
+    return keras.ops.convert_to_numpy(variable)
+
+
+def assign(variable: keras.Variable, array: np.ndarray, transposed: bool) -> None:
+    """Give a variable the values of a canonical array, in the variable's dtype."""
+    variable.assign((array.T if transposed else array).astype(variable.dtype, copy=False))
+
+
+def canonical(variable: keras.Variable, transposed: bool) -> np.ndarray:
+    """The values in the canonical shape."""
+    return np.ascontiguousarray(to_numpy(variable).T) if transposed else to_numpy(variable)
+
+
+def native(model: keras.Model) -> dict[str, tuple[keras.Variable, bool]]:
+    """Every parameter of the table by its canonical name, and whether it is stored transposed."""
+    has_pooler = model.base_model.pooler is not None
+    table = parameters(model.config, model.head, has_pooler=has_pooler)
+    return {name: (_variable(model, name), parameter.kind == "dense") for name, parameter in table.items()}
+
+
+def replace(layer: keras.layers.Layer, attribute: str, values: np.ndarray) -> None:
+    """Give a layer a variable of another shape in the place of one it has."""
+    old = getattr(layer, attribute)
+    layer._tracker.unlock()  # Keras itself does so where it quantizes; variables cannot change their shape
+    delattr(layer, attribute)
+    setattr(layer, attribute, keras.Variable(values, dtype=old.dtype, trainable=old.trainable, name=old.name))
+    layer._tracker.lock()
+
+
+def _variable(model: keras.Model, name: str) -> keras.Variable:
+    part: Any = model
+    for step in name.split(".")[:-1]:
+        part = part[int(step)] if step.isdigit() else getattr(part, step)
+    return getattr(part, LEAVES[kind_of(name)])
