@@ -154,15 +154,15 @@ class Flax(Backend):
     def gradients(self, model: Any, inputs: Mapping[str, Any], scalar: Callable[[Any], Any]) -> Arrays:
         import jax
 
-        from roberta.flax.weights import from_native
+        from roberta.flax.weights import from_native, native
 
         found = jax.grad(lambda params: scalar(self.call(model, inputs, params=params)))(model.params)
-        return {name: np.asarray(value) for name, value in from_native(found).items()}
+        return {name: from_native(*leaf) for name, leaf in native(found).items()}
 
     def parameters(self, model: Any) -> Arrays:
-        from roberta.flax.weights import from_native
+        from roberta.flax.weights import from_native, native
 
-        return {name: np.asarray(value) for name, value in from_native(model.params).items()}
+        return {name: from_native(*leaf) for name, leaf in native(model.params).items()}
 
 
 def turned(array: np.ndarray, transposed: bool) -> np.ndarray:

@@ -158,16 +158,15 @@ def make_plan(
     config = config.updated(settings)
     config.check_supported()
     for name, tokens in config.token_ids.items():
-        if any(token >= model_config.vocab_size for token in tokens):
-            raise ValueError(
-                f"{name} holds {max(tokens)}, allowed are 0 to {model_config.vocab_size - 1}; is the tokenizer "
-                "this model's?"
-            )
+        _check_range(
+            name, np.array(tokens, np.int64), model_config.vocab_size, "is the tokenizer this model's?"
+        )
     if input_ids is None:
         if config.bos_token_id is None:
             raise ValueError("give input_ids, or a bos_token_id to start from")
         input_ids = np.full((batch, 1), config.bos_token_id)
     ids = _as_ints("input_ids", input_ids)
+    _check_range("input_ids", ids, model_config.vocab_size, "is the tokenizer this model's?")
     pad = model_config.pad_token_id
     if attention_mask is None:
         # a pad that is also an end token may stand in a prompt
@@ -181,7 +180,11 @@ def make_plan(
             f"row {int(np.flatnonzero(mask[:, -1] == 0)[0])} of the prompts ends in padding, and new tokens "
             'would come after it; pad on the left: tokenizer(..., padding_side="left")'
         )
-    types = None if token_type_ids is None else _as_ints("token_type_ids", token_type_ids, ids.shape)
+    types = None
+    if token_type_ids is not None:
+        types = _as_ints("token_type_ids", token_type_ids, ids.shape)
+        way_out = "most RoBERTa models know type 0 only"
+        _check_range("token_type_ids", types, model_config.type_vocab_size, way_out)
     rows = Rows(ids, mask, types, pad)
     filler = pad if config.pad_token_id is None else config.pad_token_id
     return Plan(rows, config, _max_length(model_config, config, settings, rows), filler)
@@ -196,6 +199,13 @@ def _as_ints(name: str, values: npt.ArrayLike, shape: tuple[int, ...] | None = N
             f"{shape or '(batch, seq), none of them 0'}"
         )
     return array.astype(np.int64)
+
+
+def _check_range(name: str, values: Ints, limit: int, way_out: str) -> None:
+    """Raise `ValueError` unless all `values` are from 0 to `limit - 1`, in the words of the model's own check."""
+    wrong = values[(values < 0) | (values >= limit)]
+    if wrong.size:
+        raise ValueError(f"{name} holds {wrong[0]}, allowed are 0 to {limit - 1}; {way_out}")
 
 
 def _max_length(

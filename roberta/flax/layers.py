@@ -432,9 +432,11 @@ class Layer(nn.Module):
                 hidden, states_bias, head_mask, states, need_weights, deterministic
             )
         chunk = self.config.chunk_size_feed_forward
-        parts = jnp.split(hidden, range(chunk, hidden.shape[1], chunk), axis=1) if chunk else [hidden]
-        parts = [self.feed_forward(part, deterministic) for part in parts]
-        return jnp.concatenate(parts, axis=1) if chunk else parts[0], weights, cross_weights
+        if chunk:
+            parts = jnp.split(hidden, list(range(chunk, hidden.shape[1], chunk)), axis=1)
+            parts = [self.feed_forward(part, deterministic) for part in parts]
+            return jnp.concatenate(parts, axis=1), weights, cross_weights
+        return self.feed_forward(hidden, deterministic), weights, cross_weights
 
     def feed_forward(self, hidden: Array, deterministic: bool) -> Array:
         """(batch, seq, hidden), each token by itself."""

@@ -136,8 +136,10 @@ class GenerationMixin:
             batch=1 if encoder_hidden_states is None else encoder_hidden_states.shape[0],
         )
         stepper = Stepper(self, plan, encoder_hidden_states, encoder_attention_mask)
+        if seed is None:
+            seed = int(torch.randint(2**62, ()))
         with torch.no_grad(), _without_dropout(self):
-            decoded = decode(stepper, plan, int(torch.randint(2**62, ())) if seed is None else seed)
+            decoded = decode(stepper, plan, seed)
 
         def native(values: np.ndarray) -> Tensor:
             return torch.from_numpy(values).to(self.device)

@@ -51,10 +51,12 @@ def native(model: keras.Model) -> dict[str, tuple[keras.Variable, bool]]:
 def replace(layer: keras.layers.Layer, attribute: str, values: np.ndarray) -> None:
     """Give a layer a variable of another shape in the place of one it has."""
     old = getattr(layer, attribute)
+    was_locked = layer._tracker.locked
     layer._tracker.unlock()  # Keras itself does so where it quantizes; variables cannot change their shape
     delattr(layer, attribute)
     setattr(layer, attribute, keras.Variable(values, dtype=old.dtype, trainable=old.trainable, name=old.name))
-    layer._tracker.lock()
+    if was_locked:
+        layer._tracker.lock()
 
 
 def _variable(model: keras.Model, name: str) -> keras.Variable:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 from checkpoints import draw, save, small_config
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 
 from roberta import CheckpointError, RobertaConfig
 from roberta.common.checkpoint import open_checkpoint
@@ -496,8 +496,8 @@ def test_no_weights_at_all(hub):
 
 @pytest.mark.parametrize(
     "shard",
-    ["../model.safetensors", "a/b.safetensors", "/etc/passwd.safetensors", "..\\x.safetensors", "..", "", "x.bin", 3,
-     "https://example.org/x.safetensors"],
+    ["../model.safetensors", "a/b.safetensors", "/etc/passwd.safetensors", "..\\x.safetensors", "..", "",
+     "x.bin", 3, "https://example.org/x.safetensors"],
 )  # fmt: skip
 def test_an_index_that_names_no_file_beside_it_is_refused_before_any_shard(hub, shard):
     good = "model-00001-of-00002.safetensors"
@@ -530,8 +530,8 @@ def folder_with(tmp_path: Path, *files: str) -> Path:
 
 def test_upload_sends_the_model_in_one_commit_and_leaves_other_files_at_home(hub, tmp_path):
     folder = folder_with(
-        tmp_path, "config.json", "model.safetensors", "README.txt", "secrets.env", "optimizer.pt", "logs/events",
-        "vocab.json",
+        tmp_path, "config.json", "model.safetensors", "README.txt", "secrets.env", "optimizer.pt",
+        "logs/events", "vocab.json",
     )  # fmt: skip
     address = upload_folder(folder, repo_id="me/new", private=True, commit_message="first")
     assert address == f"{hub.url}/me/new/commit/{'0' * 40}"

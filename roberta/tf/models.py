@@ -1,0 +1,438 @@
+"""The seven RoBERTa classes in TensorFlow (Keras 3).
+
+Arguments, defaults, their order and the outputs are those of transformers 4.57. Every class takes ids (batch, seq),
+or `inputs_embeds` (batch, seq, hidden) instead, and an attention mask of 1 and 0 (see `layers.attention_bias`).
+None for an `output_*` argument, `use_cache` or `return_dict` means what the config says. The first argument may also
+be one dict, tuple or list with the others. `training=True` turns dropout on.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow import Tensor
+
+from roberta.common.config import RobertaConfig
+from roberta.common.outputs import (
+    BaseModelOutputWithPoolingAndCrossAttentions,
+    CausalLMOutputWithCrossAttentions,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from roberta.tf import cache as kv
+from roberta.tf.generation import GenerationMixin
+from roberta.tf.layers import (
+    ClassificationHead,
+    Embeddings,
+    Encoder,
+    LMHead,
+    Pooler,
+    attention_bias,
+    dense,
+    size,
+)
+from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss
+from roberta.tf.pretrained import TFRobertaPreTrainedModel
+from roberta.tf.weights import keras
+
+
+@keras.saving.register_keras_serializable(package="roberta")
+class TFRobertaModel(TFRobertaPreTrainedModel):
+    """The encoder, or with `config.is_decoder` the decoder, without a head."""
+
+    head = "Model"
+
+    def __init__(self, config: RobertaConfig, add_pooling_layer: bool = True, **keras_options: Any) -> None:
+        super().__init__(config, **keras_options)
+        self.embeddings = Embeddings(config, self.dtype_policy)
+        self.encoder = Encoder(config, self.dtype_policy)
+        self.pooler = Pooler(config, self.dtype_policy) if add_pooling_layer else None
+        self.post_init()
+
+    def call(
+        self,
+        input_ids: Tensor | dict[str, Any] | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        training: bool = False,
+    ) -> BaseModelOutputWithPoolingAndCrossAttentions | tuple[Any, ...]:
+        """Hidden states of every token, and the pooled first one.
+
+        Args:
+            attention_mask: over cached and new tokens, when there are cached ones.
+            position_ids: int, (batch, seq), rows of the position table; by default `layers.position_ids`.
+            head_mask: 1 to keep a head; (head,) or (layer, head).
+            encoder_hidden_states: (batch, key, hidden), with `encoder_attention_mask`; for cross-attention.
+            past_key_values: what an earlier call returned; `cache.as_cache` says what else.
+        """
+        config = self.config
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds, and not both")
+        if encoder_hidden_states is not None and not config.add_cross_attention:
+            raise ValueError(
+                "encoder_hidden_states need cross-attention; make the model with "
+                "RobertaConfig(is_decoder=True, add_cross_attention=True)"
+            )
+        cache = kv.as_cache(past_key_values) if config.is_decoder else None
+        seq = size(inputs_embeds if input_ids is None else input_ids, 1)
+        keys = kv.length(cache) + seq
+        past_tokens = kv.past_tokens(cache, attention_mask)
+        hidden = self.embeddings(
+            input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens=past_tokens
+        )
+        states_bias = None
+        if encoder_hidden_states is not None:
+            states = size(encoder_hidden_states, 1)
+            states_bias = attention_bias(encoder_attention_mask, seq, states, False, hidden)
+        needs_attentions = self.choose(output_attentions, "output_attentions")
+        hidden_states, attentions, cross_attentions, presents = self.encoder(
+            hidden,
+            attention_bias(attention_mask, seq, keys, config.is_decoder, hidden),
+            self.head_masks(head_mask),
+            encoder_hidden_states,
+            states_bias,
+            cache,
+            need_weights=needs_attentions,
+        )
+        has_cross = needs_attentions and encoder_hidden_states is not None
+        output = BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=hidden_states[-1],
+            pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
+            past_key_values=presents if config.is_decoder and self.choose(use_cache, "use_cache") else None,
+            hidden_states=tuple(hidden_states)
+            if self.choose(output_hidden_states, "output_hidden_states")
+            else None,
+            attentions=tuple(attentions) if needs_attentions else None,
+            cross_attentions=tuple(cross_attentions) if has_cross else None,
+        )
+        if self.choose(return_dict, "use_return_dict"):
+            return output
+        return (output[0], output.pooler_output, *output.to_tuple()[1 if self.pooler is None else 2 :])
+
+    def head_masks(self, head_mask: Tensor | None) -> list[Tensor | None]:
+        """One mask a layer, (1, head, 1, 1), from (head,) or (layer, head)."""
+        layers = self.config.num_hidden_layers
+        if head_mask is None:
+            return [None] * layers
+        rank = head_mask.shape.rank
+        if rank not in (1, 2) or (rank == 2 and head_mask.shape[0] != layers):
+            raise ValueError(
+                f"head_mask of shape {tuple(head_mask.shape)} does not fit; give "
+                f"({self.config.num_attention_heads},) or ({layers}, {self.config.num_attention_heads})"
+            )
+        rows = tf.unstack(head_mask) if rank == 2 else [head_mask] * layers
+        return [tf.cast(tf.reshape(row, (1, -1, 1, 1)), self.compute_dtype) for row in rows]
+
+
+@keras.saving.register_keras_serializable(package="roberta")
+class TFRobertaForCausalLM(GenerationMixin, TFRobertaPreTrainedModel):
+    """Next-token scores; with `config.is_decoder` each token sees those before it only."""
+
+    head = "ForCausalLM"
+
+    def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
+        super().__init__(config, **keras_options)
+        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.lm_head = LMHead(config, self.dtype_policy)
+        self.post_init()
+
+    def call(
+        self,
+        input_ids: Tensor | dict[str, Any] | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        labels: Tensor | None = None,
+        training: bool = False,
+        *,
+        num_items_in_batch: int | Tensor | None = None,
+    ) -> CausalLMOutputWithCrossAttentions | tuple[Any, ...]:
+        """Logits (batch, seq, vocab); with `labels` (batch, seq), unshifted, the loss (`losses.next_token_loss`)."""
+        outputs = self.roberta(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            encoder_hidden_states,
+            encoder_attention_mask,
+            past_key_values,
+            use_cache=use_cache if labels is None else False,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        logits = self.lm_head(outputs.last_hidden_state, self.word_embedding)
+        output = CausalLMOutputWithCrossAttentions(
+            loss=None if labels is None else next_token_loss(logits, labels, num_items_in_batch),
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            cross_attentions=outputs.cross_attentions,
+        )
+        return output if self.choose(return_dict, "use_return_dict") else output.to_tuple()
+
+
+@keras.saving.register_keras_serializable(package="roberta")
+class TFRobertaForMaskedLM(TFRobertaPreTrainedModel):
+    """Scores of every vocabulary entry at every token."""
+
+    head = "ForMaskedLM"
+
+    def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
+        super().__init__(config, **keras_options)
+        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.lm_head = LMHead(config, self.dtype_policy)
+        self.post_init()
+
+    def call(
+        self,
+        input_ids: Tensor | dict[str, Any] | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        labels: Tensor | None = None,
+        training: bool = False,
+        *,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+    ) -> MaskedLMOutput | tuple[Any, ...]:
+        """Logits (batch, seq, vocab); `labels`: int, (batch, seq), -100 where nothing is to be predicted."""
+        outputs = self.roberta(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            encoder_hidden_states,
+            encoder_attention_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        logits = self.lm_head(outputs.last_hidden_state, self.word_embedding)
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.finish(MaskedLMOutput, outputs, return_dict, loss=loss, logits=logits)
+
+
+@keras.saving.register_keras_serializable(package="roberta")
+class TFRobertaForSequenceClassification(TFRobertaPreTrainedModel):
+    """Labels of a whole sequence: classes, several at once, or numbers (`config.problem_type`)."""
+
+    head = "ForSequenceClassification"
+
+    def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
+        super().__init__(config, **keras_options)
+        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.classifier = ClassificationHead(config, self.dtype_policy)
+        self.post_init()
+
+    def call(
+        self,
+        input_ids: Tensor | dict[str, Any] | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        labels: Tensor | None = None,
+        training: bool = False,
+    ) -> SequenceClassifierOutput | tuple[Any, ...]:
+        """Logits (batch, num_labels); `labels` as in `losses.classification_loss`."""
+        outputs = self.roberta(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        logits = self.classifier(outputs.last_hidden_state)
+        loss = None if labels is None else classification_loss(logits, labels, self.config)
+        return self.finish(SequenceClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
+
+
+@keras.saving.register_keras_serializable(package="roberta")
+class TFRobertaForMultipleChoice(TFRobertaPreTrainedModel):
+    """One score for each choice; each choice is a sequence of its own."""
+
+    head = "ForMultipleChoice"
+
+    def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
+        super().__init__(config, **keras_options)
+        self.roberta = TFRobertaModel(config, dtype=self.dtype_policy)
+        self.dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
+        self.classifier = dense(config.hidden_size, 1, self.dtype_policy)
+        self.post_init()
+
+    def call(
+        self,
+        input_ids: Tensor | dict[str, Any] | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        labels: Tensor | None = None,
+        training: bool = False,
+    ) -> MultipleChoiceModelOutput | tuple[Any, ...]:
+        """Logits (batch, choices) from inputs (batch, choices, seq); `labels`: int, (batch,)."""
+        given = inputs_embeds if input_ids is None else input_ids
+        if given is not None and given.shape.rank != (4 if input_ids is None else 3):
+            raise ValueError(
+                f"multiple choice takes (batch, choices, seq), not the shape {tuple(given.shape)}"
+            )
+
+        def rows(values: Tensor | None) -> Tensor | None:
+            if values is None:
+                return None
+            inner = (size(values, axis) for axis in range(2, values.shape.rank))
+            return tf.reshape(
+                values, (size(values, 0) * size(values, 1), *inner)
+            )  # (batch * choices, seq, ...)
+
+        outputs = self.roberta(
+            rows(input_ids),
+            rows(attention_mask),
+            rows(token_type_ids),
+            rows(position_ids),
+            head_mask,
+            rows(inputs_embeds),
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        scores = self.classifier(self.dropout(outputs.pooler_output))
+        logits = tf.reshape(scores, (size(given, 0), size(given, 1)))
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.finish(MultipleChoiceModelOutput, outputs, return_dict, loss=loss, logits=logits)
+
+
+@keras.saving.register_keras_serializable(package="roberta")
+class TFRobertaForTokenClassification(TFRobertaPreTrainedModel):
+    """A label of every token."""
+
+    head = "ForTokenClassification"
+
+    def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
+        super().__init__(config, **keras_options)
+        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.dropout = keras.layers.Dropout(config.head_dropout, dtype=self.dtype_policy)
+        self.classifier = dense(config.hidden_size, config.num_labels, self.dtype_policy)
+        self.post_init()
+
+    def call(
+        self,
+        input_ids: Tensor | dict[str, Any] | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        labels: Tensor | None = None,
+        training: bool = False,
+    ) -> TokenClassifierOutput | tuple[Any, ...]:
+        """Logits (batch, seq, num_labels); `labels`: int, (batch, seq), -100 where there is none."""
+        outputs = self.roberta(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.finish(TokenClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
+
+
+@keras.saving.register_keras_serializable(package="roberta")
+class TFRobertaForQuestionAnswering(TFRobertaPreTrainedModel):
+    """Scores of every token to be the first and the last of the answer."""
+
+    head = "ForQuestionAnswering"
+
+    def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
+        super().__init__(config, **keras_options)
+        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.qa_outputs = dense(config.hidden_size, config.num_labels, self.dtype_policy)
+        self.post_init()
+
+    def call(
+        self,
+        input_ids: Tensor | dict[str, Any] | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        training: bool = False,
+    ) -> QuestionAnsweringModelOutput | tuple[Any, ...]:
+        """Two logits (batch, seq); the positions: int, (batch,), both or none (`losses.span_loss`)."""
+        outputs = self.roberta(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        start, end = tf.unstack(self.qa_outputs(outputs.last_hidden_state), axis=-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = span_loss(start, end, start_positions, end_positions)
+        return self.finish(
+            QuestionAnsweringModelOutput, outputs, return_dict, loss=loss, start_logits=start, end_logits=end
+        )

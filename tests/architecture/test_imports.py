@@ -1,0 +1,83 @@
+"""Who may import whom, and what an import brings with it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "roberta"
+FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "optax"}
+BACKENDS = {"pt", "tf", "flax"}
+OWN = {"pt": {"torch"}, "tf": {"tensorflow", "keras"}, "flax": {"jax", "flax", "optax"}}
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Every module a file imports, at module level or inside a function."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} has a relative import"
+            yield node.module or ""
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((PACKAGE / folder).glob("**/*.py"))
+
+
+@pytest.mark.parametrize("file", files("common"), ids=lambda file: file.name)
+def test_common_imports_neither_framework_nor_backend(file: Path) -> None:
+    for module in imports(file):
+        assert module.partition(".")[0] not in FRAMEWORKS, module
+        assert not module.startswith("roberta.") or module.split(".")[1] == "common", module
+
+
+@pytest.mark.parametrize("file", [f for name in sorted(BACKENDS) for f in files(name)], ids=lambda f: f"{f.parent.name}/{f.name}")
+def test_a_backend_imports_its_framework_and_common(file: Path) -> None:
+    backend = file.parent.name
+    for module in imports(file):
+        assert module.partition(".")[0] not in FRAMEWORKS - OWN[backend], module
+        if module.startswith("roberta."):
+            assert module.split(".")[1] in ("common", backend), module
+
+
+@pytest.mark.parametrize("file", ["tf/legacy.py", "tf/h5_layout.py", "flax/legacy.py"])
+def test_old_files_of_tf_and_flax_are_read_without_their_framework(file: str) -> None:
+    assert not {module.partition(".")[0] for module in imports(PACKAGE / file)} & FRAMEWORKS
+
+
+def test_only_the_command_imports_conversion() -> None:
+    for file in PACKAGE.glob("**/*.py"):
+        if file.name != "cli.py":
+            assert not any(module.startswith("roberta.conversion") for module in imports(file)), file
+
+
+@pytest.mark.parametrize(
+    ("statement", "allowed"),
+    [
+        ("import roberta", set()),
+        ("from roberta import RobertaConfig", set()),
+        ("from roberta import RobertaForMaskedLM", OWN["pt"]),
+        ("from roberta import TFRobertaForMaskedLM", OWN["tf"] | {"jax"}),  # tensorflow itself imports jax
+        ("from roberta import FlaxRobertaForMaskedLM", OWN["flax"]),
+    ],
+)
+def test_an_import_brings_no_other_framework(statement: str, allowed: set[str]) -> None:
+    code = f"{statement}; import sys; print(*sorted(name for name in sys.modules if '.' not in name))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    if "is not installed" in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) & FRAMEWORKS <= allowed
+
+
+def test_a_missing_framework_is_named_with_its_extra() -> None:
+    code = "import sys; sys.modules['torch'] = None; from roberta import RobertaModel"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert "pip install 'roberta[pt]'" in done.stderr
