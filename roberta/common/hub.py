@@ -118,7 +118,7 @@ def local_checkpoint(
         str(name_or_path), revision, subfolder.strip("/"), cache_dir, force_download, local_files_only, token
     )
     wanted = [name for format_ in formats or tuple(FORMATS) for name in weight_files(format_, variant)]
-    repository, there = _names(repository, (*_TEXTS, *wanted))
+    repository, there = _names(repository, wanted)
     weights = next((name for name in wanted if name in there), None)
     if weights is None:
         others = sorted(name for name in there if _weights_key(name) is not None)

@@ -202,7 +202,7 @@ def _as_ints(name: str, values: npt.ArrayLike, shape: tuple[int, ...] | None = N
 
 
 def _check_range(name: str, values: Ints, limit: int, way_out: str) -> None:
-    """Raise `ValueError` unless all `values` are from 0 to `limit - 1`, in the words of the model's own check."""
+    """Raise `ValueError` unless all `values` are from 0 to `limit - 1`, as the model itself would."""
     wrong = values[(values < 0) | (values >= limit)]
     if wrong.size:
         raise ValueError(f"{name} holds {wrong[0]}, allowed are 0 to {limit - 1}; {way_out}")

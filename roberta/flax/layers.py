@@ -170,22 +170,28 @@ class Embedding(nn.Embed):
         return jnp.where((ids == self.padding_id)[..., None], jax.lax.stop_gradient(found), found)
 
 
-def embedding(
-    config: RobertaConfig, rows: int, size: int, dtype: DTypeLike, padding_id: int | None = None
-) -> Embedding:
-    """A table drawn from N(0, initializer_range), its padding row 0."""
+def normal(config: RobertaConfig, padding_id: int | None = None) -> nn.initializers.Initializer:
+    """What draws weights from N(0, initializer_range), with zeros in the row `padding_id`."""
 
     def draw(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         values = nn.initializers.normal(config.initializer_range)(key, shape, dtype)
         return values if padding_id is None else values.at[padding_id].set(0)
 
-    return Embedding(rows, size, dtype=dtype, embedding_init=draw, padding_id=padding_id)
+    return draw
+
+
+def embedding(
+    config: RobertaConfig, rows: int, size: int, dtype: DTypeLike, padding_id: int | None = None
+) -> Embedding:
+    """A table as the config draws it."""
+    return Embedding(
+        rows, size, dtype=dtype, embedding_init=normal(config, padding_id), padding_id=padding_id
+    )
 
 
 def dense(config: RobertaConfig, size: int, dtype: DTypeLike, use_bias: bool = True) -> nn.Dense:
-    """A projection drawn from N(0, initializer_range), its bias 0."""
-    draw = nn.initializers.normal(config.initializer_range)
-    return nn.Dense(size, use_bias=use_bias, dtype=dtype, kernel_init=draw)
+    """A projection as the config draws it, its bias 0."""
+    return nn.Dense(size, use_bias=use_bias, dtype=dtype, kernel_init=normal(config))
 
 
 def norm(config: RobertaConfig, dtype: DTypeLike) -> nn.LayerNorm:

@@ -1,6 +1,7 @@
 """The base of the Flax classes: the call, loading, saving, initialisation, and changes of size."""
 
 import inspect
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,9 +28,10 @@ from roberta.common.loading import (
     resized,
 )
 from roberta.common.outputs import OUTPUTS, ModelOutput
-from roberta.common.parameters import HEADS_WITH_POOLER, LANGUAGE_MODELS, Head
+from roberta.common.parameters import HEADS_WITH_POOLER, LANGUAGE_MODELS, Head, Parameter, parameters
 from roberta.flax import cache as kv
 from roberta.flax import legacy
+from roberta.flax.layers import normal
 from roberta.flax.weights import Params, checked, from_native, native, to_array, to_native, to_numpy
 
 _HEADS_WITH_CACHE: tuple[Head, ...] = ("Model", "ForCausalLM")
@@ -57,7 +59,7 @@ class FlaxRobertaPreTrainedModel:
     """What the seven classes share: a linen module and its parameters, with the call of transformers' Flax classes.
 
     Args:
-        input_shape: of the ids that parameters are made with; they do not depend on it.
+        input_shape: as in transformers; no parameter depends on it.
         seed: of the parameters.
         dtype: what is computed in; new parameters are float32. float64 needs JAX's `jax_enable_x64`.
         _do_init: False makes no parameters: `from_pretrained` and `init_weights` return them, and calls take them.
@@ -281,8 +283,7 @@ class FlaxRobertaPreTrainedModel:
         params = to_native(((name, tensor.load()) for name, tensor in found.match.found.items()), target)
         report_to_user(found.report, cls.__name__)
         if _do_init:
-            model._do_init = True
-            model.params = model.fill_missing(params, target)
+            model._do_init, model._params = True, model.fill_missing(params, target)
         result = (model,) if _do_init else (model, params)
         result += (loading_info(found.report),) if output_loading_info else ()
         return result[0] if len(result) == 1 else result
@@ -362,32 +363,45 @@ class FlaxRobertaPreTrainedModel:
         self._params = unfreeze(params)
 
     @property
+    def _table(self) -> dict[str, Parameter]:
+        """The parameters of this model by their path in the tree."""
+        has_pooler = self.module.add_pooling_layer if self.head == "Model" else None
+        table = parameters(self.config, self.head, has_pooler=has_pooler)
+        return {legacy.native_name(name): parameter for name, parameter in table.items()}
+
+    @property
     def params_shape_tree(self) -> Params:
         """The tree of parameters with a `jax.ShapeDtypeStruct` at each leaf; nothing is computed."""
-        return jax.eval_shape(self._draw, self.key)
+        leaves = {path: jax.ShapeDtypeStruct(_shape(p), jnp.float32) for path, p in self._table.items()}
+        return unflatten_dict(leaves, sep="/")
 
     @property
     def required_params(self) -> set[tuple[str, ...]]:
         """The path of every parameter."""
-        return set(flatten_dict(self.params_shape_tree))
+        return {tuple(path.split("/")) for path in self._table}
 
     def init_weights(
         self, rng: Array, input_shape: tuple[int, ...] = (1, 1), params: Mapping[str, Any] | None = None
     ) -> Params:
-        """Weights N(0, initializer_range), norms 1, biases 0, the padding rows 0; leaves of `params` stay as they are."""
-        given = {} if params is None else flatten_dict(params)
+        """Weights N(0, initializer_range), norms 1, biases 0, the padding rows 0; what `params` has stays.
 
-        def draw_missing(rng: Array) -> dict[tuple[str, ...], Array]:
-            drawn = flatten_dict(self._draw(rng, input_shape))
-            return {path: leaf for path, leaf in drawn.items() if path not in given}
+        Args:
+            input_shape: as in transformers; no parameter depends on it.
+        """
+        given = {} if params is None else flatten_dict(params, sep="/")
+        # by the table: the modules' own initialisers draw the same, but compiling them takes seconds
+        drawn = {path: self._first_values(rng, p) for path, p in self._table.items() if path not in given}
+        return unflatten_dict({**given, **drawn}, sep="/")
 
-        return unflatten_dict({**given, **jax.jit(draw_missing)(rng)})
-
-    def _draw(self, rng: Array, input_shape: tuple[int, ...] = (1, 1)) -> Params:
-        shape = (
-            (1, *input_shape) if self.head == "ForMultipleChoice" and len(input_shape) == 2 else input_shape
-        )
-        return unfreeze(self.module.init(rng, jnp.zeros(shape, jnp.int32))["params"])
+    def _first_values(self, rng: Array, parameter: Parameter) -> Array:
+        shape = _shape(parameter)
+        if parameter.kind not in ("dense", "embedding"):
+            return jnp.full(shape, 1.0 if parameter.kind == "norm" else 0.0, jnp.float32)
+        has_padding = parameter.name.endswith(("word_embeddings.weight", "position_embeddings.weight"))
+        draw = normal(self.config, self.config.pad_token_id if has_padding else None)
+        # a key for each name, so that a seed gives the same encoder below every head
+        name = zlib.crc32(parameter.name.removeprefix("roberta.").encode())
+        return draw(jax.random.fold_in(rng, name), shape, jnp.float32)
 
     def fill_missing(self, params: Params, dtype: DTypeLike) -> Params:
         """The tree with first values for the parameters no file had."""
@@ -509,10 +523,13 @@ class FlaxRobertaPreTrainedModel:
 
     def num_parameters(self, exclude_embeddings: bool = False) -> int:
         """Number of parameters, tied ones once."""
-        leaves = flatten_dict(self.params_shape_tree)
-        return sum(
-            leaf.size for path, leaf in leaves.items() if not (exclude_embeddings and path[-1] == "embedding")
-        )
+        skipped = ("embedding",) if exclude_embeddings else ()
+        return sum(parameter.size for parameter in self._table.values() if parameter.kind not in skipped)
+
+
+def _shape(parameter: Parameter) -> tuple[int, ...]:
+    """The shape in Flax's tree."""
+    return parameter.shape[::-1] if parameter.kind == "dense" else parameter.shape
 
 
 def _as_array(value: Any) -> Array:

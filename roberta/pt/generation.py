@@ -92,7 +92,7 @@ class GenerationMixin:
         return self._generation_config
 
     @generation_config.setter
-    def generation_config(self, value: GenerationConfig) -> None:
+    def generation_config(self, value: GenerationConfig | None) -> None:
         self._generation_config = value
 
     def generate(

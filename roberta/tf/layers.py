@@ -38,7 +38,7 @@ ACTIVATIONS = {
     ),
     "quick_gelu": lambda x: x * tf.sigmoid(1.702 * x),
     "laplace": lambda x: 0.5 * (1 + tf.math.erf((x - 0.707107) / (0.282095 * math.sqrt(2)))),
-    "leaky_relu": lambda x: tf.nn.leaky_relu(x, 0.01),
+    "leaky_relu": lambda x: tf.maximum(x, 0.01 * x),
     "linear": lambda x: x,
     "mish": lambda x: x * tf.tanh(tf.math.softplus(x)),
     "relu": tf.nn.relu,
@@ -427,8 +427,18 @@ class Encoder(_Block):
 
     def __init__(self, config: RobertaConfig, dtype: Any = None) -> None:
         super().__init__(config, dtype)
-        self.layer = [Layer(config, index, self.dtype_policy) for index in range(config.num_hidden_layers)]
+        for index in range(config.num_hidden_layers):  # attributes: tf.train.Checkpoint does not see Keras' lists
+            setattr(self, f"layer_{index}", Layer(config, index, self.dtype_policy))
         self.gradient_checkpointing = False
+
+    @property
+    def layer(self) -> list[Layer]:
+        """The layers, by their name in the checkpoint."""
+        return [getattr(self, f"layer_{index}") for index in range(self.config.num_hidden_layers)]
+
+    def __dir__(self) -> list[str]:
+        """Attributes without `layer`: Keras would save each layer under two names."""
+        return [name for name in super().__dir__() if name != "layer"]
 
     def call(
         self,

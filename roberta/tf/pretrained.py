@@ -81,9 +81,6 @@ class TFRobertaPreTrainedModel(keras.Model):
         dtype = dtype.name if isinstance(dtype, tf.DType) else dtype
         # labels keep their dtype: the layers cast what they compute with
         super().__init__(dtype=dtype, name=name, trainable=trainable, autocast=False)
-        self.supports_jit = (
-            False  # fit uses XLA on request only: it drops the checks, and compiles for each length
-        )
         self.config = config
         self.name_or_path = config.name_or_path
 
@@ -255,6 +252,10 @@ class TFRobertaPreTrainedModel(keras.Model):
         """The model that `get_config` describes, with new parameters."""
         return cls(**{**config, "config": RobertaConfig.from_dict(config["config"])})
 
+    def __dir__(self) -> list[str]:
+        """Attributes without `base_model`: Keras saves every layer it finds there, and this one has a name."""
+        return [name for name in super().__dir__() if name != "base_model"]
+
     # -- initialisation ------------------------------------------------------------------------------------------
 
     def post_init(self) -> None:
@@ -389,6 +390,10 @@ class TFRobertaPreTrainedModel(keras.Model):
         """Whether gradient checkpointing is on."""
         return self.base_model.encoder.gradient_checkpointing
 
+    def _resolve_auto_jit_compile(self) -> bool:
+        """Keras' hook: `compile` uses XLA on request only, as it drops checks and compiles for each new length."""
+        return False
+
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of `fit`, by `compute_loss`."""
         return super().train_step(self._as_batch(data))
@@ -429,7 +434,10 @@ class TFRobertaPreTrainedModel(keras.Model):
         return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """The metrics given to `compile`, on the logits (see `predictions`)."""
+        """The metrics given to `compile`, on the logits (see `predictions`) and `y` or the labels in `x`."""
+        if y is None:
+            labels = tuple(x[name] for name in self.label_names if x.get(name) is not None)
+            y = labels[0] if len(labels) == 1 else labels or None
         return super().compute_metrics(x, y, self.predictions(y_pred, y), sample_weight)
 
     def predictions(self, output: ModelOutput, targets: Any) -> Any:
@@ -483,7 +491,11 @@ class TFRobertaPreTrainedModel(keras.Model):
     ) -> None:
         """Write a SavedModel (or another of Keras' formats), by default of `input_signature`."""
         signature = [self.input_signature] if input_signature is None else input_signature
-        super().export(filepath, format=format, verbose=verbose, input_signature=signature, **kwargs)
+        use_cache, self.config.use_cache = self.config.use_cache, False  # a SavedModel's outputs are tensors
+        try:
+            super().export(filepath, format=format, verbose=verbose, input_signature=signature, **kwargs)
+        finally:
+            self.config.use_cache = use_cache
 
     def can_generate(self) -> bool:
         """Whether the class has `generate`."""

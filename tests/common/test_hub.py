@@ -172,9 +172,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    for module in (constants, file_download):  # the second before huggingface_hub 1.0
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -182,6 +182,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield fake
+    reset_client()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -333,8 +334,10 @@ def test_a_hub_that_does_not_answer_leaves_the_cache(hub, monkeypatch, trouble):
     hub.put(NAME, ALL_FORMATS)
     first = local_checkpoint(NAME)
     make_trouble(trouble, hub, monkeypatch)
+    hub.requests.clear()
     assert local_checkpoint(NAME) == first
     assert local_folder(NAME, files=("config.json",)) == first
+    assert len(hub.requests) <= 2  # once a call: a hub that hangs costs one time-out, not one a file
 
 
 def make_trouble(trouble: str, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,6 +472,13 @@ def test_offline_and_not_in_the_cache(hub, monkeypatch, options):
 def test_out_of_reach_and_not_in_the_cache(hub, monkeypatch, trouble):
     make_trouble(trouble, hub, monkeypatch)
     refused("cannot be fetched: .*; check the connection")
+
+
+def test_a_config_in_the_cache_is_not_yet_a_checkpoint(hub):
+    hub.put(NAME, ALL_FORMATS)
+    local_folder(NAME, files=("config.json",))
+    with pytest.raises(CheckpointError, match="nor in the hub's cache"):
+        local_checkpoint(NAME, local_files_only=True)
 
 
 def test_a_shard_that_is_not_in_the_cache_is_named(hub):

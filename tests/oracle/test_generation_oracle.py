@@ -6,6 +6,7 @@ transformers 4.57 reads FOLDER/model and cases.json, and writes peer.npz and a g
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -86,10 +87,18 @@ def arrays(output: Any) -> dict[str, np.ndarray]:
                 if isinstance(step, tuple)
                 else {"": step}
             )
-            found.update({f"{name}.{index}{layer}": np.array(part) for layer, part in layers.items()})
+            found.update(
+                {f"{name}.{index}{layer}": np.asarray(part).copy() for layer, part in layers.items()}
+            )
         if not isinstance(value, tuple):
             found[name] = np.asarray(value)
     return found
+
+
+@functools.cache
+def loaded(backend: Any, folder: Path) -> Any:
+    """One model for all cases, so that what is compiled for it is compiled once."""
+    return backend.load("ForCausalLM", folder, dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +130,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("case", CASES)
 def test_generate_gives_the_tokens_and_scores_of_transformers(backend: Any, peer: Path, case: str) -> None:
-    model = backend.load("ForCausalLM", peer / "model", dtype="float32")
+    model = loaded(backend, peer / "model")
     inputs = {name: backend.constant(value) for name, value in prompts(model.config.vocab_size).items()}
     found = arrays(model.generate(**inputs, **CASES[case]))
     with np.load(peer / "peer.npz") as file:

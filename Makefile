@@ -1,0 +1,47 @@
+# Needs Python 3.11 and make; everything else is installed into .venv. `make demo` and `make test` set it up when missing.
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+
+export TF_CPP_MIN_LOG_LEVEL := 3
+export KERAS_BACKEND := tensorflow
+
+.PHONY: test demo lint format mutants oracle clean
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+demo: $(READY)
+	@$(BIN)/python -m roberta demo
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Seeded mistakes in a copy of the code, each of which a test has to catch. Takes long.
+mutants: $(READY)
+	$(BIN)/python tests/mutants.py
+
+# Other people's implementations, for tests/oracle: never dependencies, and never in .venv.
+oracle: .oracle/transformers4 .oracle/transformers5
+
+.oracle/transformers4: PACKAGES = transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.0 tf_keras==2.21.0 requests
+.oracle/transformers5: PACKAGES = transformers==5.23.0
+.oracle/transformers4 .oracle/transformers5: | $(READY)
+	rm -rf $@ $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part $(PACKAGES)
+	mv $@.part $@
+
+# A virtual environment with the tested versions and this project, editable; made again when they change.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .oracle demo-checkpoint

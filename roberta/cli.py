@@ -1,0 +1,80 @@
+"""The `roberta` command: thin, one function a subcommand; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import roberta
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status: 0, 1 for what could not be done, 2 for wrong arguments."""
+    options = parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        print(f"roberta {options.command}: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of every subcommand."""
+    top = argparse.ArgumentParser(prog="roberta", description=(roberta.__doc__ or "").partition("\n")[0])
+    top.add_argument("--version", action="version", version=f"roberta {roberta.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo_ = commands.add_parser("demo", help="compare the three frameworks on one checkpoint, layer by layer")
+    demo_.add_argument(
+        "--folder", type=Path, default=Path("demo-checkpoint"), help="made when missing (%(default)s)"
+    )
+    demo_.set_defaults(run=demo)
+
+    info_ = commands.add_parser("info", help="what a model folder or hub name holds; needs no framework")
+    info_.add_argument("path", help="folder, or name on the hub")
+    info_.add_argument("--variant", help="the mark in model.VARIANT.safetensors")
+    info_.set_defaults(run=info)
+    return top
+
+
+def demo(options: argparse.Namespace) -> int:
+    """`roberta demo`."""
+    from roberta.demo import main as run_demo
+
+    return run_demo(options.folder)
+
+
+def info(options: argparse.Namespace) -> int:
+    """`roberta info`: the config's sizes, the file, and the number of parameters."""
+    from typing import get_args
+
+    from roberta.common.checkpoint import open_checkpoint
+    from roberta.common.config import RobertaConfig
+    from roberta.common.hub import local_checkpoint
+    from roberta.common.parameters import Head, parameters
+
+    folder = local_checkpoint(options.path, variant=options.variant)
+    config = RobertaConfig.from_pretrained(folder)
+    checkpoint = open_checkpoint(folder, variant=options.variant)
+    tensors = checkpoint.tensors.values()
+    heads = [name.rpartition("Roberta")[2] for name in config.architectures or ()]
+    rows = {
+        "class": ", ".join(config.architectures or ["not said"]),
+        "layers": config.num_hidden_layers,
+        "hidden size": config.hidden_size,
+        "attention heads": config.num_attention_heads,
+        "feed-forward size": config.intermediate_size,
+        "vocabulary": config.vocab_size,
+        "longest input": f"{config.max_length_tokens} tokens",
+        "weights": checkpoint.source.name,
+        "tensors": f"{len(tensors)}, {', '.join(sorted({tensor.dtype for tensor in tensors}))}",
+    }
+    for head in get_args(Head):
+        if head in heads:  # by the table: a file may hold a tied matrix twice
+            rows["parameters"] = f"{sum(p.size for p in parameters(config, head).values()):,}"
+    for name, value in rows.items():
+        print(f"{name:<18} {value}")
+    return 0
