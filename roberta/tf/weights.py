@@ -11,6 +11,7 @@ import os
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from roberta.common.parameters import kind_of, parameters
 from roberta.tf.legacy import LEAVES
@@ -28,7 +29,7 @@ if keras.backend.backend() != "tensorflow":
 
 def to_numpy(variable: keras.Variable) -> np.ndarray:
     """The values as numpy, bfloat16 through `ml_dtypes`."""
-    return keras.ops.convert_to_numpy(variable)
+    return tf.convert_to_tensor(variable).numpy()
 
 
 def assign(variable: keras.Variable, array: np.ndarray, transposed: bool) -> None:
