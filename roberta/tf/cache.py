@@ -14,7 +14,7 @@ Cache = tuple[LayerCache, ...]
 
 
 def as_cache(past_key_values: Any) -> Cache | None:
-    """A cache from what callers hand in: ours, transformers' cache objects, tuples with None for absent parts."""
+    """A cache from what callers hand in: ours, transformers' cache objects, tuples with None inside."""
     if past_key_values is None:
         return None
     if hasattr(past_key_values, "to_legacy_cache"):  # transformers 4
@@ -56,5 +56,5 @@ def extend(past: LayerCache | None, key: Tensor, value: Tensor) -> LayerCache:
 
 
 def reorder(cache: Cache, rows: Tensor) -> Cache:
-    """The cache with its batch rows taken from `rows`, int (new batch,): beams that go on from other beams."""
+    """The cache with its batch rows taken from `rows`, int (new batch,): beams that go on from others."""
     return tuple(tuple(tf.gather(part, rows) for part in layer) for layer in cache)

@@ -1,13 +1,13 @@
 """The layers of RoBERTa, from token ids to hidden states, and the heads' own blocks.
 
-Attribute names are those of the checkpoint (`self.self`, `self.LayerNorm`), so the variables have the canonical names
-(see `weights`). Every layer makes its variables in its constructor; `training` reaches the dropouts by Keras' own
-propagation. Shapes: batch, seq (the tokens of this call), key (the cached tokens and these), head, hidden. `dtype` is
-a Keras dtype or policy.
+Attribute names are those of the checkpoint (`self.self`, `self.LayerNorm`), so the variables have the
+canonical names (see `weights`). Every layer makes its variables in its constructor; `training` reaches the
+dropouts by Keras' own propagation. Shapes: batch, seq (the tokens of this call), key (the cached tokens and
+these), head, hidden. `dtype` is a Keras dtype or policy.
 
-Values are checked before a kernel runs: in eager mode with a `ValueError`; in a `tf.function` with an assertion of
-the same text when it runs. XLA (`jit_compile=True`) drops assertions: an id, type or position outside its table
-makes its row nan there, and a label outside makes the loss nan.
+Values are checked before a kernel runs: in eager mode with a `ValueError`; in a `tf.function` with an
+assertion of the same text when it runs. XLA (`jit_compile=True`) drops assertions: an id, type or position
+outside its table makes its sequence nan there, and a label outside makes the loss nan.
 """
 
 import math
@@ -52,7 +52,7 @@ ACTIVATIONS = {
 
 
 def is_traced() -> bool:
-    """Whether values are unknown now (tf.function, export), so that a check has to wait until the code runs."""
+    """Whether values are unknown now (tf.function, export), so that a check waits until the code runs."""
     return not tf.executing_eagerly()
 
 
@@ -63,7 +63,7 @@ def size(tensor: Tensor, axis: int) -> int | Tensor:
 
 
 def check(values: Tensor, limit: int, before: str, after: str) -> Tensor:
-    """`values` as int32, all of them from 0 to `limit - 1`; else an error: `before`, a wrong value, `after`."""
+    """`values` as int32, all from 0 to `limit - 1`; else an error: `before`, a wrong value, `after`."""
     if not is_traced():
         array = values.numpy()
         low, high = (array.min(), array.max()) if array.size else (0, 0)
@@ -104,11 +104,11 @@ def position_ids(input_ids: Tensor, pad_token_id: int, past_tokens: Tensor | int
 def attention_bias(
     mask: Tensor | None, queries: int | Tensor, keys: int | Tensor, causal: bool, like: Tensor
 ) -> Tensor | None:
-    """What is added to attention scores: 0 to attend, a very negative number not to; None when all attend to all.
+    """What is added to attention scores: 0 to attend, a very negative number not to; None: all attend to all.
 
     Args:
-        mask: 1 to attend, 0 not to; (batch, key), (batch, seq, key) or (batch, 1 or head, seq, key). The last two
-            say everything: no causal mask is added to them.
+        mask: 1 to attend, 0 not to; (batch, key), (batch, seq, key) or (batch, 1 or head, seq, key). The last
+            two say everything: no causal mask is added to them.
         like: floating, of the dtype wanted.
 
     Returns:
@@ -122,8 +122,9 @@ def attention_bias(
             or (rank > 2 and _differ(mask.shape[-2], queries))
         ):
             raise ValueError(
-                f"attention mask of shape {tuple(mask.shape)} does not fit {queries} tokens that attend to {keys}; "
-                f"give (batch, {keys}), (batch, {queries}, {keys}) or (batch, 1 or heads, {queries}, {keys})"
+                f"attention mask of shape {tuple(mask.shape)} does not fit {queries} tokens that attend to "
+                f"{keys}; give (batch, {keys}), (batch, {queries}, {keys}) or "
+                f"(batch, 1 or heads, {queries}, {keys})"
             )
         causal = causal and rank == 2
         if rank < 4:  # by reshape: indexing with None breaks exporters
@@ -135,7 +136,7 @@ def attention_bias(
             key_index <= tf.reshape(key_index[keys - queries :], (-1, 1)), like.dtype
         )  # (seq, key)
         mask = seen if mask is None else mask * seen
-    # half of the lowest number: scores cannot push it over, so rows without any key stay finite in float16 too
+    # half of the lowest number: scores cannot push it over, so rows without any key are finite in float16 too
     return None if mask is None else (1 - mask) * (like.dtype.min / 2)
 
 
@@ -211,7 +212,7 @@ class Embeddings(_Block):
         inputs_embeds: Tensor | None,
         past_tokens: Tensor | int,
     ) -> Tensor:
-        """Embed ids, or take `inputs_embeds` (batch, seq, hidden) for the word part. Result: (batch, seq, hidden)."""
+        """(batch, seq, hidden), from ids or with `inputs_embeds` (batch, seq, hidden) for the word part."""
         config = self.config
         if inputs_embeds is None:
             rows = self.word_embeddings.input_dim
@@ -270,8 +271,8 @@ class SelfAttention(_Block):
             past: cached (key, value) of this attention.
 
         Returns:
-            (batch, seq, head * head size); weights (batch, head, seq, key) after dropout and head mask, if needed;
-            and the (key, value) to cache.
+            (batch, seq, head * head size); weights (batch, head, seq, key) after dropout and head mask, if
+            needed; and the (key, value) to cache.
         """
         query = self.split(self.query(hidden))
         if states is not None and past is not None:
@@ -314,7 +315,7 @@ class SelfAttention(_Block):
 
 
 class ResidualOutput(_Block):
-    """Projection, dropout, and the norm of its sum with the residual: the end of both sub-layers (post-norm)."""
+    """Projection, dropout, and the norm of the sum with the residual: how both sub-layers end (post-norm)."""
 
     def __init__(self, config: RobertaConfig, inputs: int, dtype: Any = None) -> None:
         super().__init__(config, dtype)
@@ -427,7 +428,9 @@ class Encoder(_Block):
 
     def __init__(self, config: RobertaConfig, dtype: Any = None) -> None:
         super().__init__(config, dtype)
-        for index in range(config.num_hidden_layers):  # attributes: tf.train.Checkpoint does not see Keras' lists
+        for index in range(
+            config.num_hidden_layers
+        ):  # attributes: tf.train.Checkpoint does not see Keras' lists
             setattr(self, f"layer_{index}", Layer(config, index, self.dtype_policy))
         self.gradient_checkpointing = False
 
@@ -474,7 +477,7 @@ class Encoder(_Block):
 
 
 def _recomputed(layer: Layer, *arguments: Any, need_weights: bool) -> Any:
-    """`layer(*arguments)` in training, which is computed again in the backward pass, with the same dropout."""
+    """`layer(*arguments)` in training, computed again in the backward pass, with the same dropout."""
     given = {index: argument for index, argument in enumerate(arguments) if argument is not None}
     seeds = [
         variable for variable in layer.variables if all(variable is not weight for weight in layer.weights)

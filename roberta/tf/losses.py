@@ -47,12 +47,13 @@ def next_token_loss(logits: Tensor, labels: Tensor, num_items_in_batch: int | Te
 def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -> Tensor:
     """Loss of a sequence classifier: squared error, cross entropy, or one logistic loss a label.
 
-    `config.problem_type` decides; when it is None, one label means regression, integer labels one class each, and
-    float labels several. The config is not changed.
+    `config.problem_type` decides; when it is None, one label means regression, integer labels one class each,
+    and float labels several. The config is not changed.
 
     Args:
         logits: (batch, num_labels).
-        labels: float, (batch,) or (batch, num_labels); or int, (batch,); or float of 0 and 1, (batch, num_labels).
+        labels: float, (batch,) or (batch, num_labels); or int, (batch,); or float of 0 and 1,
+            (batch, num_labels).
     """
     problem = config.problem_type
     if problem is None:
@@ -75,7 +76,7 @@ def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -
 
 
 def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Mean of the cross entropies of start and end; positions behind the sequence are left out, negative ones are 0.
+    """Mean of the cross entropies of start and end; positions behind the end are left out, negative are 0.
 
     Args:
         start_logits, end_logits: (batch, seq); start, end: int, (batch,) or (batch, 1).
@@ -91,7 +92,7 @@ def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tens
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, ignored: int | Tensor) -> Tensor:
-    """Mean over the labels that are not `ignored`, summed in float32 or wider; labels outside make nan under XLA."""
+    """Mean over the labels that are not `ignored`, in float32 or wider; under XLA labels outside make nan."""
     counts = labels != ignored
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(counts, labels, 0), widened(logits))
     total = tf.reduce_sum(tf.where(counts, losses, 0))

@@ -1,9 +1,9 @@
 """The seven RoBERTa classes in TensorFlow (Keras 3).
 
-Arguments, defaults, their order and the outputs are those of transformers 4.57. Every class takes ids (batch, seq),
-or `inputs_embeds` (batch, seq, hidden) instead, and an attention mask of 1 and 0 (see `layers.attention_bias`).
-None for an `output_*` argument, `use_cache` or `return_dict` means what the config says. The first argument may also
-be one dict, tuple or list with the others. `training=True` turns dropout on.
+Arguments, defaults, their order and the outputs are those of transformers 4.57. Every class takes ids
+(batch, seq), or `inputs_embeds` (batch, seq, hidden) instead, and an attention mask of 1 and 0 (see
+`layers.attention_bias`). None for an `output_*` argument, `use_cache` or `return_dict` means what the config
+says. The first argument may also be one dict, tuple or list with the others. `training=True` makes dropout.
 """
 
 from typing import Any
@@ -168,7 +168,7 @@ class TFRobertaForCausalLM(GenerationMixin, TFRobertaPreTrainedModel):
         *,
         num_items_in_batch: int | Tensor | None = None,
     ) -> CausalLMOutputWithCrossAttentions | tuple[Any, ...]:
-        """Logits (batch, seq, vocab); with `labels` (batch, seq), unshifted, the loss (`losses.next_token_loss`)."""
+        """Logits (batch, seq, vocab); with unshifted `labels` the loss (`losses.next_token_loss`)."""
         outputs = self.roberta(
             input_ids,
             attention_mask,

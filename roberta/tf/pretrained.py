@@ -1,4 +1,4 @@
-"""The base of the TensorFlow classes: loading, saving, initialisation, changes of size, and Keras' training loop."""
+"""The base of the TensorFlow classes: loading, saving, initialisation, changes of size, and Keras' loops."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -68,7 +68,7 @@ class TFRobertaPreTrainedModel(keras.Model):
     def __init__(
         self, config: RobertaConfig, *, dtype: Any = None, name: str | None = None, trainable: bool = True
     ) -> None:
-        """Keras' own options: `dtype` is a dtype or a policy such as "mixed_bfloat16", by default Keras' global one."""
+        """Keras' options: `dtype` is one or a policy such as "mixed_bfloat16", by default the global one."""
         if not isinstance(config, RobertaConfig):
             raise TypeError(
                 f"{type(self).__name__} is built from a RobertaConfig, not {type(config).__name__}; "
@@ -84,7 +84,7 @@ class TFRobertaPreTrainedModel(keras.Model):
         self.config = config
         self.name_or_path = config.name_or_path
 
-    # -- calling -------------------------------------------------------------------------------------------------
+    # -- calling ---------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`call`, of which the first argument may also be one dict, tuple or list with all arguments.
@@ -122,7 +122,7 @@ class TFRobertaPreTrainedModel(keras.Model):
         """The word embedding's matrix, (vocab, hidden)."""
         return tf.convert_to_tensor(self.get_input_embeddings().embeddings)
 
-    # -- loading and saving --------------------------------------------------------------------------------------
+    # -- loading and saving ----------------------------------------------------------------------------------
 
     @classmethod
     def from_pretrained(
@@ -150,9 +150,9 @@ class TFRobertaPreTrainedModel(keras.Model):
         """A model from a folder, a weights file or a hub name, in any of the file formats.
 
         Args:
-            dtype: of the parameters: "float32", "float64", "float16", "bfloat16", or "auto" for what the config or
-                the file says; or a Keras policy such as "mixed_bfloat16". By default Keras' global policy, which is
-                float32. `torch_dtype` is its older name.
+            dtype: of the parameters: "float32", "float64", "float16", "bfloat16", or "auto" for what the
+                config or the file says; or a Keras policy such as "mixed_bfloat16". By default Keras' global
+                policy, which is float32. `torch_dtype` is its older name.
             output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}).
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_flax: which files to take; by default whatever is there.
@@ -235,7 +235,7 @@ class TFRobertaPreTrainedModel(keras.Model):
             upload_folder(save_directory, **{"repo_id": Path(save_directory).name, **hub})
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Save to a temporary folder and upload it; returns the address of the commit. See `hub.upload_model`."""
+        """Save to a temporary folder and upload it; returns the commit's address. See `hub.upload_model`."""
         from roberta.common.hub import upload_model
 
         return upload_model(self.save_pretrained, repo_id, **options)
@@ -253,10 +253,10 @@ class TFRobertaPreTrainedModel(keras.Model):
         return cls(**{**config, "config": RobertaConfig.from_dict(config["config"])})
 
     def __dir__(self) -> list[str]:
-        """Attributes without `base_model`: Keras saves every layer it finds there, and this one has a name."""
+        """Attributes without `base_model`: Keras would save the encoder under two names."""
         return [name for name in super().__dir__() if name != "base_model"]
 
-    # -- initialisation ------------------------------------------------------------------------------------------
+    # -- initialisation --------------------------------------------------------------------------------------
 
     def post_init(self) -> None:
         """Draw the parameters of this class (those of `self.roberta` are drawn already)."""
@@ -282,7 +282,7 @@ class TFRobertaPreTrainedModel(keras.Model):
                     tf.fill(variable.shape, tf.cast(1.0 if kind == "norm" else 0.0, variable.dtype))
                 )
 
-    # -- embeddings ----------------------------------------------------------------------------------------------
+    # -- embeddings ------------------------------------------------------------------------------------------
 
     @property
     def base_model(self) -> "TFRobertaPreTrainedModel":
@@ -294,20 +294,20 @@ class TFRobertaPreTrainedModel(keras.Model):
         return self.base_model.embeddings.word_embeddings
 
     def set_input_embeddings(self, value: Any) -> None:
-        """Give the word embedding, and with it a tied LM head, the rows of a layer or a matrix (vocab, hidden)."""
+        """Give the word embedding, and so a tied LM head, the rows of a layer or a matrix (vocab, hidden)."""
         rows = _rows(value)
         self.resize_token_embeddings(len(rows))
         assign(self.get_input_embeddings().embeddings, rows, False)
 
     def get_output_embeddings(self) -> keras.layers.Layer | None:
-        """The layer with the LM head's matrix, the word embedding when they are tied; None in other classes."""
+        """The layer with the LM head's matrix, the word embedding when tied; None in other classes."""
         lm_head = self.get_lm_head()
         if lm_head is None:
             return None
         return self.get_input_embeddings() if lm_head.decoder is None else lm_head.decoder
 
     def set_output_embeddings(self, value: Any) -> None:
-        """Give the LM head's matrix, when tied the word embedding's, the rows of a layer or a matrix (vocab, hidden)."""
+        """Give the LM head, and so a tied word embedding, the rows of a layer or a matrix (vocab, hidden)."""
         if self.get_lm_head() is None:
             raise ValueError(f"{type(self).__name__} has no LM head")
         if self.get_lm_head().decoder is None:
@@ -340,8 +340,9 @@ class TFRobertaPreTrainedModel(keras.Model):
     ) -> keras.layers.Embedding:
         """Change the size of the vocabulary; returns the word embedding.
 
-        Old rows stay. New rows are drawn around the mean of the old (`loading.resized`), or N(0, initializer_range)
-        without `mean_resizing`; new biases are 0. The variables are new: compile again, and trace functions again.
+        Old rows stay. New rows are drawn around the mean of the old (`loading.resized`), or
+        N(0, initializer_range) without `mean_resizing`; new biases are 0. The variables are new: compile,
+        and trace functions, again.
         """
         embedding = self.get_input_embeddings()
         rows = embedding.input_dim if new_num_tokens is None else new_num_tokens
@@ -373,10 +374,10 @@ class TFRobertaPreTrainedModel(keras.Model):
         """Make Keras trace fit, evaluate and predict again."""
         self.train_function = self.test_function = self.predict_function = None
 
-    # -- training ------------------------------------------------------------------------------------------------
+    # -- training --------------------------------------------------------------------------------------------
 
     def gradient_checkpointing_enable(self) -> None:
-        """Keep only each layer's input for the backward pass and compute the rest again: less memory, more time."""
+        """Keep only the layers' inputs for the backward pass, and compute the rest again: less memory."""
         self.base_model.encoder.gradient_checkpointing = True
         self._forget_compiled()
 
@@ -391,7 +392,7 @@ class TFRobertaPreTrainedModel(keras.Model):
         return self.base_model.encoder.gradient_checkpointing
 
     def _resolve_auto_jit_compile(self) -> bool:
-        """Keras' hook: `compile` uses XLA on request only, as it drops checks and compiles for each new length."""
+        """Keras' hook: XLA on request only, as it drops checks and compiles for each new length."""
         return False
 
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -423,8 +424,8 @@ class TFRobertaPreTrainedModel(keras.Model):
             return super().compute_loss(x, y, self.predictions(y_pred, y), sample_weight, training)
         if y_pred.get("loss") is None:
             raise ValueError(
-                f"there is no loss: give {type(self).__name__} {' and '.join(self.label_names)} among the inputs or as "
-                "y, or give compile a loss"
+                f"there is no loss: give {type(self).__name__} {' and '.join(self.label_names)} among the "
+                "inputs or as y, or give compile a loss"
             )
         if sample_weight is not None:
             raise ValueError("the model's own loss knows no sample_weight; give compile a loss")
@@ -443,8 +444,8 @@ class TFRobertaPreTrainedModel(keras.Model):
     def predictions(self, output: ModelOutput, targets: Any) -> Any:
         """What of an output the losses and metrics of `compile` see.
 
-        The logits; (start_logits, end_logits) of question answering; last_hidden_state of a model without head; or,
-        where the targets are a dict of names of outputs, those outputs.
+        The logits; (start_logits, end_logits) of question answering; last_hidden_state of a model without
+        head; or, where the targets are a dict of names of outputs, those outputs.
         """
         if isinstance(targets, Mapping) and set(targets) <= set(output):
             return {name: output[name] for name in targets}
@@ -459,7 +460,7 @@ class TFRobertaPreTrainedModel(keras.Model):
         return tuple(name for name in names if name in inspect.signature(self.call).parameters)
 
     def _as_batch(self, data: Any) -> tuple[Any, Any, Any]:
-        """(inputs, y, sample_weight), where y is among the inputs too when no other loss is there to take it."""
+        """(inputs, y, sample_weight); y is among the inputs too when there is no other loss to take it."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         inputs = self.arguments((x,), {"return_dict": True})
         if y is not None and self._compile_loss is None:
@@ -467,7 +468,7 @@ class TFRobertaPreTrainedModel(keras.Model):
             inputs.update(y if isinstance(y, Mapping) else zip(self.label_names, targets, strict=True))
         return inputs, y, sample_weight
 
-    # -- facts ---------------------------------------------------------------------------------------------------
+    # -- facts -----------------------------------------------------------------------------------------------
 
     @property
     def dummy_inputs(self) -> dict[str, Tensor]:
@@ -510,7 +511,7 @@ class TFRobertaPreTrainedModel(keras.Model):
             and (variable.trainable or not only_trainable)
         )
 
-    # -- what the heads use --------------------------------------------------------------------------------------
+    # -- what the heads use ----------------------------------------------------------------------------------
 
     def choose(self, value: bool | None, name: str) -> bool:
         """The caller's value, or the config's field of that name when it is None."""

@@ -1,8 +1,8 @@
 """How Keras' variables differ from the table: the leaf names, and dense weights are stored transposed.
 
-A canonical name is a path of attributes once its leaf is renamed: `roberta.encoder.layer.0.output.dense.weight` is
-`model.roberta.encoder.layer[0].output.dense.kernel`, (in, out). A tied LM head has no decoder. `variable.path` is not
-used: Keras puts counters in it.
+A canonical name is a path of attributes once its leaf is renamed:
+`roberta.encoder.layer.0.output.dense.weight` is `model.roberta.encoder.layer[0].output.dense.kernel`,
+(in, out). A tied LM head has no decoder. `variable.path` is not used: Keras puts counters in it.
 
 Every module of this backend takes `keras` from here, so that it runs on TensorFlow whoever is imported first.
 """
@@ -18,12 +18,12 @@ from roberta.tf.legacy import LEAVES
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # read when keras is imported for the first time
 
-import keras  # noqa: E402
+import keras
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
-        f"roberta.tf needs Keras on TensorFlow, and here it runs on {keras.backend.backend()}; set the environment "
-        "variable KERAS_BACKEND=tensorflow before keras is imported"
+        f"roberta.tf needs Keras on TensorFlow, and here it runs on {keras.backend.backend()}; set the "
+        "environment variable KERAS_BACKEND=tensorflow before keras is imported"
     )
 
 
