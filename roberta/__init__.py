@@ -29,7 +29,7 @@ _MODULES = {
 }
 _EXTRAS = {"torch": "pt", "tensorflow": "tf", "keras": "tf", "jax": "flax", "flax": "flax"}
 
-__all__ = [*sorted(_MODULES), "__version__"]  # noqa: PLE0604 - names are resolved by __getattr__
+__all__ = [*sorted(_MODULES), "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -43,7 +43,8 @@ def __getattr__(name: str) -> object:
         if extra is None:
             raise
         raise ModuleNotFoundError(
-            f"{name} needs {error.name}, which is not installed; pip install 'roberta[{extra}]'", name=error.name
+            f"{name} needs {error.name}, which is not installed; pip install 'roberta[{extra}]'",
+            name=error.name,
         ) from error
     return getattr(module, name)
 

@@ -28,9 +28,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo_ = commands.add_parser("demo", help="compare the three frameworks on one checkpoint, layer by layer")
-    demo_.add_argument(
-        "--folder", type=Path, default=Path("demo-checkpoint"), help="made when missing (%(default)s)"
-    )
+    demo_.add_argument("--folder", type=Path, default=Path("demo-checkpoint"), help="made when missing (%(default)s)")
     demo_.set_defaults(run=demo)
 
     info_ = commands.add_parser("info", help="what a model folder or hub name holds; needs no framework")

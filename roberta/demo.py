@@ -82,9 +82,7 @@ def run(name: str, folder: Path, batch: Arrays, dtype: str) -> Arrays:
     model = getattr(roberta, FAMILIES[name]).from_pretrained(folder, dtype=dtype)
     output = call(name, model, batch)
     arrays = {"embeddings": output.hidden_states[0]}
-    for layer, (attention, hidden) in enumerate(
-        zip(output.attentions, output.hidden_states[1:], strict=True), 1
-    ):
+    for layer, (attention, hidden) in enumerate(zip(output.attentions, output.hidden_states[1:], strict=True), 1):
         arrays |= {f"layer {layer} attention": attention, f"layer {layer} hidden state": hidden}
     return {key: np.asarray(value) for key, value in (arrays | {"logits": output.logits}).items()}
 

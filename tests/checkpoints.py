@@ -60,7 +60,8 @@ def save(
 ) -> Path:
     """Write a checkpoint without any framework."""
     sources = {
-        name: (array.shape, dtype, lambda array=array: array.astype(numpy_dtype(dtype))) for name, array in tensors.items()
+        name: (array.shape, dtype, lambda array=array: array.astype(numpy_dtype(dtype)))
+        for name, array in tensors.items()
     }
     save_checkpoint(folder, {"config.json": config.to_json_string()}, sources, **options)
     return folder
@@ -103,5 +104,8 @@ def labels(head: Head, config: RobertaConfig, inputs: dict[str, np.ndarray], see
         case "ForMultipleChoice":
             return {"labels": np.array([1])}
         case "ForQuestionAnswering":
-            return {"start_positions": rng.integers(0, 3, rows), "end_positions": rng.integers(1, seq + 3, rows)}
+            return {
+                "start_positions": rng.integers(0, 3, rows),
+                "end_positions": rng.integers(1, seq + 3, rows),
+            }
     return {}

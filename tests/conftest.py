@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-
-from backends import Backend, backend as get_backend
+from backends import Backend
+from backends import backend as get_backend
 
 SHARED = Path(os.environ.get("ROBERTA_SHARED", Path(__file__).parents[2] / "shared"))
 

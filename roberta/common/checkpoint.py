@@ -380,7 +380,8 @@ def size_in_bytes(size: int | str) -> int:
     if found is None or int(found[1]) < 1:
         raise ValueError(f'max_shard_size={size!r} is no size; give bytes or a text such as "500MB"')
     base = 1024 if found[3] else 1000
-    return int(found[1]) * base ** " KMGT".index(found[2].upper() or " ")
+    power: int = base ** " KMGT".index(found[2].upper() or " ")
+    return int(found[1]) * power
 
 
 def flat(tree: Mapping[str, Any], separator: str = ".") -> Iterator[tuple[str, Any]]:

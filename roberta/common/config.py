@@ -110,6 +110,20 @@ class RobertaConfig:
 
     model_type = "roberta"
 
+    # Of `INHERITED`, those that something here reads.
+    dtype: str | None
+    pruned_heads: dict[int, list[int]]
+    problem_type: str | None
+    is_decoder: bool
+    add_cross_attention: bool
+    tie_word_embeddings: bool
+    return_dict: bool
+    torchscript: bool
+    output_attentions: bool
+    output_hidden_states: bool
+    chunk_size_feed_forward: int
+    architectures: list[str] | None
+
     def __init__(
         self,
         vocab_size: int = 50265,
@@ -200,9 +214,7 @@ class RobertaConfig:
                 f"max_position_embeddings={self.max_position_embeddings} leaves no position for a token: positions "
                 f"start at pad_token_id + 1 = {self.pad_token_id + 1}; RoBERTa has 514 of them for 512 tokens"
             )
-        _require(
-            self.hidden_act in ACTIVATIONS, "hidden_act", self, f"must be one of {', '.join(ACTIVATIONS)}"
-        )
+        _require(self.hidden_act in ACTIVATIONS, "hidden_act", self, f"must be one of {', '.join(ACTIVATIONS)}")
         _require(
             self.position_embedding_type in POSITION_EMBEDDING_TYPES,
             "position_embedding_type", self, f"must be one of {', '.join(POSITION_EMBEDDING_TYPES)}",
@@ -310,9 +322,7 @@ class RobertaConfig:
         Path(json_file_path).write_text(self.to_json_string(use_diff), encoding="utf-8")
 
     @classmethod
-    def from_dict(
-        cls, config_dict: Mapping[str, Any], *, return_unused_kwargs: bool = False, **overrides: Any
-    ) -> Any:
+    def from_dict(cls, config_dict: Mapping[str, Any], *, return_unused_kwargs: bool = False, **overrides: Any) -> Any:
         """A config from a dictionary; `overrides` that name a field of it replace the field.
 
         Returns:
@@ -343,7 +353,7 @@ class RobertaConfig:
     @classmethod
     def from_json_file(cls, json_file: str | Path) -> Self:
         """A config from one JSON file."""
-        config: Self = cls.from_dict(_read_json(Path(json_file)))
+        config: Self = cls.from_dict(read_json(Path(json_file)))
         return config
 
     @classmethod
@@ -382,7 +392,7 @@ class RobertaConfig:
                 raise CheckpointError(
                     f"{folder} has no {CONFIG_FILE}; a model folder needs one (RobertaConfig.save_pretrained writes it)"
                 )
-        return cls.from_dict(_read_json(path), return_unused_kwargs=return_unused_kwargs, **overrides)
+        return cls.from_dict(read_json(path), return_unused_kwargs=return_unused_kwargs, **overrides)
 
     def save_pretrained(self, save_directory: str | Path, *, push_to_hub: bool = False, **hub: Any) -> None:
         """Write `config.json` into a folder, which is made when missing; optionally upload the folder.
@@ -461,7 +471,7 @@ def _file_labels(config_dict: Mapping[str, Any]) -> dict[str, Any]:
     return {"num_labels": None, "id2label": id2label, "label2id": label2id}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; `CheckpointError` names the file when it is not one."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -485,5 +495,3 @@ def _is_int(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from roberta.common.config import RobertaConfig, _read_json
+from roberta.common.config import RobertaConfig, read_json
 from roberta.common.files import CheckpointError, write_folder
 from roberta.common.hub import local_folder, upload_folder
 from roberta.common.outputs import ModelOutput
@@ -154,8 +154,7 @@ class GenerationConfig:
             )
         if 1 < self.num_beams < self.num_return_sequences:
             raise ValueError(
-                f"num_return_sequences={self.num_return_sequences} exceeds num_beams={self.num_beams}; "
-                "raise num_beams"
+                f"num_return_sequences={self.num_return_sequences} exceeds num_beams={self.num_beams}; raise num_beams"
             )
         if self.max_new_tokens is not None and (self.min_new_tokens or 0) > self.max_new_tokens:
             raise ValueError(
@@ -307,7 +306,7 @@ class GenerationConfig:
                 raise CheckpointError(
                     f"{folder} has no {GENERATION_CONFIG_FILE}; GenerationConfig.from_model_config makes one"
                 )
-        return cls.from_dict(_read_json(path)).updated(settings)
+        return cls.from_dict(read_json(path)).updated(settings)
 
     def save_pretrained(self, save_directory: str | Path, *, push_to_hub: bool = False, **hub: Any) -> None:
         """Write `generation_config.json` into a folder, made when missing; optionally upload the folder.
@@ -367,9 +366,7 @@ class GenerateBeamDecoderOnlyOutput(ModelOutput):
 def _defaults() -> dict[str, Any]:
     """The default of every setting, in order."""
     return {
-        setting.name: setting.default
-        for setting in dataclasses.fields(GenerationConfig)
-        if setting.name != "extra"
+        setting.name: setting.default for setting in dataclasses.fields(GenerationConfig) if setting.name != "extra"
     }
 
 

@@ -78,9 +78,7 @@ def local_folder(
     repository, there = _names(repository, files)
     wanted = [file for file in files if file in there]
     if not wanted:
-        raise CheckpointError(
-            f"{repository} has none of {', '.join(files)}; check the name and the subfolder"
-        )
+        raise CheckpointError(f"{repository} has none of {', '.join(files)}; check the name and the subfolder")
     return _fetch(repository, wanted)[1]
 
 
@@ -142,9 +140,7 @@ def _existing_folder(name_or_path: str | Path, subfolder: str) -> Path | None:
         raise CheckpointError(f"{name} is a file; give the folder it is in")
     is_path = isinstance(name_or_path, Path) or name.startswith((".", "~", os.sep)) or name.count("/") > 1
     if is_path or "\\" in name:
-        raise CheckpointError(
-            f"{name} does not exist; give a folder, or a hub name such as organisation/name"
-        )
+        raise CheckpointError(f"{name} does not exist; give a folder, or a hub name such as organisation/name")
     return None
 
 
@@ -192,9 +188,7 @@ def _is_cached(repository: _Repository, name: str) -> bool:
     try:
         # a path, None, or a mark for "known not to exist"
         return isinstance(
-            try_to_load_from_cache(
-                repository.name, file, cache_dir=repository.cache_dir, revision=repository.revision
-            ),
+            try_to_load_from_cache(repository.name, file, cache_dir=repository.cache_dir, revision=repository.revision),
             str,
         )
     except ValueError as error:
@@ -395,9 +389,7 @@ def _explained(error: Exception | None, repository: _Repository, file: str | Non
         case errors.GatedRepoError():
             text = f"{name} is gated; ask for access on its page, then {log_in}"
         case errors.RepositoryNotFoundError():
-            text = (
-                f"{name} is neither a folder nor a model on the hub; check it, or if it is private {log_in}"
-            )
+            text = f"{name} is neither a folder nor a model on the hub; check it, or if it is private {log_in}"
         case errors.RevisionNotFoundError():
             text = f"{name} has no revision {repository.revision!r}; give a branch, a tag or a commit"
         case errors.LocalTokenNotFoundError():

@@ -1,4 +1,4 @@
-"""From a folder or hub name to a config and the tensors of one class: the part of `from_pretrained` that needs no framework."""
+"""From a folder or hub name to a config and the tensors of one class: `from_pretrained` without a framework."""
 
 from __future__ import annotations
 
@@ -121,7 +121,12 @@ def loading_info(report: LoadReport) -> dict[str, list[Any]]:
 
 
 def preferred_formats(
-    own: str, *, from_pt: bool = False, from_tf: bool = False, from_flax: bool = False, use_safetensors: bool | None
+    own: str,
+    *,
+    from_pt: bool = False,
+    from_tf: bool = False,
+    from_flax: bool = False,
+    use_safetensors: bool | None,
 ) -> tuple[str, ...] | None:
     """The file formats to look for; the `from_*` flags and `use_safetensors` narrow the choice, else all are read."""
     flags = {"pt": from_pt, "tf": from_tf, "flax": from_flax}

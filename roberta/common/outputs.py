@@ -49,7 +49,7 @@ class ModelOutput(OrderedDict[str, Any]):
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The fields that are not None, in order."""
-        return tuple(self[name] for name in self.keys())  # noqa: SIM118 - iteration yields keys either way
+        return tuple(self[name] for name in self.keys())
 
     def __reduce__(self) -> tuple[type[Self], tuple[dict[str, Any]]]:
         return type(self), (dict(self.items()),)
@@ -63,8 +63,8 @@ class ModelOutput(OrderedDict[str, Any]):
 class BaseModelOutputWithPoolingAndCrossAttentions(ModelOutput):
     """last_hidden_state (batch, seq, hidden); pooler_output (batch, hidden); the rest on request.
 
-    past_key_values: see the backend's `cache`. hidden_states: num_hidden_layers + 1 of (batch, seq, hidden), the first is the
-    embedding. attentions and cross_attentions: num_hidden_layers of (batch, head, seq, key).
+    past_key_values: see the backend's `cache`. hidden_states: num_hidden_layers + 1 of (batch, seq, hidden), the first
+    is the embedding. attentions and cross_attentions: num_hidden_layers of (batch, head, seq, key).
     """
 
     last_hidden_state: Any

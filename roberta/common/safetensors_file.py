@@ -109,7 +109,7 @@ def pieces(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
         array = np.ascontiguousarray(load())  # the data of a transposed view lies in another order
         assert array.shape == shape, (name, array.shape, shape)
         assert array.dtype == numpy_dtype(dtype), (name, array.dtype, dtype)
-        yield memoryview(array.reshape(-1).view(np.uint8))
+        yield array.reshape(-1).view(np.uint8).data
 
 
 class _Lazy:

@@ -158,9 +158,7 @@ def make_plan(
     config = config.updated(settings)
     config.check_supported()
     for name, tokens in config.token_ids.items():
-        _check_range(
-            name, np.array(tokens, np.int64), model_config.vocab_size, "is the tokenizer this model's?"
-        )
+        _check_range(name, np.array(tokens, np.int64), model_config.vocab_size, "is the tokenizer this model's?")
     if input_ids is None:
         if config.bos_token_id is None:
             raise ValueError("give input_ids, or a bos_token_id to start from")
@@ -208,9 +206,7 @@ def _check_range(name: str, values: Ints, limit: int, way_out: str) -> None:
         raise ValueError(f"{name} holds {wrong[0]}, allowed are 0 to {limit - 1}; {way_out}")
 
 
-def _max_length(
-    model: RobertaConfig, config: GenerationConfig, settings: Mapping[str, Any], rows: Rows
-) -> int:
+def _max_length(model: RobertaConfig, config: GenerationConfig, settings: Mapping[str, Any], rows: Rows) -> int:
     """Length, padding included, at which generation ends; an error where the model has not the room."""
     tokens = int((rows.input_ids != rows.pad_token_id).sum(axis=1).max())
     room = model.max_length_tokens - tokens
@@ -235,9 +231,7 @@ def _max_length(
         )
     least = max(config.min_length - rows.length, config.min_new_tokens or 0)
     if least > new:
-        raise ValueError(
-            f"at least {least} new tokens are asked for, and at most {new}; change one of the settings"
-        )
+        raise ValueError(f"at least {least} new tokens are asked for, and at most {new}; change one of the settings")
     return rows.length + new
 
 
@@ -270,11 +264,7 @@ def _repeats(tokens: Ints, size: int) -> list[int]:
     """The tokens that would make an n-gram of `size` occur a second time."""
     if size == 0 or len(tokens) + 1 < size:
         return []
-    grams = (
-        np.lib.stride_tricks.sliding_window_view(tokens, size)
-        if len(tokens) >= size
-        else np.empty((0, size), int)
-    )
+    grams = np.lib.stride_tricks.sliding_window_view(tokens, size) if len(tokens) >= size else np.empty((0, size), int)
     is_begun = (grams[:, :-1] == tokens[len(tokens) - size + 1 :]).all(axis=1)
     return [int(token) for token in grams[is_begun, -1]]
 
@@ -292,9 +282,7 @@ def _bad_words(tokens: Ints, words: Any, eos: list[int]) -> list[int]:
 
 def _warp(scores: Floats, config: GenerationConfig) -> Floats:
     """Temperature, then only the best `top_k`, then only the likeliest that hold `top_p` together."""
-    keep = (
-        1 if config.num_beams == 1 else max(2, 1 + len(config.eos_token_ids))
-    )  # each beam must be able to go on
+    keep = 1 if config.num_beams == 1 else max(2, 1 + len(config.eos_token_ids))  # each beam must be able to go on
     if config.temperature not in (None, 1):
         scores = scores / np.asarray(config.temperature, scores.dtype)
     if config.top_k:
@@ -422,9 +410,7 @@ class BeamSearch:
         ]
         if self.is_open:
             self._finish([c for c, end in zip(best[: self.config.num_beams], ends, strict=False) if end])
-        going = [candidate for candidate, end in zip(best, ends, strict=True) if not end][
-            : self.config.num_beams
-        ]
+        going = [candidate for candidate, end in zip(best, ends, strict=True) if not end][: self.config.num_beams]
         self.running = going  # none at the end
         self.is_open = self.is_open and bool(going) and self._can_improve()
         tokens = np.array([candidate.tokens[-1] for candidate in going], np.int64)

@@ -58,9 +58,7 @@ class Stepper:
 
         def repeated(tree: Any) -> Any:
             # not the number of tokens in a cache, which all rows share
-            return jax.tree.map(
-                lambda leaf: jnp.repeat(leaf, copies, axis=0) if jnp.ndim(leaf) else leaf, tree
-            )
+            return jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, axis=0) if jnp.ndim(leaf) else leaf, tree)
 
         output = self.run(inputs)
         self.encoder = repeated(self.encoder)

@@ -36,9 +36,7 @@ ACTIVATIONS = {
     "gelu": _gelu,  # erf, not tanh: fairseq trained with the exact GELU
     "gelu_python": _gelu,
     "gelu_10": lambda x: _gelu(x).clip(-10, 10),
-    **dict.fromkeys(
-        ("gelu_new", "gelu_accurate", "gelu_fast", "gelu_python_tanh", "gelu_pytorch_tanh"), _gelu_tanh
-    ),
+    **dict.fromkeys(("gelu_new", "gelu_accurate", "gelu_fast", "gelu_python_tanh", "gelu_pytorch_tanh"), _gelu_tanh),
     "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
     "laplace": lambda x: 0.5 * (1 + jax.lax.erf((x - 0.707107) / (0.282095 * math.sqrt(2)))),
     "leaky_relu": nn.leaky_relu,
@@ -134,11 +132,7 @@ def attention_bias(
         float, broadcasts to (batch, head, seq, key).
     """
     if mask is not None:
-        if (
-            mask.ndim not in (2, 3, 4)
-            or mask.shape[-1] != keys
-            or (mask.ndim > 2 and mask.shape[-2] != queries)
-        ):
+        if mask.ndim not in (2, 3, 4) or mask.shape[-1] != keys or (mask.ndim > 2 and mask.shape[-2] != queries):
             raise ValueError(
                 f"attention mask of shape {tuple(mask.shape)} does not fit {queries} tokens that attend to {keys}; "
                 f"give (batch, {keys}), (batch, {queries}, {keys}) or (batch, 1 or heads, {queries}, {keys})"
@@ -184,9 +178,7 @@ def embedding(
     config: RobertaConfig, rows: int, size: int, dtype: DTypeLike, padding_id: int | None = None
 ) -> Embedding:
     """A table as the config draws it."""
-    return Embedding(
-        rows, size, dtype=dtype, embedding_init=normal(config, padding_id), padding_id=padding_id
-    )
+    return Embedding(rows, size, dtype=dtype, embedding_init=normal(config, padding_id), padding_id=padding_id)
 
 
 def dense(config: RobertaConfig, size: int, dtype: DTypeLike, use_bias: bool = True) -> nn.Dense:
@@ -239,9 +231,7 @@ class Embeddings(nn.Module):
         )  # fmt: skip
         if token_type_ids is None:
             token_type_ids = jnp.zeros((batch, seq), jnp.int32)
-        check_range(
-            "token_type_ids", token_type_ids, config.type_vocab_size, "most RoBERTa models know type 0 only"
-        )
+        check_range("token_type_ids", token_type_ids, config.type_vocab_size, "most RoBERTa models know type 0 only")
         hidden = inputs_embeds.astype(self.dtype) + self.token_type_embeddings(token_type_ids)
         hidden = hidden + self.position_embeddings(positions)
         return self.dropout(self.LayerNorm(hidden), deterministic)
@@ -300,9 +290,7 @@ class SelfAttention(nn.Module):
             start = 0 if past is None else past["cache_index"]
             distances = self.distance_scores(query, key, start) / math.sqrt(query.shape[-1])
             bias = distances if bias is None else distances + bias
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(
-            query.shape[-1]
-        )  # (batch, head, seq, key)
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[-1])  # (batch, head, seq, key)
         weights = self.dropout(nn.softmax(scores if bias is None else scores + bias), deterministic)
         weights = weights if head_mask is None else weights * head_mask
         context = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
@@ -328,12 +316,8 @@ class SelfAttention(nn.Module):
         """
         limit = self.config.max_position_embeddings
         if key.shape[1] > limit:
-            raise ValueError(
-                f"{key.shape[1]} tokens, padding included, exceed the {limit} distances of this model"
-            )
-        distance = (jnp.arange(query.shape[1]) + start).reshape(-1, 1) - jnp.arange(
-            key.shape[1]
-        )  # (seq, key)
+            raise ValueError(f"{key.shape[1]} tokens, padding included, exceed the {limit} distances of this model")
+        distance = (jnp.arange(query.shape[1]) + start).reshape(-1, 1) - jnp.arange(key.shape[1])  # (seq, key)
         table = self.distance_embedding(distance + limit - 1)  # (seq, key, head size)
         scores = jnp.einsum("bqhd,qkd->bhqk", query, table)
         if self.config.position_embedding_type == "relative_key_query":
@@ -462,9 +446,7 @@ class Layers(nn.Module):
         indices = range(self.config.num_hidden_layers)
         self.layers = [layer(self.config, index, self.dtype, name=str(index)) for index in indices]
 
-    def __call__(
-        self, index: int, *arguments: Array | bool | None
-    ) -> tuple[Array, Array | None, Array | None]:
+    def __call__(self, index: int, *arguments: Array | bool | None) -> tuple[Array, Array | None, Array | None]:
         """One layer."""
         return self.layers[index](*arguments)
 

@@ -63,9 +63,7 @@ def classification_loss(logits: Array, labels: Array, config: RobertaConfig) -> 
     if logits.shape[-1] == 1:
         labels = labels.reshape(-1, 1) if labels.ndim == 1 else labels
     if labels.shape != logits.shape:
-        raise ValueError(
-            f"labels of shape {tuple(labels.shape)} do not fit {problem} of {tuple(logits.shape)} logits"
-        )
+        raise ValueError(f"labels of shape {tuple(labels.shape)} do not fit {problem} of {tuple(logits.shape)} logits")
     labels = labels.astype(logits.dtype)
     if problem == "regression":
         return jnp.square(logits - labels).mean()
@@ -102,7 +100,5 @@ def check_labels(name: str, labels: Array, classes: int) -> None:
     check(
         wrong.any(),
         (labels.flatten()[wrong.argmax()],),
-        lambda label: (
-            f"{name} holds {label}; allowed are 0 to {classes - 1}, and {IGNORED} for what does not count"
-        ),
+        lambda label: f"{name} holds {label}; allowed are 0 to {classes - 1}, and {IGNORED} for what does not count",
     )

@@ -116,14 +116,10 @@ class RobertaModelModule(RobertaModule):
             self.check_room(cache, seq, attention_mask)
             attention_mask = kv.widen(attention_mask, cache)
         past_tokens = kv.past_tokens(cache, attention_mask)
-        hidden = self.embeddings(
-            input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens, deterministic
-        )
+        hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens, deterministic)
         states_bias = None
         if encoder_hidden_states is not None:
-            states_bias = attention_bias(
-                encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden
-            )
+            states_bias = attention_bias(encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden)
         past = None if cache is None else kv.length(cache)
         needs_attentions = self.choose(output_attentions, "output_attentions")
         hidden_states, attentions, cross_attentions = self.encoder(
@@ -139,9 +135,7 @@ class RobertaModelModule(RobertaModule):
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden_states[-1],
             pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
-            hidden_states=tuple(hidden_states)
-            if self.choose(output_hidden_states, "output_hidden_states")
-            else None,
+            hidden_states=tuple(hidden_states) if self.choose(output_hidden_states, "output_hidden_states") else None,
             attentions=tuple(attentions) if needs_attentions else None,
             cross_attentions=tuple(cross_attentions) if has_cross else None,
         )
@@ -356,14 +350,10 @@ class RobertaForMultipleChoiceModule(RobertaModule):
         """Logits (batch, choices) from inputs (batch, choices, seq); `labels`: int, (batch,)."""
         given = inputs_embeds if input_ids is None else input_ids
         if given is not None and given.ndim != (4 if input_ids is None else 3):
-            raise ValueError(
-                f"multiple choice takes (batch, choices, seq), not the shape {tuple(given.shape)}"
-            )
+            raise ValueError(f"multiple choice takes (batch, choices, seq), not the shape {tuple(given.shape)}")
 
         def rows(values: Array | None) -> Array | None:
-            return (
-                None if values is None else values.reshape(-1, *values.shape[2:])
-            )  # (batch * choices, seq, ...)
+            return None if values is None else values.reshape(-1, *values.shape[2:])  # (batch * choices, seq, ...)
 
         outputs = self.roberta(
             rows(input_ids),

@@ -96,13 +96,9 @@ class FlaxRobertaPreTrainedModel:
                 f"to load a model use {type(self).__name__}.from_pretrained"
             )
         if self.head == "ForQuestionAnswering" and config.num_labels != 2:
-            raise ValueError(
-                f"num_labels={config.num_labels}; question answering has 2, the start and the end"
-            )
+            raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
         if self.head != "Model" and not add_pooling_layer:
-            raise TypeError(
-                f"add_pooling_layer is an argument of FlaxRobertaModel, not of {type(self).__name__}"
-            )
+            raise TypeError(f"add_pooling_layer is an argument of FlaxRobertaModel, not of {type(self).__name__}")
         options = {"add_pooling_layer": add_pooling_layer} if self.head == "Model" else {}
         self.config = config
         self.name_or_path = config.name_or_path
@@ -148,9 +144,7 @@ class FlaxRobertaPreTrainedModel:
             The class's output, with `past_key_values` for a decoder that was given one; a tuple without `return_dict`.
         """
         if train and dropout_rng is None:
-            raise ValueError(
-                "train=True needs dropout_rng, such as jax.random.key(0), a new one for each step"
-            )
+            raise ValueError("train=True needs dropout_rng, such as jax.random.key(0), a new one for each step")
         values = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
@@ -197,9 +191,7 @@ class FlaxRobertaPreTrainedModel:
         if has_cache and self.head not in _HEADS_WITH_CACHE:
             unknown.append("past_key_values")
         if unknown:
-            raise TypeError(
-                f"{type(self).__name__} does not take {', '.join(unknown)}; see its module's arguments"
-            )
+            raise TypeError(f"{type(self).__name__} does not take {', '.join(unknown)}; see its module's arguments")
 
     def init_cache(self, batch_size: int, max_length: int) -> kv.Cache:
         """An empty cache with room for `max_length` tokens a row, padding included."""
@@ -267,9 +259,7 @@ class FlaxRobertaPreTrainedModel:
             config=config,
             overrides=config_overrides,
             hub=hub,
-            formats=preferred_formats(
-                "flax", from_pt=from_pt, from_tf=from_tf, use_safetensors=use_safetensors
-            ),
+            formats=preferred_formats("flax", from_pt=from_pt, from_tf=from_tf, use_safetensors=use_safetensors),
             variant=variant,
             has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
             ignore_mismatched_sizes=ignore_mismatched_sizes,

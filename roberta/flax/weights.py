@@ -28,9 +28,7 @@ def to_numpy(array: Array) -> np.ndarray:
 
 def to_array(array: np.ndarray, dtype: DTypeLike) -> Array:
     """A JAX array of its own memory with the values of `array`."""
-    return jnp.array(
-        array, dtype=checked(dtype), copy=True
-    )  # asarray may keep the memory, which may be a mapped file
+    return jnp.array(array, dtype=checked(dtype), copy=True)  # asarray may keep the memory, which may be a mapped file
 
 
 def checked(dtype: DTypeLike) -> jnp.dtype:

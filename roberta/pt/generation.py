@@ -27,9 +27,7 @@ class Stepper:
         cache: of the last step.
     """
 
-    def __init__(
-        self, model: nn.Module, plan: Plan, encoder_hidden_states: Any, encoder_attention_mask: Any
-    ) -> None:
+    def __init__(self, model: nn.Module, plan: Plan, encoder_hidden_states: Any, encoder_attention_mask: Any) -> None:
         self.model = model
         self.config = plan.config
         self.encoder = {

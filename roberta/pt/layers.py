@@ -301,7 +301,12 @@ class Layer(nn.Module):
             present = present + cross_present
         if self.chunk:
             parts = hidden.split(self.chunk, dim=1)
-            return torch.cat([self.feed_forward(part) for part in parts], dim=1), weights, cross_weights, present
+            return (
+                torch.cat([self.feed_forward(part) for part in parts], dim=1),
+                weights,
+                cross_weights,
+                present,
+            )
         return self.feed_forward(hidden), weights, cross_weights, present
 
     def feed_forward(self, hidden: Tensor) -> Tensor:

@@ -153,7 +153,11 @@ class RobertaPreTrainedModel(nn.Module):
         if self.head == "ForCausalLM":
             texts[GENERATION_CONFIG_FILE] = GenerationConfig.from_model_config(config).to_json_string()
         tensors = {
-            name: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), lambda tensor=tensor: to_numpy(tensor))
+            name: (
+                tuple(tensor.shape),
+                str(tensor.dtype).removeprefix("torch."),
+                lambda tensor=tensor: to_numpy(tensor),
+            )
             for name, tensor in self.state_dict().items()
         }
         save_checkpoint(
@@ -240,7 +244,10 @@ class RobertaPreTrainedModel(nn.Module):
         self.lm_head.bias = value.bias
 
     def resize_token_embeddings(
-        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
     ) -> nn.Embedding:
         """Change the size of the vocabulary; returns the word embedding.
 
@@ -267,7 +274,9 @@ class RobertaPreTrainedModel(nn.Module):
 
     def _resized(self, parameter: nn.Parameter, rows: int, mean_resizing: bool) -> nn.Parameter:
         old = parameter.shape[0]
-        values = torch.from_numpy(resized(to_numpy(parameter.float() if parameter.dtype == torch.bfloat16 else parameter), rows))
+        values = torch.from_numpy(
+            resized(to_numpy(parameter.float() if parameter.dtype == torch.bfloat16 else parameter), rows)
+        )
         values = values.to(parameter)
         if not mean_resizing and parameter.dim() == 2:
             values[old:] = torch.randn_like(values[old:]) * self.config.initializer_range
@@ -366,4 +375,3 @@ def _keep_heads(attention: Attention, kept: list[int], size: int) -> None:
     dense = attention.output.dense
     dense.weight = nn.Parameter(dense.weight.detach()[:, columns].contiguous())
     dense.in_features = len(columns)
-

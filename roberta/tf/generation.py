@@ -25,9 +25,7 @@ class Stepper:
         cache: of the last step.
     """
 
-    def __init__(
-        self, model: Any, plan: Plan, encoder_hidden_states: Any, encoder_attention_mask: Any
-    ) -> None:
+    def __init__(self, model: Any, plan: Plan, encoder_hidden_states: Any, encoder_attention_mask: Any) -> None:
         self.model = model
         self.config = plan.config
         self.encoder = {
@@ -42,9 +40,7 @@ class Stepper:
         """Run the prompts once, and go on with `copies` rows of each."""
 
         def repeated(tree: Any) -> Any:
-            return tf.nest.map_structure(
-                lambda leaf: None if leaf is None else tf.repeat(leaf, copies, axis=0), tree
-            )
+            return tf.nest.map_structure(lambda leaf: None if leaf is None else tf.repeat(leaf, copies, axis=0), tree)
 
         output = self.run(inputs)
         self.encoder = repeated(self.encoder)

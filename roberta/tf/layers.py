@@ -33,9 +33,7 @@ ACTIVATIONS = {
     "gelu": _gelu,  # erf, not tanh: fairseq trained with the exact GELU
     "gelu_python": _gelu,
     "gelu_10": lambda x: tf.clip_by_value(_gelu(x), -10, 10),
-    **dict.fromkeys(
-        ("gelu_new", "gelu_accurate", "gelu_fast", "gelu_python_tanh", "gelu_pytorch_tanh"), _gelu_tanh
-    ),
+    **dict.fromkeys(("gelu_new", "gelu_accurate", "gelu_fast", "gelu_python_tanh", "gelu_pytorch_tanh"), _gelu_tanh),
     "quick_gelu": lambda x: x * tf.sigmoid(1.702 * x),
     "laplace": lambda x: 0.5 * (1 + tf.math.erf((x - 0.707107) / (0.282095 * math.sqrt(2)))),
     "leaky_relu": lambda x: tf.maximum(x, 0.01 * x),
@@ -72,9 +70,7 @@ def check(values: Tensor, limit: int, before: str, after: str) -> Tensor:
         return tf.cast(values, tf.int32)
     low, high = tf.reduce_min(values), tf.reduce_max(values)
     is_right = (low >= 0) & (high < limit)
-    with tf.control_dependencies(
-        [tf.debugging.Assert(is_right, [before, tf.where(low < 0, low, high), after])]
-    ):
+    with tf.control_dependencies([tf.debugging.Assert(is_right, [before, tf.where(low < 0, low, high), after])]):
         return tf.cast(tf.identity(values), tf.int32)
 
 
@@ -116,11 +112,7 @@ def attention_bias(
     """
     if mask is not None:
         rank = mask.shape.rank
-        if (
-            rank not in (2, 3, 4)
-            or _differ(mask.shape[-1], keys)
-            or (rank > 2 and _differ(mask.shape[-2], queries))
-        ):
+        if rank not in (2, 3, 4) or _differ(mask.shape[-1], keys) or (rank > 2 and _differ(mask.shape[-2], queries)):
             raise ValueError(
                 f"attention mask of shape {tuple(mask.shape)} does not fit {queries} tokens that attend to "
                 f"{keys}; give (batch, {keys}), (batch, {queries}, {keys}) or "
@@ -132,9 +124,7 @@ def attention_bias(
         mask = tf.cast(mask, like.dtype)
     if causal:
         key_index = tf.range(keys)
-        seen = tf.cast(
-            key_index <= tf.reshape(key_index[keys - queries :], (-1, 1)), like.dtype
-        )  # (seq, key)
+        seen = tf.cast(key_index <= tf.reshape(key_index[keys - queries :], (-1, 1)), like.dtype)  # (seq, key)
         mask = seen if mask is None else mask * seen
     # half of the lowest number: scores cannot push it over, so rows without any key are finite in float16 too
     return None if mask is None else (1 - mask) * (like.dtype.min / 2)
@@ -232,9 +222,7 @@ class Embeddings(_Block):
             token_type_ids = tf.zeros_like(inputs_embeds[:, :, 0], tf.int32)
         way_out = "most RoBERTa models know type 0 only"
         token_type_ids = check_range("token_type_ids", token_type_ids, config.type_vocab_size, way_out)
-        hidden = (
-            inputs_embeds + self.token_type_embeddings(token_type_ids) + self.position_embeddings(positions)
-        )
+        hidden = inputs_embeds + self.token_type_embeddings(token_type_ids) + self.position_embeddings(positions)
         return self.dropout(self.LayerNorm(hidden))
 
 
@@ -247,9 +235,7 @@ class SelfAttention(_Block):
         self.query, self.key, self.value = (dense(config.hidden_size, width, policy) for _ in range(3))
         self.distance_embedding = None
         if has_distances:
-            self.distance_embedding = embedding(
-                2 * config.max_position_embeddings - 1, config.head_size, policy
-            )
+            self.distance_embedding = embedding(2 * config.max_position_embeddings - 1, config.head_size, policy)
         self.dropout = keras.layers.Dropout(config.attention_probs_dropout_prob, dtype=policy)
 
     def call(
@@ -342,9 +328,7 @@ class _HasOutput(_Block):
 class Attention(_HasOutput):
     """Attention with its output projection and norm."""
 
-    def __init__(
-        self, config: RobertaConfig, heads: int, has_distances: bool = False, dtype: Any = None
-    ) -> None:
+    def __init__(self, config: RobertaConfig, heads: int, has_distances: bool = False, dtype: Any = None) -> None:
         super().__init__(config, dtype)
         self.self = SelfAttention(config, heads, has_distances, self.dtype_policy)
         self.residual_output = ResidualOutput(config, heads * config.head_size, self.dtype_policy)
@@ -359,9 +343,7 @@ class Attention(_HasOutput):
         need_weights: bool,
     ) -> tuple[Tensor, Tensor | None, kv.LayerCache]:
         """As `SelfAttention`, with (batch, seq, hidden) as the first result."""
-        context, weights, present = self.self(
-            hidden, bias, head_mask, states, past, need_weights=need_weights
-        )
+        context, weights, present = self.self(hidden, bias, head_mask, states, past, need_weights=need_weights)
         return self.output(context, hidden), weights, present
 
 
@@ -428,9 +410,7 @@ class Encoder(_Block):
 
     def __init__(self, config: RobertaConfig, dtype: Any = None) -> None:
         super().__init__(config, dtype)
-        for index in range(
-            config.num_hidden_layers
-        ):  # attributes: tf.train.Checkpoint does not see Keras' lists
+        for index in range(config.num_hidden_layers):  # attributes: tf.train.Checkpoint does not see Keras' lists
             setattr(self, f"layer_{index}", Layer(config, index, self.dtype_policy))
         self.gradient_checkpointing = False
 
@@ -479,9 +459,7 @@ class Encoder(_Block):
 def _recomputed(layer: Layer, *arguments: Any, need_weights: bool) -> Any:
     """`layer(*arguments)` in training, computed again in the backward pass, with the same dropout."""
     given = {index: argument for index, argument in enumerate(arguments) if argument is not None}
-    seeds = [
-        variable for variable in layer.variables if all(variable is not weight for weight in layer.weights)
-    ]
+    seeds = [variable for variable in layer.variables if all(variable is not weight for weight in layer.weights)]
     drawn = [(seed, tf.identity(seed.value)) for seed in seeds]
     for seed in seeds:
         seed.assign_add([0, 1])  # as each dropout would

@@ -34,9 +34,7 @@ def next_token_loss(logits: Tensor, labels: Tensor, num_items_in_batch: int | Te
         logits: (batch, seq, vocab); labels: int, (batch, seq), not shifted.
         num_items_in_batch: divide the sum by this instead of by the number of labels that count.
     """
-    shifted = tf.concat(
-        (labels[:, 1:], tf.fill(tf.shape(labels[:, :1]), tf.cast(IGNORED, labels.dtype))), axis=1
-    )
+    shifted = tf.concat((labels[:, 1:], tf.fill(tf.shape(labels[:, :1]), tf.cast(IGNORED, labels.dtype))), axis=1)
     loss = token_loss(widened(logits), shifted)
     if num_items_in_batch is None:
         return loss
@@ -66,9 +64,7 @@ def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -
     if logits.shape[-1] == 1:
         labels = tf.reshape(labels, (-1, 1)) if labels.shape.rank == 1 else labels
     if not labels.shape.is_compatible_with(logits.shape):
-        raise ValueError(
-            f"labels of shape {tuple(labels.shape)} do not fit {problem} of {tuple(logits.shape)} logits"
-        )
+        raise ValueError(f"labels of shape {tuple(labels.shape)} do not fit {problem} of {tuple(logits.shape)} logits")
     labels = tf.cast(labels, logits.dtype)
     if problem == "regression":
         return tf.reduce_mean(tf.square(logits - labels))
@@ -84,9 +80,7 @@ def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tens
     seq = tf.shape(start_logits)[1]
 
     def one(logits: Tensor, positions: Tensor) -> Tensor:
-        return cross_entropy(
-            logits, tf.clip_by_value(tf.cast(tf.reshape(positions, (-1,)), tf.int32), 0, seq), seq
-        )
+        return cross_entropy(logits, tf.clip_by_value(tf.cast(tf.reshape(positions, (-1,)), tf.int32), 0, seq), seq)
 
     return (one(start_logits, start) + one(end_logits, end)) / 2
 
@@ -102,9 +96,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, ignored: int | Tensor) -> Tens
 def check_labels(name: str, labels: Tensor, classes: int) -> Tensor:
     """`labels` as int32; `ValueError` for one that is neither a class nor -100 (see `layers.check`)."""
     after = f"; allowed are 0 to {classes - 1}, and {IGNORED} for what does not count"
-    checked = check(
-        tf.where(labels == IGNORED, tf.zeros_like(labels), labels), classes, f"{name} holds ", after
-    )
+    checked = check(tf.where(labels == IGNORED, tf.zeros_like(labels), labels), classes, f"{name} holds ", after)
     return tf.where(labels == IGNORED, IGNORED, checked)
 
 

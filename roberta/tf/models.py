@@ -89,9 +89,7 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
         seq = size(inputs_embeds if input_ids is None else input_ids, 1)
         keys = kv.length(cache) + seq
         past_tokens = kv.past_tokens(cache, attention_mask)
-        hidden = self.embeddings(
-            input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens=past_tokens
-        )
+        hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens=past_tokens)
         states_bias = None
         if encoder_hidden_states is not None:
             states = size(encoder_hidden_states, 1)
@@ -111,9 +109,7 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
             last_hidden_state=hidden_states[-1],
             pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
             past_key_values=presents if config.is_decoder and self.choose(use_cache, "use_cache") else None,
-            hidden_states=tuple(hidden_states)
-            if self.choose(output_hidden_states, "output_hidden_states")
-            else None,
+            hidden_states=tuple(hidden_states) if self.choose(output_hidden_states, "output_hidden_states") else None,
             attentions=tuple(attentions) if needs_attentions else None,
             cross_attentions=tuple(cross_attentions) if has_cross else None,
         )
@@ -317,17 +313,13 @@ class TFRobertaForMultipleChoice(TFRobertaPreTrainedModel):
         """Logits (batch, choices) from inputs (batch, choices, seq); `labels`: int, (batch,)."""
         given = inputs_embeds if input_ids is None else input_ids
         if given is not None and given.shape.rank != (4 if input_ids is None else 3):
-            raise ValueError(
-                f"multiple choice takes (batch, choices, seq), not the shape {tuple(given.shape)}"
-            )
+            raise ValueError(f"multiple choice takes (batch, choices, seq), not the shape {tuple(given.shape)}")
 
         def rows(values: Tensor | None) -> Tensor | None:
             if values is None:
                 return None
             inner = (size(values, axis) for axis in range(2, values.shape.rank))
-            return tf.reshape(
-                values, (size(values, 0) * size(values, 1), *inner)
-            )  # (batch * choices, seq, ...)
+            return tf.reshape(values, (size(values, 0) * size(values, 1), *inner))  # (batch * choices, seq, ...)
 
         outputs = self.roberta(
             rows(input_ids),

@@ -75,9 +75,7 @@ class TFRobertaPreTrainedModel(keras.Model):
                 f"to load a model use {type(self).__name__}.from_pretrained"
             )
         if self.head == "ForQuestionAnswering" and config.num_labels != 2:
-            raise ValueError(
-                f"num_labels={config.num_labels}; question answering has 2, the start and the end"
-            )
+            raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
         dtype = dtype.name if isinstance(dtype, tf.DType) else dtype
         # labels keep their dtype: the layers cast what they compute with
         super().__init__(dtype=dtype, name=name, trainable=trainable, autocast=False)
@@ -103,9 +101,7 @@ class TFRobertaPreTrainedModel(keras.Model):
         elif args and (isinstance(args[0], tuple) or _is_argument_list(args[0])):
             args = (*args[0], *args[1:])
         if len(args) > len(names):
-            raise ValueError(
-                f"{type(self).__name__} takes {len(names)} arguments, not {len(args)}: {', '.join(names)}"
-            )
+            raise ValueError(f"{type(self).__name__} takes {len(names)} arguments, not {len(args)}: {', '.join(names)}")
         for name, value in [*zip(names, args, strict=False), *kwargs.items()]:
             if name in given:
                 raise ValueError(f"{name} is given twice, in the dict and beside it")
@@ -113,9 +109,7 @@ class TFRobertaPreTrainedModel(keras.Model):
         unknown = sorted(given.keys() - set(names))
         if unknown:
             raise ValueError(f"{type(self).__name__} does not know {unknown}; it takes {', '.join(names)}")
-        return {
-            name: value if name == "past_key_values" else _as_tensor(value) for name, value in given.items()
-        }
+        return {name: value if name == "past_key_values" else _as_tensor(value) for name, value in given.items()}
 
     @property
     def word_embedding(self) -> Tensor:
@@ -172,9 +166,7 @@ class TFRobertaPreTrainedModel(keras.Model):
             config=config,
             overrides=config_overrides,
             hub=hub,
-            formats=preferred_formats(
-                "tf", from_pt=from_pt, from_flax=from_flax, use_safetensors=use_safetensors
-            ),
+            formats=preferred_formats("tf", from_pt=from_pt, from_flax=from_flax, use_safetensors=use_safetensors),
             variant=variant,
             has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
@@ -270,17 +262,13 @@ class TFRobertaPreTrainedModel(keras.Model):
         for name in names:
             variable, kind = variables[name][0], kind_of(name)
             if kind in ("dense", "embedding"):
-                drawn = keras.random.normal(
-                    variable.shape, 0.0, self.config.initializer_range, variable.dtype
-                )
+                drawn = keras.random.normal(variable.shape, 0.0, self.config.initializer_range, variable.dtype)
                 if name.endswith(("word_embeddings.weight", "position_embeddings.weight")):
                     is_padding = tf.range(variable.shape[0]) == self.config.pad_token_id
                     drawn = tf.where(tf.reshape(is_padding, (-1, 1)), tf.zeros_like(drawn), drawn)
                 variable.assign(drawn)
             else:
-                variable.assign(
-                    tf.fill(variable.shape, tf.cast(1.0 if kind == "norm" else 0.0, variable.dtype))
-                )
+                variable.assign(tf.fill(variable.shape, tf.cast(1.0 if kind == "norm" else 0.0, variable.dtype)))
 
     # -- embeddings ------------------------------------------------------------------------------------------
 
@@ -507,8 +495,7 @@ class TFRobertaPreTrainedModel(keras.Model):
         return sum(
             int(np.prod(variable.shape))
             for name, (variable, _) in native(self).items()
-            if not (exclude_embeddings and kind_of(name) == "embedding")
-            and (variable.trainable or not only_trainable)
+            if not (exclude_embeddings and kind_of(name) == "embedding") and (variable.trainable or not only_trainable)
         )
 
     # -- what the heads use ----------------------------------------------------------------------------------

@@ -38,7 +38,9 @@ def test_common_imports_neither_framework_nor_backend(file: Path) -> None:
         assert not module.startswith("roberta.") or module.split(".")[1] == "common", module
 
 
-@pytest.mark.parametrize("file", [f for name in sorted(BACKENDS) for f in files(name)], ids=lambda f: f"{f.parent.name}/{f.name}")
+@pytest.mark.parametrize(
+    "file", [f for name in sorted(BACKENDS) for f in files(name)], ids=lambda f: f"{f.parent.name}/{f.name}"
+)
 def test_a_backend_imports_its_framework_and_common(file: Path) -> None:
     backend = file.parent.name
     for module in imports(file):

@@ -5,16 +5,24 @@ from __future__ import annotations
 import inspect
 
 import pytest
-
-import roberta
 from backends import backend as get_backend
 from checkpoints import HEADS
+
+import roberta
 
 ENDS = ["output_attentions", "output_hidden_states", "return_dict"]
 START = ["input_ids", "attention_mask", "token_type_ids", "position_ids", "head_mask", "inputs_embeds"]
 ENCODER = ["encoder_hidden_states", "encoder_attention_mask"]
 CACHE = ["past_key_values", "use_cache"]
-CHOICES = ["input_ids", "token_type_ids", "attention_mask", "labels", "position_ids", "head_mask", "inputs_embeds"]
+CHOICES = [
+    "input_ids",
+    "token_type_ids",
+    "attention_mask",
+    "labels",
+    "position_ids",
+    "head_mask",
+    "inputs_embeds",
+]
 SPAN = ["start_positions", "end_positions"]
 ORDER = {
     ("pt", "Model"): [*START, *ENCODER, *CACHE, *ENDS],

@@ -84,9 +84,7 @@ def test_a_row_ends_at_any_end_token_and_is_filled_with_padding() -> None:
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("eos", [None, 2, [2, 5]])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_beam_search_wide_enough_finds_what_trying_everything_finds(
-    seed: int, eos: Any, penalty: float
-) -> None:
+def test_a_beam_search_wide_enough_finds_what_trying_everything_finds(seed: int, eos: Any, penalty: float) -> None:
     toy, vocab, new = Toy(seed, 6), 6, 3
     ends = [eos] if isinstance(eos, int) else eos or []
     every = {
@@ -142,9 +140,7 @@ def test_the_more_patient_a_beam_search_the_longer_it_goes_on_and_the_better_it_
 
 
 def test_sampling_draws_from_the_softmax_of_the_scores() -> None:
-    draws = run([[0, 3, 4]], do_sample=True, max_new_tokens=1, top_k=0, num_return_sequences=4000).sequences[
-        :, 3
-    ]
+    draws = run([[0, 3, 4]], do_sample=True, max_new_tokens=1, top_k=0, num_return_sequences=4000).sequences[:, 3]
     wanted = np.exp(log_softmax(Toy().logits((0, 3, 4))))
     np.testing.assert_allclose(np.bincount(draws, minlength=VOCAB) / 4000, wanted, atol=0.03)
 
@@ -270,9 +266,7 @@ def test_an_unknown_setting_is_named() -> None:
 
 def test_a_setting_of_a_file_that_is_not_supported_is_refused() -> None:
     config = GenerationConfig.from_dict({"typical_p": 0.5, "min_p": None, "num_beam_groups": 1})
-    with pytest.raises(
-        ValueError, match=r"typical_p=0.5 in the generation config is not supported.*1.0 to go without"
-    ):
+    with pytest.raises(ValueError, match=r"typical_p=0.5 in the generation config is not supported.*1.0 to go without"):
         make_plan(small_config("ForCausalLM"), config, {}, PROMPT, None, None, 1)
 
 
@@ -354,9 +348,7 @@ def test_a_folder_without_the_file_is_named(tmp_path: Path) -> None:
 
 
 def test_the_models_config_gives_token_ids_and_older_settings() -> None:
-    config = small_config(
-        "ForCausalLM", eos_token_id=[2, 5], num_beams=3, typical_p=0.5, output_attentions=True
-    )
+    config = small_config("ForCausalLM", eos_token_id=[2, 5], num_beams=3, typical_p=0.5, output_attentions=True)
     found = GenerationConfig.from_model_config(config).to_diff_dict()
     assert found == {
         "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": [2, 5], "num_beams": 3, "typical_p": 0.5,
@@ -444,9 +436,7 @@ def test_the_tokens_are_the_same_in_every_framework(
     found = []
     for each, cached in ((backend, use_cache), (get_backend("pt"), True)):
         model = loaded(each, folders["cross"])
-        made = generate(
-            each, model, inputs_for("cross"), seed=4, max_new_tokens=7, use_cache=cached, **settings
-        )
+        made = generate(each, model, inputs_for("cross"), seed=4, max_new_tokens=7, use_cache=cached, **settings)
         found.append(np.asarray(made))
     assert found[0].tolist() == found[1].tolist()
 
@@ -477,9 +467,7 @@ def test_without_a_prompt_the_first_token_is_bos(backend: Any, folders: Any) -> 
     assert found[0, 0] == 7
 
 
-def test_the_models_generation_config_is_the_default_and_the_call_goes_before_it(
-    backend: Any, folders: Any
-) -> None:
+def test_the_models_generation_config_is_the_default_and_the_call_goes_before_it(backend: Any, folders: Any) -> None:
     model, inputs = loaded(backend, folders["plain"]), inputs_for("plain")
     model.generation_config = GenerationConfig(max_new_tokens=3, eos_token_id=None)
     assert generate(backend, model, inputs).shape == (2, 9)

@@ -126,11 +126,7 @@ class Handler(BaseHTTPRequestHandler):
         if verb == "preupload":
             asked = json.loads(body)["files"]
             return self.json(
-                {
-                    "files": [
-                        {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked
-                    ]
-                }
+                {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked]}
             )
         assert verb == "commit"
         self.commit(branches[branch], [json.loads(line) for line in body.splitlines()])
@@ -243,9 +239,7 @@ def test_formats_and_variant_choose_the_weights(hub, formats, variant, expected)
 )
 def test_an_index_brings_its_shards(hub, variant, index_name, shard):
     shards = [shard.format(f"0000{i}-of-00002") for i in (1, 2)]
-    hub.put(
-        NAME, {"config.json": CONFIG, index_name: index(*shards, shards[0]), **dict.fromkeys(shards, b"x")}
-    )
+    hub.put(NAME, {"config.json": CONFIG, index_name: index(*shards, shards[0]), **dict.fromkeys(shards, b"x")})
     assert names(local_checkpoint(NAME, variant=variant)) == sorted(["config.json", index_name, *shards])
 
 
@@ -286,9 +280,7 @@ def test_local_folder_fetches_the_named_files_that_are_there(hub):
 
 
 def test_a_config_loads_by_name(hub):
-    hub.put(
-        NAME, {"config.json": RobertaConfig(hidden_size=24, num_attention_heads=3).to_json_string().encode()}
-    )
+    hub.put(NAME, {"config.json": RobertaConfig(hidden_size=24, num_attention_heads=3).to_json_string().encode()})
     assert RobertaConfig.from_pretrained(NAME).hidden_size == 24
 
 
@@ -420,9 +412,7 @@ def refused(match: str, name: str = NAME, **options: Any) -> None:
 
 
 def test_a_missing_name(hub):
-    refused(
-        "neither a folder nor a model on the hub; check it, or if it is private log in", "no-team/no-model"
-    )
+    refused("neither a folder nor a model on the hub; check it, or if it is private log in", "no-team/no-model")
 
 
 @pytest.mark.parametrize("name", ["", "a--b", "some team", "-x", "x" * 97, "some-team/model.git"])
@@ -462,9 +452,7 @@ def test_offline_and_not_in_the_cache(hub, monkeypatch, options):
     hub.put(NAME, ALL_FORMATS)
     if not options:
         make_trouble("offline", hub, monkeypatch)
-    refused(
-        "neither a folder nor in the hub's cache, and the hub is not asked .*fetch it once without", **options
-    )
+    refused("neither a folder nor in the hub's cache, and the hub is not asked .*fetch it once without", **options)
     assert hub.requests == []
 
 
@@ -491,9 +479,7 @@ def test_a_shard_that_is_not_in_the_cache_is_named(hub):
 
 def test_missing_weights_say_what_there_is(hub):
     hub.put(NAME, {"config.json": CONFIG, "tf_model.h5": b"x"})
-    with pytest.raises(
-        CheckpointError, match=r"none of model\.safetensors, .*; it has tf_model\.h5; check .*from_"
-    ):
+    with pytest.raises(CheckpointError, match=r"none of model\.safetensors, .*; it has tf_model\.h5; check .*from_"):
         local_checkpoint(NAME, formats=("safetensors", "pt"))
     assert hub.files() == []
 
@@ -591,9 +577,7 @@ def test_upload_as_a_pull_request_returns_its_address(hub, tmp_path):
 
 def test_an_upload_that_is_refused(hub, tmp_path):
     hub.read_only = True
-    with pytest.raises(
-        CheckpointError, match=r"could not upload to me/x: .*403.*; check .* that may write there"
-    ):
+    with pytest.raises(CheckpointError, match=r"could not upload to me/x: .*403.*; check .* that may write there"):
         upload_folder(folder_with(tmp_path, "config.json"), repo_id="me/x")
 
 

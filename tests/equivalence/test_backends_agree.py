@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import checkpoints
 import numpy as np
 import pytest
-
-import checkpoints
 from backends import Arrays, Backend, assert_close, backend
+
 from roberta.common.parameters import Head
 
 LAYERS, HEADS_OF_ATTENTION, SEQ = 2, 3, 11
@@ -88,7 +88,10 @@ def test_every_activation(activation: str, other: Backend, tmp_path: Path) -> No
 def encoder_states(hidden: int) -> Arrays:
     rng = np.random.default_rng(9)
     mask = np.arange(6) < np.array([[6], [4], [1]])
-    return {"encoder_hidden_states": rng.normal(size=(3, 6, hidden)), "encoder_attention_mask": mask.astype(np.int64)}
+    return {
+        "encoder_hidden_states": rng.normal(size=(3, 6, hidden)),
+        "encoder_attention_mask": mask.astype(np.int64),
+    }
 
 
 def random(*shape: int) -> np.ndarray:

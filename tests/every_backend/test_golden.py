@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
-
 from backends import Arrays, Backend, assert_close
+from safetensors.numpy import load_file
 
 NAMES = (
     "a1-model", "a2-mlm", "a3-clm", "a4-clm-cross", "a5-seqcls", "a6-seqcls-regression", "a7-tokcls", "a8-mc", "a9-qa"

@@ -8,12 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import checkpoints
 import numpy as np
 import pytest
+from backends import Backend, assert_close
+from backends import backend as get_backend
 from safetensors.numpy import load_file
 
-import checkpoints
-from backends import Backend, assert_close, backend as get_backend
 from roberta import CheckpointError
 from roberta.common.parameters import Head, parameters
 
@@ -116,7 +117,11 @@ def test_a_head_of_another_size(backend: Backend, tmp_path: Path) -> None:
         backend.load("ForTokenClassification", folder, num_labels=3)
     with pytest.warns(UserWarning, match=r"classifier.weight is \[5, 24\]"):
         model, report = backend.load(
-            "ForTokenClassification", folder, num_labels=3, ignore_mismatched_sizes=True, output_loading_info=True
+            "ForTokenClassification",
+            folder,
+            num_labels=3,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
     assert {name for name, *_ in report["mismatched_keys"]} == {"classifier.weight", "classifier.bias"}
     assert backend.run(model, TOKENS)["logits"].shape == (1, 4, 3)
@@ -246,7 +251,9 @@ def test_another_model_type_is_warned_of(backend: Backend, tmp_path: Path) -> No
         backend.load("Model", folder)
 
 
-def test_malformed_inputs_of_the_reference_set(backend: Backend, golden: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_malformed_inputs_of_the_reference_set(
+    backend: Backend, golden: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     marker = tmp_path / "executed"
     monkeypatch.setenv("ORACLE_MARKER", str(marker))
     for case in json.loads((golden / "malformed" / "cases.json").read_text())["cases"]:

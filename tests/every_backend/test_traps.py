@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import checkpoints
 import numpy as np
 import pytest
-
-import checkpoints
 from backends import Backend, assert_close
+
 from roberta.common.parameters import Head
 
 
@@ -64,7 +64,10 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "label shape": ({"input_ids": ids([0, 5]), "labels": ids([0, 5, 6])}, "labels of shape"),
     "mask length": ({"input_ids": ids([0, 5]), "attention_mask": ids([1, 1, 1])}, "attention mask of shape"),
     "nothing": ({}, "either input_ids or inputs_embeds"),
-    "both": ({"input_ids": ids([0]), "inputs_embeds": np.zeros((1, 1, 24))}, "either input_ids or inputs_embeds"),
+    "both": (
+        {"input_ids": ids([0]), "inputs_embeds": np.zeros((1, 1, 24))},
+        "either input_ids or inputs_embeds",
+    ),
     "head mask": ({"input_ids": ids([0]), "head_mask": np.ones((3, 3))}, "head_mask of shape"),
 }
 

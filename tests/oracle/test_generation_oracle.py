@@ -82,14 +82,8 @@ def arrays(output: Any) -> dict[str, np.ndarray]:
             continue
         steps = value if isinstance(value, tuple) else ()
         for index, step in enumerate(steps):
-            layers = (
-                {f".{layer}": part for layer, part in enumerate(step)}
-                if isinstance(step, tuple)
-                else {"": step}
-            )
-            found.update(
-                {f"{name}.{index}{layer}": np.asarray(part).copy() for layer, part in layers.items()}
-            )
+            layers = {f".{layer}": part for layer, part in enumerate(step)} if isinstance(step, tuple) else {"": step}
+            found.update({f"{name}.{index}{layer}": np.asarray(part).copy() for layer, part in layers.items()})
         if not isinstance(value, tuple):
             found[name] = np.asarray(value)
     return found
@@ -105,9 +99,7 @@ def loaded(backend: Any, folder: Path) -> Any:
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model and what transformers generates with it."""
     if not (ORACLE / "transformers").is_dir():
-        pytest.skip(
-            "transformers 4.57 is not there; `make oracle` installs it into .oracle, beside the project's own"
-        )
+        pytest.skip("transformers 4.57 is not there; `make oracle` installs it into .oracle, beside the project's own")
     from checkpoints import make
 
     folder = tmp_path_factory.mktemp("generation")
@@ -186,9 +178,7 @@ def run_peer(folder: Path) -> None:
             found[f"{case}/{name}"] = value
     np.savez(folder / "peer.npz", **found)
     GenerationConfig(**FILE_SETTINGS).save_pretrained(folder / "peer_config")
-    (folder / "loaded.json").write_text(
-        json.dumps(GenerationConfig.from_pretrained(folder / "ours").to_dict())
-    )
+    (folder / "loaded.json").write_text(json.dumps(GenerationConfig.from_pretrained(folder / "ours").to_dict()))
 
 
 if __name__ == "__main__":
