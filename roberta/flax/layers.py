@@ -129,7 +129,8 @@ def attention_bias(
         past: number of tokens in the cache that the keys come from; room that is not filled is never attended to.
 
     Returns:
-        float, broadcasts to (batch, head, seq, key).
+        float, broadcasts to (batch, head, seq, key). A token that may attend to nothing attends to all: fused kernels
+        have a wrong gradient where every score is hugely negative.
     """
     if mask is not None:
         if mask.ndim not in (2, 3, 4) or mask.shape[-1] != keys or (mask.ndim > 2 and mask.shape[-2] != queries):
@@ -146,8 +147,11 @@ def attention_bias(
         last_seen = last_seen.reshape(-1, 1) + (0 if past is None else past)
         seen = (jnp.arange(keys) <= last_seen).astype(like.dtype)  # (seq, key)
         mask = seen if mask is None else mask * seen
-    # half of the lowest number: scores cannot push it over, so rows without any key stay finite in float16 too
-    return None if mask is None else (1 - mask) * (jnp.finfo(like.dtype).min / 2)
+    if mask is None:
+        return None
+    has_key = mask.max(axis=-1, keepdims=True) > 0
+    # half of the lowest number: scores cannot push it over
+    return (1 - mask) * (jnp.finfo(like.dtype).min / 2) * has_key
 
 
 class Embedding(nn.Embed):

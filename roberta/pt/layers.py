@@ -77,7 +77,8 @@ def attention_bias(mask: Tensor | None, queries: int, keys: int, causal: bool, l
         like: floating, of the dtype and device wanted.
 
     Returns:
-        float, broadcasts to (batch, head, seq, key).
+        float, broadcasts to (batch, head, seq, key). A token that may attend to nothing attends to all: fused kernels
+        have a wrong gradient where every score is hugely negative.
     """
     if mask is not None:
         if mask.dim() not in (2, 3, 4) or mask.shape[-1] != keys or (mask.dim() > 2 and mask.shape[-2] != queries):
@@ -93,8 +94,11 @@ def attention_bias(mask: Tensor | None, queries: int, keys: int, causal: bool, l
         key_index = torch.arange(keys, device=like.device)
         seen = (key_index <= key_index[keys - queries :].reshape(-1, 1)).to(like)  # (seq, key)
         mask = seen if mask is None else mask * seen
-    # half of the lowest number: scores cannot push it over, so rows without any key stay finite in float16 too
-    return None if mask is None else (1 - mask) * (torch.finfo(like.dtype).min / 2)
+    if mask is None:
+        return None
+    has_key = mask.amax(dim=-1, keepdim=True) > 0
+    # half of the lowest number: scores cannot push it over
+    return (1 - mask) * (torch.finfo(like.dtype).min / 2) * has_key
 
 
 class Embeddings(nn.Module):

@@ -108,7 +108,8 @@ def attention_bias(
         like: floating, of the dtype wanted.
 
     Returns:
-        float, broadcasts to (batch, head, seq, key).
+        float, broadcasts to (batch, head, seq, key). A token that may attend to nothing attends to all: fused kernels
+        have a wrong gradient where every score is hugely negative.
     """
     if mask is not None:
         rank = mask.shape.rank
@@ -126,8 +127,11 @@ def attention_bias(
         key_index = tf.range(keys)
         seen = tf.cast(key_index <= tf.reshape(key_index[keys - queries :], (-1, 1)), like.dtype)  # (seq, key)
         mask = seen if mask is None else mask * seen
-    # half of the lowest number: scores cannot push it over, so rows without any key are finite in float16 too
-    return None if mask is None else (1 - mask) * (like.dtype.min / 2)
+    if mask is None:
+        return None
+    has_key = tf.cast(tf.reduce_max(mask, axis=-1, keepdims=True) > 0, like.dtype)
+    # half of the lowest number: scores cannot push it over
+    return (1 - mask) * (like.dtype.min / 2) * has_key
 
 
 def _differ(known: int | None, wanted: int | Tensor) -> bool:

@@ -1,0 +1,104 @@
+"""Seeded mistakes, each in a copy of the code, each of which a test has to catch: `make mutants`.
+
+Prints a line a mistake and ends with 1 when one goes unseen. Needs the reference outputs for some of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = "tests/every_backend/test_golden.py"
+TRAPS = "tests/every_backend/test_traps.py"
+LOADING = "tests/every_backend/test_loading.py"
+AGREE = "tests/equivalence/test_backends_agree.py"
+
+# file, what is there, the mistake, the tests that run, and their selection
+MUTANTS: list[tuple[str, str, str, str, str]] = [
+    ("pt/layers.py", '"gelu": F.gelu,', '"gelu": lambda x: F.gelu(x, approximate="tanh"),', GOLDEN, "in_pt and float64"),
+    ("pt/layers.py", "self.dense(hidden))))  # erf", "self.dense(hidden), approximate='tanh')))  # erf", GOLDEN, "in_pt and float64"),
+    ("pt/layers.py", "(hidden, eps=config.layer_norm_eps)", "(hidden, eps=1e-12)", GOLDEN, "in_pt and float64"),
+    ("pt/layers.py", "self.LayerNorm(self.dropout(self.dense(hidden)) + residual)", "self.LayerNorm(self.dropout(self.dense(hidden)))", GOLDEN, "in_pt and float64"),
+    ("pt/layers.py", "+ past_tokens) * is_token + pad_token_id", "+ past_tokens) * is_token", TRAPS, "in_pt"),
+    ("pt/layers.py", "is_token = (input_ids != pad_token_id).long()", "is_token = torch.ones_like(input_ids)", TRAPS, "in_pt"),
+    ("pt/layers.py", "steps + past_tokens + config.pad_token_id + 1", "steps + past_tokens", TRAPS, "in_pt"),
+    ("pt/layers.py", "(1 - mask) * (torch.finfo", "(0 - mask) * (torch.finfo", TRAPS, "in_pt"),
+    ("pt/layers.py", "(1 - mask) * (torch.finfo", "-(1 - mask) * (torch.finfo", TRAPS, "in_pt"),
+    ("pt/layers.py", "torch.finfo(like.dtype).min / 2", "-torch.inf", TRAPS, "in_pt"),
+    ("pt/layers.py", " * has_key", "", AGREE, "in_tf and masked"),
+    ("pt/layers.py", "causal = causal and mask.dim() == 2", "causal = causal", TRAPS, "in_pt"),
+    ("pt/layers.py", "key_index <= key_index[keys", "key_index < key_index[keys", GOLDEN, "in_pt and float64"),
+    ("pt/layers.py", "key.transpose(-1, -2) / math.sqrt(query.shape[-1])", "key.transpose(-1, -2)", GOLDEN, "in_pt and float64"),
+    ("pt/layers.py", "weights = weights if head_mask is None else weights * head_mask", "pass", GOLDEN, "in_pt and float64"),
+    ("pt/layers.py", "hidden = inputs_embeds + self.token_type_embeddings(token_type_ids) +", "hidden = inputs_embeds +", GOLDEN, "in_pt and float64"),
+    ("pt/layers.py", "torch.tanh(self.dense(hidden[:, 0]))", "torch.tanh(self.dense(hidden[:, 1]))", GOLDEN, "in_pt and float64"),
+    ("pt/layers.py", "torch.tanh(self.dense(hidden[:, 0]))", "self.dense(hidden[:, 0])", GOLDEN, "in_pt and float64"),
+    ("pt/layers.py", "self.out_proj(self.dropout(torch.tanh(self.dense(first))))", "self.out_proj(self.dropout(self.dense(first)))", GOLDEN, "in_pt and float64"),
+    ("pt/layers.py", "config.vocab_size, hidden, padding_idx=pad", "config.vocab_size, hidden", TRAPS, "in_pt"),
+    ("pt/layers.py", "low < 0 or high >= limit", "high > limit", TRAPS, "in_pt"),
+    ("pt/losses.py", "torch.cat((labels[:, 1:], torch.full_like(labels[:, :1], IGNORED)), dim=1)", "labels", TRAPS, "in_pt"),
+    ("pt/losses.py", "labels.flatten().long(), ignore_index=IGNORED", "labels.flatten().long().clamp(0)", TRAPS, "in_pt"),
+    ("pt/losses.py", ".clamp(0, seq)", ".clamp(0, seq - 1)", TRAPS, "in_pt"),
+    ("pt/losses.py", "(one(start_logits, start) + one(end_logits, end)) / 2", "one(start_logits, start) + one(end_logits, end)", TRAPS, "in_pt"),
+    ("pt/cache.py", "attention_mask[:, : length(cache)].long().sum(dim=1, keepdim=True)", "length(cache)", GOLDEN, "in_pt and cached"),
+    ("pt/cache.py", "torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)", "torch.cat((key, past[0]), dim=2), torch.cat((value, past[1]), dim=2)", GOLDEN, "in_pt and cached"),
+    ("pt/models.py", "self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)", "self.qa_outputs(outputs.last_hidden_state).flip(-1).unbind(dim=-1)", GOLDEN, "in_pt and float64"),
+    ("pt/models.py", "if self.choose(return_dict, \"use_return_dict\"):\n            return output", "if True:\n            return output", TRAPS, "in_pt"),
+    ("pt/weights.py", "state[f\"{prefix}bias\"] = state[f\"{prefix}decoder.bias\"] = bias", "state[f\"{prefix}decoder.bias\"] = bias * 0", LOADING, "in_pt and spelling"),
+    ("pt/pretrained.py", "lm_head.decoder.weight = self.get_input_embeddings().weight", "pass", LOADING, "in_pt"),
+    ("common/checkpoint.py", "lambda: load().T", "lambda: load()", GOLDEN, "in_pt and format"),
+    ("common/checkpoint.py", "if not is_plain_name(shard):", "if False:", LOADING, "in_pt and broken"),
+    ("common/checkpoint.py", "if not _may_be_new(name)]", "if False]", LOADING, "in_pt and broken"),
+    ("common/spelling.py", '"gamma": "weight", "beta": "bias"', '"gamma": "bias", "beta": "weight"', LOADING, "in_pt and spelling"),
+    ("common/safetensors_file.py", "if end != size:", "if False:", LOADING, "in_pt and broken"),
+    ("common/parameters.py", 'yield from _norm("lm_head.layer_norm", hidden)', 'yield from _norm("lm_head.LayerNorm", hidden)', GOLDEN, "in_pt and float64"),
+    ("tf/layers.py", 'return 0.5 * x * (1 + tf.math.erf(x / math.sqrt(2)))', 'return _gelu_tanh(x)', AGREE, "in_tf and test_every_activation"),
+    ("tf/legacy.py", '"norm": "gamma"', '"norm": "beta"', LOADING, "in_tf and new_models"),
+    ("flax/layers.py", "return nn.gelu(x, approximate=False)", "return nn.gelu(x, approximate=True)", AGREE, "in_flax and test_every_activation"),
+    ("flax/legacy.py", '{"embedding": "weight", "kernel": "weight", "scale": "weight"}', '{"embedding": "weight", "kernel": "bias", "scale": "weight"}', LOADING, "in_flax and new_models"),
+]  # fmt: skip
+
+
+def survives(copy: Path, mutant: tuple[str, str, str, str, str]) -> bool:
+    """Whether the tests pass although the mistake is in the code."""
+    name, old, new, tests, selection = mutant
+    file = copy / "roberta" / name
+    text = file.read_text()
+    if old not in text:
+        raise SystemExit(f"{name} has no {old!r}: the list of mistakes is out of date")
+    file.write_text(text.replace(old, new))
+    shutil.rmtree(file.parent / "__pycache__", ignore_errors=True)
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests, "-k", selection]
+    environment = {**os.environ, "ROBERTA_SHARED": os.environ.get("ROBERTA_SHARED", str(ROOT.parent / "shared"))}
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    file.write_text(text)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"the tests of {name} could not run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 0
+
+
+def main() -> int:
+    """Run every mistake, or those whose file name holds an argument."""
+    chosen = [m for m in MUTANTS if not sys.argv[1:] or any(word in m[0] for word in sys.argv[1:])]
+    unseen = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        copy.mkdir()
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        for part in ("roberta", "tests"):
+            shutil.copytree(ROOT / part, copy / part)
+        for mutant in chosen:
+            alive = survives(copy, mutant)
+            unseen += alive
+            print(f"{'UNSEEN' if alive else 'caught'}  {mutant[0]}: {mutant[2][:90]!r}", flush=True)
+    print(f"{len(chosen) - unseen} of {len(chosen)} caught")
+    return int(unseen > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
