@@ -156,7 +156,7 @@ class Flax(Backend):
 
         from roberta.flax.weights import from_native, native
 
-        found = jax.grad(lambda params: scalar(self.call(model, inputs, params=params)))(model.params)
+        found = jax.jit(jax.grad(lambda params: scalar(self.call(model, inputs, params=params))))(model.params)
         return {name: from_native(*leaf) for name, leaf in native(found).items()}
 
     def parameters(self, model: Any) -> Arrays:

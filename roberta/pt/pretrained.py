@@ -9,7 +9,7 @@ from torch.utils import _pytree
 
 from roberta.common.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
-from roberta.common.generation import GENERATION_CONFIG_FILE, GenerationConfig
+from roberta.common.generation import GENERATION_CONFIG_FILE
 from roberta.common.hub import upload_folder
 from roberta.common.loading import (
     HubOptions,
@@ -151,7 +151,7 @@ class RobertaPreTrainedModel(nn.Module):
         config.dtype = str(self.dtype).removeprefix("torch.")
         texts = {CONFIG_FILE: config.to_json_string()}
         if self.head == "ForCausalLM":
-            texts[GENERATION_CONFIG_FILE] = GenerationConfig.from_model_config(config).to_json_string()
+            texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
         tensors = {
             name: (
                 tuple(tensor.shape),

@@ -14,7 +14,7 @@ from tensorflow import Tensor
 
 from roberta.common.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
-from roberta.common.generation import GENERATION_CONFIG_FILE, GenerationConfig
+from roberta.common.generation import GENERATION_CONFIG_FILE
 from roberta.common.hub import upload_folder
 from roberta.common.loading import (
     HubOptions,
@@ -206,7 +206,7 @@ class TFRobertaPreTrainedModel(keras.Model):
         config.dtype = self.variable_dtype
         texts = {CONFIG_FILE: config.to_json_string()}
         if self.head == "ForCausalLM":
-            texts[GENERATION_CONFIG_FILE] = GenerationConfig.from_model_config(config).to_json_string()
+            texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
         tensors = {
             name: (
                 tuple(variable.shape[::-1] if transposed else variable.shape),
