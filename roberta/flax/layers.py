@@ -126,7 +126,8 @@ def attention_bias(
         mask: 1 to attend, 0 not to; (batch, key), (batch, seq, key) or (batch, 1 or head, seq, key). The last two
             say everything: no causal mask is added to them.
         like: floating, of the dtype wanted.
-        past: number of tokens in the cache that the keys come from; room that is not filled is never attended to.
+        past: number of tokens in the cache that the keys come from; its room behind them is not attended to, but
+            by tokens that may attend to nothing.
 
     Returns:
         float, broadcasts to (batch, head, seq, key). A token that may attend to nothing attends to all: fused kernels

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checkpoints
 import numpy as np
 import pytest
-
-import checkpoints
 from backends import Backend, assert_close
+
 from roberta.common.parameters import Head
 
 ROOT = Path(__file__).parents[2]

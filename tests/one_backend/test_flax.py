@@ -1,0 +1,119 @@
+"""What only Flax has: linen modules and params by themselves, jit, grad, TrainState, and dropout keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import checkpoints
+import numpy as np
+import pytest
+from backends import assert_close, backend
+
+jax = pytest.importorskip("jax", reason="jax is not installed")
+flax = pytest.importorskip("flax", reason="flax is not installed")
+FLAX = backend("flax")
+CONFIG = checkpoints.small_config()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return checkpoints.make(tmp_path / "model", "ForMaskedLM", num_hidden_layers=1)
+
+
+def inputs() -> dict[str, np.ndarray]:
+    return checkpoints.batch("Model", CONFIG)
+
+
+def test_the_tree_is_that_of_transformers(folder: Path) -> None:
+    params = FLAX.load("ForMaskedLM", folder).params
+    assert set(params) == {"roberta", "lm_head"}
+    assert set(params["lm_head"]) == {"bias", "dense", "layer_norm"}
+    assert params["roberta"]["encoder"]["layer"]["0"]["attention"]["self"]["query"]["kernel"].shape == (24, 24)
+    assert set(params["roberta"]["embeddings"]["LayerNorm"]) == {"scale", "bias"}
+    assert set(FLAX.load("Model", folder).params) == {"embeddings", "encoder", "pooler"}
+
+
+def test_the_module_alone_and_compiled(folder: Path) -> None:
+    model = FLAX.load("ForMaskedLM", folder)
+    wanted = np.asarray(model(**inputs()).logits)
+    alone = model.module.apply({"params": model.params}, **{n: jax.numpy.asarray(a) for n, a in inputs().items()})
+    assert_close(np.asarray(alone.logits), wanted, 1e-14)
+    compiled = jax.jit(lambda params, ids, mask, types: model(ids, mask, types, params=params).logits)
+    given = inputs()
+    found = compiled(model.params, given["input_ids"], given["attention_mask"], given["token_type_ids"])
+    assert_close(np.asarray(found), wanted)
+
+
+def test_compiled_code_refuses_wrong_ids_or_makes_nan_of_them(folder: Path) -> None:
+    from roberta.flax.layers import check_values
+
+    model = FLAX.load("ForMaskedLM", folder)
+    wrong = inputs()["input_ids"] + 100
+
+    def run() -> None:
+        jax.block_until_ready(jax.jit(lambda ids: model(ids).logits)(wrong))
+        jax.effects_barrier()
+
+    with pytest.raises(Exception, match="input_ids holds"):  # JAX's own type around ours
+        run()
+    with check_values(False):
+        found = jax.jit(lambda ids: model(ids).logits)(wrong)
+    assert np.isnan(np.asarray(found)).any()
+
+
+def test_a_train_state_learns(folder: Path) -> None:
+    import optax
+    from flax.training.train_state import TrainState
+
+    model = FLAX.load("ForMaskedLM", folder)
+    given = inputs()
+    labels = given["input_ids"]
+    state = TrainState.create(apply_fn=model.__call__, params=model.params, tx=optax.adam(1e-2))
+
+    @jax.jit
+    def step(state: TrainState, key: jax.Array) -> tuple[TrainState, jax.Array]:
+        def loss(params: dict) -> jax.Array:
+            return state.apply_fn(**given, params=params, dropout_rng=key, train=True, labels=labels).loss
+
+        value, gradients = jax.value_and_grad(loss)(state.params)
+        return state.apply_gradients(grads=gradients), value
+
+    losses = []
+    for index in range(6):
+        state, value = step(state, jax.random.fold_in(jax.random.key(0), index))
+        losses.append(float(value))
+    assert losses[-1] < losses[0]
+
+
+def test_dropout_needs_a_key_and_follows_it(folder: Path) -> None:
+    model = FLAX.load("ForMaskedLM", folder)
+    ids = inputs()["input_ids"]
+    with pytest.raises(ValueError, match="dropout_rng"):
+        model(ids, train=True)
+    one, same, other = (model(ids, train=True, dropout_rng=jax.random.key(k)).logits for k in (1, 1, 2))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_without_initialisation_params_are_handed_over(folder: Path) -> None:
+    model, params = FLAX.load("ForMaskedLM", folder, _do_init=False)
+    with pytest.raises(ValueError, match="_do_init"):
+        _ = model.params
+    wanted = FLAX.load("ForMaskedLM", folder)(**inputs()).logits
+    assert np.array_equal(model(**inputs(), params=params).logits, wanted)
+    fresh = model.init_weights(jax.random.key(0), (1, 1))
+    assert jax.tree_util.tree_structure(fresh) == jax.tree_util.tree_structure(params)
+
+
+def test_types_of_parameters(folder: Path) -> None:
+    model = FLAX.load("ForMaskedLM", folder, "float32")
+    for name in ("bf16", "fp16", "fp32"):
+        params = getattr(model, f"to_{name}")(model.params)
+        wanted = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}[name]
+        assert {str(leaf.dtype) for leaf in jax.tree_util.tree_leaves(params)} == {wanted}
+
+
+def test_writing_behind_the_end_of_a_cache_is_an_error(tmp_path: Path) -> None:
+    model = FLAX.load("ForCausalLM", checkpoints.make(tmp_path, "ForCausalLM", num_hidden_layers=1))
+    with pytest.raises(ValueError, match="cache"):
+        model(np.full((1, 5), 7), past_key_values=model.init_cache(1, 4))

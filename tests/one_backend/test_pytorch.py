@@ -1,0 +1,123 @@
+"""What only PyTorch has: trace, compile, export, pruning, chunks, sdpa beside eager, state dicts."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+
+import checkpoints
+import numpy as np
+import pytest
+from backends import assert_close, backend
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+PT = backend("pt")
+CONFIG = checkpoints.small_config()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return checkpoints.make(tmp_path / "model", "ForMaskedLM")
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(value) for name, value in checkpoints.batch("Model", CONFIG).items()}
+
+
+def test_sdpa_equals_eager(folder: Path) -> None:
+    inputs = checkpoints.batch("Model", CONFIG)
+    found = [PT.run(PT.load("ForMaskedLM", folder, attn_implementation=name), inputs) for name in ("sdpa", "eager")]
+    assert_close(found[0]["logits"], found[1]["logits"])
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch 2.13 would have users export instead
+def test_a_trace_runs_on_another_batch(folder: Path) -> None:
+    model = PT.load("ForMaskedLM", folder, torchscript=True)
+    ids = tensors()["input_ids"]
+    traced = torch.jit.trace(model, (ids,))
+    other = ids.flip(0)[:2, :7]
+    assert torch.allclose(traced(other)[0], model(other)[0], atol=1e-12)
+
+
+def test_the_encoder_compiles_whole(folder: Path) -> None:
+    model = PT.load("ForMaskedLM", folder)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    inputs = tensors()
+    assert torch.allclose(compiled(**inputs).logits, model(**inputs).logits, atol=1e-12)
+
+
+def test_export_with_any_batch_and_length(folder: Path) -> None:
+    model = PT.load("ForMaskedLM", folder)
+    ids = tensors()["input_ids"]
+    sizes = ({0: torch.export.Dim("batch", min=2), 1: torch.export.Dim("seq", min=2, max=28)},)
+    exported = torch.export.export(model, (ids,), dynamic_shapes=sizes).module()
+    assert torch.allclose(exported(ids[:2, :6]).logits, model(ids[:2, :6]).logits, atol=1e-12)
+
+
+def test_pruned_heads_stay_pruned(folder: Path, tmp_path: Path) -> None:
+    model = PT.load("ForMaskedLM", folder)
+    inputs = checkpoints.batch("Model", CONFIG)
+    mask = np.ones((2, 3))
+    mask[0, [0, 2]] = 0
+    wanted = PT.run(model, inputs | {"head_mask": mask})["logits"]
+    model.prune_heads({0: [0]})
+    model.prune_heads({0: [2]})
+    assert_close(PT.run(model, inputs)["logits"], wanted)
+    model.save_pretrained(tmp_path / "pruned")
+    again = PT.load("ForMaskedLM", tmp_path / "pruned")
+    assert again.config.pruned_heads == {0: [0, 2]}
+    assert_close(PT.run(again, inputs)["logits"], wanted)
+    with pytest.raises(ValueError, match="one must stay"):
+        again.prune_heads({0: [1]})
+
+
+def test_chunks_and_checkpoints_change_nothing(folder: Path) -> None:
+    inputs = tensors() | {"labels": tensors()["input_ids"]}
+    gradients = []
+    for options in ({}, {"chunk_size_feed_forward": 4}):
+        model = PT.load("ForMaskedLM", folder, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **options)
+        for on in (False, True):
+            model.train()
+            if on:
+                model.gradient_checkpointing_enable()
+            assert model.is_gradient_checkpointing == on
+            model.zero_grad()
+            model(**inputs).loss.backward()
+            gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    for other in gradients[1:]:
+        assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(gradients[0], other, strict=True))
+
+
+def test_dropout_is_on_in_training_only(folder: Path) -> None:
+    model = PT.load("ForMaskedLM", folder)
+    ids = tensors()["input_ids"]
+    assert torch.equal(model(ids).logits, model(ids).logits)
+    model.train()
+    assert not torch.equal(model(ids).logits, model(ids).logits)
+
+
+def test_loading_leaves_nothing_on_the_meta_device_and_ties_stay(folder: Path) -> None:
+    model = PT.load("ForMaskedLM", folder)
+    assert not any(parameter.is_meta for parameter in model.parameters())
+    assert model.lm_head.decoder.weight is model.roberta.embeddings.word_embeddings.weight
+    assert model.lm_head.decoder.bias is model.lm_head.bias
+    assert model.num_parameters() == sum(array.size for array in PT.parameters(model).values())
+
+
+def test_a_state_dict_loads_with_and_without_repeated_names(folder: Path) -> None:
+    model = PT.load("ForMaskedLM", folder)
+    state = {name: tensor * 2 for name, tensor in model.state_dict().items()}
+    fresh = type(model)(model.config).double()
+    fresh.load_state_dict(state)
+    assert torch.equal(fresh.lm_head.decoder.bias, state["lm_head.bias"])
+    assert fresh.lm_head.decoder.weight is fresh.roberta.embeddings.word_embeddings.weight
+    fresh.load_state_dict(state | {"lm_head.decoder.bias": state["lm_head.bias"]})
+
+
+def test_models_are_copied_and_pickled(folder: Path) -> None:
+    model = PT.load("ForMaskedLM", folder)
+    ids = tensors()["input_ids"]
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(ids).logits, model(ids).logits)
+        assert other.lm_head.decoder.weight is other.roberta.embeddings.word_embeddings.weight

@@ -1,0 +1,110 @@
+"""What only TensorFlow has: a keras.Model with fit, saving, graphs, XLA and dtype policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import checkpoints
+import numpy as np
+import pytest
+from backends import assert_close, backend
+
+tf = pytest.importorskip("tensorflow", reason="tensorflow is not installed")
+keras = pytest.importorskip("keras", reason="keras is not installed")
+TF = backend("tf")
+CONFIG = checkpoints.small_config("ForSequenceClassification")
+OPTIONS = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return checkpoints.make(tmp_path / "model", "ForSequenceClassification")
+
+
+def inputs() -> dict[str, np.ndarray]:
+    return checkpoints.batch("ForSequenceClassification", CONFIG)
+
+
+def test_arguments_as_one_dict_or_tuple(folder: Path) -> None:
+    model = TF.load("ForSequenceClassification", folder)
+    given = inputs()
+    wanted = model(**given).logits
+    assert np.array_equal(model(given).logits, wanted)
+    assert np.array_equal(model(tuple(given.values())).logits, wanted)
+    assert model({**given, "output_attentions": True}).attentions[0].shape == (3, 3, 11, 11)
+    with pytest.raises(ValueError, match="not_an_argument"):
+        model({**given, "not_an_argument": 1})
+
+
+def test_fit_with_the_inner_loss_and_with_an_outer_one(folder: Path) -> None:
+    labels = np.array([0, 3, 4])
+    losses = []
+    for outer in (False, True):
+        model = TF.load("ForSequenceClassification", folder, **OPTIONS)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True) if outer else None
+        model.compile(optimizer=keras.optimizers.SGD(0.05), loss=loss)
+        given = inputs() if outer else inputs() | {"labels": labels}
+        history = model.fit(given, labels if outer else None, epochs=3, batch_size=3, verbose=0, shuffle=False)
+        losses.append(history.history["loss"])
+        assert losses[-1][-1] < losses[-1][0]
+    assert np.allclose(losses[0], losses[1], rtol=1e-6)
+
+
+def test_predict_gives_numpy_in_the_shape_of_the_output(folder: Path) -> None:
+    model = TF.load("ForSequenceClassification", folder)
+    found = model.predict(inputs(), batch_size=2, verbose=0)
+    assert_close(np.asarray(found["logits"]), np.asarray(model(**inputs()).logits))
+
+
+def test_a_keras_file_and_a_weights_file(folder: Path, tmp_path: Path) -> None:
+    model = TF.load("ForSequenceClassification", folder)
+    wanted = np.asarray(model(**inputs()).logits)
+    model.save(tmp_path / "model.keras")
+    assert_close(np.asarray(keras.models.load_model(tmp_path / "model.keras")(**inputs()).logits), wanted)
+    model.save_weights(tmp_path / "model.weights.h5")
+    fresh = TF.load("ForSequenceClassification", checkpoints.make(tmp_path / "x", "ForSequenceClassification", seed=7))
+    fresh.load_weights(tmp_path / "model.weights.h5")
+    assert_close(np.asarray(fresh(**inputs()).logits), wanted)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_graph_computes_the_same_and_refuses_wrong_ids(folder: Path, jit_compile: bool) -> None:
+    model = TF.load("ForSequenceClassification", folder)
+    given = {name: tf.constant(value) for name, value in inputs().items()}
+    graph = tf.function(lambda **x: model(**x).logits, jit_compile=jit_compile)
+    assert_close(np.asarray(graph(**given)), np.asarray(model(**given).logits))
+    wrong = given | {"input_ids": given["input_ids"] + 100}
+    if jit_compile:  # XLA drops assertions: the row is nan, never another row's value
+        assert np.isnan(np.asarray(graph(**wrong))).any()
+    else:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="input_ids"):
+            graph(**wrong)
+
+
+def test_mixed_precision() -> None:
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = TF.classes("ForSequenceClassification")(CONFIG)
+        assert model(**inputs()).logits.dtype == tf.bfloat16
+        assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+
+
+def test_gradient_checkpointing_changes_nothing(folder: Path) -> None:
+    found = []
+    for on in (False, True):
+        model = TF.load("ForSequenceClassification", folder)
+        if on:
+            model.gradient_checkpointing_enable()
+        given = inputs() | {"labels": np.array([0, 3, 4])}
+        found.append(TF.gradients(model, given, lambda output: output.loss))
+    for name, gradient in found[0].items():
+        assert np.allclose(found[1][name], gradient, atol=1e-12), name
+
+
+def test_dropout_is_on_in_training_only(folder: Path) -> None:
+    model = TF.load("ForSequenceClassification", folder)
+    still = np.asarray(model(**inputs()).logits)
+    assert np.array_equal(model(**inputs()).logits, still)
+    assert not np.array_equal(model(**inputs(), training=True).logits, still)
