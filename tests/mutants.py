@@ -49,7 +49,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("pt/cache.py", "torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)", "torch.cat((key, past[0]), dim=2), torch.cat((value, past[1]), dim=2)", GOLDEN, "in_pt and cached"),
     ("pt/models.py", "self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)", "self.qa_outputs(outputs.last_hidden_state).flip(-1).unbind(dim=-1)", GOLDEN, "in_pt and float64"),
     ("pt/models.py", "if self.choose(return_dict, \"use_return_dict\"):\n            return output", "if True:\n            return output", TRAPS, "in_pt"),
-    ("pt/weights.py", "state[f\"{prefix}bias\"] = state[f\"{prefix}decoder.bias\"] = bias", "state[f\"{prefix}decoder.bias\"] = bias * 0", LOADING, "in_pt and spelling"),
+    ("pt/weights.py", "state[f\"{prefix}bias\"] = state[f\"{prefix}decoder.bias\"] = bias", "state[f\"{prefix}decoder.bias\"] = bias * 0", "tests/one_backend/test_pytorch.py", "state_dict"),
     ("pt/pretrained.py", "lm_head.decoder.weight = self.get_input_embeddings().weight", "pass", LOADING, "in_pt"),
     ("common/checkpoint.py", "lambda: load().T", "lambda: load()", GOLDEN, "in_pt and format"),
     ("common/checkpoint.py", "if not is_plain_name(shard):", "if False:", LOADING, "in_pt and broken"),

@@ -30,7 +30,7 @@ def test_the_tree_is_that_of_transformers(folder: Path) -> None:
     assert set(params["lm_head"]) == {"bias", "dense", "layer_norm"}
     assert params["roberta"]["encoder"]["layer"]["0"]["attention"]["self"]["query"]["kernel"].shape == (24, 24)
     assert set(params["roberta"]["embeddings"]["LayerNorm"]) == {"scale", "bias"}
-    assert set(FLAX.load("Model", folder).params) == {"embeddings", "encoder", "pooler"}
+    assert set(FLAX.load("Model", folder, add_pooling_layer=False).params) == {"embeddings", "encoder"}
 
 
 def test_the_module_alone_and_compiled(folder: Path) -> None:
