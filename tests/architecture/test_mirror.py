@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "roberta"
 MIRRORED = (
     "layers.py", "models.py", "losses.py", "cache.py", "generation.py", "weights.py", "pretrained.py", "legacy.py"
 )  # fmt: skip
-# (backend or both, file) -> definitions that the others have no use for, and why.
+# (backend, file) -> definitions that the others have no use for, and why.
 ALLOWED: dict[tuple[str, str], set[str]] = {
     # PyTorch: its layers come with the right padding gradient, initial values and dtype
     ("tf", "layers.py"): {"check", "size", "Embedding", "embedding", "dense", "norm", "_Block", "_HasOutput"},
