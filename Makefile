@@ -9,7 +9,7 @@ export KERAS_BACKEND := tensorflow
 .PHONY: test demo lint format mutants oracle clean
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 demo: $(READY)
 	@$(BIN)/python -m roberta demo
