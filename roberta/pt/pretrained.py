@@ -20,7 +20,7 @@ from roberta.common.loading import (
     resized,
 )
 from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAttentions, ModelOutput
-from roberta.common.parameters import HEADS_WITH_POOLER, Head, kind_of
+from roberta.common.parameters import Head, kind_of
 from roberta.pt import legacy
 from roberta.pt.layers import Attention, Encoder
 from roberta.pt.weights import as_state, to_numpy
@@ -116,7 +116,7 @@ class RobertaPreTrainedModel(nn.Module):
             hub=hub,
             formats=preferred_formats("pt", from_tf=from_tf, from_flax=from_flax, use_safetensors=use_safetensors),
             variant=variant,
-            has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
+            has_pooler=add_pooling_layer if cls.head == "Model" else None,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
         )
         wanted = dtype if dtype is not None else torch_dtype
