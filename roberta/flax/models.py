@@ -201,19 +201,10 @@ class RobertaForCausalLMModule(RobertaModule):
     ) -> CausalLMOutputWithCrossAttentions | tuple[Any, ...]:
         """Logits (batch, seq, vocab); with `labels` (batch, seq), unshifted, the loss (`losses.next_token_loss`)."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
-            encoder_attention_mask,
-            output_attentions,
-            output_hidden_states,
-            return_dict=True,
-            deterministic=deterministic,
-        )
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds, encoder_hidden_states,
+            encoder_attention_mask, output_attentions, output_hidden_states,
+            return_dict=True, deterministic=deterministic,
+        )  # fmt: skip
         logits = self.lm_head(outputs.last_hidden_state, self.roberta.embeddings.word_embeddings.embedding)
         loss = None if labels is None else next_token_loss(logits, labels, num_items_in_batch)
         return self.finish(
@@ -254,19 +245,10 @@ class RobertaForMaskedLMModule(RobertaModule):
     ) -> MaskedLMOutput | tuple[Any, ...]:
         """Logits (batch, seq, vocab); `labels`: int, (batch, seq), -100 where nothing is to be predicted."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
-            encoder_attention_mask,
-            output_attentions,
-            output_hidden_states,
-            return_dict=True,
-            deterministic=deterministic,
-        )
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds, encoder_hidden_states,
+            encoder_attention_mask, output_attentions, output_hidden_states,
+            return_dict=True, deterministic=deterministic,
+        )  # fmt: skip
         logits = self.lm_head(outputs.last_hidden_state, self.roberta.embeddings.word_embeddings.embedding)
         loss = None if labels is None else token_loss(logits, labels)
         return self.finish(MaskedLMOutput, outputs, return_dict, loss=loss, logits=logits)
@@ -302,17 +284,10 @@ class RobertaForSequenceClassificationModule(RobertaModule):
     ) -> SequenceClassifierOutput | tuple[Any, ...]:
         """Logits (batch, num_labels); `labels` as in `losses.classification_loss`."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
             deterministic=deterministic,
-        )
+        )  # fmt: skip
         logits = self.classifier(outputs.last_hidden_state, deterministic)
         loss = None if labels is None else classification_loss(logits, labels, self.config)
         return self.finish(SequenceClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
@@ -356,17 +331,11 @@ class RobertaForMultipleChoiceModule(RobertaModule):
             return None if values is None else values.reshape(-1, *values.shape[2:])  # (batch * choices, seq, ...)
 
         outputs = self.roberta(
-            rows(input_ids),
-            rows(attention_mask),
-            rows(token_type_ids),
-            rows(position_ids),
-            head_mask,
+            rows(input_ids), rows(attention_mask), rows(token_type_ids), rows(position_ids), head_mask,
             rows(inputs_embeds),
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
             deterministic=deterministic,
-        )
+        )  # fmt: skip
         pooled = self.dropout(outputs.pooler_output, deterministic)
         logits = self.classifier(pooled).reshape(given.shape[:2])
         loss = None if labels is None else token_loss(logits, labels)
@@ -404,17 +373,10 @@ class RobertaForTokenClassificationModule(RobertaModule):
     ) -> TokenClassifierOutput | tuple[Any, ...]:
         """Logits (batch, seq, num_labels); `labels`: int, (batch, seq), -100 where there is none."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
             deterministic=deterministic,
-        )
+        )  # fmt: skip
         logits = self.classifier(self.dropout(outputs.last_hidden_state, deterministic))
         loss = None if labels is None else token_loss(logits, labels)
         return self.finish(TokenClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
@@ -451,17 +413,10 @@ class RobertaForQuestionAnsweringModule(RobertaModule):
     ) -> QuestionAnsweringModelOutput | tuple[Any, ...]:
         """Two logits (batch, seq); the positions: int, (batch,), both or none (`losses.span_loss`)."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
             deterministic=deterministic,
-        )
+        )  # fmt: skip
         logits = self.qa_outputs(outputs.last_hidden_state)
         start, end = logits[..., 0], logits[..., 1]
         loss = None

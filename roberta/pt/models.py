@@ -147,20 +147,11 @@ class RobertaForCausalLM(GenerationMixin, RobertaPreTrainedModel):
     ) -> CausalLMOutputWithCrossAttentions | tuple[Any, ...]:
         """Logits (batch, seq, vocab); with `labels` (batch, seq), unshifted, the loss (`losses.next_token_loss`)."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
-            encoder_attention_mask,
-            past_key_values,
-            use_cache if labels is None else False,
-            output_attentions,
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds, encoder_hidden_states,
+            encoder_attention_mask, past_key_values, use_cache if labels is None else False, output_attentions,
             output_hidden_states,
             return_dict=True,
-        )
+        )  # fmt: skip
         logits = self.lm_head(outputs.last_hidden_state)
         output = CausalLMOutputWithCrossAttentions(
             loss=None if labels is None else next_token_loss(logits, labels, num_items_in_batch),
@@ -201,18 +192,10 @@ class RobertaForMaskedLM(RobertaPreTrainedModel):
     ) -> MaskedLMOutput | tuple[Any, ...]:
         """Logits (batch, seq, vocab); `labels`: int, (batch, seq), -100 where nothing is to be predicted."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds, encoder_hidden_states,
             encoder_attention_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
         logits = self.lm_head(outputs.last_hidden_state)
         loss = None if labels is None else token_loss(logits, labels)
         return self.finish(MaskedLMOutput, outputs, return_dict, loss=loss, logits=logits)
@@ -244,16 +227,9 @@ class RobertaForSequenceClassification(RobertaPreTrainedModel):
     ) -> SequenceClassifierOutput | tuple[Any, ...]:
         """Logits (batch, num_labels); `labels` as in `losses.classification_loss`."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
         logits = self.classifier(outputs.last_hidden_state)
         loss = None if labels is None else classification_loss(logits, labels, self.config)
         return self.finish(SequenceClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
@@ -293,16 +269,10 @@ class RobertaForMultipleChoice(RobertaPreTrainedModel):
             return None if values is None else values.flatten(0, 1)  # (batch * choices, seq, ...)
 
         outputs = self.roberta(
-            rows(input_ids),
-            rows(attention_mask),
-            rows(token_type_ids),
-            rows(position_ids),
-            head_mask,
+            rows(input_ids), rows(attention_mask), rows(token_type_ids), rows(position_ids), head_mask,
             rows(inputs_embeds),
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
         logits = self.classifier(self.dropout(outputs.pooler_output)).reshape(given.shape[:2])
         loss = None if labels is None else token_loss(logits, labels)
         return self.finish(MultipleChoiceModelOutput, outputs, return_dict, loss=loss, logits=logits)
@@ -335,16 +305,9 @@ class RobertaForTokenClassification(RobertaPreTrainedModel):
     ) -> TokenClassifierOutput | tuple[Any, ...]:
         """Logits (batch, seq, num_labels); `labels`: int, (batch, seq), -100 where there is none."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None if labels is None else token_loss(logits, labels)
         return self.finish(TokenClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
@@ -377,16 +340,9 @@ class RobertaForQuestionAnswering(RobertaPreTrainedModel):
     ) -> QuestionAnsweringModelOutput | tuple[Any, ...]:
         """Two logits (batch, seq); the positions: int, (batch,), both or none (`losses.span_loss`)."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
         start, end = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
         loss = None
         if start_positions is not None and end_positions is not None:

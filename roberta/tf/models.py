@@ -166,20 +166,11 @@ class TFRobertaForCausalLM(GenerationMixin, TFRobertaPreTrainedModel):
     ) -> CausalLMOutputWithCrossAttentions | tuple[Any, ...]:
         """Logits (batch, seq, vocab); with unshifted `labels` the loss (`losses.next_token_loss`)."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
-            encoder_attention_mask,
-            past_key_values,
-            use_cache=use_cache if labels is None else False,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds, encoder_hidden_states,
+            encoder_attention_mask, past_key_values,
+            use_cache=use_cache if labels is None else False, output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
         logits = self.lm_head(outputs.last_hidden_state, self.word_embedding)
         output = CausalLMOutputWithCrossAttentions(
             loss=None if labels is None else next_token_loss(logits, labels, num_items_in_batch),
@@ -223,18 +214,10 @@ class TFRobertaForMaskedLM(TFRobertaPreTrainedModel):
     ) -> MaskedLMOutput | tuple[Any, ...]:
         """Logits (batch, seq, vocab); `labels`: int, (batch, seq), -100 where nothing is to be predicted."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds, encoder_hidden_states,
             encoder_attention_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
         logits = self.lm_head(outputs.last_hidden_state, self.word_embedding)
         loss = None if labels is None else token_loss(logits, labels)
         return self.finish(MaskedLMOutput, outputs, return_dict, loss=loss, logits=logits)
@@ -268,16 +251,9 @@ class TFRobertaForSequenceClassification(TFRobertaPreTrainedModel):
     ) -> SequenceClassifierOutput | tuple[Any, ...]:
         """Logits (batch, num_labels); `labels` as in `losses.classification_loss`."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
         logits = self.classifier(outputs.last_hidden_state)
         loss = None if labels is None else classification_loss(logits, labels, self.config)
         return self.finish(SequenceClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
@@ -322,16 +298,10 @@ class TFRobertaForMultipleChoice(TFRobertaPreTrainedModel):
             return tf.reshape(values, (size(values, 0) * size(values, 1), *inner))  # (batch * choices, seq, ...)
 
         outputs = self.roberta(
-            rows(input_ids),
-            rows(attention_mask),
-            rows(token_type_ids),
-            rows(position_ids),
-            head_mask,
+            rows(input_ids), rows(attention_mask), rows(token_type_ids), rows(position_ids), head_mask,
             rows(inputs_embeds),
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
         scores = self.classifier(self.dropout(outputs.pooler_output))
         logits = tf.reshape(scores, (size(given, 0), size(given, 1)))
         loss = None if labels is None else token_loss(logits, labels)
@@ -367,16 +337,9 @@ class TFRobertaForTokenClassification(TFRobertaPreTrainedModel):
     ) -> TokenClassifierOutput | tuple[Any, ...]:
         """Logits (batch, seq, num_labels); `labels`: int, (batch, seq), -100 where there is none."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None if labels is None else token_loss(logits, labels)
         return self.finish(TokenClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
@@ -411,16 +374,9 @@ class TFRobertaForQuestionAnswering(TFRobertaPreTrainedModel):
     ) -> QuestionAnsweringModelOutput | tuple[Any, ...]:
         """Two logits (batch, seq); the positions: int, (batch,), both or none (`losses.span_loss`)."""
         outputs = self.roberta(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
         start, end = tf.unstack(self.qa_outputs(outputs.last_hidden_state), axis=-1)
         loss = None
         if start_positions is not None and end_positions is not None:
