@@ -129,11 +129,11 @@ def _read_file(file: Path) -> dict[str, StoredTensor]:
     format_ = _SUFFIXES.get(file.suffix)
     if format_ is None:
         raise CheckpointError(f"{file} is of no known format; the suffix says which: {', '.join(_SUFFIXES)}")
-    if format_ != "safetensors":
-        reader = legacy(format_)
-        return _to_canonical(reader.read(file), reader)
-    tensors = safetensors_file.read(file)
-    flavour = _flavour(tensors)
+    reader = None if format_ == "safetensors" else legacy(format_)
+    tensors = safetensors_file.read(file) if reader is None else reader.read(file)
+    if not tensors:
+        raise CheckpointError(f"{file} holds no tensors; save the model again")
+    flavour = _flavour(tensors) if reader is None else format_
     return tensors if flavour is None else _to_canonical(tensors, legacy(flavour))
 
 

@@ -19,6 +19,7 @@ from roberta.common.safetensors_file import DTYPES, MAX_TENSORS, Source, StoredT
 FORMAT = "flax"
 _ARRAY = 1  # the extension type of an array: (shape, dtype, bytes)
 _CHUNKED = "__msgpack_chunked_array__"  # arrays of over 1 GiB come in several
+_MAX_DEPTH = 32  # levels of the tree; RoBERTa's has eight
 
 # The leaf name of each kind, and back; a kernel is stored (in, out).
 LEAVES: dict[Kind, str] = {
@@ -42,9 +43,10 @@ def read(path: Path) -> dict[str, StoredTensor]:
         tree = msgpack.unpackb(data, ext_hook=_array, raw=False, strict_map_key=True)
     except Exception as error:  # msgpack raises ValueError, its own types and what the hook raises
         raise CheckpointError(f"{path} cannot be read: {type(error).__name__} {str(error)[:200]}") from None
+    if isinstance(tree, dict):
+        tree = tree.get("params", tree)
     if not isinstance(tree, dict):
         raise CheckpointError(f"{path} holds a {type(tree).__name__}, not a tree of parameters")
-    tree = tree.get("params", tree)
     leaves = dict(flat(_joined(path, tree)))
     if len(leaves) > MAX_TENSORS:
         raise CheckpointError(f"{path} lists {len(leaves)} tensors; {MAX_TENSORS} are the most that is read")
@@ -125,12 +127,14 @@ def _array(code: int, content: bytes) -> np.ndarray:
     return np.frombuffer(values, kind).reshape(shape)
 
 
-def _joined(path: Path, tree: Any) -> Any:
+def _joined(path: Path, tree: Any, depth: int = 0) -> Any:
     """The tree with arrays that came in chunks made whole."""
     if not isinstance(tree, dict):
         return tree
+    if depth > _MAX_DEPTH:
+        raise CheckpointError(f"{path} is nested more than {_MAX_DEPTH} levels deep; it is no tree of parameters")
     if _CHUNKED not in tree:
-        return {key: _joined(path, value) for key, value in tree.items()}
+        return {key: _joined(path, value, depth + 1) for key, value in tree.items()}
     try:
         shape = [tree["shape"][str(index)] for index in range(len(tree["shape"]))]
         chunks = [tree["chunks"][str(index)] for index in range(len(tree["chunks"]))]

@@ -1,0 +1,288 @@
+"""Files that lie, are cut short or would run code: one CheckpointError that names the file, and nothing happens."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import resource
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import numpy as np
+import pytest
+from backends import Backend
+
+from roberta import CheckpointError
+from roberta.common.checkpoint import open_checkpoint
+
+GIB = 2**30
+
+
+class Runs:
+    """A pickle of this calls `os.system`, as an attacker's would."""
+
+    def __init__(self, marker: Path) -> None:
+        self.command = f"touch {marker}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (self.command,)
+
+
+# -- safetensors --------------------------------------------------------------------------------------------------
+
+
+def safetensors(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def entry(shape: list[Any], start: int, stop: int, dtype: str = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+SAFETENSORS: dict[str, bytes] = {
+    "empty": b"",
+    "seven bytes": b"1234567",
+    "a header of an exabyte": safetensors({}, length=2**60),
+    "a header longer than the file": safetensors({}, length=1000),
+    "a header that is no JSON": safetensors(b"{'a': 1}"),
+    "a header that is a list": safetensors([]),
+    "a header that is no UTF-8": safetensors(b'{"\xff": 1}'),
+    "a header nested too deep": safetensors(b'{"a":' * 100_000),
+    "a tensor twice": safetensors(
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+        b"1234",
+    ),
+    "bytes behind the end": safetensors({"a": entry([1], 0, 4)}, b"12345678"),
+    "bytes missing at the end": safetensors({"a": entry([2], 0, 8)}, b"1234"),
+    "a hole": safetensors({"a": entry([1], 0, 4), "b": entry([1], 8, 12)}, b"123456789012"),
+    "tensors that overlap": safetensors({"a": entry([2], 0, 8), "b": entry([2], 4, 12)}, b"123456789012"),
+    "more values than bytes": safetensors({"a": entry([2**40], 0, 4)}, b"1234"),
+    "a product that overflows": safetensors({"a": entry([2**32, 2**32], 0, 0)}),
+    "a negative size": safetensors({"a": entry([-1], 0, 4)}, b"1234"),
+    "offsets backwards": safetensors({"a": entry([1], 4, 0)}, b"1234"),
+    "a size that is a text": safetensors({"a": entry(["1"], 0, 4)}, b"1234"),
+    "a size of true": safetensors({"a": entry([True], 0, 4)}, b"1234"),
+    "an unknown dtype": safetensors({"a": entry([1], 0, 4, "F31")}, b"1234"),
+    "an entry that is null": safetensors({"a": None}),
+    "metadata that is a list": safetensors({"__metadata__": []}),
+    "nothing in it": safetensors({}),
+}
+
+
+# -- torch --------------------------------------------------------------------------------------------------------
+
+
+def torch_zip(content: bytes, data: bytes = b"", compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", content)
+        archive.writestr("archive/data/0", data)
+        archive.writestr("archive/version", "3\n")
+        archive.writestr("archive/byteorder", "little")
+    return buffer.getvalue()
+
+
+def tensor_pickle(size: int, storage: int) -> bytes:
+    """What torch.save writes for {"a": float32 of [size]} on a storage of `storage` values."""
+
+    def integer(value: int) -> bytes:
+        return b"\x8a\x08" + struct.pack("<q", value)
+
+    text = lambda value: b"X" + struct.pack("<I", len(value)) + value  # noqa: E731
+    key = b"(" + text(b"storage") + b"ctorch\nFloatStorage\n" + text(b"0") + text(b"cpu") + integer(storage) + b"tQ"
+    arguments = b"(" + key + b"K\x00" + integer(size) + b"\x85" + integer(1) + b"\x85" + b"\x89" + b"ccollections\n"
+    arguments += b"OrderedDict\n)R" + b"t"
+    return b"\x80\x02}" + text(b"a") + b"ctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"Rs."
+
+
+def torch_files(marker: Path) -> dict[str, bytes]:
+    run = pickle.dumps({"a": Runs(marker)}, protocol=2)
+    return {
+        "empty": b"",
+        "noise": bytes(range(256)) * 4,
+        "a zip with code": torch_zip(run),
+        "a bare pickle with code": run,
+        "code in a protocol with STACK_GLOBAL": torch_zip(pickle.dumps({"a": Runs(marker)}, protocol=4)),
+        "builtins.eval": torch_zip(b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R."),
+        "a zip that unpacks to a gigabyte": torch_zip(tensor_pickle(1, 1), bytes(2**30 // 4), zipfile.ZIP_DEFLATED),
+        "a zip without a pickle": torch_zip(b"").replace(b"data.pkl", b"data.txt"),
+        "more values than stored": torch_zip(tensor_pickle(1000, 1), b"1234"),
+        "a storage of a petabyte": torch_zip(tensor_pickle(2**48, 2**48), b"1234"),
+        "a negative size": torch_zip(tensor_pickle(-5, 1), b"1234"),
+        "a list": torch_zip(b"\x80\x02]."),
+        "names that are numbers": torch_zip(b"\x80\x02}K\x01K\x02s."),
+        "values that are no tensors": torch_zip(b"\x80\x02}X\x01\x00\x00\x00aK\x02s."),
+        "a pickle cut short": torch_zip(tensor_pickle(1, 1)[:-20], b"1234"),
+        "a zip cut short": torch_zip(tensor_pickle(1, 1), b"1234")[:-40],
+    }
+
+
+# -- Flax ---------------------------------------------------------------------------------------------------------
+
+
+def flax_files() -> dict[str, bytes]:
+    import msgpack
+
+    def array(shape: Any, dtype: Any, data: bytes) -> msgpack.ExtType:
+        return msgpack.ExtType(1, msgpack.packb((shape, dtype, data)))
+
+    pack = msgpack.packb
+    chunked = {"__msgpack_chunked_array__": True, "shape": {"0": 5}, "chunks": {"0": array([2], "float32", bytes(8))}}
+    return {
+        "empty": b"",
+        "noise": bytes(range(200, 256)),
+        "a list": pack([1, 2]),
+        "an array of 4 billion": b"\xdd\xff\xff\xff\xff",
+        "a map of 4 billion": b"\xdf\xff\xff\xff\xff",
+        "a text of 4 billion": b"\x81\xa1a\xdb\xff\xff\xff\xff",
+        "bytes behind the end": pack({"a": array([1], "float32", b"1234")}) + b"\x00",
+        "cut short": pack({"a": array([4], "float32", bytes(16))})[:-3],
+        "nested too deep": b"\x81\xa1a" * 5_000 + b"\xc0",
+        "nested as deep as msgpack reads": b"\x81\xa1a" * 500 + b"\xc0",
+        "params that are a number": pack({"params": 3}),
+        "a number for an array": pack({"a": 3}),
+        "another extension": pack({"a": msgpack.ExtType(7, b"x")}),
+        "an extension of noise": pack({"a": msgpack.ExtType(1, b"\xc1")}),
+        "more values than bytes": pack({"a": array([2**40], "float32", b"1234")}),
+        "a negative size": pack({"a": array([-1], "float32", b"1234")}),
+        "a size that is a text": pack({"a": array(["1"], "float32", b"1234")}),
+        "a shape that is a number": pack({"a": array(3, "float32", b"1234")}),
+        "a dtype of objects": pack({"a": array([1], "O", bytes(8))}),
+        "a dtype that is a list": pack({"a": array([1], ["float32"], b"1234")}),
+        "keys that are numbers": pack({1: array([1], "float32", b"1234")}),
+        "chunks that do not fit": pack({"a": chunked}),
+        "chunks without a shape": pack({"a": {"__msgpack_chunked_array__": True}}),
+    }
+
+
+# -- TensorFlow ---------------------------------------------------------------------------------------------------
+
+
+def h5_file(fill: Callable[[Any], None]) -> bytes:
+    import h5py
+
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        fill(file)
+    return buffer.getvalue()
+
+
+def h5_files(outside: Path) -> dict[str, bytes]:
+    import h5py
+
+    def grouped(file: Any, layers: list[str], names: list[str]) -> Any:
+        file.attrs["layer_names"] = layers
+        group = file.create_group("roberta")
+        group.attrs["weight_names"] = names
+        return group
+
+    def external(file: Any) -> None:
+        grouped(file, ["roberta"], ["x/a:0"])["x/a:0"] = h5py.ExternalLink(str(outside), "/secret")
+
+    def external_data(file: Any) -> None:
+        group = grouped(file, ["roberta"], ["x/a:0"])
+        group.create_dataset("x/a:0", (4,), "f4", external=[(str(outside), 0, 16)])
+
+    def loop(file: Any) -> None:
+        group = grouped(file, ["roberta"], ["x/a:0"])
+        group["x"] = h5py.SoftLink("/roberta/x")
+
+    def bomb(file: Any) -> None:
+        group = grouped(file, ["roberta"], ["x/a:0"])
+        group.create_dataset("x/a:0", (2**31,), "f4", chunks=(2**20,), compression="gzip")
+
+    def unwritten(file: Any) -> None:
+        grouped(file, ["roberta"], ["x/a:0"]).create_dataset("x/a:0", (2**40,), "f4")
+
+    def texts(file: Any) -> None:
+        grouped(file, ["roberta"], ["x/a:0"])["x/a:0"] = ["a", "b"]
+
+    def missing(file: Any) -> None:
+        grouped(file, ["roberta"], ["x/a:0"])
+
+    def no_group(file: Any) -> None:
+        file.attrs["layer_names"] = ["roberta"]
+
+    def group_for_data(file: Any) -> None:
+        grouped(file, ["roberta"], ["x/a:0"]).create_group("x/a:0")
+
+    def names_that_are_numbers(file: Any) -> None:
+        file.attrs["layer_names"] = [1, 2]
+
+    good = h5_file(lambda file: grouped(file, ["roberta"], ["x/a:0"]).create_dataset("x/a:0", data=np.zeros(400, "f4")))
+    return {
+        "empty": b"",
+        "noise": bytes(range(256)) * 4,
+        "the signature alone": good[:8],
+        "cut short": good[:-900],
+        "a link out of the file": h5_file(external),
+        "data out of the file": h5_file(external_data),
+        "a link to itself": h5_file(loop),
+        "a dataset that grows to gigabytes": h5_file(bomb),
+        "a dataset of a terabyte that was never written": h5_file(unwritten),
+        "texts for numbers": h5_file(texts),
+        "a dataset that is missing": h5_file(missing),
+        "a layer that is missing": h5_file(no_group),
+        "a group for a dataset": h5_file(group_for_data),
+        "names that are numbers": h5_file(names_that_are_numbers),
+        "nothing in it": h5_file(lambda file: None),
+    }
+
+
+def crafted(marker: Path) -> dict[tuple[str, str], bytes]:
+    """(file name, what is wrong) -> content."""
+    return {
+        (name, wrong): content
+        for name, files in (
+            ("model.safetensors", SAFETENSORS),
+            ("pytorch_model.bin", torch_files(marker)),
+            ("flax_model.msgpack", flax_files()),
+            ("tf_model.h5", h5_files(marker)),
+        )
+        for wrong, content in files.items()
+    }
+
+
+pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("h5py", reason="h5py is not installed")
+pytest.importorskip("msgpack", reason="msgpack is not installed")
+CRAFTED = sorted(crafted(Path("marker")))
+
+
+@pytest.mark.parametrize(("name", "wrong"), CRAFTED, ids=lambda text: text.replace(" ", "_"))
+def test_a_crafted_file_is_one_error_that_names_it(name: str, wrong: str, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    folder = checkpoints.make(tmp_path / "model", "Model")
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(crafted(marker)[name, wrong])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=name) as caught:
+        [tensor.load() for tensor in open_checkpoint(folder).tensors.values()]
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < GIB // 4
+    assert len(str(caught.value)) < 1000
+    assert not marker.exists()
+    assert {path.name for path in folder.iterdir()} == {"config.json", name}
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "model.safetensors"])
+def test_no_model_comes_of_a_file_cut_short(backend: Backend, name: str, tmp_path: Path) -> None:
+    from roberta.common.checkpoint import FORMATS, legacy
+
+    source = {"".join(parts): key for key, parts in FORMATS.items()}[name]
+    folder = checkpoints.make(tmp_path / "model", "Model", dtype="float32")
+    if source != "safetensors":
+        tensors = checkpoints.draw(checkpoints.small_config("Model"), "Model")
+        checkpoints.save(folder, checkpoints.small_config("Model"), tensors, "float32", legacy=legacy(source))
+    backend.load("Model", folder)
+    whole = (folder / name).read_bytes()
+    for size in (0, 9, len(whole) // 2, len(whole) - 1):
+        (folder / name).write_bytes(whole[:size])
+        with pytest.raises(CheckpointError, match=name):
+            backend.load("Model", folder)
