@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +10,9 @@ import checkpoints
 import numpy as np
 import pytest
 from backends import Backend, assert_close
+from peers import environment
 
 from roberta.common.parameters import Head
-
-ROOT = Path(__file__).parents[2]
 
 PEER = """
 import sys, warnings
@@ -34,14 +32,6 @@ for safe in (True, False) if transformers.__version__.startswith("4") else (True
 """
 
 
-def overlay(version: int) -> Path:
-    """A folder with that transformers and what it needs, made by `make oracle`."""
-    folder = Path(os.environ.get(f"ROBERTA_ORACLE{version}", ROOT / ".oracle" / f"transformers{version}"))
-    if not folder.is_dir():
-        pytest.skip(f"transformers {version} is not there; `make oracle` fetches it")
-    return folder
-
-
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("head", checkpoints.HEADS)
 def test_both_ways(backend: Backend, head: Head, version: int, tmp_path: Path) -> None:
@@ -52,10 +42,8 @@ def test_both_ways(backend: Backend, head: Head, version: int, tmp_path: Path) -
         inputs.pop("attention_mask")
     np.savez(tmp_path / "inputs.npz", **inputs)
     paths = [str(tmp_path / "ours"), str(tmp_path / "inputs.npz"), str(tmp_path / "peer.npz")]
-    environment = {**os.environ, "PYTHONPATH": str(overlay(version)), "USE_TF": "0", "USE_FLAX": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", PEER, head, *paths], env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", PEER, head, *paths]
+    done = subprocess.run(command, env=environment(version), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     wanted = dict(np.load(tmp_path / "peer.npz"))
     found = backend.run(model, inputs)
