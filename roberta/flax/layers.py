@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,8 @@ ACTIVATIONS = {
     "swish": nn.silu,
     "tanh": nn.tanh,
 }
+
+_DEPTH = 512  # inputs that one sum of `product` runs over
 
 _compiled_code_checks: ContextVar[bool] = ContextVar("compiled_code_checks", default=True)
 
@@ -186,9 +189,23 @@ def embedding(
     return Embedding(rows, size, dtype=dtype, embedding_init=normal(config, padding_id), padding_id=padding_id)
 
 
+def product(hidden: Array, kernel: Array, dimension_numbers: Any = None, precision: Any = None) -> Array:
+    """(..., inputs) times (inputs, outputs): what projections take for linen's `dot_general`.
+
+    XLA's CPU kernel adds up all inputs in one float32 number, and so loses twice the digits that PyTorch's does;
+    sums over `_DEPTH` inputs each, added up, lose about as many.
+    """
+    del dimension_numbers, precision  # a projection's are always the same
+    inputs = kernel.shape[0]
+    if kernel.dtype != jnp.float32 or inputs <= _DEPTH or jax.default_backend() != "cpu":
+        return hidden @ kernel
+    starts = range(0, inputs, _DEPTH)
+    return sum(hidden[..., start : start + _DEPTH] @ kernel[start : start + _DEPTH] for start in starts)
+
+
 def dense(config: RobertaConfig, size: int, dtype: DTypeLike, use_bias: bool = True) -> nn.Dense:
     """A projection as the config draws it, its bias 0."""
-    return nn.Dense(size, use_bias=use_bias, dtype=dtype, kernel_init=normal(config))
+    return nn.Dense(size, use_bias=use_bias, dtype=dtype, kernel_init=normal(config), dot_general=product)
 
 
 def norm(config: RobertaConfig, dtype: DTypeLike) -> nn.LayerNorm:
@@ -527,7 +544,7 @@ class LMHead(nn.Module):
         """(batch, seq, hidden) -> (batch, seq, vocab); `word_embedding`: (vocab, hidden), used when tied."""
         hidden = self.layer_norm(_gelu(self.dense(hidden)))  # erf GELU, whatever hidden_act says
         tied = self.config.tie_word_embeddings
-        scores = hidden @ word_embedding.astype(self.dtype).T if tied else self.decoder(hidden)
+        scores = product(hidden, word_embedding.astype(self.dtype).T) if tied else self.decoder(hidden)
         return scores + self.bias.astype(self.dtype)
 
 

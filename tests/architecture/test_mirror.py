@@ -15,8 +15,10 @@ MIRRORED = (
 ALLOWED: dict[tuple[str, str], set[str]] = {
     # PyTorch: its layers come with the right padding gradient, initial values and dtype
     ("tf", "layers.py"): {"check", "size", "Embedding", "embedding", "dense", "norm", "_Block", "_HasOutput"},
-    # Flax: compiled code checks through callbacks; its tree has a level between `layer` and the number
-    ("flax", "layers.py"): {"check_values", "check", "Embedding", "normal", "embedding", "dense", "norm", "Layers"},
+    # Flax: compiled code checks through callbacks; its tree has a level between `layer` and the number; XLA's sums
+    ("flax", "layers.py"): {
+        "check_values", "check", "Embedding", "normal", "embedding", "product", "dense", "norm", "Layers",
+    },
     # Flax: a linen module beside each public class
     ("flax", "models.py"): {
         f"Roberta{head}Module"

@@ -117,3 +117,18 @@ def test_writing_behind_the_end_of_a_cache_is_an_error(tmp_path: Path) -> None:
     model = FLAX.load("ForCausalLM", checkpoints.make(tmp_path, "ForCausalLM", num_hidden_layers=1))
     with pytest.raises(ValueError, match="cache"):
         model(np.full((1, 5), 7), past_key_values=model.init_cache(1, 4))
+
+
+@pytest.mark.parametrize("inputs", [7, 512, 513, 1300])
+def test_a_product_in_parts_loses_no_more_than_one_sum(inputs: int) -> None:
+    from roberta.flax.layers import product
+
+    rng = np.random.default_rng(0)
+    hidden, kernel = rng.normal(size=(4, 5, inputs)), rng.normal(size=(inputs, 40))
+    assert_close(np.asarray(product(jax.numpy.asarray(hidden), jax.numpy.asarray(kernel))), hidden @ kernel, 1e-14)
+    single, small = hidden.astype(np.float32), kernel.astype(np.float32)
+    wanted = single.astype(np.float64) @ small
+    found = np.asarray(product(jax.numpy.asarray(single), jax.numpy.asarray(small)))
+    plain = np.asarray(jax.numpy.asarray(single) @ jax.numpy.asarray(small))
+    assert found.dtype == np.float32
+    assert np.square(found - wanted).mean() <= np.square(plain - wanted).mean()
