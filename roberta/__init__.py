@@ -20,6 +20,7 @@ _CLASSES = (
 )
 _MODULES = {
     "RobertaConfig": "roberta.common.config",
+    "GenerationConfig": "roberta.common.generation",
     "CheckpointError": "roberta.common.files",
     **{
         f"{prefix}Roberta{name}": f"roberta.{backend}.{'pretrained' if name == 'PreTrainedModel' else 'models'}"

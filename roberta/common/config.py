@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from roberta.common.files import CheckpointError, write_folder
-from roberta.common.hub import local_folder, upload_folder
+from roberta.common.hub import local_folder, upload_arguments, upload_folder
 
 CONFIG_FILE = "config.json"
 
@@ -181,8 +184,6 @@ class RobertaConfig:
             extra.pop(unused, None)
         for name, default in INHERITED.items():
             setattr(self, name, extra.pop(name, copy.copy(default)))
-        if self.dtype is not None:
-            self.dtype = str(self.dtype).removeprefix("torch.")
         self.pruned_heads = {int(layer): sorted(heads) for layer, heads in (self.pruned_heads or {}).items()}
         for name, value in extra.items():
             setattr(self, name, value)
@@ -280,6 +281,21 @@ class RobertaConfig:
     def use_return_dict(self) -> bool:
         """Whether models return a `ModelOutput` by default (else a tuple)."""
         return bool(self.return_dict and not self.torchscript)
+
+    @property
+    def torch_dtype(self) -> str | None:
+        """The older name of `dtype`."""
+        return self.dtype
+
+    @torch_dtype.setter
+    def torch_dtype(self, value: Any) -> None:
+        self.dtype = value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "dtype" and value is not None:
+            value = str(value).removeprefix("torch.")
+        # numbers that numpy counted, such as labels.max() + 1
+        super().__setattr__(name, value.item() if isinstance(value, np.generic) else value)
 
     # -- the published models ------------------------------------------------------------------------------------
 
@@ -400,17 +416,39 @@ class RobertaConfig:
         Args:
             hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
         """
+        upload = upload_arguments(save_directory, push_to_hub, hub)
         write_folder(save_directory, {CONFIG_FILE: self.to_json_string().encode()})
-        if push_to_hub:
-            upload_folder(save_directory, **{"repo_id": Path(save_directory).name, **hub})
+        if upload is not None:
+            upload_folder(save_directory, **upload)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Save to a temporary folder and upload it; returns the address of the commit. See `hub.upload_folder`."""
+        with tempfile.TemporaryDirectory() as temporary:
+            self.save_pretrained(Path(temporary, "config"))
+            return upload_folder(Path(temporary, "config"), repo_id=repo_id, **options)
 
     # -- small protocols -----------------------------------------------------------------------------------------
 
     def update(self, config_dict: Mapping[str, Any]) -> None:
-        """Set every given field, then validate."""
-        for name, value in config_dict.items():
-            setattr(self, name, value)
-        self.validate()
+        """Set every given field; when one cannot be, none is."""
+        before = dict(vars(self))
+        try:
+            for name, value in config_dict.items():
+                setattr(self, name, value)
+            self.validate()
+        except ValueError:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def update_from_string(self, update_str: str) -> None:
+        """Set fields that exist from "a=1,b=false"; values are read by the type that the field has now.
+
+        Raises:
+            ValueError: a field that does not exist, or a value that is not of its type.
+        """
+        pairs = [pair.partition("=")[::2] for pair in update_str.split(",")]
+        self.update({name: _as_type_of(name, getattr(self, name, None), text) for name, text in pairs})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RobertaConfig) and self.to_dict() == other.to_dict()
@@ -446,7 +484,7 @@ def _labels(
     elif label2id is not None:
         names = {int(index): label for label, index in label2id.items()}
     else:
-        count = 2 if num_labels is None else num_labels
+        count = 2 if num_labels is None else num_labels.item() if isinstance(num_labels, np.generic) else num_labels
         if not _is_int(count) or count < 1:
             raise ValueError(f"num_labels={count!r} must be a positive int")
         names = {index: f"LABEL_{index}" for index in range(count)}
@@ -482,6 +520,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a {type(value).__name__}, not a JSON object with the config's fields")
     return value
+
+
+def _as_type_of(name: str, old: Any, text: str) -> Any:
+    if isinstance(old, bool) and text.lower() in ("true", "1", "yes", "false", "0", "no"):
+        return text.lower() in ("true", "1", "yes")
+    if isinstance(old, int | float | str) and not isinstance(old, bool):
+        return type(old)(text)
+    raise ValueError(f"{name}={text} cannot be set from a text; the config has {name}={old!r}")
 
 
 def _require(holds: bool, name: str, config: RobertaConfig, rule: str) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
+import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -21,6 +22,8 @@ Content = bytes | Iterable[bytes | memoryview]
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100  # fcntl.h
+# A folder whose parent may not be written, or that is a mount point itself, as volumes of containers are.
+_NOT_BESIDE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)
 
 
 class CheckpointError(OSError, ValueError):
@@ -31,6 +34,9 @@ def write_folder(
     folder: str | Path, files: Mapping[str, Content], *, stale: Callable[[str], bool] | None = None
 ) -> None:
     """Write files into a folder, all or nothing; the folder is made when missing, its other files stay.
+
+    Beside it stays `.NAME.lock`, which keeps two writers apart. Where the folder's parent may not be written, or the
+    folder is a mount point, each file is replaced whole, but a reader may see old and new files side by side.
 
     Args:
         files: name -> content, whole or in pieces.
@@ -43,15 +49,42 @@ def write_folder(
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"{folder} is a file; give a folder to save into")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.parent / f".{target.name}.lock"):
-        _remove_litter(target)
-        old = {entry.name for entry in target.iterdir()} if target.exists() else set()
-        gone = {name for name in old - set(files) if stale is not None and stale(name)}
-        if target.exists() and len(files) == 1 and not gone:
-            ((name, content),) = files.items()
-            _replace_file(target / name, content)
-        else:
-            _replace_folder(target, files, kept=old - set(files) - gone)
+    try:
+        with FileLock(target.parent / f".{target.name}.lock"):
+            _write_beside(target, files, stale)
+    except OSError as error:
+        if error.errno not in _NOT_BESIDE or not target.is_dir():
+            raise
+        with FileLock(target / ".lock"):
+            _write_inside(target, files, stale)
+
+
+def _write_beside(target: Path, files: Mapping[str, Content], stale: Callable[[str], bool] | None) -> None:
+    _remove_litter(target)
+    old = {entry.name for entry in target.iterdir()} if target.exists() else set()
+    gone = {name for name in old - set(files) if stale is not None and stale(name)}
+    if target.exists() and len(files) == 1 and not gone:
+        ((name, content),) = files.items()
+        _replace_file(target / name, content)
+    else:
+        _replace_folder(target, files, kept=old - set(files) - gone)
+
+
+def _write_inside(target: Path, files: Mapping[str, Content], stale: Callable[[str], bool] | None) -> None:
+    """Where nothing may be written beside the folder: all files are written first, then take their names one by one."""
+    written = {name: target / f".{name}.{os.getpid()}.tmp" for name in files}
+    try:
+        for name, content in files.items():
+            _write(written[name], content)
+        for name, temporary in written.items():
+            os.replace(temporary, target / name)
+        for name in {entry.name for entry in target.iterdir()} - set(files):
+            if stale is not None and stale(name):
+                (target / name).unlink()
+    finally:
+        for temporary in written.values():
+            temporary.unlink(missing_ok=True)
+    _sync(target)
 
 
 def _replace_file(path: Path, content: Content) -> None:
@@ -65,14 +98,15 @@ def _replace_file(path: Path, content: Content) -> None:
 
 
 def _replace_folder(target: Path, files: Mapping[str, Content], kept: set[str]) -> None:
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", suffix=".tmp", dir=target.parent))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary.mkdir()
     try:
         for name in kept:
             _link(target / name, temporary / name)
         for name, content in files.items():
             _write(temporary / name, content)
-        mode = target.stat().st_mode if target.exists() else 0o777 & ~_umask()
-        temporary.chmod(mode & 0o7777)  # mkdtemp makes it private
+        if target.exists():
+            temporary.chmod(target.stat().st_mode & 0o7777)
         _sync(temporary)
         _swap(temporary, target)
         _sync(target.parent)
@@ -155,9 +189,3 @@ def _remove_litter(target: Path) -> None:
     if target.exists():
         for path in target.glob(".*.tmp"):
             path.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from roberta.common.config import RobertaConfig, read_json
 from roberta.common.files import CheckpointError, write_folder
-from roberta.common.hub import local_folder, upload_folder
+from roberta.common.hub import local_folder, upload_arguments, upload_folder
 from roberta.common.outputs import ModelOutput
 
 GENERATION_CONFIG_FILE = "generation_config.json"
@@ -314,10 +314,28 @@ class GenerationConfig:
         Args:
             hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
         """
+        upload = upload_arguments(save_directory, push_to_hub, hub)
         self.validate()
         write_folder(save_directory, {GENERATION_CONFIG_FILE: self.to_json_string().encode()})
-        if push_to_hub:
-            upload_folder(save_directory, **{"repo_id": Path(save_directory).name, **hub})
+        if upload is not None:
+            upload_folder(save_directory, **upload)
+
+
+def as_generation_config(value: Any) -> GenerationConfig:
+    """The config of a dictionary, or of another library's `GenerationConfig`; `TypeError` for anything else."""
+    if isinstance(value, GenerationConfig):
+        return value
+    fields = value.to_diff_dict() if hasattr(value, "to_diff_dict") else value
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"generation_config is a GenerationConfig or a dict, not a {type(value).__name__}")
+    return GenerationConfig.from_dict(fields)
+
+
+def one_prompt(input_ids: Any, inputs: Any) -> Any:
+    """The prompt under either of its two names; `ValueError` for both."""
+    if input_ids is not None and inputs is not None:
+        raise ValueError("inputs is another name of input_ids; give one of them")
+    return inputs if input_ids is None else input_ids
 
 
 def generation_defaults(config: RobertaConfig) -> GenerationConfig:

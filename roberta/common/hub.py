@@ -11,8 +11,9 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -304,6 +305,21 @@ def upload_folder(
             'with "hf auth login" or give a token= that may write there'
         ) from error
     return str(commit.pr_url or commit.commit_url)
+
+
+def upload_arguments(folder: str | Path, is_wanted: bool, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What `save_pretrained` gives `upload_folder` once it has saved; None when nothing is to be uploaded.
+
+    Raises:
+        TypeError: an option that `upload_folder` has not, or any when nothing is to be uploaded.
+    """
+    known = set(signature(upload_folder).parameters) - {"folder"}
+    unknown = sorted(set(options) - known if is_wanted else options)
+    if unknown:
+        raise TypeError(
+            f"save_pretrained does not know {unknown}; with push_to_hub=True it takes {', '.join(sorted(known))}"
+        )
+    return {"repo_id": Path(folder).name, **options} if is_wanted else None
 
 
 def upload_model(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -16,6 +18,16 @@ from roberta.common.hub import local_checkpoint
 from roberta.common.parameters import Head, parameters
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+# Arguments of transformers' from_pretrained that ask for what is always so here, with the values that do.
+_NEEDLESS: dict[str, tuple[Any, ...]] = {
+    "low_cpu_mem_usage": (True, False, None),  # weights are mapped and read one at a time
+    "trust_remote_code": (True, False, None),  # no code comes with a model
+    "weights_only": (True,),  # a pickle is never run
+    "resume_download": (True, False, None),  # the hub's client always resumes
+    "device_map": (None, "cpu"),  # models are made on the CPU; move them
+}
 
 
 class HubOptions(TypedDict):
@@ -59,7 +71,7 @@ def open_pretrained(
     name_or_path: str | Path,
     head: Head,
     *,
-    config: RobertaConfig | None,
+    config: RobertaConfig | str | Path | None,
     overrides: dict[str, Any],
     hub: HubOptions,
     formats: tuple[str, ...] | None,
@@ -70,7 +82,7 @@ def open_pretrained(
     """Find and check everything before a model is built.
 
     Args:
-        config: taken instead of the folder's; `overrides` are then refused.
+        config: taken instead of the folder's, or where it is; `overrides` are then refused.
         overrides: fields of the config to replace.
         formats: the file formats to look for, best first; None for all.
 
@@ -82,25 +94,22 @@ def open_pretrained(
     if not path.is_file():
         path = local_checkpoint(name_or_path, formats=formats, variant=variant, **hub)
     folder = path.parent if path.is_file() else path
-    if config is None:
-        config, unknown = _read_config(folder, overrides)
-    else:
-        unknown = overrides
+    found, unknown = _config(folder, config, _without_needless(overrides))
     if unknown:
         raise TypeError(
             f"from_pretrained does not know {sorted(unknown)}; give arguments of from_pretrained or fields of the "
             "config, and fields only without config="
         )
-    config.name_or_path = str(name_or_path)
+    found.name_or_path = str(name_or_path)
     checkpoint = open_checkpoint(path, variant=variant, formats=formats)
-    table = parameters(config, head, has_pooler=has_pooler)
+    table = parameters(found, head, has_pooler=has_pooler)
     matched = match(
         table,
         checkpoint,
         ignore_mismatched_sizes=ignore_mismatched_sizes,
         may_drop_layers="num_hidden_layers" in overrides,  # the caller's own word
     )
-    return Pretrained(config, folder, matched)
+    return Pretrained(found, folder, matched)
 
 
 def report_to_user(report: LoadReport, class_name: str) -> None:
@@ -158,8 +167,25 @@ def resized(matrix: np.ndarray, rows: int, seed: int = 0) -> np.ndarray:
     return np.concatenate((matrix, (wide.mean(axis=0) + noise).astype(matrix.dtype)))
 
 
-def _read_config(folder: Path, overrides: dict[str, Any]) -> tuple[RobertaConfig, dict[str, Any]]:
-    if not (folder / CONFIG_FILE).is_file():
+def _without_needless(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    for name, values in _NEEDLESS.items():
+        if name in overrides and overrides[name] not in values:
+            raise ValueError(f"{name}={overrides[name]!r} cannot be had; leave it out, or give one of {list(values)}")
+    return {name: value for name, value in overrides.items() if name not in _NEEDLESS}
+
+
+def _config(
+    folder: Path, given: RobertaConfig | str | Path | None, overrides: dict[str, Any]
+) -> tuple[RobertaConfig, dict[str, Any]]:
+    """The config to build from, and the overrides that are no field of it; a given object stays as it is."""
+    if isinstance(given, RobertaConfig):
+        config, unknown = copy.deepcopy(given), dict(overrides)
+        if "attn_implementation" in unknown:  # of the call, never of a file
+            config.update({"attn_implementation": unknown.pop("attn_implementation")})
+        return config, unknown
+    if given is None and not (folder / CONFIG_FILE).is_file():
         raise CheckpointError(f"{folder} has no {CONFIG_FILE}; a model folder needs one, or give config=")
-    config, unused = RobertaConfig.from_pretrained(folder, return_unused_kwargs=True, **overrides)
-    return config, unused
+    config, unknown = RobertaConfig.from_pretrained(
+        folder if given is None else given, return_unused_kwargs=True, **overrides
+    )
+    return config, unknown

@@ -13,7 +13,9 @@ from roberta.common.generation import (
     GenerateBeamDecoderOnlyOutput,
     GenerateDecoderOnlyOutput,
     GenerationConfig,
+    as_generation_config,
     generation_defaults,
+    one_prompt,
 )
 from roberta.common.search import Plan, decode, make_plan
 from roberta.flax import cache as kv
@@ -125,12 +127,13 @@ class GenerationMixin:
     def generate(
         self,
         input_ids: Array | None = None,
-        attention_mask: Array | None = None,
+        generation_config: GenerationConfig | None = None,
         *,
+        inputs: Array | None = None,
+        attention_mask: Array | None = None,
         token_type_ids: Array | None = None,
         encoder_hidden_states: Array | None = None,
         encoder_attention_mask: Array | None = None,
-        generation_config: GenerationConfig | None = None,
         seed: int | None = None,
         params: Mapping[str, Any] | None = None,
         **settings: Any,
@@ -141,7 +144,9 @@ class GenerationMixin:
             input_ids: int, (batch, prompt), padded on the left; None starts from `bos_token_id`.
             attention_mask: 1 and 0, (batch, prompt); by default padding tokens are padding.
             token_type_ids: of the prompt; new tokens have that of the last one.
-            generation_config: instead of the model's, which fills in pad, bos and eos ids that are None.
+            generation_config: instead of the model's, which fills in pad, bos and eos ids that are None; transformers'
+                own class, or a dictionary, will do.
+            inputs: another name of input_ids.
             seed: of sampling; the same in the three frameworks. None draws one from numpy's global generator.
             params: taken instead of `self.params`.
             settings: fields of `GenerationConfig` to replace: max_new_tokens, do_sample, num_beams, ...
@@ -156,7 +161,8 @@ class GenerationMixin:
         """
         config = self.generation_config
         if generation_config is not None:
-            config = generation_config.with_token_ids(config)
+            config = as_generation_config(generation_config).with_token_ids(config)
+        input_ids = one_prompt(input_ids, inputs)
         plan = make_plan(
             self.config,
             config,

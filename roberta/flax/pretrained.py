@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from roberta.common.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.generation import GENERATION_CONFIG_FILE
-from roberta.common.hub import upload_folder
+from roberta.common.hub import upload_arguments, upload_folder
 from roberta.common.loading import (
     HubOptions,
     loading_info,
@@ -211,7 +211,7 @@ class FlaxRobertaPreTrainedModel:
         pretrained_model_name_or_path: str | Path,
         dtype: DTypeLike | None = None,
         *,
-        config: RobertaConfig | None = None,
+        config: RobertaConfig | str | Path | None = None,
         torch_dtype: DTypeLike | None = None,
         add_pooling_layer: bool = True,
         output_loading_info: bool = False,
@@ -244,6 +244,7 @@ class FlaxRobertaPreTrainedModel:
             use_safetensors, from_pt, from_tf: which files to take; by default whatever is there.
             _do_init: False returns (model, params), and the loading info behind them; the model holds no parameters,
                 and those that no file had are left out (`init_weights` fills them in).
+            config: instead of the one beside the weights, or where it is.
             config_overrides: fields of the config to replace.
 
         Raises:
@@ -297,6 +298,7 @@ class FlaxRobertaPreTrainedModel:
             safe_serialization: False writes flax_model.msgpack instead of model.safetensors.
             hub: with `push_to_hub`, the arguments of `push_to_hub`.
         """
+        upload = upload_arguments(save_directory, push_to_hub, hub)
         leaves = native(self.params if params is None else params)
         config = RobertaConfig.from_dict(self.config.to_dict())
         config.architectures = [type(self).__name__.removeprefix("Flax")]
@@ -320,8 +322,8 @@ class FlaxRobertaPreTrainedModel:
             variant=variant,
             legacy=None if safe_serialization else legacy,
         )
-        if push_to_hub:
-            upload_folder(save_directory, **{"repo_id": Path(save_directory).name, **hub})
+        if upload is not None:
+            upload_folder(save_directory, **upload)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Save to a temporary folder and upload it; returns the address of the commit. See `hub.upload_model`."""

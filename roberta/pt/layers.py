@@ -5,6 +5,7 @@ Shapes: batch, seq (the tokens of this call), key (the cached tokens and these),
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -259,11 +260,11 @@ class Intermediate(nn.Module):
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.activation = ACTIVATIONS[config.hidden_act]
+        self.activation = config.hidden_act  # its name: a function may not be picklable
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(batch, seq, hidden) -> (batch, seq, intermediate)."""
-        return self.activation(self.dense(hidden))
+        return ACTIVATIONS[self.activation](self.dense(hidden))
 
 
 class Layer(nn.Module):
@@ -325,6 +326,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
         self.gradient_checkpointing = False
+        self.checkpoint_options: dict[str, Any] = {"use_reentrant": False}
 
     def forward(
         self,
@@ -349,7 +351,7 @@ class Encoder(nn.Module):
             past = None if cache is None else cache[index]
             arguments = (hidden, bias, head_mask[index], states, states_bias, past, need_weights)
             if self.gradient_checkpointing and self.training:
-                hidden, weights, cross_weights, present = checkpoint(layer, *arguments, use_reentrant=False)
+                hidden, weights, cross_weights, present = checkpoint(layer, *arguments, **self.checkpoint_options)
             else:
                 hidden, weights, cross_weights, present = layer(*arguments)
             hidden_states.append(hidden)

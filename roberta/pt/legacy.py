@@ -80,7 +80,9 @@ def _stored(path: Path, name: str, tensor: Any) -> StoredTensor:
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():  # strides of 0 or that overlap
         raise CheckpointError(f"{path}: {name} of {list(tensor.shape)} claims more values than the file holds")
     dtype = str(tensor.dtype).removeprefix("torch.")
-    return StoredTensor(name, tuple(tensor.shape), dtype, path, lambda: to_numpy(tensor))
+    return StoredTensor(
+        name, tuple(tensor.shape), dtype, path, lambda: to_numpy(tensor).copy()
+    )  # the map must not outlive it
 
 
 def _check_zip(path: Path) -> None:

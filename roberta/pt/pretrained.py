@@ -1,5 +1,6 @@
 """The base of the PyTorch classes: loading, saving, initialisation, and changes of size."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from torch.utils import _pytree
 from roberta.common.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.generation import GENERATION_CONFIG_FILE
-from roberta.common.hub import upload_folder
+from roberta.common.hub import upload_arguments, upload_folder
 from roberta.common.loading import (
     HubOptions,
     loading_info,
@@ -23,7 +24,7 @@ from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAt
 from roberta.common.parameters import Head, kind_of
 from roberta.pt import legacy
 from roberta.pt.layers import Attention, Encoder
-from roberta.pt.weights import as_state, to_numpy
+from roberta.pt.weights import as_state, tie_again, to_numpy
 
 for _output in OUTPUTS:
     _pytree.register_pytree_node(
@@ -64,6 +65,7 @@ class RobertaPreTrainedModel(nn.Module):
             raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
         self.config = config
         self.name_or_path = config.name_or_path
+        self.register_load_state_dict_post_hook(tie_again)
 
     # -- loading and saving --------------------------------------------------------------------------------------
 
@@ -72,7 +74,7 @@ class RobertaPreTrainedModel(nn.Module):
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        config: RobertaConfig | None = None,
+        config: RobertaConfig | str | Path | None = None,
         dtype: str | torch.dtype | None = None,
         torch_dtype: str | torch.dtype | None = None,
         add_pooling_layer: bool = True,
@@ -98,6 +100,7 @@ class RobertaPreTrainedModel(nn.Module):
             output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}).
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_tf, from_flax: which files to take; by default whatever is there.
+            config: instead of the one beside the weights, or where it is.
             config_overrides: fields of the config to replace.
 
         Raises:
@@ -133,6 +136,8 @@ class RobertaPreTrainedModel(nn.Module):
         self,
         save_directory: str | Path,
         *,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
         max_shard_size: int | str = "5GB",
         safe_serialization: bool = True,
         variant: str | None = None,
@@ -142,10 +147,17 @@ class RobertaPreTrainedModel(nn.Module):
         """Write config and weights into a folder, all or nothing.
 
         Args:
+            is_main_process: False writes nothing: of several processes one saves.
+            state_dict: saved instead of the model's own, such as one gathered from several devices.
             max_shard_size: bytes, or a text such as "500MB"; larger models are split into several files.
             safe_serialization: False writes pytorch_model.bin instead of model.safetensors.
             hub: with `push_to_hub`, the arguments of `push_to_hub`.
         """
+        upload = upload_arguments(save_directory, push_to_hub, hub)
+        if not is_main_process:
+            return
+        names = self.state_dict().keys()
+        state = self.state_dict() if state_dict is None else {name: state_dict[name] for name in names}
         config = RobertaConfig.from_dict(self.config.to_dict())
         config.architectures = [type(self).__name__]
         config.dtype = str(self.dtype).removeprefix("torch.")
@@ -158,7 +170,7 @@ class RobertaPreTrainedModel(nn.Module):
                 str(tensor.dtype).removeprefix("torch."),
                 lambda tensor=tensor: to_numpy(tensor),
             )
-            for name, tensor in self.state_dict().items()
+            for name, tensor in state.items()
         }
         save_checkpoint(
             save_directory,
@@ -168,8 +180,8 @@ class RobertaPreTrainedModel(nn.Module):
             variant=variant,
             legacy=None if safe_serialization else legacy,
         )
-        if push_to_hub:
-            upload_folder(save_directory, **{"repo_id": Path(save_directory).name, **hub})
+        if upload is not None:
+            upload_folder(save_directory, **upload)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Save to a temporary folder and upload it; returns the address of the commit. See `hub.upload_model`."""
@@ -286,17 +298,19 @@ class RobertaPreTrainedModel(nn.Module):
 
     def prune_heads(self, heads_to_prune: dict[int, list[int]]) -> None:
         """Remove attention heads: {layer: [heads]}, numbered as before any pruning; saved with the config."""
-        for layer, heads in heads_to_prune.items():
-            attention = self.base_model.encoder.layer[layer].attention
-            gone = set(self.config.pruned_heads.get(layer, ()))
-            present = [head for head in range(self.config.num_attention_heads) if head not in gone]
-            if not set(heads) <= set(range(self.config.num_attention_heads)) or set(present) <= set(heads):
+        pruned, all_heads = self.config.pruned_heads, range(self.config.num_attention_heads)
+        present = {layer: [head for head in all_heads if head not in pruned.get(layer, ())] for layer in heads_to_prune}
+        for layer, heads in heads_to_prune.items():  # all of them, before anything is cut
+            if layer not in range(self.config.num_hidden_layers):
+                raise ValueError(f"cannot prune layer {layer} of {self.config.num_hidden_layers}")
+            if not set(heads) <= set(all_heads) or set(present[layer]) <= set(heads):
                 raise ValueError(
-                    f"cannot prune heads {sorted(heads)} of layer {layer}: it has {present}, and one must stay"
+                    f"cannot prune heads {sorted(heads)} of layer {layer}: it has {present[layer]}, and one must stay"
                 )
-            kept = [index for index, head in enumerate(present) if head not in heads]
-            _keep_heads(attention, kept, self.config.head_size)
-            self.config.pruned_heads[layer] = sorted(gone | set(heads))
+        for layer, heads in heads_to_prune.items():
+            kept = [index for index, head in enumerate(present[layer]) if head not in heads]
+            _keep_heads(self.base_model.encoder.layer[layer].attention, kept, self.config.head_size)
+            pruned[layer] = sorted({*pruned.get(layer, ()), *heads})
 
     def set_attn_implementation(self, attn_implementation: str) -> None:
         """Switch between "sdpa" and "eager"."""
@@ -304,9 +318,16 @@ class RobertaPreTrainedModel(nn.Module):
 
     # -- training ------------------------------------------------------------------------------------------------
 
-    def gradient_checkpointing_enable(self) -> None:
-        """Keep only each layer's input for the backward pass and compute the rest again: less memory, more time."""
-        self.base_model.encoder.gradient_checkpointing = True
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """Keep only each layer's input for the backward pass and compute the rest again: less memory, more time.
+
+        Args:
+            gradient_checkpointing_kwargs: arguments of `torch.utils.checkpoint.checkpoint`; by default
+                {"use_reentrant": False}.
+        """
+        encoder = self.base_model.encoder
+        encoder.gradient_checkpointing = True
+        encoder.checkpoint_options = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
 
     def gradient_checkpointing_disable(self) -> None:
         """Undo `gradient_checkpointing_enable`."""

@@ -53,6 +53,11 @@ def restore_repeated(module: nn.Module, state: dict[str, Tensor], prefix: str, *
         state[f"{prefix}decoder.weight"] = module.decoder.weight.detach()
 
 
+def tie_again(module: nn.Module, _incompatible: Any) -> None:
+    """Hook behind `load_state_dict`: with `assign=True` the tied names have become parameters of their own."""
+    module.tie_weights()
+
+
 def as_state(tensors: Mapping[str, StoredTensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """A state dict from stored tensors, read one at a time."""
     return {name: to_tensor(tensor.load(), dtype) for name, tensor in tensors.items()}

@@ -11,7 +11,9 @@ from roberta.common.generation import (
     GenerateBeamDecoderOnlyOutput,
     GenerateDecoderOnlyOutput,
     GenerationConfig,
+    as_generation_config,
     generation_defaults,
+    one_prompt,
 )
 from roberta.common.search import Plan, decode, make_plan
 from roberta.tf import cache as kv
@@ -94,12 +96,13 @@ class GenerationMixin:
     def generate(
         self,
         input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
         *,
+        inputs: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        generation_config: GenerationConfig | None = None,
         seed: int | None = None,
         **settings: Any,
     ) -> Any:
@@ -109,7 +112,9 @@ class GenerationMixin:
             input_ids: int, (batch, prompt), padded on the left; None starts from `bos_token_id`.
             attention_mask: 1 and 0, (batch, prompt); by default padding tokens are padding.
             token_type_ids: of the prompt; new tokens have that of the last one.
-            generation_config: instead of the model's, which fills in pad, bos and eos ids that are None.
+            generation_config: instead of the model's, which fills in pad, bos and eos ids that are None; transformers'
+                own class, or a dictionary, will do.
+            inputs: another name of input_ids.
             seed: of sampling; the same in the three frameworks. None draws one from TensorFlow's generator.
             settings: fields of `GenerationConfig` to replace: max_new_tokens, do_sample, num_beams, ...
 
@@ -123,7 +128,8 @@ class GenerationMixin:
         """
         config = self.generation_config
         if generation_config is not None:
-            config = generation_config.with_token_ids(config)
+            config = as_generation_config(generation_config).with_token_ids(config)
+        input_ids = one_prompt(input_ids, inputs)
         plan = make_plan(
             self.config,
             config,

@@ -15,7 +15,7 @@ from tensorflow import Tensor
 from roberta.common.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.generation import GENERATION_CONFIG_FILE
-from roberta.common.hub import upload_folder
+from roberta.common.hub import upload_arguments, upload_folder
 from roberta.common.loading import (
     HubOptions,
     loading_info,
@@ -123,7 +123,7 @@ class TFRobertaPreTrainedModel(keras.Model):
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        config: RobertaConfig | None = None,
+        config: RobertaConfig | str | Path | None = None,
         dtype: str | tf.DType | None = None,
         torch_dtype: str | tf.DType | None = None,
         add_pooling_layer: bool = True,
@@ -150,6 +150,7 @@ class TFRobertaPreTrainedModel(keras.Model):
             output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}).
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_flax: which files to take; by default whatever is there.
+            config: instead of the one beside the weights, or where it is.
             config_overrides: fields of the config to replace.
 
         Raises:
@@ -201,6 +202,7 @@ class TFRobertaPreTrainedModel(keras.Model):
             safe_serialization: False writes tf_model.h5 instead of model.safetensors.
             hub: with `push_to_hub`, the arguments of `push_to_hub`.
         """
+        upload = upload_arguments(save_directory, push_to_hub, hub)
         config = RobertaConfig.from_dict(self.config.to_dict())
         config.architectures = [type(self).__name__.removeprefix("TF")]
         config.dtype = self.variable_dtype
@@ -223,8 +225,8 @@ class TFRobertaPreTrainedModel(keras.Model):
             variant=variant,
             legacy=None if safe_serialization else legacy,
         )
-        if push_to_hub:
-            upload_folder(save_directory, **{"repo_id": Path(save_directory).name, **hub})
+        if upload is not None:
+            upload_folder(save_directory, **upload)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Save to a temporary folder and upload it; returns the commit's address. See `hub.upload_model`."""

@@ -33,7 +33,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     # Flax: the cache has a fixed size
     ("flax", "cache.py"): {"empty", "first_layer", "max_length", "widen"},
     # PyTorch shares parameters and has state dicts; Keras assigns to variables; Flax builds a tree
-    ("pt", "weights.py"): {"to_tensor", "drop_repeated", "restore_repeated", "as_state"},
+    ("pt", "weights.py"): {"to_tensor", "drop_repeated", "restore_repeated", "tie_again", "as_state"},
     ("tf", "weights.py"): {"assign", "canonical", "replace"},
     ("flax", "weights.py"): {"to_array", "checked", "to_native", "from_native"},
     # PyTorch has the meta device, Flax shapes without values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from roberta.common import files
 from roberta.common.checkpoint import size_in_bytes
 from roberta.common.files import CheckpointError, write_folder
 
@@ -52,6 +54,28 @@ def test_an_error_on_the_way_leaves_the_old_folder(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no more"):
         write_folder(tmp_path / "model", {"a": b"new", "b": content()})
     assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == {"a": b"old", "b": b"old"}
+
+
+@pytest.mark.parametrize("where", ["FileLock", "_swap"])
+def test_where_nothing_may_be_written_beside_the_folder_it_is_written_inside(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock fails where the parent may not be written, the swap where the folder is a mount point."""
+    folder = tmp_path / "model"
+    write_folder(folder, {"a": b"old", "shard-1": b"old", "mine": b"kept"})
+    original = getattr(files, where)
+
+    def refused(path: Path, *arguments: Path) -> object:
+        if path.parent == folder:
+            return original(path, *arguments)
+        raise OSError(errno.EBUSY if where == "_swap" else errno.EACCES, "refused", str(path))
+
+    monkeypatch.setattr(files, where, refused)
+    write_folder(folder, {"a": b"new", "b": b"new"}, stale=lambda name: name.startswith("shard"))
+    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    assert found == {"a": b"new", "b": b"new", "mine": b"kept"}
+    with pytest.raises(OSError, match="refused"):
+        write_folder(tmp_path / "another", {"a": b"new"})
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -122,3 +122,56 @@ def test_models_are_copied_and_pickled(folder: Path) -> None:
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(other(ids).logits, model(ids).logits)
         assert other.lm_head.decoder.weight is other.roberta.embeddings.word_embeddings.weight
+
+
+def test_assigning_a_state_dict_keeps_ties_and_numbers(folder: Path) -> None:
+    model = PT.load("ForMaskedLM", folder)
+    with torch.device("meta"):
+        fresh = type(model)(model.config)
+    fresh.load_state_dict(model.state_dict(), assign=True)
+    ids = tensors()["input_ids"]
+    assert torch.equal(fresh.eval()(ids).logits, model(ids).logits)
+    assert fresh.lm_head.decoder.weight is fresh.roberta.embeddings.word_embeddings.weight
+    assert fresh.lm_head.decoder.bias is fresh.lm_head.bias
+
+
+def test_one_process_saves_what_it_is_given(folder: Path, tmp_path: Path) -> None:
+    model = PT.load("ForMaskedLM", folder)
+    model.save_pretrained(tmp_path / "none", is_main_process=False)
+    assert not (tmp_path / "none").exists()
+    model.save_pretrained(tmp_path / "twice", state_dict={n: t * 2 for n, t in model.state_dict().items()})
+    found = PT.parameters(PT.load("ForMaskedLM", tmp_path / "twice"))
+    assert all(np.array_equal(found[name], value * 2) for name, value in PT.parameters(model).items())
+
+
+def test_a_loaded_model_does_not_hang_on_its_file(folder: Path, tmp_path: Path) -> None:
+    model = PT.load("ForMaskedLM", folder)
+    model.save_pretrained(tmp_path / "bin", safe_serialization=False)
+    again = PT.load("ForMaskedLM", tmp_path / "bin")
+    (tmp_path / "bin" / "pytorch_model.bin").write_bytes(b"x")
+    ids = tensors()["input_ids"]
+    assert torch.equal(again(ids).logits, model(ids).logits)
+
+
+def test_pruning_is_all_or_nothing(folder: Path) -> None:
+    model = PT.load("ForMaskedLM", folder)
+    for heads in ({0: [0], 1: [5]}, {-1: [0]}, {7: [0]}):
+        with pytest.raises(ValueError, match="cannot prune"):
+            model.prune_heads(heads)
+    assert model.config.pruned_heads == {}
+    assert model.roberta.encoder.layer[0].attention.self.query.out_features == 24
+
+
+@pytest.mark.parametrize("name", sorted({"gelu_new", "laplace", "relu2", "silu"}))
+def test_a_model_with_any_activation_is_pickled(name: str) -> None:
+    model = PT.classes("Model")(checkpoints.small_config(hidden_act=name)).eval()
+    ids = tensors()["input_ids"]
+    assert torch.equal(pickle.loads(pickle.dumps(model))(ids)[0], model(ids)[0])
+
+
+def test_checkpointing_takes_torchs_arguments(folder: Path) -> None:
+    model = PT.load("ForMaskedLM", folder).train()
+    model.gradient_checkpointing_enable(
+        gradient_checkpointing_kwargs={"use_reentrant": False, "determinism_check": "none"}
+    )
+    model(**tensors(), labels=tensors()["input_ids"]).loss.backward()

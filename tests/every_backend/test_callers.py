@@ -1,0 +1,92 @@
+"""What callers of transformers do every day: nothing is swallowed, and nothing of theirs is changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import checkpoints
+import numpy as np
+import pytest
+from backends import Backend, assert_close
+
+from roberta import GenerationConfig, RobertaConfig
+
+TOKENS = {"input_ids": np.array([[0, 5, 6, 2]])}
+
+
+def test_a_misspelt_argument_of_save_pretrained_is_named(backend: Backend, tmp_path: Path) -> None:
+    model = backend.load("Model", checkpoints.make(tmp_path / "model", "Model"))
+    with pytest.raises(TypeError, match="max_shard_sise"):
+        model.save_pretrained(tmp_path / "copy", max_shard_sise="1MB")
+    with pytest.raises(TypeError, match="repo"):
+        model.save_pretrained(tmp_path / "copy", push_to_hub=True, repo="me/model")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_given_config_stays_the_callers(backend: Backend, tmp_path: Path) -> None:
+    folder = checkpoints.make(tmp_path, "ForMaskedLM")
+    config = RobertaConfig.from_pretrained(folder)
+    before = config.to_dict()
+    backend.load("ForMaskedLM", folder, config=config).resize_token_embeddings(70)
+    assert config.to_dict() == before
+    assert config.name_or_path == ""
+    assert backend.load("ForMaskedLM", folder, config=str(folder)).config.vocab_size == 61
+
+
+def test_what_is_always_so_may_be_asked_for_and_nothing_else(backend: Backend, tmp_path: Path) -> None:
+    folder = checkpoints.make(tmp_path, "Model")
+    backend.load("Model", folder, low_cpu_mem_usage=True, weights_only=True, trust_remote_code=False)
+    with pytest.raises(ValueError, match="weights_only=False cannot be had"):
+        backend.load("Model", folder, weights_only=False)
+    with pytest.raises(ValueError, match="device_map='auto'"):
+        backend.load("Model", folder, device_map="auto")
+
+
+def test_a_refused_size_changes_nothing(backend: Backend, tmp_path: Path) -> None:
+    model = backend.load("ForMaskedLM", checkpoints.make(tmp_path, "ForMaskedLM"))
+    wanted = backend.run(model, TOKENS)["logits"]
+    with pytest.raises(ValueError, match="pad_token_id"):
+        model.resize_token_embeddings(1)
+    assert model.config.vocab_size == 61
+    assert_close(backend.run(model, TOKENS)["logits"], wanted, 1e-14)
+
+
+def test_generate_in_the_words_of_transformers(backend: Backend, tmp_path: Path) -> None:
+    model = backend.load("ForCausalLM", checkpoints.make(tmp_path, "ForCausalLM", num_hidden_layers=1))
+    ids = backend.constant(TOKENS["input_ids"])
+    wanted = np.asarray(model.generate(ids, max_new_tokens=3))
+    for found in (
+        model.generate(inputs=ids, max_new_tokens=3),
+        model.generate(ids, GenerationConfig(max_new_tokens=3)),
+        model.generate(ids, generation_config={"max_new_tokens": 3}),
+    ):
+        assert np.array_equal(np.asarray(found), wanted)
+    with pytest.raises(TypeError, match="generation_config is a GenerationConfig or a dict"):
+        model.generate(ids, ids)
+    with pytest.raises(ValueError, match="another name of input_ids"):
+        model.generate(ids, inputs=ids)
+
+
+def test_a_config_takes_what_numpy_and_torch_give() -> None:
+    config = RobertaConfig(num_labels=np.int64(3), vocab_size=np.int32(90), initializer_range=np.float64(0.1))
+    config.torch_dtype = "torch.float16"
+    config.update_from_string("num_hidden_layers=3,is_decoder=true,layer_norm_eps=1e-6,hidden_act=relu")
+    fields = json.loads(config.to_json_string())
+    assert (fields["vocab_size"], fields["dtype"], config.torch_dtype, config.num_labels) == (
+        90,
+        "float16",
+        "float16",
+        3,
+    )
+    assert (config.num_hidden_layers, config.is_decoder, config.layer_norm_eps, config.hidden_act) == (
+        3,
+        True,
+        1e-6,
+        "relu",
+    )
+    with pytest.raises(ValueError, match="not_there=1 cannot be set"):
+        config.update_from_string("not_there=1")
+    with pytest.raises(ValueError, match="hidden_size=10 is not a multiple"):
+        config.update_from_string("num_hidden_layers=4,hidden_size=10")
+    assert (config.num_hidden_layers, config.hidden_size) == (3, 768)
