@@ -252,7 +252,7 @@ def test_both_classes_say_the_same(case: str, saved: Path) -> None:
     for name in CLASSES:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with pytest.raises(ValueError, match=".") as caught:
+            with pytest.raises(ValueError, match=r".") as caught:
                 getattr(roberta, name).from_pretrained(saved)(*args, **options)
         said.append(str(caught.value))
     assert said[0] == said[1]
@@ -301,7 +301,7 @@ def test_what_is_not_a_token_is_refused(tokenizer: Any) -> None:
 def test_decode_takes_ids_only(tokenizer: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="id"):
         tokenizer.decode(["a"])
-    with pytest.raises((TypeError, ValueError), match="-1|negative"):
+    with pytest.raises((TypeError, ValueError), match=r"-1|negative"):
         tokenizer.decode([-1])
 
 
@@ -309,17 +309,17 @@ def test_bytes_that_are_no_text_follow_errors(cls: Any, saved: Path) -> None:
     ids = cls.from_pretrained(saved).encode("é", add_special_tokens=False)[:1]
     for errors, text in (("replace", "\ufffd"), ("ignore", "")):
         assert cls.from_pretrained(saved, errors=errors).decode(ids) == text
-    with pytest.raises(ValueError, match="utf-8"):
+    with pytest.raises(ValueError, match=r"utf-8"):
         cls.from_pretrained(saved, errors="strict").decode(ids)
-    with pytest.raises(ValueError, match="errors.*whatever"):
+    with pytest.raises(ValueError, match=r"errors.*whatever"):
         cls.from_pretrained(saved, errors="whatever")
 
 
 def test_training_says_what_is_wrong(tmp_path: Path) -> None:
     train = roberta.RobertaTokenizerFast.train
-    with pytest.raises(ValueError, match="vocab_size.*100"):
+    with pytest.raises(ValueError, match=r"vocab_size.*100"):
         train(iter(CORPUS), vocab_size=100)  # less than the bytes and the special tokens
     with pytest.raises(ValueError, match="nothing"):
-        train([str(tmp_path / "nothing.txt")], vocab_size=300)
-    with pytest.raises((TypeError, ValueError), match="int|str"):
+        train([tmp_path / "nothing.txt"], vocab_size=300)
+    with pytest.raises((TypeError, ValueError), match=r"int|str"):
         train(iter([1, 2]), vocab_size=300)
