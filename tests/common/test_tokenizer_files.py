@@ -115,6 +115,22 @@ def as_version_5(folder: Path) -> None:
     remove(folder, "vocab.json", "merges.txt", "special_tokens_map.json")
 
 
+def with_the_last_call(folder: Path) -> None:
+    """tokenizer.json may hold the padding and truncation of the call before it was saved, which are no settings."""
+    value = read(folder, "tokenizer.json")
+    value["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    value["padding"] = {
+        "strategy": {"Fixed": 20},
+        "direction": "Left",
+        "pad_to_multiple_of": 8,
+        "pad_id": 1,
+        "pad_type_id": 0,
+        "pad_token": "<pad>",
+    }
+    write(folder, "tokenizer.json", value)
+    remove(folder, "vocab.json", "merges.txt")
+
+
 FORMS: dict[str, Callable[[Path], Any]] = {
     "as saved": lambda folder: None,
     "vocabulary and merges": lambda folder: remove(folder, "tokenizer.json"),
@@ -124,6 +140,7 @@ FORMS: dict[str, Callable[[Path], Any]] = {
     "merges as strings": strings_for_merges,
     "merges as pairs": pairs_for_merges,
     "version 5": as_version_5,
+    "with the last call": with_the_last_call,
     "no header": edit_merges(lambda text: text.split("\n", 1)[1]),
     "no final newline": edit_merges(lambda text: text.rstrip("\n")),
     "neither": edit_merges(lambda text: text.split("\n", 1)[1].rstrip("\n")),
