@@ -176,6 +176,7 @@ TEXT = "the quick brown fox jumps over the lazy dog"
 CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "None": ((None,), {}, "text"),
     "nothing": ((), {}, "text"),
+    "an empty batch": (([],), {}, "text.*empty"),
     "an int": ((5,), {}, "text.*int"),
     "bytes": ((b"abc",), {}, "text.*bytes"),
     "a batch of ints": (([1, 2],), {}, "text.*int"),

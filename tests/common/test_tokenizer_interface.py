@@ -6,7 +6,6 @@ import copy
 import json
 import pickle
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -241,13 +240,6 @@ def test_targets_become_labels(tokenizer: Any) -> None:
     assert dict(tokenizer(text_target="the dog")) == dict(tokenizer("the dog"))
 
 
-def test_an_empty_batch(tokenizer: Any) -> None:
-    for options in ({}, {"padding": True}):
-        encoding = tokenizer([], **options)
-        assert encoding["input_ids"] == []
-        assert encoding["attention_mask"] == []
-
-
 def test_lengths_of_padded_rows(tokenizer: Any) -> None:
     encoding = tokenizer(["Hello world", "the"], padding=True, return_length=True)
     assert encoding["length"] == [len(row) for row in encoding["input_ids"]]
@@ -275,25 +267,35 @@ def test_special_tokens_can_be_text(tokenizer: Any) -> None:
     assert "".join(split) == "a<mask>"
 
 
-def test_a_long_text_warns_once(tokenizer: Any) -> None:
+def test_a_long_text_is_warned_of_once(tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
     tokenizer.model_max_length = 4
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        assert len(tokenizer("Hello world, hello again")["input_ids"]) > 4
-        tokenizer("Hello world, hello again")
-    assert len([w for w in caught if "4" in str(w.message)]) == 1
+    assert len(tokenizer("Hello world, hello again")["input_ids"]) > 4
+    tokenizer("Hello world, hello again")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "4" in caplog.text
     assert len(tokenizer("Hello world, hello again", truncation=True)["input_ids"]) == 4
+    caplog.clear()
+    again = type(tokenizer).from_pretrained(tokenizer.name_or_path, model_max_length=4)
+    again("Hello world, hello again", verbose=False)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"max_length": 5}, {"truncation": True}, {"padding": "max_length"}, {"padding": True, "max_length": 5}],
+    [{"truncation": True}, {"padding": "max_length"}, {"padding": True, "max_length": 50}],
     ids=str,
 )
-def test_options_that_do_nothing_warn(tokenizer: Any, options: dict[str, Any]) -> None:
-    with pytest.warns(UserWarning, match="max_length"):
-        encoding = tokenizer(["Hello"], **options)
+def test_options_that_do_nothing_are_warned_of(
+    tokenizer: Any, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    encoding = tokenizer(["Hello"], **options)
     assert encoding["input_ids"] == tokenizer(["Hello"])["input_ids"]
+    assert "max_length" in caplog.text
+
+
+def test_a_length_alone_truncates_and_is_warned_of(tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(tokenizer("Hello world, hello again", max_length=4)["input_ids"]) == 4
+    assert "truncation" in caplog.text
 
 
 def test_truncation_to_the_special_tokens_alone(tokenizer: Any) -> None:
