@@ -153,6 +153,8 @@ def test_a_tokenizer_json_of_something_else_is_one_error(cls: Any, case: str, fo
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"])
 @pytest.mark.parametrize("text", ["{", "[]", '"text"'])
 def test_a_damaged_settings_file_is_one_error(cls: Any, name: str, text: str, folder: Path) -> None:
+    if name != "tokenizer_config.json":  # where its table of added tokens is, the older files are not needed
+        plain_files(folder)
     (folder / name).write_text(text)
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
         cls.from_pretrained(folder)
@@ -293,8 +295,7 @@ def test_pad_needs_input_ids(tokenizer: Any) -> None:
 def test_what_is_not_a_token_is_refused(tokenizer: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="token"):
         tokenizer.add_tokens([5])
-    with pytest.raises(ValueError, match="token"):
-        tokenizer.add_tokens([""])
+    assert tokenizer.add_tokens([""]) == 0
     with pytest.raises(ValueError, match="other_token"):
         tokenizer.add_special_tokens({"other_token": "<o>"})
 
@@ -302,8 +303,7 @@ def test_what_is_not_a_token_is_refused(tokenizer: Any) -> None:
 def test_decode_takes_ids_only(tokenizer: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="id"):
         tokenizer.decode(["a"])
-    with pytest.raises((TypeError, ValueError), match=r"-1|negative"):
-        tokenizer.decode([-1])
+    assert tokenizer.decode([-1, 10**9, 2**80]) == ""  # of no token
 
 
 def test_bytes_that_are_no_text_follow_errors(cls: Any, saved: Path) -> None:
