@@ -139,7 +139,7 @@ class BatchEncoding(UserDict[str, Any]):
     def __getitem__(self, item: Any) -> Any:
         if isinstance(item, str):
             return self.data[item]
-        if isinstance(item, int) and self._encodings is not None:
+        if isinstance(item, int | slice) and self._encodings is not None:
             return self._rows()[item]
         if isinstance(item, slice):
             return {key: value[item] for key, value in self.data.items()}

@@ -110,11 +110,11 @@ class SpecialTokens:
         self._more = [_known(special_token(MORE, token), token, known) for token in more]
         self._extra = {name: str(token) for name, token in extra.items()}
         listed = [*self._named.values(), *self._more, *(special_token(name, token) for name, token in extra.items())]
-        for token in listed:
-            if isinstance(token, AddedToken):
-                present = self._added.get(self._ids_of_added.get(token.content, -1))
-                if present is None or not same_token(present, token):
-                    self._put(token, None)
+        for special in listed:
+            if isinstance(special, AddedToken):
+                present = self._added.get(self._ids_of_added.get(special.content, -1))
+                if present is None or not same_token(present, special):
+                    self._put(special, None)
         self._changed()
 
     def _changed(self) -> None:

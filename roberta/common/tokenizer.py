@@ -9,10 +9,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import regex
 
+from roberta.common.batch_encoding import Span
 from roberta.common.bpe import BYTE_TO_SYMBOL, WORD_CHARACTER, BytePairEncoder, pre_tokens
 from roberta.common.special_tokens import AddedToken
 from roberta.common.tokenizer_base import Engine, TokenizerBase, refuse_surrogate
-from roberta.common.tokenizer_rows import Span, trimmed
+from roberta.common.tokenizer_rows import trimmed
 
 _is_word = regex.compile(WORD_CHARACTER).fullmatch
 _blank_at_end = regex.compile(r"\p{White_Space}*\Z")
@@ -88,7 +89,7 @@ class AlignedText(NamedTuple):
     ids: list[int]
     tokens: list[str]
     offsets: list[Span]
-    words: list[int]
+    words: list[int | None]
 
 
 class PythonEngine(Engine):
@@ -133,7 +134,7 @@ class PythonEngine(Engine):
     def _ids_of_words(self, words: Sequence[str]) -> list[int]:
         return list(chain.from_iterable(self._split_ids(word, True) for word in words))
 
-    def align(self, texts: Sequence[Any], is_words: bool, trim: bool) -> list[AlignedText]:
+    def align(self, texts: Sequence[Any], is_words: bool, trim: bool) -> Sequence[AlignedText]:
         """The ids, tokens, offsets and words of each text; offsets with `trim` without the white space at the ends."""
         rows = []
         try:

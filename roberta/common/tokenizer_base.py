@@ -48,7 +48,7 @@ class Engine(ABC):
         """The ids of each text; a text is a str, or with `is_words` a sequence of them."""
 
     @abstractmethod
-    def align(self, texts: Sequence[Any], is_words: bool, trim: bool) -> list[Aligned]:
+    def align(self, texts: Sequence[Any], is_words: bool, trim: bool) -> Sequence[Aligned]:
         """The ids, tokens, offsets and words of each text; with `trim`, offsets without white space at the ends."""
 
 
@@ -524,7 +524,7 @@ class TokenizerBase(Preparing, Saving, ABC):
                 "padding needs a pad_token, and this tokenizer has none; set tokenizer.pad_token to one of its tokens, "
                 "for instance tokenizer.eos_token, or tokenizer.add_special_tokens({'pad_token': '<pad>'})"
             )
-        return self.pad_token_id
+        return int(self.pad_token_id)
 
     def _warn(self, kind: str, text: str) -> None:
         """Log a warning, once for each kind."""

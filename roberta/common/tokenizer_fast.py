@@ -11,11 +11,11 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from tqdm import tqdm
 
+from roberta.common.batch_encoding import Span
 from roberta.common.files import CheckpointError
 from roberta.common.special_tokens import AddedToken, Token
 from roberta.common.tokenizer_base import Engine, TokenizerBase, refuse_surrogate
 from roberta.common.tokenizer_files import Vocabulary
-from roberta.common.tokenizer_rows import Span
 
 
 class AlignedEncoding:
@@ -43,9 +43,9 @@ class AlignedEncoding:
         return offsets
 
     @property
-    def words(self) -> list[int]:
+    def words(self) -> list[int | None]:
         """The number of the word, or pre-token, of each token."""
-        words: list[int] = self.encoding.word_ids
+        words: list[int | None] = self.encoding.word_ids
         return words
 
 
@@ -78,7 +78,7 @@ class LibraryEngine(Engine):
             refuse_surrogate(texts)
             raise
 
-    def align(self, texts: Sequence[Any], is_words: bool, trim: bool) -> list[AlignedEncoding]:
+    def align(self, texts: Sequence[Any], is_words: bool, trim: bool) -> Sequence[AlignedEncoding]:
         """The ids, tokens, offsets and words of each text; offsets with `trim` without the white space at the ends."""
         encode = self.tokenizer(is_words, trim).encode_batch
         try:
@@ -97,7 +97,10 @@ def library_tokenizer(
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     tokenizer.decoder = decoders.ByteLevel()
     if trim:
-        tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+        # the template of this processor is never applied, only its trimming
+        tokenizer.post_processor = processors.RobertaProcessing(
+            ("", 0), ("", 0), trim_offsets=True, add_prefix_space=False
+        )
     for index, token in sorted(added.items()):
         (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])
         if tokenizer.token_to_id(token.content) != index:
@@ -183,7 +186,7 @@ class RobertaTokenizerFast(TokenizerBase):
     @classmethod
     def train(
         cls,
-        files_or_iterator: str | Path | Sequence[str | Path] | Iterable[str],
+        files_or_iterator: str | Path | Iterable[str | Path | Sequence[str]],
         vocab_size: int = 50265,
         *,
         min_frequency: int = 2,

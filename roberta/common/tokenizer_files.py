@@ -122,10 +122,10 @@ def _check_kind(path: str | Path, content: Mapping[str, Any], model: Mapping[str
 
 def _check_tokens(tokens: Mapping[str, Any], name: str, added_ids: set[int]) -> None:
     """Ids must be 0, 1, 2, ..., each once; those of added tokens count."""
-    ids = set(tokens.values()) if all(map(int.__instancecheck__, tokens.values())) else None  # type: ignore[arg-type]
-    if ids is None or set(map(type, tokens.values())) - {int}:
+    if set(map(type, tokens.values())) - {int}:
         token = next(token for token, index in tokens.items() if type(index) is not int)
         raise CheckpointError(f"{name}: the id of {token!r} is {tokens[token]!r}; it must be an int")
+    ids = set(tokens.values())
     if not tokens:
         raise CheckpointError(f"{name} has no tokens")
     if len(ids) < len(tokens):

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from roberta.common.batch_encoding import Span
 from roberta.common.tokenizer_rows import (
     Aligned,
     Shape,
-    Span,
     Trim,
     Window,
     id_arrays,
@@ -47,16 +47,18 @@ def flatten(name: str, text: Any, text_pair: Any, is_words: bool) -> Batch:
     Raises:
         ValueError: something that is no text, or no list of words; lists of different lengths; an empty list.
     """
-    many = list | tuple
+    many = (list, tuple)
     is_batch = isinstance(text, many) and (not is_words or bool(text and isinstance(text[0], many)))
     if not is_batch:
         # an empty second text is none, as in transformers' fast class
-        samples: list[Any] = [(text, text_pair)] if text_pair is not None and len(text_pair) else [text]
+        if text_pair is not None:
+            _check_text(_pair_name(name), 0, text_pair, is_words, is_batch=False)
+        samples: list[Any] = [(text, text_pair)] if text_pair else [text]
     elif text_pair is None:
         samples = list(text)
     elif not isinstance(text_pair, many) or len(text_pair) != len(text):
         count = f"{len(text_pair)}" if isinstance(text_pair, many) else f"a {type(text_pair).__name__}"
-        raise ValueError(f"{name} has {len(text)} texts, so its pair must be a list of as many, not {count}")
+        raise ValueError(f"{name} has {len(text)} texts, so {_pair_name(name)} must be a list of as many, not {count}")
     else:
         samples = list(zip(text, text_pair, strict=True))
     if not samples:
@@ -72,6 +74,11 @@ def flatten(name: str, text: Any, text_pair: Any, is_words: bool) -> Batch:
         _check_text(name, number, value, is_words, is_batch)
     texts = [list(map(str, value)) if is_words else str(value) for value in texts]
     return Batch(texts, starts, is_pair if any(is_pair) else [], is_batch)
+
+
+def _pair_name(name: str) -> str:
+    """The argument that has the second texts."""
+    return name.replace("text", "text_pair", 1)
 
 
 def _is_pair(sample: Any, is_words: bool) -> bool:

@@ -40,7 +40,7 @@ class Aligned(Protocol):
         """The characters of each token."""
 
     @property
-    def words(self) -> list[int]:
+    def words(self) -> list[int | None]:
         """The number of the word, or pre-token, of each token."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -101,7 +101,8 @@ class Saving(SpecialTokens):
         own_tokens = {name: rest.pop(name) for name in list(rest) if name.endswith("_token") and _is_token(rest[name])}
         if own_tokens and not known.get("extra_special_tokens"):
             known["extra_special_tokens"] = own_tokens
-        return cls(
+        make: Callable[..., Self] = cls  # the two classes have constructors of their own
+        return make(
             **cls._vocabulary_files(folder),
             **{**known, **overrides},
             name_or_path=str(pretrained_model_name_or_path),
