@@ -59,7 +59,7 @@ def any_character(rng: random.Random) -> str:
 
 def one_alphabet(rng: random.Random) -> str:
     low, high = rng.choice(list(ALPHABETS.values()))
-    return "".join(chr(rng.randint(low, high)) for _ in range(rng.randint(1, 30)))
+    return "".join(chr(rng.randint(low, high)) for _ in range(rng.randint(1, 16)))
 
 
 def mixed(rng: random.Random) -> str:
@@ -85,7 +85,11 @@ def long_run(rng: random.Random) -> str:
     unit = rng.choice(
         ["a", " ", "\n", "ab", "é", "日", "😀", "!", "0", "<", "'", "\u0301", "ha", "=", "-", any_character(rng)]
     )
-    return rng.choice(["", " ", "x"]) + unit * rng.randint(2, 150) + rng.choice(["", " ", "x", "'s", "<mask>"])
+    return (
+        rng.choice(["", " ", "x"])
+        + unit * rng.choice([rng.randint(2, 20), rng.randint(2, 20), rng.randint(20, 200)])
+        + rng.choice(["", " ", "x", "'s", "<mask>"])
+    )
 
 
 def marked(rng: random.Random) -> str:
@@ -128,7 +132,7 @@ def strings(rng: random.Random, kinds: list[Callable[[random.Random], str]]) -> 
     """Strings of all kinds, now and then two or three of them glued together."""
     while True:
         text = rng.choice(kinds)(rng)
-        while rng.random() < 0.3:
+        while rng.random() < 0.15:
             text += rng.choice(["", "", " "]) + rng.choice(kinds)(rng)
         yield text
 
