@@ -91,6 +91,10 @@ class AlignedText(NamedTuple):
     offsets: list[Span]
     words: list[int | None]
 
+    def spans(self) -> list[Span]:
+        """The same as `offsets`."""
+        return self.offsets
+
 
 class PythonEngine(Engine):
     """Texts to ids and alignments, by `BytePairEncoder`."""
@@ -171,7 +175,7 @@ class PythonEngine(Engine):
                 row.ids.extend(ids)
                 row.tokens.extend(tokens)
                 row.offsets.extend(
-                    (max(one + at, start), max(other + at, start)) for one, other in _spans(piece, tokens)
+                    (max(one + at, start), max(other + at, start + 1)) for one, other in _spans(piece, tokens)
                 )
                 row.words.extend([number if word is None else word] * len(ids))
                 number += 1

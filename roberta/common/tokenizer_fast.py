@@ -30,7 +30,7 @@ class AlignedEncoding:
         ids: list[int] = self.encoding.ids
         return ids
 
-    @property
+    @cached_property
     def tokens(self) -> list[str]:
         """Each token; of an added token the text that it took."""
         tokens: list[str] = self.encoding.tokens
@@ -39,14 +39,18 @@ class AlignedEncoding:
     @cached_property
     def offsets(self) -> list[Span]:
         """The characters of each token."""
-        offsets: list[Span] = self.encoding.offsets
-        return offsets
+        return self.spans()
 
-    @property
+    @cached_property
     def words(self) -> list[int | None]:
         """The number of the word, or pre-token, of each token."""
         words: list[int | None] = self.encoding.word_ids
         return words
+
+    def spans(self) -> list[Span]:
+        """The same as `offsets`, not kept."""
+        offsets: list[Span] = self.encoding.offsets
+        return offsets
 
 
 class LibraryEngine(Engine):

@@ -175,7 +175,11 @@ class Table:
 
     def offsets(self, texts: Sequence[Aligned], trim: Trim | None) -> Any:
         """The characters of each token, (0, 0) for special tokens and padding: (rows, tokens, 2)."""
+        side = self.shape.padding_side
+        if self.as_arrays and self.width is not None and self._plan is None and trim is None:
+            outer = 1 if self.shape.add_special_tokens else 0
+            return offset_array((text.spans() for text in texts), self.lengths, self.width, side, outer)
         rows: list[list[Span]] = offset_rows(self.shape, texts, self.samples, self.plan, trim)
         if self.as_arrays and self.width is not None:
-            return offset_array(rows, self.lengths, self.width, self.shape.padding_side)
-        return pad_rows(rows, self.width, (0, 0), self.shape.padding_side)
+            return offset_array(rows, self.lengths, self.width, side, 0)
+        return pad_rows(rows, self.width, (0, 0), side)

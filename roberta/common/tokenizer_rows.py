@@ -5,7 +5,7 @@ Written once for both tokenizers. `<s> A </s>` and `<s> A </s></s> B </s>` are t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, NamedTuple, Protocol
@@ -42,6 +42,9 @@ class Aligned(Protocol):
     @property
     def words(self) -> list[int | None]:
         """The number of the word, or pre-token, of each token."""
+
+    def spans(self) -> list[Span]:
+        """The same as `offsets`, where they are read once only: nothing is kept for a second time."""
 
 
 class Window(NamedTuple):
@@ -246,26 +249,34 @@ def id_arrays(
     rows: list[list[int]], lengths: list[int], width: int, pad_id: int, side: Side
 ) -> tuple[np.ndarray, np.ndarray]:
     """Padded ids and attention mask, int64, (rows, width)."""
-    is_token = _is_token(lengths, width, side)
-    ids = np.full(is_token.shape, pad_id, dtype=np.int64)
-    ids[is_token] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=sum(lengths))
-    return ids, is_token.astype(np.int64)
+    flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=sum(lengths))
+    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    mask = np.zeros((len(rows), width), dtype=np.int64)
+    done = 0
+    for row, mask_row, length in zip(ids, mask, lengths, strict=True):
+        place = slice(0, length) if side == "right" else slice(width - length, width)
+        row[place] = flat[done : done + length]
+        mask_row[place] = 1
+        done += length
+    return ids, mask
 
 
-def offset_array(rows: list[list[Span]], lengths: list[int], width: int, side: Side) -> np.ndarray:
-    """Padded offsets, int64, (rows, width, 2)."""
-    is_token = _is_token(lengths, width, side)
-    offsets = np.zeros((*is_token.shape, 2), dtype=np.int64)
-    flat = np.fromiter(chain.from_iterable(chain.from_iterable(rows)), dtype=np.int64, count=2 * sum(lengths))
-    offsets[is_token] = flat.reshape(-1, 2)
+def offset_array(spans: Iterable[list[Span]], lengths: list[int], width: int, side: Side, outer: int) -> np.ndarray:
+    """Padded offsets, int64, (rows, width, 2).
+
+    Args:
+        spans: the offsets of each row, without the `outer` special tokens at its begin and its end.
+        lengths: with them.
+    """
+    flat = np.fromiter(chain.from_iterable(chain.from_iterable(spans)), dtype=np.int64).reshape(-1, 2)
+    offsets = np.zeros((len(lengths), width, 2), dtype=np.int64)
+    done = 0
+    for row, length in zip(offsets, lengths, strict=True):
+        start = outer + (0 if side == "right" else width - length)
+        count = length - 2 * outer
+        row[start : start + count] = flat[done : done + count]
+        done += count
     return offsets
-
-
-def _is_token(lengths: list[int], width: int, side: Side) -> np.ndarray:
-    """Where a row has a token and not padding: bool, (rows, width)."""
-    count = np.asarray(lengths, dtype=np.int64)[:, None]
-    place = np.arange(width)
-    return place < count if side == "right" else place >= width - count
 
 
 # -- rows with everything ------------------------------------------------------------------------------------------
