@@ -320,6 +320,22 @@ def test_templates(tokenizer: Any) -> None:
     assert tokenizer.num_special_tokens_to_add(pair=True) == 4
 
 
+def test_a_renamed_start_is_that_of_the_encoder_only(cls: Any, saved: Path) -> None:
+    """The encoder puts cls and sep around a text, `build_inputs_with_special_tokens` bos and eos, as in transformers."""
+    tokenizer = cls.from_pretrained(saved, cls_token="<unk>")
+    assert tokenizer.encode("") == [3, 2]
+    assert tokenizer.build_inputs_with_special_tokens([5]) == [0, 5, 2]
+
+
+def test_bytes_that_a_vocabulary_lacks_are_dropped(cls: Any, saved: Path, tmp_path: Path) -> None:
+    vocab = json.loads((saved / "vocab.json").read_text())
+    lacking = {"ææ" if token == "æ" else token: index for token, index in vocab.items()}  # the byte 0xE6
+    (tmp_path / "vocab.json").write_text(json.dumps(lacking))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = cls.from_pretrained(tmp_path)
+    assert tokenizer.tokenize("a日b") == ["a", "Ĺ", "¥", "b"]  # 0xE6 0x97 0xA5
+
+
 def test_prepare_for_model_and_truncate_sequences(tokenizer: Any) -> None:
     prepared = tokenizer.prepare_for_model([5, 6, 7], [8], truncation="only_first", max_length=6, padding="max_length")
     assert prepared["input_ids"] == [0, 5, 2, 2, 8, 2]
