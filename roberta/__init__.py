@@ -22,6 +22,10 @@ _MODULES = {
     "RobertaConfig": "roberta.common.config",
     "GenerationConfig": "roberta.common.generation",
     "CheckpointError": "roberta.common.files",
+    "RobertaTokenizer": "roberta.common.tokenizer",
+    "RobertaTokenizerFast": "roberta.common.tokenizer_fast",
+    "BatchEncoding": "roberta.common.batch_encoding",
+    "AddedToken": "roberta.common.special_tokens",
     **{
         f"{prefix}Roberta{name}": f"roberta.{backend}.{'pretrained' if name == 'PreTrainedModel' else 'models'}"
         for prefix, backend in (("", "pt"), ("TF", "tf"), ("Flax", "flax"))

@@ -1,0 +1,324 @@
+"""RobertaTokenizerFast: the tokenizer on the tokenizers library, and how a vocabulary is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+from tqdm import tqdm
+
+from roberta.common.batch_encoding import Span
+from roberta.common.files import CheckpointError
+from roberta.common.special_tokens import AddedToken, Token
+from roberta.common.tokenizer_base import Engine, TokenizerBase, refuse_surrogate
+from roberta.common.tokenizer_files import Vocabulary
+
+
+class AlignedEncoding:
+    """A library encoding, as `tokenizer_rows.Aligned` says; each list is made when it is asked for."""
+
+    def __init__(self, encoding: tokenizers.Encoding) -> None:
+        self.encoding = encoding
+
+    @property
+    def ids(self) -> list[int]:
+        """The id of each token."""
+        ids: list[int] = self.encoding.ids
+        return ids
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """Each token; of an added token the text that it took."""
+        tokens: list[str] = self.encoding.tokens
+        return tokens
+
+    @cached_property
+    def offsets(self) -> list[Span]:
+        """The characters of each token."""
+        return self.spans()
+
+    @cached_property
+    def words(self) -> list[int | None]:
+        """The number of the word, or pre-token, of each token."""
+        words: list[int | None] = self.encoding.word_ids
+        return words
+
+    def spans(self) -> list[Span]:
+        """The same as `offsets`, not kept."""
+        offsets: list[Span] = self.encoding.offsets
+        return offsets
+
+
+class LibraryEngine(Engine):
+    """Texts to ids and alignments, by the tokenizers library.
+
+    The library's own truncation, padding and templates are not used: what they do with odd options (a panic, or
+    nothing) is not what a caller wants, and without them an engine has no state that two threads could change.
+    """
+
+    def __init__(self, model: models.BPE, added: Mapping[int, AddedToken], add_prefix_space: bool) -> None:
+        self.model = model
+        self.added = dict(added)
+        self.add_prefix_space = add_prefix_space
+        self._tokenizers: dict[tuple[bool, bool], tokenizers.Tokenizer] = {}
+
+    def tokenizer(self, is_words: bool, trim: bool) -> tokenizers.Tokenizer:
+        """The library's tokenizer: with or without a space before each word, and trimming offsets or not."""
+        key = (self.add_prefix_space or is_words, trim)
+        if key not in self._tokenizers:
+            self._tokenizers[key] = library_tokenizer(self.model, self.added, *key)
+        return self._tokenizers[key]
+
+    def ids(self, texts: Sequence[Any], is_words: bool) -> list[list[int]]:
+        """The ids of each text, without special tokens around."""
+        encode = self.tokenizer(is_words, False).encode_batch_fast
+        try:
+            return [row.ids for row in encode(texts, is_pretokenized=is_words, add_special_tokens=False)]
+        except TypeError:
+            refuse_surrogate(texts)
+            raise
+
+    def align(self, texts: Sequence[Any], is_words: bool, trim: bool) -> Sequence[AlignedEncoding]:
+        """The ids, tokens, offsets and words of each text; offsets with `trim` without the white space at the ends."""
+        encode = self.tokenizer(is_words, trim).encode_batch
+        try:
+            rows = encode(texts, is_pretokenized=is_words, add_special_tokens=False)
+        except TypeError:
+            refuse_surrogate(texts)
+            raise
+        return list(map(AlignedEncoding, rows))
+
+
+def library_tokenizer(
+    model: models.BPE, added: Mapping[int, AddedToken], add_prefix_space: bool, trim: bool
+) -> tokenizers.Tokenizer:
+    """A tokenizer of the library around a model (which is shared, not copied), without a template."""
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    tokenizer.decoder = decoders.ByteLevel()
+    if trim:
+        # the template of this processor is never applied, only its trimming
+        tokenizer.post_processor = processors.RobertaProcessing(
+            ("", 0), ("", 0), trim_offsets=True, add_prefix_space=False
+        )
+    for index, token in sorted(added.items()):
+        (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])
+        if tokenizer.token_to_id(token.content) != index:
+            raise ValueError(
+                f"the added token {token.content!r} has the id {index}, but the next free id is "
+                f"{tokenizer.token_to_id(token.content)}; ids of added tokens follow the vocabulary without a gap"
+            )
+    return tokenizer
+
+
+class RobertaTokenizerFast(TokenizerBase):
+    """RoBERTa's tokenizer on the tokenizers library: a byte-level BPE, `<s> A </s>` and `<s> A </s></s> B </s>`.
+
+    Args:
+        vocab_file: vocab.json: token -> id.
+        merges_file: merges.txt: a merge a line, best first.
+        tokenizer_file: tokenizer.json, which is taken where it is given.
+        errors: what decoding does with bytes that are no UTF-8: "replace", "ignore" or "strict".
+        bos_token, eos_token, sep_token, cls_token, unk_token, pad_token, mask_token: the special tokens; those the
+            vocabulary lacks are added after it.
+        add_prefix_space: begin each text, and what follows an added token, with a space where it has none.
+        trim_offsets: leave the space before a word out of its offsets.
+        settings: see `TokenizerBase`.
+
+    Raises:
+        CheckpointError: a file is missing or malformed.
+    """
+
+    is_fast: ClassVar[bool] = True
+
+    _model: models.BPE | None = None
+
+    def __init__(
+        self,
+        vocab_file: Any = None,
+        merges_file: Any = None,
+        tokenizer_file: Any = None,
+        errors: str = "replace",
+        bos_token: Any = "<s>",
+        eos_token: Any = "</s>",
+        sep_token: Any = "</s>",
+        cls_token: Any = "<s>",
+        unk_token: Any = "<unk>",
+        pad_token: Any = "<pad>",
+        mask_token: Any = "<mask>",
+        add_prefix_space: bool | None = None,
+        trim_offsets: bool | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            files=(vocab_file, merges_file, tokenizer_file),
+            errors=errors,
+            named={
+                "bos_token": bos_token,
+                "eos_token": eos_token,
+                "unk_token": unk_token,
+                "sep_token": sep_token,
+                "pad_token": pad_token,
+                "cls_token": cls_token,
+                "mask_token": mask_token,
+            },
+            add_prefix_space=add_prefix_space,
+            trim_offsets=trim_offsets,
+            **settings,
+        )
+
+    def _make_engine(self, added: Mapping[int, AddedToken]) -> LibraryEngine:
+        if self._model is None:
+            merges = [(left, right) for left, right in (merge.split(" ") for merge in self._merges)]
+            self._model = models.BPE(vocab=dict(self._vocabulary), merges=merges)
+        return LibraryEngine(self._model, added, self.add_prefix_space)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_model": None}
+
+    @property
+    def backend_tokenizer(self) -> tokenizers.Tokenizer:
+        """A tokenizer of the library with all that this one has; changing it does not change this one."""
+        return tokenizers.Tokenizer.from_str(self._tokenizer_json().decode())
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def train(
+        cls,
+        files_or_iterator: str | Path | Iterable[str | Path | Sequence[str]],
+        vocab_size: int = 50265,
+        *,
+        min_frequency: int = 2,
+        special_tokens: Sequence[Token] = ("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
+        length: int | None = None,
+        show_progress: bool = True,
+        add_prefix_space: bool = False,
+        **settings: Any,
+    ) -> Self:
+        """A tokenizer with a vocabulary of its own.
+
+        Args:
+            files_or_iterator: a `Path` or a list of them, text files that are read line by line; or texts, one by one
+                or in lists. A single str is a file.
+            vocab_size: tokens, the special tokens and the 256 bytes included.
+            min_frequency: how often two neighbours must occur to be merged.
+            special_tokens: these get the ids 0, 1, 2, ...
+            length: how many texts there are, for the progress bar.
+            settings: arguments of the constructor.
+
+        Raises:
+            ValueError: a vocabulary too small for its special tokens and the bytes.
+            CheckpointError: a file is missing.
+        """
+        least = 256 + len(special_tokens)
+        if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or vocab_size < least:
+            raise ValueError(
+                f"vocab_size={vocab_size!r} must be an int of at least {least}: 256 bytes and "
+                f"{len(special_tokens)} special tokens"
+            )
+        tokenizer = tokenizers.Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=[str(token) for token in special_tokens],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,  # the bar here counts texts, in every terminal
+        )
+        texts = tqdm(_texts(files_or_iterator), total=length, desc="reading", unit=" texts", disable=not show_progress)
+        tokenizer.train_from_iterator(texts, trainer=trainer, length=length)
+        return cls(vocabulary=_trained(tokenizer), add_prefix_space=add_prefix_space, **settings)
+
+    def train_new_from_iterator(
+        self,
+        text_iterator: Iterable[str] | Iterable[Sequence[str]],
+        vocab_size: int,
+        length: int | None = None,
+        new_special_tokens: Sequence[Token] | None = None,
+        special_tokens_map: Mapping[str, str] | None = None,
+        *,
+        min_frequency: int = 0,
+        show_progress: bool = True,
+    ) -> Self:
+        """A tokenizer with this one's settings and special tokens, and a vocabulary trained on other texts.
+
+        Args:
+            new_special_tokens: further special tokens.
+            special_tokens_map: old text -> new text of special tokens.
+        """
+        renamed = special_tokens_map or {}
+        kept = [
+            renamed.get(token.content, token.content) for token in self.added_tokens_decoder.values() if token.special
+        ]
+        new = [str(token) for token in new_special_tokens or ()]
+        named = {name: _renamed(token, renamed) for name, token in self._named.items()}
+        more = [_renamed(token, renamed) for token in self._more]
+        return type(self).train(
+            text_iterator,
+            vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=list(dict.fromkeys([*kept, *new])),
+            length=length,
+            show_progress=show_progress,
+            add_prefix_space=self.add_prefix_space,
+            trim_offsets=self.trim_offsets,
+            errors=self.errors,
+            model_max_length=self.model_max_length,
+            padding_side=self.padding_side,
+            truncation_side=self.truncation_side,
+            clean_up_tokenization_spaces=self.clean_up_tokenization_spaces,
+            split_special_tokens=self.split_special_tokens,
+            model_input_names=self.model_input_names,
+            additional_special_tokens=[*more, *(new_special_tokens or ())],
+            **named,
+        )
+
+
+def _renamed(token: Any, renamed: Mapping[str, str]) -> Any:
+    """A special token under its new text, matched as before."""
+    if isinstance(token, AddedToken):
+        return AddedToken(
+            renamed.get(token.content, token.content),
+            lstrip=token.lstrip,
+            rstrip=token.rstrip,
+            single_word=token.single_word,
+            normalized=token.normalized,
+            special=token.special,
+        )
+    return None if token is None else renamed.get(token, token)
+
+
+def _texts(source: Any) -> Iterator[Any]:
+    """The texts of an iterator, or the lines of files, with their line ends."""
+    if isinstance(source, str | Path):
+        source = [Path(source)]
+    items = iter(source)
+    for item in items:
+        if isinstance(item, Path):
+            try:
+                with open(item, encoding="utf-8", newline="") as lines:
+                    yield from lines
+            except (OSError, UnicodeDecodeError) as error:
+                raise CheckpointError(f"{item} cannot be read as text to train on: {error}") from None
+        elif isinstance(item, str):
+            refuse_surrogate([item])
+            yield item
+        elif isinstance(item, list | tuple) and all(isinstance(text, str) for text in item):
+            refuse_surrogate(item)
+            yield from item
+        else:
+            raise ValueError(f"a text to train on is a str or a list of them, not {item!r:.80}")
+
+
+def _trained(tokenizer: tokenizers.Tokenizer) -> Vocabulary:
+    """The vocabulary and merges that the library's trainer has found."""
+    import json
+
+    model = json.loads(tokenizer.to_str())["model"]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    return Vocabulary(model["vocab"], merges)

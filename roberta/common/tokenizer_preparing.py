@@ -1,0 +1,131 @@
+"""Rows from ids that are there already: `prepare_for_model` and `truncate_sequences`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from roberta.common.batch_encoding import BatchEncoding
+from roberta.common.tokenizer_decoding import Decoding
+from roberta.common.tokenizer_inputs import Batch, Table, make_plan
+from roberta.common.tokenizer_rows import TRUNCATIONS, Shape, kept_lengths
+
+
+class Preparing(Decoding):
+    """What turns ids into rows."""
+
+    truncation_side: str
+    model_input_names: list[str]
+
+    @abstractmethod
+    def _shape(
+        self,
+        *,
+        add_special_tokens: bool,
+        padding: bool | str,
+        truncation: bool | str | None,
+        max_length: int | None,
+        stride: int,
+        overflow: bool,
+        pad_to_multiple_of: int | None,
+        padding_side: str | None,
+        verbose: bool,
+    ) -> Shape:
+        """The options of a call, checked."""
+
+    def prepare_for_model(
+        self,
+        ids: Sequence[int],
+        pair_ids: Sequence[int] | None = None,
+        add_special_tokens: bool = True,
+        padding: bool | str = False,
+        truncation: bool | str | None = None,
+        max_length: int | None = None,
+        stride: int = 0,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_tensors: str | None = None,
+        return_token_type_ids: bool | None = None,
+        return_attention_mask: bool | None = None,
+        return_overflowing_tokens: bool = False,
+        return_special_tokens_mask: bool = False,
+        return_length: bool = False,
+        verbose: bool = True,
+        prepend_batch_axis: bool = False,
+    ) -> BatchEncoding:
+        """The model inputs of one row, from the ids of one text or two.
+
+        With `return_overflowing_tokens` what is cut off is `overflowing_tokens`, the `stride` before it included,
+        and `num_truncated_tokens` is how many did not fit.
+        """
+        shape = self._shape(
+            add_special_tokens=add_special_tokens,
+            padding=padding,
+            truncation=truncation,
+            max_length=max_length,
+            stride=stride,
+            overflow=False,
+            pad_to_multiple_of=pad_to_multiple_of,
+            padding_side=padding_side,
+            verbose=verbose,
+        )
+        texts = [list(ids)] if pair_ids is None else [list(ids), list(pair_ids)]
+        batch = Batch(texts, [0], [] if pair_ids is None else [True], is_batch=False)
+        table = Table(shape, texts, batch, make_plan(shape, texts, batch), as_arrays=False)
+        data: dict[str, Any] = {}
+        if return_overflowing_tokens:
+            limit = shape.max_length if shape.max_length is not None else sum(map(len, texts))
+            excess = sum(map(len, texts)) + shape.special(pair_ids is not None) - limit
+            cut = self.truncate_sequences(
+                texts[0], None if pair_ids is None else texts[1], excess, shape.truncation, stride
+            )
+            data["overflowing_tokens"] = cut[2]
+            data["num_truncated_tokens"] = excess
+        rows, mask = table.ids_and_mask()
+        data["input_ids"] = rows[0]
+        if return_token_type_ids or (return_token_type_ids is None and "token_type_ids" in self.model_input_names):
+            data["token_type_ids"] = table.constants(0, 0, shape.pad_type_id)[0]
+        if return_attention_mask or (return_attention_mask is None and "attention_mask" in self.model_input_names):
+            data["attention_mask"] = mask[0]
+        if return_special_tokens_mask:
+            data["special_tokens_mask"] = table.constants(1, 0, 1)[0]
+        if return_length:
+            data["length"] = len(data["input_ids"])
+        return BatchEncoding(data, tensor_type=return_tensors, prepend_batch_axis=prepend_batch_axis)
+
+    def truncate_sequences(
+        self,
+        ids: list[int],
+        pair_ids: list[int] | None = None,
+        num_tokens_to_remove: int = 0,
+        truncation_strategy: str = "longest_first",
+        stride: int = 0,
+    ) -> tuple[list[int], list[int] | None, list[int]]:
+        """The ids that stay of each text, and those cut off with `stride` more; none of a pair cut by longest_first.
+
+        Raises:
+            ValueError: the text that is to be cut is too short, or is not there.
+        """
+        if truncation_strategy not in TRUNCATIONS:
+            raise ValueError(f"truncation_strategy={truncation_strategy!r} must be one of {', '.join(TRUNCATIONS)}")
+        if num_tokens_to_remove <= 0 or truncation_strategy == "do_not_truncate":
+            return ids, pair_ids, []
+        room = max(len(ids) + len(pair_ids or ()) - num_tokens_to_remove, 0)
+        second = None if pair_ids is None else len(pair_ids)
+        first, other = kept_lengths(
+            truncation_strategy, room, len(ids), second, "num_tokens_to_remove", num_tokens_to_remove
+        )
+        kept, rest = self._cut(ids, first, stride)
+        if pair_ids is None:
+            return kept, None, rest
+        kept_pair, rest_pair = self._cut(pair_ids, other, stride)
+        overflow = {"only_first": rest, "only_second": rest_pair}.get(truncation_strategy, [])
+        return kept, kept_pair, overflow
+
+    def _cut(self, ids: list[int], kept: int, stride: int) -> tuple[list[int], list[int]]:
+        """The `kept` ids on the side that stays, and the others with `stride` of those."""
+        window = min(len(ids), stride + len(ids) - kept)
+        if self.truncation_side == "left":
+            return ids[len(ids) - kept :], ids[:window]
+        return ids[:kept], ids[len(ids) - window :]

@@ -1,0 +1,262 @@
+"""Tokenizers from folders and hub names, and back."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from roberta.common.files import CheckpointError, write_folder
+from roberta.common.hub import local_folder, upload_folder
+from roberta.common.special_tokens import MORE, NAMES, AddedToken, SpecialTokens
+from roberta.common.tokenizer_files import (
+    ADDED_FILE,
+    CONFIG_FILE,
+    FILES,
+    MERGES_FILE,
+    SPECIAL_FILE,
+    TOKENIZER_FILE,
+    VOCAB_FILE,
+    Vocabulary,
+    json_text,
+    merges_text,
+    read_settings,
+    token_object,
+    tokenizer_json,
+    vocab_text,
+)
+
+# The keys of tokenizer_config.json that are arguments of the constructor; the others are kept and written back.
+_ARGUMENTS = (
+    *NAMES, MORE, "extra_special_tokens", "added_tokens_decoder", "errors", "add_prefix_space", "trim_offsets",
+    "model_max_length", "max_len", "padding_side", "truncation_side", "pad_token_type_id",
+    "clean_up_tokenization_spaces", "split_special_tokens", "model_input_names",
+)  # fmt: skip
+
+# Keys that say where a tokenizer was or what loaded it: read by nobody here, and not written back.
+_OF_ONE_PROCESS = (
+    "name_or_path", "tokenizer_class", "special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file",
+    "use_fast", "backend", "is_local", "processor_class",
+)  # fmt: skip
+
+
+class Saving(SpecialTokens):
+    """`from_pretrained`, `save_pretrained`, `save_vocabulary` and `push_to_hub`."""
+
+    is_fast: ClassVar[bool]
+    errors: str
+    add_prefix_space: bool
+    trim_offsets: bool
+    model_max_length: int
+    padding_side: str
+    truncation_side: str
+    clean_up_tokenization_spaces: bool
+    split_special_tokens: bool
+    _merges: list[str]
+    _config: dict[str, Any]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        revision: str = "main",
+        subfolder: str = "",
+        **overrides: Any,
+    ) -> Self:
+        """The tokenizer of a folder or a hub name.
+
+        Args:
+            overrides: arguments of the constructor, in place of what the files say.
+
+        Raises:
+            CheckpointError: no such folder or name; no vocabulary in it; a malformed file.
+            ValueError: an override that is no argument.
+        """
+        unknown = set(overrides) - set(_ARGUMENTS)
+        if unknown:
+            raise ValueError(
+                f"{', '.join(sorted(unknown))}: no setting of a tokenizer; settings are {', '.join(_ARGUMENTS)}"
+            )
+        folder = local_folder(
+            pretrained_model_name_or_path,
+            files=FILES,
+            revision=revision,
+            subfolder=subfolder,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        settings = read_settings(folder)
+        known = {name: value for name, value in settings.items() if name in _ARGUMENTS}
+        if "model_max_length" in overrides or "max_len" in overrides:
+            known.pop("model_max_length", None)
+        rest = {name: value for name, value in settings.items() if name not in (*_ARGUMENTS, *_OF_ONE_PROCESS)}
+        own_tokens = {name: rest.pop(name) for name in list(rest) if name.endswith("_token") and _is_token(rest[name])}
+        if own_tokens and not known.get("extra_special_tokens"):
+            known["extra_special_tokens"] = own_tokens
+        make: Callable[..., Self] = cls  # the two classes have constructors of their own
+        return make(
+            **cls._vocabulary_files(folder),
+            **{**known, **overrides},
+            name_or_path=str(pretrained_model_name_or_path),
+            config=rest,
+        )
+
+    @classmethod
+    def _vocabulary_files(cls, folder: Path) -> dict[str, Path]:
+        """The files of a folder that hold the vocabulary, by argument of the constructor."""
+        both = {"vocab_file": folder / VOCAB_FILE, "merges_file": folder / MERGES_FILE}
+        one = {"tokenizer_file": folder / TOKENIZER_FILE}
+        has_both = all(path.is_file() for path in both.values())
+        has_one = one["tokenizer_file"].is_file()
+        if has_one and (cls.is_fast or not has_both):
+            return one
+        if has_both:
+            return both
+        missing = [path.name for path in both.values() if not path.is_file()]
+        raise CheckpointError(
+            f"{folder} has no {' and no '.join(missing)}, nor {TOKENIZER_FILE}; a tokenizer needs "
+            f"{VOCAB_FILE} and {MERGES_FILE}, or {TOKENIZER_FILE}"
+        )
+
+    # -- saving --------------------------------------------------------------------------------------------------
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        legacy_format: bool | None = None,
+        filename_prefix: str | None = None,
+        push_to_hub: bool = False,
+        *,
+        repo_id: str | None = None,
+        token: str | bool | None = None,
+        private: bool | None = None,
+        commit_message: str | None = None,
+        revision: str | None = None,
+    ) -> tuple[str, ...]:
+        """Write the files into a folder, all or none; returns their paths. Another tokenizer's files there go.
+
+        Args:
+            legacy_format: False for tokenizer.json without vocab.json, merges.txt and added_tokens.json.
+            filename_prefix: "pp" for pp-vocab.json and so on.
+            push_to_hub: upload the folder too; `repo_id` (the folder's name by default) and what follows say where.
+
+        Raises:
+            CheckpointError: the folder is a file.
+        """
+        files = self._config_files()
+        if legacy_format is not False:
+            files |= {VOCAB_FILE: vocab_text(self._vocabulary), MERGES_FILE: merges_text(self._merges)}
+            beside = {text: index for text, index in self._ids_of_added.items() if text not in self._vocabulary}
+            if beside:
+                files[ADDED_FILE] = json_text(beside)
+        if self.is_fast or legacy_format is False:
+            files[TOKENIZER_FILE] = self._tokenizer_json()
+        prefix = f"{filename_prefix}-" if filename_prefix else ""
+        ours = {prefix + name for name in FILES}
+        write_folder(
+            save_directory, {prefix + name: content for name, content in files.items()}, stale=ours.__contains__
+        )
+        if push_to_hub:
+            upload_folder(
+                save_directory,
+                repo_id=repo_id or Path(save_directory).name,
+                token=token,
+                private=private,
+                commit_message=commit_message or "Upload tokenizer",
+                revision=revision,
+            )
+        return tuple(str(Path(save_directory, prefix + name)) for name in files)
+
+    def save_vocabulary(self, save_directory: str | Path, filename_prefix: str | None = None) -> tuple[str, str]:
+        """Write vocab.json and merges.txt into a folder, without added tokens; returns their paths."""
+        prefix = f"{filename_prefix}-" if filename_prefix else ""
+        names = (prefix + VOCAB_FILE, prefix + MERGES_FILE)
+        contents = (vocab_text(self._vocabulary), merges_text(self._merges))
+        write_folder(save_directory, dict(zip(names, contents, strict=True)))
+        return str(Path(save_directory, names[0])), str(Path(save_directory, names[1]))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        token: str | bool | None = None,
+        private: bool | None = None,
+        commit_message: str | None = None,
+        commit_description: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
+        """Upload the tokenizer's files as one commit; returns its address."""
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary, "tokenizer")
+            self.save_pretrained(folder)
+            return upload_folder(
+                folder,
+                repo_id=repo_id,
+                token=token,
+                private=private,
+                commit_message=commit_message or "Upload tokenizer",
+                commit_description=commit_description,
+                revision=revision,
+                create_pr=create_pr,
+            )
+
+    def _config_files(self) -> dict[str, bytes]:
+        """tokenizer_config.json and special_tokens_map.json."""
+        config = {
+            **self._config,
+            **self.special_tokens_map,
+            "add_prefix_space": self.add_prefix_space,
+            "added_tokens_decoder": {
+                str(index): token_object(token, special=True) for index, token in self.added_tokens_decoder.items()
+            },
+            "clean_up_tokenization_spaces": self.clean_up_tokenization_spaces,
+            "errors": self.errors,
+            "extra_special_tokens": self.extra_special_tokens,
+            "model_max_length": self.model_max_length,
+            "tokenizer_class": "RobertaTokenizer",
+            "trim_offsets": self.trim_offsets,
+        }
+        for name in self.extra_special_tokens:
+            config.pop(name, None)
+        if self.padding_side != "right":
+            config["padding_side"] = self.padding_side
+        if self.truncation_side != "right":
+            config["truncation_side"] = self.truncation_side
+        if self.split_special_tokens:
+            config["split_special_tokens"] = True
+        special = {name: _file_form(value) for name, value in self.special_tokens_map_extended.items()}
+        return {CONFIG_FILE: json_text(config), SPECIAL_FILE: json_text(special)}
+
+    def _tokenizer_json(self) -> bytes:
+        separator, first = self.sep_token or "", self.cls_token or ""
+        return tokenizer_json(
+            Vocabulary(dict(self._vocabulary), self._merges),
+            self.added_tokens_decoder,
+            outer=((separator, self.sep_token_id or 0), (first, self.cls_token_id or 0)),
+            add_prefix_space=self.add_prefix_space,
+            trim_offsets=self.trim_offsets,
+        )
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, str | AddedToken)
+
+
+def _file_form(value: Any) -> Any:
+    """A special token, or a list or mapping of them, as special_tokens_map.json has it."""
+    if isinstance(value, AddedToken):
+        return token_object(value, special=False)
+    if isinstance(value, Mapping):
+        return {name: _file_form(token) for name, token in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_file_form(token) for token in value]
+    return value
