@@ -12,7 +12,8 @@ import regex
 from roberta.common.batch_encoding import Span
 from roberta.common.bpe import BYTE_TO_SYMBOL, WORD_CHARACTER, BytePairEncoder, pre_tokens
 from roberta.common.special_tokens import AddedToken
-from roberta.common.tokenizer_base import Engine, TokenizerBase, refuse_surrogate
+from roberta.common.tokenizer_base import TokenizerBase
+from roberta.common.tokenizer_engine import Engine, refuse_surrogate
 from roberta.common.tokenizer_files import merge_lines
 from roberta.common.tokenizer_rows import trimmed
 

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from roberta.common.batch_encoding import Span
 from roberta.common.files import CheckpointError
 from roberta.common.special_tokens import AddedToken, Token
-from roberta.common.tokenizer_base import Engine, TokenizerBase, refuse_surrogate
+from roberta.common.tokenizer_base import TokenizerBase
+from roberta.common.tokenizer_engine import Engine, refuse_surrogate
 from roberta.common.tokenizer_files import Vocabulary, merge_lines
 
 
