@@ -12,7 +12,9 @@ import regex
 from roberta.common.batch_encoding import Span
 from roberta.common.bpe import BYTE_TO_SYMBOL, WORD_CHARACTER, BytePairEncoder, pre_tokens
 from roberta.common.special_tokens import AddedToken
-from roberta.common.tokenizer_base import Engine, TokenizerBase, refuse_surrogate
+from roberta.common.tokenizer_base import TokenizerBase
+from roberta.common.tokenizer_engine import Engine, refuse_surrogate
+from roberta.common.tokenizer_files import merge_lines
 from roberta.common.tokenizer_rows import trimmed
 
 _is_word = regex.compile(WORD_CHARACTER).fullmatch
@@ -261,7 +263,7 @@ class RobertaTokenizer(TokenizerBase):
 
     def _make_engine(self, added: Mapping[int, AddedToken]) -> PythonEngine:
         if self._encoder is None:
-            self._encoder = BytePairEncoder(self._vocabulary, self._merges)
+            self._encoder = BytePairEncoder(self._vocabulary, merge_lines(self._merges))
         return PythonEngine(self._encoder, added, self.add_prefix_space)
 
     _encoder: BytePairEncoder | None = None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from roberta.common.batch_encoding import BatchEncoding, Encoding, converter
 from roberta.common.special_tokens import AddedToken, Token
+from roberta.common.tokenizer_engine import Engine
 from roberta.common.tokenizer_files import (
     MERGES_FILE,
     TOKENIZER_FILE,
@@ -19,50 +19,10 @@ from roberta.common.tokenizer_files import (
     read_vocabulary,
 )
 from roberta.common.tokenizer_inputs import Table, flatten, make_plan, whole_plan
-from roberta.common.tokenizer_padding import as_lists, gather, pad_batch, tensor_type_of
+from roberta.common.tokenizer_options import UNLIMITED, first_given, length_limit, one_of
 from roberta.common.tokenizer_preparing import Preparing
-from roberta.common.tokenizer_rows import (
-    PADDINGS,
-    TRUNCATIONS,
-    Aligned,
-    Padding,
-    Shape,
-    Side,
-    Truncation,
-    encodings,
-    trimmed,
-)
+from roberta.common.tokenizer_rows import encodings, trimmed
 from roberta.common.tokenizer_saving import Saving
-
-logger = logging.getLogger(__name__)
-
-UNLIMITED = int(1e30)  # model_max_length when nothing says otherwise: what transformers writes
-_LARGE = 10**20
-
-
-class Engine(ABC):
-    """Texts to tokens, without special tokens around. An engine never changes, so results may keep one for later."""
-
-    @abstractmethod
-    def ids(self, texts: Sequence[Any], is_words: bool) -> list[list[int]]:
-        """The ids of each text; a text is a str, or with `is_words` a sequence of them."""
-
-    @abstractmethod
-    def align(self, texts: Sequence[Any], is_words: bool, trim: bool) -> Sequence[Aligned]:
-        """The ids, tokens, offsets and words of each text; with `trim`, offsets without white space at the ends."""
-
-
-def refuse_surrogate(texts: Sequence[Any]) -> None:
-    """Raise the one error for half a surrogate pair in any of the texts; return when there is none."""
-    for number, text in enumerate(texts):
-        for part in [text] if isinstance(text, str) else text:
-            for at, character in enumerate(part):
-                if "\ud800" <= character <= "\udfff":
-                    raise ValueError(
-                        f"text {number} has U+{ord(character):04X}, half of a surrogate pair, at character {at}: it has "
-                        "no UTF-8 bytes; repair the text, for instance text.encode('utf-16', 'surrogatepass')"
-                        ".decode('utf-16', 'replace')"
-                    )
 
 
 class TokenizerBase(Preparing, Saving, ABC):
@@ -117,12 +77,12 @@ class TokenizerBase(Preparing, Saving, ABC):
     ) -> None:
         added = dict(added_tokens_decoder or {})
         vocabulary = vocabulary or _read_vocabulary(files, added)
-        self.errors = _one_of("errors", errors, ("replace", "ignore", "strict"))
-        self.padding_side = _one_of("padding_side", padding_side, ("right", "left"))
-        self.truncation_side = _one_of("truncation_side", truncation_side, ("right", "left"))
-        self.add_prefix_space = bool(_first(add_prefix_space, vocabulary.add_prefix_space, False))
-        self.trim_offsets = bool(_first(trim_offsets, vocabulary.trim_offsets, True))
-        self.model_max_length = _limit(_first(model_max_length, max_len, UNLIMITED))
+        self.errors = one_of("errors", errors, ("replace", "ignore", "strict"))
+        self.padding_side = one_of("padding_side", padding_side, ("right", "left"))
+        self.truncation_side = one_of("truncation_side", truncation_side, ("right", "left"))
+        self.add_prefix_space = bool(first_given(add_prefix_space, vocabulary.add_prefix_space, False))
+        self.trim_offsets = bool(first_given(trim_offsets, vocabulary.trim_offsets, True))
+        self.model_max_length = length_limit(first_given(model_max_length, max_len, UNLIMITED))
         self.pad_token_type_id = pad_token_type_id
         self.clean_up_tokenization_spaces = bool(clean_up_tokenization_spaces)
         self.split_special_tokens = bool(split_special_tokens)
@@ -294,9 +254,9 @@ class TokenizerBase(Preparing, Saving, ABC):
         table = Table(shape, ids, batch, plan, as_arrays=return_tensors is not None)
         data = result.data
         data["input_ids"], mask = table.ids_and_mask()
-        if _first(return_token_type_ids, "token_type_ids" in self.model_input_names):
+        if first_given(return_token_type_ids, "token_type_ids" in self.model_input_names):
             data["token_type_ids"] = table.constants(0, 0, shape.pad_type_id)
-        if _first(return_attention_mask, "attention_mask" in self.model_input_names):
+        if first_given(return_attention_mask, "attention_mask" in self.model_input_names):
             data["attention_mask"] = mask
         if return_special_tokens_mask:
             data["special_tokens_mask"] = table.constants(1, 0, 1)
@@ -444,167 +404,6 @@ class TokenizerBase(Preparing, Saving, ABC):
         """The tokens of a text, or of a pair."""
         return self(text, pair, add_special_tokens=add_special_tokens, verbose=False).tokens()
 
-    # -- options -------------------------------------------------------------------------------------------------
-
-    def _shape(
-        self,
-        *,
-        add_special_tokens: bool,
-        padding: bool | str,
-        truncation: bool | str | None,
-        max_length: int | None,
-        stride: int,
-        overflow: bool,
-        pad_to_multiple_of: int | None,
-        padding_side: str | None,
-        verbose: bool,
-    ) -> Shape:
-        """The options of a call, checked, with the tokenizer's own where they are left out."""
-        how = _padding(padding)
-        cut = _truncation(truncation, max_length, how)
-        for name, value, least in (
-            ("max_length", max_length, 0),
-            ("stride", stride, 0),
-            ("pad_to_multiple_of", pad_to_multiple_of, 1),
-        ):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ValueError(f"{name}={value!r} must be an int of at least {least}")
-        if truncation is None and cut != "do_not_truncate" and verbose:
-            self._warn(
-                "max_length",
-                "max_length is given without truncation: texts are cut as with truncation=True, which says so",
-            )
-        if how == "longest" and max_length is not None and cut == "do_not_truncate" and verbose:
-            self._warn(
-                "longest",
-                "max_length has no effect with padding=True and without truncation; use padding='max_length'",
-            )
-        if max_length is None and (how == "max_length" or cut != "do_not_truncate"):
-            if self.model_max_length < _LARGE:
-                max_length = self.model_max_length
-            else:
-                how = "do_not_pad" if how == "max_length" else how
-                cut = "do_not_truncate"
-                if verbose:
-                    self._warn("unlimited", "no max_length and no model_max_length: no truncation, nor padding to it")
-        pad_id = self._pad_id(how)
-        multiple = pad_to_multiple_of
-        if multiple and how != "do_not_pad" and cut != "do_not_truncate" and max_length and max_length % multiple:
-            raise ValueError(
-                f"max_length={max_length} is no multiple of pad_to_multiple_of={multiple}, so that truncated and padded "
-                "rows would differ in length; give a max_length that is one"
-            )
-        outer = [(self.cls_token, self.cls_token_id), (self.sep_token, self.sep_token_id)]
-        if add_special_tokens and any(token is None or index is None for token, index in outer):
-            raise ValueError("add_special_tokens=True needs cls_token and sep_token; set them, or give False")
-        return Shape(
-            add_special_tokens=add_special_tokens,
-            truncation=cut,
-            truncation_side=cast(Side, _one_of("truncation_side", self.truncation_side, ("right", "left"))),
-            max_length=max_length,
-            stride=stride,
-            overflow=overflow,
-            padding=how,
-            padding_side=cast(Side, _one_of("padding_side", padding_side or self.padding_side, ("right", "left"))),
-            pad_to_multiple_of=multiple,
-            prefix=[index for _, index in outer[:1] if index is not None],
-            suffix=[index for _, index in outer[1:] if index is not None],
-            pad_id=pad_id,
-            pad_type_id=self.pad_token_type_id,
-            pad_token=self.pad_token or "",
-            outer_tokens=(outer[0][0] or "", outer[1][0] or ""),
-        )
-
-    def _pad_id(self, how: Padding) -> int:
-        """The id of the padding token; refused when rows are to be padded and there is none."""
-        if how == "do_not_pad":
-            return self.pad_token_id or 0
-        if self.pad_token is None or self.pad_token_id is None:
-            raise ValueError(
-                "padding needs a pad_token, and this tokenizer has none; set tokenizer.pad_token to one of its tokens, "
-                "for instance tokenizer.eos_token, or tokenizer.add_special_tokens({'pad_token': '<pad>'})"
-            )
-        return int(self.pad_token_id)
-
-    def _warn(self, kind: str, text: str) -> None:
-        """Log a warning, once for each kind."""
-        if kind not in self._warned:
-            self._warned.add(kind)
-            logger.warning(text)
-
-    def _warn_too_long(self, length: int, shape: Shape) -> None:
-        if shape.max_length is None and length > self.model_max_length:
-            self._warn(
-                "too long",
-                f"a text of {length} tokens is longer than the {self.model_max_length} of this model; "
-                "cut it with truncation=True",
-            )
-
-    # -- rows made elsewhere -------------------------------------------------------------------------------------
-
-    def pad(
-        self,
-        encoded_inputs: Any,
-        padding: bool | str = True,
-        max_length: int | None = None,
-        pad_to_multiple_of: int | None = None,
-        padding_side: str | None = None,
-        return_attention_mask: bool | None = None,
-        return_tensors: str | None = None,
-        verbose: bool = True,
-    ) -> BatchEncoding:
-        """One batch of rows of different lengths.
-
-        Args:
-            encoded_inputs: a dict of rows, or a list of dicts of one row each; lists, arrays or tensors. What the
-                model does not read (labels) is kept as it is.
-            return_tensors: None for the kind that `encoded_inputs` has.
-
-        Raises:
-            ValueError: no `input_ids`; no padding token; rows that differ in their keys.
-        """
-        data = gather(encoded_inputs)
-        main = self.model_input_names[0]
-        if main not in data:
-            raise ValueError(f"pad needs {main}, and was given {', '.join(data) or 'nothing'}")
-        return_tensors = return_tensors or tensor_type_of(data[main])
-        lists = {name: as_lists(value) for name, value in data.items()}
-        if not lists[main]:
-            return BatchEncoding(lists, tensor_type=None)
-        is_row = not isinstance(lists[main][0], list)
-        if is_row:
-            lists = {name: [value] for name, value in lists.items()}
-        shape = self._shape(
-            add_special_tokens=False,
-            padding=padding,
-            truncation=False,
-            max_length=max_length,
-            stride=0,
-            overflow=False,
-            pad_to_multiple_of=pad_to_multiple_of,
-            padding_side=padding_side,
-            verbose=verbose,
-        )
-        with_mask = _first(return_attention_mask, "attention_mask" in self.model_input_names)
-        padded = pad_batch(lists, main, shape, with_mask)
-        if is_row:
-            padded = {name: value[0] for name, value in padded.items()}
-        return BatchEncoding(padded, tensor_type=return_tensors)
-
-    def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        """How many special tokens a row has: 2, or 4 for a pair."""
-        return 4 if pair else 2
-
-    @property
-    def max_len_single_sentence(self) -> int:
-        """How many tokens of a text fit."""
-        return self.model_max_length - self.num_special_tokens_to_add()
-
-    @property
-    def max_len_sentences_pair(self) -> int:
-        """How many tokens of a pair fit, together."""
-        return self.model_max_length - self.num_special_tokens_to_add(pair=True)
-
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(name_or_path={self.name_or_path!r}, vocab_size={self.vocab_size}, "
@@ -614,40 +413,7 @@ class TokenizerBase(Preparing, Saving, ABC):
         )
 
 
-# -- small checks --------------------------------------------------------------------------------------------------
-
-
-def _first(*values: Any) -> Any:
-    """The first value that is not None."""
-    return next((value for value in values if value is not None), None)
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}")
-    return value
-
-
-def _limit(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ValueError(f"model_max_length={value!r} must be a positive int")
-    return int(value)
-
-
-def _padding(padding: bool | str | None) -> Padding:
-    if padding is True:
-        return "longest"
-    if padding is False or padding is None:
-        return "do_not_pad"
-    return cast(Padding, str(getattr(padding, "value", _one_of("padding", padding, PADDINGS))))
-
-
-def _truncation(truncation: bool | str | None, max_length: int | None, padding: Padding) -> Truncation:
-    if truncation is True or (truncation is None and max_length is not None and padding == "do_not_pad"):
-        return "longest_first"
-    if truncation is False or truncation is None:
-        return "do_not_truncate"
-    return cast(Truncation, str(getattr(truncation, "value", _one_of("truncation", truncation, TRUNCATIONS))))
+# -- files ---------------------------------------------------------------------------------------------------------
 
 
 def _read_vocabulary(files: tuple[Any, Any, Any], added: Mapping[int, AddedToken]) -> Vocabulary:

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from roberta.common.batch_encoding import Span
 from roberta.common.files import CheckpointError
 from roberta.common.special_tokens import AddedToken, Token
-from roberta.common.tokenizer_base import Engine, TokenizerBase, refuse_surrogate
-from roberta.common.tokenizer_files import Vocabulary
+from roberta.common.tokenizer_base import TokenizerBase
+from roberta.common.tokenizer_engine import Engine, refuse_surrogate
+from roberta.common.tokenizer_files import Vocabulary, merge_lines
 
 
 class AlignedEncoding:
@@ -173,7 +174,7 @@ class RobertaTokenizerFast(TokenizerBase):
 
     def _make_engine(self, added: Mapping[int, AddedToken]) -> LibraryEngine:
         if self._model is None:
-            merges = [(left, right) for left, right in (merge.split(" ") for merge in self._merges)]
+            merges = [(left, right) for left, right in (merge.split(" ") for merge in merge_lines(self._merges))]
             self._model = models.BPE(vocab=dict(self._vocabulary), merges=merges)
         return LibraryEngine(self._model, added, self.add_prefix_space)
 
@@ -321,4 +322,4 @@ def _trained(tokenizer: tokenizers.Tokenizer) -> Vocabulary:
 
     model = json.loads(tokenizer.to_str())["model"]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    return Vocabulary(model["vocab"], merges)
+    return Vocabulary(model["vocab"], "\n".join(merges))

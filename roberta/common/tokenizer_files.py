@@ -7,7 +7,8 @@ A vocabulary is `vocab.json` and `merges.txt`, or `tokenizer.json`, which holds 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import mmap
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -29,10 +30,14 @@ _HEADER = "#version"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens, merges ("left right", best first), and what `tokenizer.json` says beside them."""
+    """Tokens, merges, and what `tokenizer.json` says beside them.
+
+    Args:
+        merges: "left right" a line, best first, without a newline at the end: one text, as 50,000 take 4 MB.
+    """
 
     tokens: dict[str, int]
-    merges: list[str]
+    merges: str
     added: dict[int, AddedToken] = field(default_factory=dict)
     add_prefix_space: bool | None = None
     trim_offsets: bool | None = None
@@ -53,9 +58,8 @@ def read_vocabulary(vocab_file: str | Path, merges_file: str | Path, added_ids: 
         CheckpointError: a file is missing or malformed; names it, and the line of a merge.
     """
     text = _decoded(merges_file, _read(merges_file, "merges")).replace("\r\n", "\n").rstrip("\n")
-    lines = text.split("\n") if text else []
-    header = 1 if lines and lines[0].startswith(_HEADER) else 0
-    merges = lines[header:] if header else lines
+    header = 1 if text.startswith(_HEADER) else 0
+    merges = text.partition("\n")[2] if header else text
     tokens = _read_json(vocab_file)
     if not isinstance(tokens, dict):
         raise CheckpointError(f"{vocab_file} holds a {type(tokens).__name__}, not a JSON object of token -> id")
@@ -70,8 +74,14 @@ def read_tokenizer_json(path: str | Path) -> Vocabulary:
     Raises:
         CheckpointError: missing or truncated; malformed; not a byte-level BPE as RoBERTa's.
     """
-    rest, merges = _without_merges(_read(path, "vocabulary"))
+    try:
+        # mapped, as megabytes that are read and freed stay with the process
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+            rest, merges = _without_merges(raw)
+    except (OSError, ValueError):  # no such file, or an empty one: the error is the same as for other files
+        rest, merges = _read(path, "vocabulary"), None
     content = _parse(path, rest)
+    del rest
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict) or "merges" not in model:
         raise CheckpointError(f"{path} has no model with vocab and merges; it must be the file of a byte-level BPE")
@@ -84,13 +94,13 @@ def read_tokenizer_json(path: str | Path) -> Vocabulary:
             raise CheckpointError(f"{path}: added_tokens has {entry!r:.80}, which has no id")
         added[entry["id"]] = _added_token(entry, f"{path}, added_tokens")
     _check_tokens(tokens, str(path), set(added))
-    merges = _merges_of(path, model["merges"]) if merges is None else merges
+    merges = "\n".join(_merges_of(path, model["merges"])) if merges is None else merges
     _check_merges(tokens, merges, str(path), lambda at: f"{path}, merge {at}")
     trim = post.get("trim_offsets") if isinstance(post, dict) else None
     return Vocabulary(tokens, merges, added, pre.get("add_prefix_space"), trim)
 
 
-def _without_merges(raw: bytes) -> tuple[bytes, list[str] | None]:
+def _without_merges(raw: mmap.mmap) -> tuple[bytes, str | None]:
     """A tokenizer.json with its merges taken out, when they are written as the library writes them.
 
     Most of the file are merges, and JSON's way to them, two strings and a list each, takes twice the time and five
@@ -98,7 +108,7 @@ def _without_merges(raw: bytes) -> tuple[bytes, list[str] | None]:
     """
     begin, end = raw.find(_BEGIN), raw.rfind(_END)
     if begin < 0 or end < begin:
-        return raw, None
+        return raw[:], None
     merges: list[str] = []
     start = begin + len(_BEGIN)
     while start <= end:
@@ -108,14 +118,14 @@ def _without_merges(raw: bytes) -> tuple[bytes, list[str] | None]:
         if b"\\" in part:
             part = part.replace(b"\\\\", b"\0").replace(b'\\"', b'"')
             if b"\\" in part:
-                return raw, None
+                return raw[:], None
             part = part.replace(b"\0", b"\\")
         try:
-            merges += part.decode().split("\n")
+            merges.append(part.decode())
         except UnicodeDecodeError:
-            return raw, None
+            return raw[:], None
         start = stop + len(_BETWEEN)
-    return raw[:begin] + b'"merges": []' + raw[end + len(_END) :], merges
+    return raw[:begin] + b'"merges": []' + raw[end + len(_END) :], "\n".join(merges)
 
 
 _CHUNK = 1 << 16  # bytes that are worked on at once
@@ -190,12 +200,11 @@ def _check_tokens(tokens: Mapping[str, Any], name: str, added_ids: set[int]) -> 
             )
 
 
-def _check_merges(tokens: Mapping[str, int], merges: Sequence[str], name: str, where: Callable[[int], str]) -> None:
+def _check_merges(tokens: Mapping[str, int], merges: str, name: str, where: Callable[[int], str]) -> None:
     """Each merge must be two tokens of the vocabulary that make a token of the vocabulary."""
-    starts = range(0, len(merges), _PART)
-    if all(_are_merges(tokens, merges[start : start + _PART]) for start in starts):
+    if all(_are_merges(tokens, part) for part in _parts(merges)):
         return
-    for at, merge in enumerate(merges):
+    for at, merge in enumerate(merge_lines(merges)):
         parts = merge.split(" ")
         if len(parts) != 2 or not all(parts):
             raise CheckpointError(f"{where(at)}: {merge!r} is not two tokens with one space between")
@@ -208,18 +217,31 @@ def _check_merges(tokens: Mapping[str, int], merges: Sequence[str], name: str, w
                 )
 
 
-def _are_merges(tokens: Mapping[str, int], merges: Sequence[str]) -> bool:
+def _parts(text: str) -> Iterator[str]:
+    """The lines of a text, some thousand at once: what is made of them on the way stays small."""
+    start = 0
+    while start < len(text):
+        stop = text.find("\n", start + _CHUNK)
+        stop = len(text) if stop < 0 else stop
+        yield text[start:stop]
+        start = stop + 1
+
+
+def _are_merges(tokens: Mapping[str, int], text: str) -> bool:
     """Whether all is well, in a few passes of C code; 50,000 merges one by one would take as long as loading does."""
-    text = "\n".join(merges)
     separators = text.encode("utf-8", "surrogatepass").translate(None, _NO_SEPARATORS)
     return (
-        separators == (b" \n" * len(merges))[:-1]
+        separators == (b" \n" * (text.count("\n") + 1))[:-1]
         and tokens.keys() >= set(text.replace(" ", "\n").split("\n"))
         and all(map(tokens.__contains__, text.replace(" ", "").split("\n")))
     )
 
 
-_PART = 4096  # merges that are checked at once: what is made on the way stays small
+def merge_lines(merges: str) -> list[str]:
+    """The merges of a text of them."""
+    return merges.split("\n") if merges else []
+
+
 _NO_SEPARATORS = bytes(byte for byte in range(256) if byte not in b" \n")
 
 
@@ -332,9 +354,9 @@ def vocab_text(tokens: Mapping[str, int]) -> bytes:
     return json.dumps(by_id, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def merges_text(merges: Iterable[str]) -> bytes:
+def merges_text(merges: str) -> bytes:
     """`merges.txt`: a header, a merge a line, a final newline."""
-    return "".join(["#version: 0.2\n", *(f"{merge}\n" for merge in merges)]).encode()
+    return ("#version: 0.2\n" + (merges + "\n" if merges else "")).encode()
 
 
 def json_text(value: Any) -> bytes:
@@ -386,7 +408,7 @@ def tokenizer_json(
             "byte_fallback": False,
             "ignore_merges": False,
             "vocab": dict(sorted(vocabulary.tokens.items(), key=lambda item: item[1])),
-            "merges": [merge.split(" ") for merge in vocabulary.merges],
+            "merges": [merge.split(" ") for merge in merge_lines(vocabulary.merges)],
         },
     }
     return json.dumps(content, indent=2, ensure_ascii=False).encode()

@@ -1,38 +1,69 @@
-"""Rows from ids that are there already: `prepare_for_model` and `truncate_sequences`."""
+"""Rows from ids that are there already: `pad`, `prepare_for_model` and `truncate_sequences`."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from roberta.common.batch_encoding import BatchEncoding
 from roberta.common.tokenizer_decoding import Decoding
 from roberta.common.tokenizer_inputs import Batch, Table, make_plan
-from roberta.common.tokenizer_rows import TRUNCATIONS, Shape, kept_lengths
+from roberta.common.tokenizer_options import Options, first_given
+from roberta.common.tokenizer_padding import as_lists, gather, pad_batch, tensor_type_of
+from roberta.common.tokenizer_rows import TRUNCATIONS, kept_lengths
 
 
-class Preparing(Decoding):
-    """What turns ids into rows."""
+class Preparing(Decoding, Options):
+    """What turns ids into rows, and rows into batches."""
 
-    truncation_side: str
-    model_input_names: list[str]
-
-    @abstractmethod
-    def _shape(
+    def pad(
         self,
-        *,
-        add_special_tokens: bool,
-        padding: bool | str,
-        truncation: bool | str | None,
-        max_length: int | None,
-        stride: int,
-        overflow: bool,
-        pad_to_multiple_of: int | None,
-        padding_side: str | None,
-        verbose: bool,
-    ) -> Shape:
-        """The options of a call, checked."""
+        encoded_inputs: Any,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+        verbose: bool = True,
+    ) -> BatchEncoding:
+        """One batch of rows of different lengths.
+
+        Args:
+            encoded_inputs: a dict of rows, or a list of dicts of one row each; lists, arrays or tensors. What the
+                model does not read (labels) is kept as it is.
+            return_tensors: None for the kind that `encoded_inputs` has.
+
+        Raises:
+            ValueError: no `input_ids`; no padding token; rows that differ in their keys.
+        """
+        data = gather(encoded_inputs)
+        main = self.model_input_names[0]
+        if main not in data:
+            raise ValueError(f"pad needs {main}, and was given {', '.join(data) or 'nothing'}")
+        return_tensors = return_tensors or tensor_type_of(data[main])
+        lists = {name: as_lists(value) for name, value in data.items()}
+        if not lists[main]:
+            return BatchEncoding(lists, tensor_type=None)
+        is_row = not isinstance(lists[main][0], list)
+        if is_row:
+            lists = {name: [value] for name, value in lists.items()}
+        shape = self._shape(
+            add_special_tokens=False,
+            padding=padding,
+            truncation=False,
+            max_length=max_length,
+            stride=0,
+            overflow=False,
+            pad_to_multiple_of=pad_to_multiple_of,
+            padding_side=padding_side,
+            verbose=verbose,
+        )
+        with_mask = first_given(return_attention_mask, "attention_mask" in self.model_input_names)
+        padded = pad_batch(lists, main, shape, with_mask)
+        if is_row:
+            padded = {name: value[0] for name, value in padded.items()}
+        return BatchEncoding(padded, tensor_type=return_tensors)
 
     def prepare_for_model(
         self,

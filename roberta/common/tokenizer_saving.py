@@ -53,7 +53,7 @@ class Saving(SpecialTokens):
     truncation_side: str
     clean_up_tokenization_spaces: bool
     split_special_tokens: bool
-    _merges: list[str]
+    _merges: str
     _config: dict[str, Any]
 
     @classmethod
