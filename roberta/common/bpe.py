@@ -12,6 +12,7 @@ Source: Radford et al. 2019 (GPT-2), Sennrich et al. 2016 for the merges.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import re
@@ -135,6 +136,11 @@ class BytePairEncoder(dict[str, tuple[int, ...]]):
                 self.clear()
             self[piece] = ids
         return ids
+
+    @functools.cached_property
+    def by_id(self) -> dict[int, str]:
+        """Id -> token."""
+        return {index: token for token, index in self.vocabulary.items()}
 
     def tokens(self, piece: str) -> list[str]:
         """The tokens of one pre-token."""

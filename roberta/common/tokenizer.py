@@ -159,7 +159,7 @@ class PythonEngine(Engine):
 
     def _align(self, text: str, prefix: bool, row: AlignedText, word: int | None) -> None:
         """Append the tokens of a text to a row; `word` is the number of its word, None to count pre-tokens."""
-        number = 0
+        number, by_id = 0, self.encoder.by_id
         for index, start, end in self.matcher.split(text):
             if index is not None:
                 row.ids.append(index)
@@ -173,7 +173,8 @@ class PythonEngine(Engine):
             if prefix and part[0] != " ":
                 part, at = f" {part}", start - 1
             for piece in pre_tokens(part):
-                ids, tokens = self.encoder[piece], self.encoder.tokens(piece)
+                ids = self.encoder[piece]
+                tokens = [by_id[index] for index in ids]
                 row.ids.extend(ids)
                 row.tokens.extend(tokens)
                 row.offsets.extend(

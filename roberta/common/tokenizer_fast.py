@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -204,8 +205,8 @@ class RobertaTokenizerFast(TokenizerBase):
         """A tokenizer with a vocabulary of its own.
 
         Args:
-            files_or_iterator: a `Path` or a list of them, text files that are read line by line; or texts, one by one
-                or in lists. A single str is a file.
+            files_or_iterator: a file or a list of files, which are read line by line; or texts, one by one or in lists.
+                A single str is a file, and so is each of a list of str that all name files that exist.
             vocab_size: tokens, the special tokens and the 256 bytes included.
             min_frequency: how often two neighbours must occur to be merged.
             special_tokens: these get the ids 0, 1, 2, ...
@@ -298,6 +299,8 @@ def _texts(source: Any) -> Iterator[Any]:
     """The texts of an iterator, or the lines of files, with their line ends."""
     if isinstance(source, str | Path):
         source = [Path(source)]
+    elif isinstance(source, list | tuple) and source and all(_is_file(item) for item in source):
+        source = [Path(item) for item in source]
     items = iter(source)
     for item in items:
         if isinstance(item, Path):
@@ -314,6 +317,11 @@ def _texts(source: Any) -> Iterator[Any]:
             yield from item
         else:
             raise ValueError(f"a text to train on is a str or a list of them, not {item!r:.80}")
+
+
+def _is_file(item: Any) -> bool:
+    """Whether a text of a list is rather the name of a file; `os.path.isfile` is False for what can be no name."""
+    return isinstance(item, str) and os.path.isfile(item)
 
 
 def _trained(tokenizer: tokenizers.Tokenizer) -> Vocabulary:

@@ -467,6 +467,8 @@ def test_training_from_texts_and_from_files_is_the_same(tmp_path: Path) -> None:
     assert len(texts) == len(files) == 300
     assert texts.convert_ids_to_tokens([0, 1, 2, 3]) == ["<s>", "<pad>", "</s>", "<unk>"]
     assert texts.encode("Hello world") == [0, *texts.encode("Hello world", add_special_tokens=False), 2]
+    for named in (str(tmp_path / "corpus.txt"), [str(tmp_path / "corpus.txt")]):
+        assert train(named, vocab_size=300).get_vocab() == files.get_vocab()
     shared = set(texts.get_vocab()) & set(files.get_vocab())
     assert len(shared) >= 295  # files are cut into lines, which keep their ends
 
