@@ -33,7 +33,7 @@ _SUFFIXES = {
     ".safetensors": "safetensors", ".bin": "pt", ".pt": "pt", ".pth": "pt", ".h5": "tf", ".hdf5": "tf",
     ".msgpack": "flax",
 }  # fmt: skip
-_EXTRAS = {"torch": "pt", "h5py": "legacy", "msgpack": "legacy"}
+_EXTRAS = {"h5py": "legacy", "msgpack": "legacy"}
 _WEIGHTS_FILE = re.compile(r"(model|pytorch_model|tf_model|flax_model)(\.[\w-]+)*\.(safetensors|bin|h5|msgpack|json)")
 
 
