@@ -35,7 +35,50 @@ def parser() -> argparse.ArgumentParser:
     info_.add_argument("path", help="folder, or name on the hub")
     info_.add_argument("--variant", help="the mark in model.VARIANT.safetensors")
     info_.set_defaults(run=info)
+    add_verify(commands)
     return top
+
+
+def add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The arguments of `roberta verify`."""
+    verify_ = commands.add_parser("verify", help="whether all frameworks compute the same from a checkpoint")
+    verify_.add_argument("source", help="folder, weights file, or name on the hub")
+    verify_.add_argument("--against", metavar="OTHER", help="a second checkpoint, such as a conversion of the first")
+    verify_.add_argument("--frameworks", metavar="pt,tf,flax", help="the first is the reference (those installed)")
+    verify_.add_argument("--dtype", choices=("float32", "float64"), default="float64", help="(%(default)s)")
+    verify_.add_argument("--gradients", action="store_true", help="compare the gradient of every parameter too")
+    verify_.add_argument("--head", metavar="CLASS", help="such as ForMaskedLM (what the config says)")
+    verify_.add_argument("--text", action="append", dest="texts", help="a text to run; may be repeated")
+    verify_.add_argument("--ids", action="append", metavar='"0 31414 2"', help="a row to run; may be repeated")
+    verify_.add_argument("--seed", type=int, default=0, help="of the ids when none are given (%(default)s)")
+    verify_.add_argument("--tokens", type=int, default=32, help="of the longest of these rows (%(default)s)")
+    verify_.add_argument("--report", action="append", type=Path, default=[], metavar="FILE", help=".html or .json")
+    verify_.set_defaults(run=verify)
+
+
+def verify(options: argparse.Namespace) -> int:
+    """`roberta verify`: prints the table and writes the reports; 0 when all agree, 1 when not."""
+    from roberta.conversion.report_files import check_path
+    from roberta.conversion.verify import verify as run_verify
+
+    for path in options.report:
+        check_path(path)
+    report = run_verify(
+        options.source,
+        against=options.against,
+        frameworks=None if options.frameworks is None else options.frameworks.split(","),
+        dtype=options.dtype,
+        gradients=options.gradients,
+        head=options.head,
+        texts=options.texts,
+        ids=None if options.ids is None else [[int(number) for number in row.split()] for row in options.ids],
+        seed=options.seed,
+        tokens=options.tokens,
+    )
+    print(report)
+    for path in options.report:
+        report.save(path)
+    return report.exit_code
 
 
 def demo(options: argparse.Namespace) -> int:
