@@ -85,7 +85,7 @@ def encode(texts: Sequence[str], folder: Path, config: RobertaConfig) -> list[li
     Raises:
         CheckpointError: the folder has neither tokenizer.json nor vocab.json with merges.txt, or they are damaged.
     """
-    from tokenizers import ByteLevelBPETokenizer, Tokenizer
+    from tokenizers import AddedToken, ByteLevelBPETokenizer, Tokenizer
     from tokenizers.processors import RobertaProcessing
 
     whole, vocabulary, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
@@ -94,6 +94,8 @@ def encode(texts: Sequence[str], folder: Path, config: RobertaConfig) -> list[li
             tokenizer = Tokenizer.from_file(str(whole))
         elif vocabulary.is_file() and merges.is_file():
             tokenizer = ByteLevelBPETokenizer(str(vocabulary), str(merges))
+            marks = ("<s>", "<pad>", "</s>", "<unk>")
+            tokenizer.add_special_tokens([*marks, AddedToken("<mask>", lstrip=True)])  # <mask> takes the space before
             ends = (("</s>", config.eos_token_id), ("<s>", config.bos_token_id))
             tokenizer.post_processor = RobertaProcessing(*ends)
         else:
