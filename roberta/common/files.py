@@ -33,7 +33,7 @@ def write_folder(
     """Write files into a folder, all or nothing; the folder is made when missing, its other files stay.
 
     Args:
-        files: name -> content, whole or in pieces.
+        files: name -> content, whole or in pieces; a name such as "assets/a.txt" is in a folder that is made anew.
         stale: names of old files that go when they are not written anew.
 
     Raises:
@@ -46,12 +46,13 @@ def write_folder(
     with FileLock(target.parent / f".{target.name}.lock"):
         _remove_litter(target)
         old = {entry.name for entry in target.iterdir()} if target.exists() else set()
-        gone = {name for name in old - set(files) if stale is not None and stale(name)}
+        tops = {Path(name).parts[0] for name in files}
+        gone = {name for name in old - tops if stale is not None and stale(name)}
         if target.exists() and len(files) == 1 and not gone:
             ((name, content),) = files.items()
             _replace_file(target / name, content)
         else:
-            _replace_folder(target, files, kept=old - set(files) - gone)
+            _replace_folder(target, files, kept=old - tops - gone)
 
 
 def _replace_file(path: Path, content: Content) -> None:
@@ -73,7 +74,8 @@ def _replace_folder(target: Path, files: Mapping[str, Content], kept: set[str]) 
             _write(temporary / name, content)
         mode = target.stat().st_mode if target.exists() else 0o777 & ~_umask()
         temporary.chmod(mode & 0o7777)  # mkdtemp makes it private
-        _sync(temporary)
+        for inner in {parent for name in files for parent in (temporary / name).relative_to(temporary).parents}:
+            _sync(temporary / inner)
         _swap(temporary, target)
         _sync(target.parent)
     finally:
@@ -133,6 +135,7 @@ def _link(source: Path, copy: Path) -> None:
 
 
 def _write(path: Path, content: Content) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         for piece in (content,) if isinstance(content, bytes) else content:
             file.write(piece)

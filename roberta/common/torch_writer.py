@@ -104,7 +104,7 @@ def _pickled(value: Any, tensors: list[Source]) -> Iterator[bytes]:
     if isinstance(value, Tensor):
         yield from _tensor(value.source, tensors)
     elif isinstance(value, Record):
-        yield f"c{value.name.replace(' ', chr(10))}\n)\x81".encode()
+        yield f"c{value.name.replace(' ', chr(10))}\n)".encode() + b"\x81"
         yield from _pickled(value.state, tensors)
         yield b"b"
     elif isinstance(value, dict):
@@ -137,14 +137,15 @@ def _scalar(value: Any) -> bytes:
 
 
 def _tensor(source: Source, tensors: list[Source]) -> Iterator[bytes]:
-    """A call of torch's function for tensors, on a storage of its own."""
+    """A call of torch's function for tensors, on a storage of its own, or on that of the same source before."""
     shape, dtype, _ = source
+    key = next((index for index, other in enumerate(tensors) if other is source), len(tensors))
     strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
     storage = _CLASSES[dtype].replace(" ", "\n")
     yield b"ctorch._utils\n_rebuild_tensor_v2\n(("
-    yield _scalar("storage") + f"c{storage}\n".encode() + _scalar(str(len(tensors))) + _scalar("cpu")
+    yield _scalar("storage") + f"c{storage}\n".encode() + _scalar(str(key)) + _scalar("cpu")
     yield _scalar(prod(shape)) + b"tQ" + _scalar(0)
-    tensors.append(source)
+    tensors.extend([source] if key == len(tensors) else [])
     yield from _pickled(shape, tensors)
     yield from _pickled(strides, tensors)
     yield b"\x89ccollections\nOrderedDict\n)RtR"

@@ -3,6 +3,7 @@
 Only msgpack is needed, not JAX.
 """
 
+import struct
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
@@ -67,22 +68,22 @@ def native_name(name: str) -> str:
     return f"{name.rpartition('.')[0]}.{LEAVES[kind_of(name)]}".replace(".", "/")
 
 
-def single(tensors: Mapping[str, Source]) -> Iterator[bytes]:
-    """The bytes of a file with all tensors of a model."""
+def single(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
+    """The bytes of a file with all tensors of a model, one tensor in memory at a time."""
     tree: dict[str, Any] = {}
-    for name, (_, _, load) in tensors.items():
+    for name, source in tensors.items():
         *path, leaf = native_name(name).split("/")
         branch = tree
         for key in path:
             branch = branch.setdefault(key, {})
-        branch[leaf] = np.ascontiguousarray(load().T if kind_of(name) == "dense" else load())
+        branch[leaf] = (kind_of(name) == "dense", source)
     yield from _packed(tree)
 
 
 shard = single  # a shard is laid out as a whole file is
 
 
-def _packed(tree: Mapping[str, Any]) -> Iterator[bytes]:
+def _packed(tree: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
     """msgpack of a tree, one array at a time."""
     packer = msgpack.Packer(use_bin_type=True)
     yield packer.pack_map_header(len(tree))
@@ -90,26 +91,30 @@ def _packed(tree: Mapping[str, Any]) -> Iterator[bytes]:
         yield packer.pack(key)
         if isinstance(value, dict):
             yield from _packed(value)
-        elif value.nbytes <= 2**30:
-            yield _packed_array(packer, value)
-        else:
-            yield from _packed_chunks(packer, value)
+            continue
+        is_turned, (_, _, load) = value
+        array = np.ascontiguousarray(load().T if is_turned else load())
+        yield from _packed_array(array) if array.nbytes <= 2**30 else _packed_chunks(packer, array)
 
 
-def _packed_array(packer: msgpack.Packer, array: np.ndarray) -> bytes:
-    content = msgpack.packb((array.shape, array.dtype.name, array.tobytes()), use_bin_type=True)
-    packed: bytes = packer.pack(msgpack.ExtType(_ARRAY, content))
-    return packed
+def _packed_array(array: np.ndarray) -> Iterator[bytes | memoryview]:
+    """An extension that holds shape, dtype and values; sizes are 4 bytes each."""
+    content = b"\x93" + msgpack.packb(array.shape) + msgpack.packb(array.dtype.name)
+    content += b"\xc6" + struct.pack(">I", array.nbytes)
+    yield b"\xc9" + struct.pack(">Ib", len(content) + array.nbytes, _ARRAY) + content
+    yield array.reshape(-1).view(np.uint8).data
 
 
-def _packed_chunks(packer: msgpack.Packer, array: np.ndarray) -> Iterator[bytes]:
+def _packed_chunks(packer: msgpack.Packer, array: np.ndarray) -> Iterator[bytes | memoryview]:
     step = 2**30 // array.itemsize
-    chunks = {str(i): array.reshape(-1)[start : start + step] for i, start in enumerate(range(0, array.size, step))}
+    starts = range(0, array.size, step)
     yield packer.pack_map_header(3)
     yield packer.pack(_CHUNKED) + packer.pack(True)
     yield packer.pack("shape") + packer.pack({str(i): size for i, size in enumerate(array.shape)})
-    yield packer.pack("chunks")
-    yield from _packed(chunks)
+    yield packer.pack("chunks") + packer.pack_map_header(len(starts))
+    for index, start in enumerate(starts):
+        yield packer.pack(str(index))
+        yield from _packed_array(array.reshape(-1)[start : start + step])
 
 
 def _array(code: int, content: bytes) -> np.ndarray:
