@@ -52,18 +52,25 @@ def make_inputs(
 
 
 def padded(rows: Sequence[Sequence[int]], config: RobertaConfig) -> Arrays:
-    """Rows of ids, padded on the right to the longest."""
+    """Rows of ids, checked, and padded on the right to the longest."""
     if not rows or not all(len(row) for row in rows):
         raise ValueError("the ids to run are empty; give at least one row of at least one id")
     longest, limit = max(map(len, rows)), config.max_length_tokens
     if longest > limit:
         raise ValueError(f"a row of {longest} ids exceeds the {limit} tokens this model takes; give shorter rows")
-    array = np.full((len(rows), longest), config.pad_token_id, np.int64)
+    inputs = padded_rows(rows, config.pad_token_id)
+    low, high = inputs["input_ids"].min(), inputs["input_ids"].max()
+    if low < 0 or high >= config.vocab_size:
+        raise ValueError(f"the ids hold {low} to {high}, allowed are 0 to {config.vocab_size - 1}")
+    return inputs
+
+
+def padded_rows(rows: Sequence[Sequence[int]], pad: int) -> Arrays:
+    """input_ids and attention_mask, int64, (rows, longest)."""
+    array = np.full((len(rows), max(map(len, rows))), pad, np.int64)
     for index, row in enumerate(rows):
         array[index, : len(row)] = row
-    if array.min() < 0 or array.max() >= config.vocab_size:
-        raise ValueError(f"the ids hold {array.min()} to {array.max()}, allowed are 0 to {config.vocab_size - 1}")
-    return {"input_ids": array, "attention_mask": (array != config.pad_token_id).astype(np.int64)}
+    return {"input_ids": array, "attention_mask": (array != pad).astype(np.int64)}
 
 
 def drawn(config: RobertaConfig, rng: np.random.Generator, tokens: int) -> Arrays:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
 from roberta.common.config import RobertaConfig
+from roberta.common.files import CheckpointError
 from roberta.common.loading import HubOptions, Pretrained, open_pretrained
 from roberta.common.parameters import Head, parameters
+from roberta.conversion.convert import convert
+from roberta.conversion.formats import recognise
 from roberta.conversion.frameworks import Subject
 from roberta.conversion.judgement import STEPS, apart
 
@@ -27,6 +33,27 @@ class Stored:
 
     name: str
     absolute: float
+
+
+@contextmanager
+def readable(path: str | Path, head: Head | None) -> Iterator[str | Path]:
+    """What `from_pretrained` reads: the checkpoint itself, or a conversion of one of fairseq or KerasHub.
+
+    The conversion is in a temporary folder, which is gone afterwards.
+    """
+    if not _is_foreign(Path(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        convert(path, Path(folder) / "converted", to="safetensors", head=head, progress=False)
+        yield Path(folder) / "converted"
+
+
+def _is_foreign(path: Path) -> bool:
+    try:
+        return path.exists() and recognise(path)[1] in ("fairseq", "keras-hub")
+    except CheckpointError:  # of several formats, or damaged: what reads it says so
+        return False
 
 
 def opened(path: str | Path, head: Head | None) -> tuple[Pretrained, Subject]:
@@ -68,9 +95,9 @@ def class_of(path: str | Path) -> Head:
     raise ValueError(f"the config of {path} names no class (architectures={config.architectures}); give the head")
 
 
-def check_class(source: str | Path, head: Head, against: str | Path) -> None:
-    """Raise `ValueError` unless the second checkpoint's config names the class of the first."""
-    other = class_of(against)
+def check_class(source: str | Path, head: Head, against: str | Path, path: str | Path) -> None:
+    """Raise `ValueError` unless the config of the second checkpoint, at `path`, names the class of the first."""
+    other = class_of(path)
     if other != head:
         raise ValueError(
             f"{source} is a Roberta{head} and {against} a Roberta{other}; compare two of one class, or give the head "
@@ -118,9 +145,9 @@ def stored_dtypes(one: Pretrained) -> list[str]:
     return sorted({tensor.dtype for tensor in one.match.found.values()})
 
 
-def stored_step(found: Pretrained, second: Pretrained | None) -> float:
-    """The step of the narrower storage when two checkpoints are stored in different dtypes, else 0."""
-    if second is None or stored_dtypes(found) == stored_dtypes(second):
+def stored_step(checkpoints: list[Pretrained]) -> float:
+    """The step of the narrowest storage when checkpoints are stored in different dtypes, else 0."""
+    kinds = [stored_dtypes(one) for one in checkpoints]
+    if all(kind == kinds[0] for kind in kinds):
         return 0.0
-    kinds: list[Any] = [*stored_dtypes(found), *stored_dtypes(second)]
-    return max(STEPS[kind] for kind in kinds)
+    return max(STEPS[name] for kind in kinds for name in kind)

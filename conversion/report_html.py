@@ -13,8 +13,8 @@ from roberta.conversion.report_text import heading, verdict
 if TYPE_CHECKING:
     from roberta.conversion.verify import Report
 
-WIDTH, HEIGHT = 860, 420
-LEFT, RIGHT, TOP, BOTTOM = 70, 20, 20, 150  # margins: the axis' numbers, and the places' names
+WIDTH, HEIGHT = 880, 520
+LEFT, RIGHT, TOP, BOTTOM = 90, 20, 120, 150  # margins: for numbers on the left, the key above, places below
 EMPTY = -18  # exponent where a difference of 0 is drawn
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # told apart by the colour-blind (Okabe and Ito)
 SHAPES = ("M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0", "M-4,-4h8v8h-8z", "M0,-5l5,9h-10z", "M0,-5l5,5l-5,5l-5,-5z",
@@ -136,7 +136,7 @@ def _line(values: Sequence[float], low: int, high: int, stroke: str) -> str:
 
 
 def _key(index: int, text: str, stroke: str, shape: str, colour: str) -> str:
-    y = TOP + 8 + 18 * index
+    y = 10 + 18 * index
     mark = (
         f'<path d="{shape}" transform="translate({LEFT + 24},{y})" fill="{colour}" stroke="{colour}"/>' if shape else ""
     )

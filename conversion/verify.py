@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
+from roberta.common.loading import Pretrained
 from roberta.common.parameters import Head
 from roberta.conversion.frameworks import Dtype, Subject, chosen, run
 from roberta.conversion.inputs import make_inputs
@@ -21,6 +23,7 @@ from roberta.conversion.opening import (
     different_settings,
     different_tensors,
     opened,
+    readable,
     stored_dtypes,
     stored_step,
 )
@@ -101,7 +104,7 @@ def verify(
     """Run the same inputs through every framework, and through a second checkpoint, and compare layer by layer.
 
     Args:
-        source: what `from_pretrained` reads: folder, weights file or hub name.
+        source: folder, weights file or hub name: what `from_pretrained` reads, or `convert` from fairseq and KerasHub.
         against: another checkpoint of the same class and shapes, such as a conversion of `source`.
         frameworks: "pt", "tf" and "flax", the first being the reference; by default those installed.
         dtype: what is computed in. float64 sees mistakes that float32's rounding hides.
@@ -121,26 +124,43 @@ def verify(
             f"nothing to compare with: only {', '.join(names) or 'no framework'} is to run; give a second framework "
             "(pip install 'roberta[all]') or a second checkpoint (against)"
         )
-    found, subject = opened(source, head)
-    if against is not None and head is None:
-        check_class(source, subject.head, against)
-    second, other = (None, None) if against is None else opened(against, subject.head)
-    if second is not None:
-        check_comparable(source, found, against, second, subject)
-    inputs = make_inputs(found.config, subject.head, found.folder, texts=texts, ids=ids, seed=seed, tokens=tokens)
-    labels = {name: (name, subject) for name in names}
-    labels |= {} if other is None else {AGAINST + name: (name, other) for name in names}
-    origin = "given texts" if texts is not None else "given ids" if ids is not None else f"drawn from seed {seed}"
-    step = max(STEPS[dtype], stored_step(found, second))
-    places, slopes, first, suspect = compare(labels, inputs, dtype, step, seed if gradients else None)
+    with ExitStack() as stack:
+        paths = [stack.enter_context(readable(path, head)) for path in (source, against) if path is not None]
+        found, subject = opened(paths[0], head)
+        pairs = [(found, subject)]
+        if against is not None:
+            if head is None:
+                check_class(source, subject.head, against, paths[1])
+            pairs.append(opened(paths[1], subject.head))
+            check_comparable(source, found, against, pairs[1][0], subject)
+        inputs = make_inputs(found.config, subject.head, found.folder, texts=texts, ids=ids, seed=seed, tokens=tokens)
+        origin = "given texts" if texts is not None else "given ids" if ids is not None else f"drawn from seed {seed}"
+        report = _report(pairs, names, inputs, dtype, seed if gradients else None, origin)
+    return replace(report, source=str(source), against=None if against is None else str(against))
+
+
+def _report(
+    checkpoints: list[tuple[Pretrained, Subject]],
+    frameworks: list[str],
+    inputs: Arrays,
+    dtype: Dtype,
+    seed: int | None,
+    origin: str,
+) -> Report:
+    """What is found of one checkpoint or two; `seed` as in `compare`."""
+    (found, subject), *others = checkpoints
+    runs = {name: (name, subject) for name in frameworks}
+    runs |= {AGAINST + name: (name, other) for _, other in others for name in frameworks}
+    step = max(STEPS[dtype], stored_step([one for one, _ in checkpoints]))
+    places, slopes, first, suspect = compare(runs, inputs, dtype, step, seed)
     return Report(
-        source=str(source), against=None if against is None else str(against), head=subject.head, dtype=dtype,
-        layers=found.config.num_hidden_layers, reference=names[0], runs=tuple(labels),
+        source=str(found.folder), against=str(others[0][0].folder) if others else None, head=subject.head, dtype=dtype,
+        layers=found.config.num_hidden_layers, reference=frameworks[0], runs=tuple(runs),
         inputs={name: value.shape for name, value in inputs.items()}, origin=origin,
         places=places, gradients=slopes, first=first, suspect=suspect,
-        tensors=() if second is None else different_tensors(found, second),
-        settings=() if second is None else different_settings(found.config, second.config),
-        stored=tuple(", ".join(stored_dtypes(one)) for one in (found, second) if one is not None),
+        tensors=tuple(stored for second, _ in others for stored in different_tensors(found, second)),
+        settings=tuple(field for second, _ in others for field in different_settings(found.config, second.config)),
+        stored=tuple(", ".join(stored_dtypes(one)) for one, _ in checkpoints),
     )  # fmt: skip
 
 

@@ -27,8 +27,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"roberta {roberta.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    demo_ = commands.add_parser("demo", help="compare the three frameworks on one checkpoint, layer by layer")
+    demo_ = commands.add_parser("demo", help="convert a trained model, verify it, and run it in every framework")
     demo_.add_argument("--folder", type=Path, default=Path("demo-checkpoint"), help="made when missing (%(default)s)")
+    demo_.add_argument("--trained", type=Path, default=Path("demo-sapiens"), help="fetched when missing (%(default)s)")
     demo_.set_defaults(run=demo)
 
     info_ = commands.add_parser("info", help="what a model folder or hub name holds; needs no framework")
@@ -83,9 +84,9 @@ def verify(options: argparse.Namespace) -> int:
 
 def demo(options: argparse.Namespace) -> int:
     """`roberta demo`."""
-    from roberta.demo import main as run_demo
+    from roberta.conversion.demo import main as run_demo
 
-    return run_demo(options.folder)
+    return run_demo(options.folder, options.trained)
 
 
 def info(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from roberta.cli import main
+from roberta.conversion.convert import convert
 from roberta.conversion.inputs import encode
 from roberta.conversion.verify import verify
 
@@ -163,6 +164,15 @@ def test_a_second_checkpoint_of_another_shape_is_one_error(one: Path, tmp_path: 
 def test_a_head_that_the_file_does_not_hold_is_one_error(one: Path) -> None:
     with pytest.raises(ValueError, match=r"no classifier\.weight, classifier\.bias: .* would be new"):
         verify(one, head="ForTokenClassification")
+
+
+def test_a_fairseq_file_is_compared_with_its_conversion(golden: Path, tmp_path: Path) -> None:
+    source = golden / "sapiens-vh" / "checkpoint_vh.pt"
+    convert(source, tmp_path / "converted", to="pt", progress=False)
+    report = verify(source, against=tmp_path / "converted", frameworks=["pt"])
+    assert report.agree
+    assert report.source == str(source)
+    assert report.layers == 4
 
 
 def test_the_encoder_alone_can_be_run(one: Path) -> None:
