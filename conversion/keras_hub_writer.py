@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from roberta.common import safetensors_file
+from roberta.common.checkpoint import legacy
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.files import CheckpointError, Content
 from roberta.common.safetensors_file import Source
@@ -106,7 +107,8 @@ def _turned(source: Source, row: Row, config: RobertaConfig) -> Source:
 
 
 def _h5(datasets: dict[str, Source]) -> Content:
-    from roberta.tf import h5_writer  # here: h5py is an extra
+    legacy("tf")  # names the extra where h5py is missing
+    from roberta.tf import h5_writer
 
     def finish(file: Any) -> None:
         for path, (_, dtype, _) in datasets.items():

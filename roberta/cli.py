@@ -9,6 +9,10 @@ from pathlib import Path
 
 import roberta
 
+# Literal, so that `roberta --help` imports neither numpy nor the converter; a test compares them with the converter's.
+FORMATS = ("safetensors", "pt", "tf", "flax", "fairseq", "keras-hub")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit status: 0, 1 for what could not be done, 2 for wrong arguments."""
@@ -36,8 +40,47 @@ def parser() -> argparse.ArgumentParser:
     info_.add_argument("path", help="folder, or name on the hub")
     info_.add_argument("--variant", help="the mark in model.VARIANT.safetensors")
     info_.set_defaults(run=info)
+    add_convert(commands)
     add_verify(commands)
     return top
+
+
+def add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The arguments of `roberta convert`."""
+    convert_ = commands.add_parser("convert", help="write a checkpoint of any format in another; needs no framework")
+    convert_.add_argument("source", help="folder, weights file, or name on the hub")
+    convert_.add_argument("target", type=Path, help="folder, made when missing")
+    convert_.add_argument("--to", choices=FORMATS, required=True, help="the format to write")
+    convert_.add_argument("--from", dest="from_", choices=FORMATS, help="the source's format (recognised)")
+    convert_.add_argument("--dtype", choices=DTYPES, help="of the tensors written (as they are)")
+    convert_.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help='such as "500MB" (%(default)s)')
+    convert_.add_argument("--head", help="class such as ForMaskedLM, or a fairseq classification head's name")
+    convert_.add_argument("--dictionary", type=Path, metavar="FILE", help="fairseq's dict.txt (beside the source)")
+    convert_.add_argument("--encoder-json", type=Path, metavar="FILE", help="GPT-2's (beside the source)")
+    convert_.add_argument("--vocab-bpe", type=Path, metavar="FILE", help="GPT-2's (beside the source)")
+    convert_.add_argument("--attention-heads", type=int, metavar="N", help="of a fairseq file that does not say it")
+    convert_.set_defaults(run=convert)
+
+
+def convert(options: argparse.Namespace) -> int:
+    """`roberta convert`: prints what was read and written."""
+    from roberta.conversion import convert as run_convert
+
+    report = run_convert(
+        options.source,
+        options.target,
+        to=options.to,
+        from_=options.from_,
+        dtype=options.dtype,
+        max_shard_size=options.max_shard_size,
+        head=options.head,
+        dictionary=options.dictionary,
+        encoder_json=options.encoder_json,
+        vocab_bpe=options.vocab_bpe,
+        num_attention_heads=options.attention_heads,
+    )
+    print(report.message())
+    return 0
 
 
 def add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

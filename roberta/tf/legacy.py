@@ -3,25 +3,17 @@
 Only h5py is needed, not TensorFlow.
 """
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from math import prod
 from pathlib import Path
-from typing import Any
 
 import h5py
-import numpy as np
 
 from roberta.common.files import CheckpointError
 from roberta.common.parameters import HEAD_PARTS, Kind, kind_of
-from roberta.common.safetensors_file import MAX_TENSORS, Source, StoredTensor, numpy_dtype
-from roberta.tf import h5_layout, h5_writer
+from roberta.common.safetensors_file import MAX_TENSORS, Source, StoredTensor
+from roberta.tf import h5_file, h5_writer
 
 FORMAT = "tf"
-SECONDS = 60  # to list a file; a large one takes one
 
 # The leaf name of each kind, and back; a kernel is stored (in, out).
 LEAVES: dict[Kind, str] = {
@@ -41,7 +33,7 @@ def read(path: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: names the file, and what in it cannot be read.
     """
-    found = layout(path)
+    found = h5_file.layout(path)
     entries = found["tensors"]
     if len(entries) > MAX_TENSORS:
         raise CheckpointError(f"{path} lists {len(entries)} tensors; {MAX_TENSORS} are the most that is read")
@@ -50,7 +42,7 @@ def read(path: Path) -> dict[str, StoredTensor]:
         # a whole file: group of the layer, scope of the model, name; a shard: the name alone
         name = where.split("/", 2)[-1] if found["is_grouped"] else where
         if name not in result:  # the group of a tied LM head repeats the embeddings
-            result[name] = stored(path, name, entry)
+            result[name] = h5_file.stored(path, name, entry)
     return result
 
 
@@ -115,33 +107,3 @@ def _save_names(attributes: h5py.AttributeManager, key: str, names: list[str]) -
         attributes[key] = encoded
     for index in range(0, len(encoded) if len(encoded) > per_chunk else 0, per_chunk):
         attributes[f"{key}{index // per_chunk}"] = encoded[index : index + per_chunk]
-
-
-def layout(path: Path) -> dict[str, Any]:
-    """What `h5_layout` prints of a file, from a process of its own; `CheckpointError` when that ends badly."""
-    command = [sys.executable, "-P", h5_layout.__file__, str(path)]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment, check=False)
-    except subprocess.TimeoutExpired:
-        raise CheckpointError(f"{path} cannot be read: listing it took more than {SECONDS} s") from None
-    if child.returncode:
-        reason = child.stderr.strip().splitlines()[-1:] or [f"the reader ended with {child.returncode}"]
-        raise CheckpointError(f"{path} cannot be read: {reason[0]}")
-    found: dict[str, Any] = json.loads(child.stdout)
-    return found
-
-
-def stored(path: Path, name: str, entry: dict[str, Any]) -> StoredTensor:
-    """A tensor where `layout` found it, mapped from the disk when it is loaded."""
-    shape, dtype, offset = tuple(entry["shape"]), numpy_dtype(entry["dtype"]), entry["offset"]
-    is_number = dtype.kind in "fiub" or dtype.name == "bfloat16"
-    if not is_number or offset + prod(shape) * dtype.itemsize > path.stat().st_size:
-        raise CheckpointError(f"{path} is damaged: {name}, {dtype} of {list(shape)}, does not lie in the file")
-
-    def load() -> np.ndarray:
-        if not prod(shape):
-            return np.zeros(shape, dtype)
-        return np.memmap(path, dtype, "r", offset, shape).astype(dtype.newbyteorder("="), copy=False)
-
-    return StoredTensor(name, shape, dtype.newbyteorder("=").name, path, load)
