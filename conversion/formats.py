@@ -53,10 +53,12 @@ class Options:
 
 def local(source: str | Path, format_: Format | None) -> Path:
     """A path as it is, or the local copy of a name on the hub, tokenizer files included."""
-    if Path(source).exists() or format_ in ("fairseq", "keras-hub"):
+    if Path(source).exists():
         return Path(source)
-    folder = local_checkpoint(source, formats=None if format_ is None else (format_,))
-    return folder if Path(source).is_dir() else local_folder(source, files=(CONFIG_FILE, *TEXTS))
+    if format_ in ("fairseq", "keras-hub"):
+        raise CheckpointError(f"{source} does not exist; a checkpoint of {format_} is read from a file or folder")
+    local_checkpoint(source, formats=None if format_ is None else (format_,))
+    return local_folder(source, files=(CONFIG_FILE, *TEXTS))  # the same folder, with the tokenizer's files
 
 
 def recognise(path: Path) -> tuple[Path, Format]:
