@@ -190,6 +190,8 @@ def _config(
                 **_sizes(path, tensors), **fields, type_vocab_size=1, layer_norm_eps=EPSILON, pad_token_id=PAD,
                 num_labels=_labels(tensors, head),
             )  # fmt: skip
+    except CheckpointError:
+        raise
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: {error}") from None
     words, decoder = tensors["roberta.embeddings.word_embeddings.weight"], tensors.get("lm_head.decoder.weight")
