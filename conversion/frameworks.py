@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -74,7 +75,10 @@ def run(framework: str, subject: Subject, inputs: Arrays, dtype: Dtype, seed: in
         family = importlib.import_module(f"roberta.{framework}.models")
         class_ = getattr(family, f"{FRAMEWORKS[framework][0]}Roberta{subject.head}")
         model = class_.from_pretrained(subject.path, dtype=dtype, **subject.options)
-        return RUNNERS[framework](model, inputs, seed)
+        trace = RUNNERS[framework](model, inputs, seed)
+    del model
+    gc.collect()  # a Keras model refers to itself, and would be there still when the next is loaded
+    return trace
 
 
 @contextmanager

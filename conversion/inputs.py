@@ -103,8 +103,8 @@ def encode(texts: Sequence[str], folder: Path, config: RobertaConfig) -> list[li
             tokenizer = ByteLevelBPETokenizer(str(vocabulary), str(merges))
             marks = ("<s>", "<pad>", "</s>", "<unk>")
             tokenizer.add_special_tokens([*marks, AddedToken("<mask>", lstrip=True)])  # <mask> takes the space before
-            ends = (("</s>", config.eos_token_id), ("<s>", config.bos_token_id))
-            tokenizer.post_processor = RobertaProcessing(*ends)
+            end, start = ((mark, tokenizer.token_to_id(mark)) for mark in ("</s>", "<s>"))
+            tokenizer.post_processor = RobertaProcessing(end, start)
         else:
             raise CheckpointError(f"{folder} has no {whole.name}, nor {vocabulary.name} and {merges.name}; give ids")
     except CheckpointError:

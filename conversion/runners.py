@@ -36,8 +36,8 @@ def cotangents(output: Mapping[str, Any], seed: int) -> Arrays:
     return {name: rng.normal(size=tuple(output[name].shape)) for name in DIFFERENTIATED if name in output}
 
 
-def _places(output: Mapping[str, Any], inner: Mapping[str, Any]) -> Arrays:
-    """Everything by place, in the order of computation.
+def _places(output: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything by place, in the order of computation, as the framework has it.
 
     Args:
         output: of the model, with hidden states.

@@ -175,10 +175,7 @@ def compare(
             differences are kept.
     """
     reference, *others = runs
-    two: dict[str, Trace] = {name: run(*runs[reference], inputs, name, seed) for name in ("float32", "float64")}
-    wanted = two[dtype]
-    explained = rounding(two["float32"].places, two["float64"].places, step)
-    explained_slopes = rounding(two["float32"].gradients, two["float64"].gradients, step)
+    wanted, explained, explained_slopes = measured(*runs[reference], inputs, dtype, step, seed)
     traces, slopes = {reference: wanted.places}, []
     for name in others:
         trace = run(*runs[name], inputs, dtype, seed)
@@ -187,8 +184,18 @@ def compare(
     table = rows(wanted.places, explained, {name: traces[name] for name in others}, step)
     first = {name: first_beyond(table, name) for name in others}
     order = [row for row in table if row in first.values()]
-    suspect = odd_one_out(order[0].place, reference, traces, order[0].bound) if order else None
-    return table, _joined(slopes), {name: row and row.place for name, row in first.items()}, suspect
+    suspect = odd_one_out(order[0].place, traces, order[0].bound) if order else None
+    return table, _joined(slopes), {name: row.place if row else None for name, row in first.items()}, suspect
+
+
+def measured(
+    framework: str, subject: Subject, inputs: Arrays, dtype: Dtype, step: float, seed: int | None
+) -> tuple[Trace, dict[str, float], dict[str, float]]:
+    """The reference's trace, and what rounding explains of its places and of its gradients."""
+    single, double = (run(framework, subject, inputs, name, seed) for name in ("float32", "float64"))
+    wanted = double if dtype == "float64" else single
+    places = rounding(single.places, double.places, step)
+    return wanted, places, rounding(single.gradients, double.gradients, step)
 
 
 def _joined(tables: list[list[Row]]) -> list[Row]:
