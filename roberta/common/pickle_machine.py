@@ -74,7 +74,7 @@ class Machine:
                 _STEPS[opcode.name](self, argument)
         except CheckpointError:
             raise
-        except (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError) as error:
+        except (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError, RecursionError) as error:
             raise CheckpointError(f"{self.path} cannot be read, its pickle is damaged: {str(error)[:200]}") from None
         raise CheckpointError(f"{self.path} is cut short inside a pickle")
 

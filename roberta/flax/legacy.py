@@ -5,6 +5,7 @@ Only msgpack is needed, not JAX.
 
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,11 @@ import numpy as np
 from roberta.common.checkpoint import flat
 from roberta.common.files import CheckpointError
 from roberta.common.parameters import Kind, kind_of
-from roberta.common.safetensors_file import DTYPES, MAX_TENSORS, Source, StoredTensor, numpy_dtype
+from roberta.common.safetensors_file import MAX_TENSORS, Source, StoredTensor
+from roberta.flax import msgpack_file
 
 FORMAT = "flax"
-_ARRAY = 1  # the extension type of an array: (shape, dtype, bytes)
 _CHUNKED = "__msgpack_chunked_array__"  # arrays of over 1 GiB come in several
-_MAX_DEPTH = 32  # levels of the tree; RoBERTa's has eight
 
 # The leaf name of each kind, and back; a kernel is stored (in, out).
 LEAVES: dict[Kind, str] = {
@@ -39,11 +39,10 @@ def read(path: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: names the file, and what in it is no tree of arrays.
     """
-    data = path.read_bytes()
     try:
-        tree = msgpack.unpackb(data, ext_hook=_array, raw=False, strict_map_key=True)
-    except Exception as error:  # msgpack raises ValueError, its own types and what the hook raises
-        raise CheckpointError(f"{path} cannot be read: {type(error).__name__} {str(error)[:200]}") from None
+        tree = msgpack_file.read(path)
+    except (ValueError, OSError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {str(error)[:200]}") from None
     if isinstance(tree, dict):
         tree = tree.get("params", tree)
     if not isinstance(tree, dict):
@@ -101,7 +100,7 @@ def _packed_array(array: np.ndarray) -> Iterator[bytes | memoryview]:
     """An extension that holds shape, dtype and values; sizes are 4 bytes each."""
     content = b"\x93" + msgpack.packb(array.shape) + msgpack.packb(array.dtype.name)
     content += b"\xc6" + struct.pack(">I", array.nbytes)
-    yield b"\xc9" + struct.pack(">Ib", len(content) + array.nbytes, _ARRAY) + content
+    yield b"\xc9" + struct.pack(">Ib", len(content) + array.nbytes, msgpack_file.ARRAY) + content
     yield array.reshape(-1).view(np.uint8).data
 
 
@@ -117,38 +116,28 @@ def _packed_chunks(packer: msgpack.Packer, array: np.ndarray) -> Iterator[bytes 
         yield from _packed_array(array.reshape(-1)[start : start + step])
 
 
-def _array(code: int, content: bytes) -> np.ndarray:
-    """An array from its extension; a view of the bytes, nothing is copied."""
-    if code != _ARRAY:
-        raise ValueError(f"extension type {code} is not an array")
-    shape, dtype, values = msgpack.unpackb(content, raw=False)
-    if dtype not in DTYPES.values():
-        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES.values())}")
-    if any(type(size) is not int or size < 0 for size in shape):
-        raise ValueError(f"shape {shape} is no shape")
-    kind = numpy_dtype(dtype)
-    if prod(shape) * kind.itemsize != len(values):
-        raise ValueError(f"an array of {shape} {dtype} has {len(values)} bytes")
-    return np.frombuffer(values, kind).reshape(shape)
-
-
-def _joined(path: Path, tree: Any, depth: int = 0) -> Any:
+def _joined(path: Path, tree: Any) -> Any:
     """The tree with arrays that came in chunks made whole."""
     if not isinstance(tree, dict):
         return tree
-    if depth > _MAX_DEPTH:
-        raise CheckpointError(f"{path} is nested more than {_MAX_DEPTH} levels deep; it is no tree of parameters")
     if _CHUNKED not in tree:
-        return {key: _joined(path, value, depth + 1) for key, value in tree.items()}
+        return {key: _joined(path, value) for key, value in tree.items()}
     try:
-        shape = [tree["shape"][str(index)] for index in range(len(tree["shape"]))]
+        shape = tuple(tree["shape"][str(index)] for index in range(len(tree["shape"])))
         chunks = [tree["chunks"][str(index)] for index in range(len(tree["chunks"]))]
-        return np.concatenate(chunks).reshape(shape)
-    except (KeyError, TypeError, ValueError):
-        raise CheckpointError(f"{path} is damaged: the chunks of an array do not fit together") from None
+        kinds, size = {chunk.dtype for chunk in chunks}, sum(prod(chunk.shape) for chunk in chunks)
+        whole = len(kinds) == 1 and all(type(number) is int and number >= 0 for number in shape) and prod(shape) == size
+    except (AttributeError, KeyError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise CheckpointError(f"{path} is damaged: the chunks of an array do not fit together")
+    load = lambda: np.concatenate([chunk.load().reshape(-1) for chunk in chunks]).reshape(shape)  # noqa: E731
+    return StoredTensor("", shape, kinds.pop(), path, load)
 
 
 def _stored(path: Path, name: str, leaf: Any) -> StoredTensor:
-    if not isinstance(leaf, np.ndarray):
+    if isinstance(leaf, StoredTensor):
+        return replace(leaf, name=name)
+    if not isinstance(leaf, msgpack_file.Array):
         raise CheckpointError(f"{path}: {name} is a {type(leaf).__name__}, not an array")
-    return StoredTensor(name, leaf.shape, leaf.dtype.name, path, lambda: leaf)
+    return StoredTensor(name, leaf.shape, leaf.dtype, path, leaf.load)
