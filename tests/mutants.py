@@ -17,6 +17,8 @@ GOLDEN = "tests/every_backend/test_golden.py"
 TRAPS = "tests/every_backend/test_traps.py"
 LOADING = "tests/every_backend/test_loading.py"
 AGREE = "tests/equivalence/test_backends_agree.py"
+VERIFY = "tests/conversion/test_verify.py"
+REPORT = "tests/conversion/test_verify_command.py"
 
 # file, what is there, the mistake, the tests that run, and their selection
 MUTANTS: list[tuple[str, str, str, str, str]] = [
@@ -61,6 +63,18 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("tf/legacy.py", '"norm": "gamma"', '"norm": "beta"', LOADING, "in_tf and new_models"),
     ("flax/layers.py", "return nn.gelu(x, approximate=False)", "return nn.gelu(x, approximate=True)", AGREE, "in_flax and test_every_activation"),
     ("flax/legacy.py", '{"embedding": "weight", "kernel": "weight", "scale": "weight"}', '{"embedding": "weight", "kernel": "bias", "scale": "weight"}', LOADING, "in_flax and new_models"),
+    ("conversion/judgement.py", "MARGIN = 32", "MARGIN = 1e15", VERIFY, "wrong_tensor"),
+    ("conversion/judgement.py", "MARGIN = 32", "MARGIN = 0.01", VERIFY, "gradients_of_every"),
+    ("conversion/inputs.py", "array != pad", "array != -1", VERIFY, "padded"),
+    ("conversion/judgement.py", "absolute <= bound)", "not absolute > bound)", VERIFY, "finite"),
+    ("conversion/judgement.py", "for row in table if", "for row in reversed(table) if", VERIFY, "wrong_tensor"),
+    ("conversion/judgement.py", "name != suspect]", "name == suspect]", VERIFY, "one_framework and Keras"),
+    ("conversion/runners.py", "result[0] if isinstance(result, tuple) else result", "_arguments[0]", VERIFY, "feed_forward_block and in_pt"),
+    ("conversion/runners.py", "layer.attention(hidden, bias,", "layer.attention(hidden, None,", VERIFY, "cross"),
+    ("conversion/runners.py", "array.T if turned else array", "array", VERIFY, "gradients_alone"),
+    ("conversion/opening.py", "max(STEPS[name]", "min(STEPS[name]", VERIFY, "narrower"),
+    ("conversion/report_files.py", "value if math.isfinite(value) else None", "value", REPORT, "null"),
+    ("conversion/sapiens.py", '"<mask>" if residue in "*X"', '"<unk>" if residue in "*X"', "tests/conversion/test_demo.py", "reference"),
 ]  # fmt: skip
 
 
@@ -92,6 +106,7 @@ def main() -> int:
         shutil.copy(ROOT / "pyproject.toml", copy)
         for part in ("roberta", "tests"):
             shutil.copytree(ROOT / part, copy / part)
+        shutil.copytree(ROOT / "conversion", copy / "roberta" / "conversion")
         for mutant in chosen:
             alive = survives(copy, mutant)
             unseen += alive

@@ -109,6 +109,23 @@ def test_attention_is_what_the_feed_forward_block_reads(backend: Backend, tmp_pa
         assert np.abs(x - places[f"layer {layer} feed-forward"]).max() < 1e-12
 
 
+def test_given_rows_are_padded_and_masked() -> None:
+    config = checkpoints.small_config("ForMultipleChoice", pad_token_id=3)
+    given = verify_inputs.make_inputs(
+        config, "ForMultipleChoice", Path(), texts=None, ids=[[0, 5, 2], [7]], seed=0, tokens=9
+    )
+    assert given["input_ids"].tolist() == [[[0, 5, 2], [7, 3, 3]]]  # one example of two choices
+    assert given["attention_mask"].tolist() == [[[1, 1, 1], [1, 0, 0]]]
+
+
+def test_drawn_rows_hold_padding_at_their_ends_only_and_every_type() -> None:
+    config = checkpoints.small_config("Model")
+    given = verify_inputs.make_inputs(config, "Model", Path(), texts=None, ids=None, seed=0, tokens=20)
+    assert given["attention_mask"].sum(axis=1).tolist() == [20, 15, 10, 5]
+    assert ((given["input_ids"] == config.pad_token_id) == (given["attention_mask"] == 0)).all()
+    assert set(given["token_type_ids"].flat) == {0, 1}
+
+
 # -- faults in a second checkpoint ----------------------------------------------------------------------------------
 
 
