@@ -75,6 +75,11 @@ def single(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
         datasets[f"{layer}/{native}"] = _turned(name, source)
 
     def finish(file: h5py.File) -> None:
+        if "lm_head" in groups:  # a layer with the shared embeddings: transformers reports as new what it does not list
+            shared = [native for native in groups["roberta"] if "/roberta/embeddings/" in native]
+            for native in shared:
+                file[f"lm_head/{native}"] = file[f"roberta/{native}"]  # a second name of the same values
+            groups["lm_head"] = [*shared, *groups["lm_head"]]
         for layer, names in groups.items():
             _save_names(file[layer].attrs, "weight_names", names)
         _save_names(file.create_group("top_level_model_weights").attrs, "weight_names", [])

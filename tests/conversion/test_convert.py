@@ -169,6 +169,14 @@ def test_a_head_is_never_dropped_unseen(tmp_path: Path) -> None:
     assert "left out: classifier.dense.weight" in report.notes
 
 
+def test_a_tensor_of_no_head_is_never_dropped_unseen(tmp_path: Path) -> None:
+    config = checkpoints.small_config("ForMaskedLM")
+    more = checkpoints.draw(config, "ForMaskedLM") | {"lm_head.adapter.weight": np.ones((3, 3))}
+    source = checkpoints.save(tmp_path / "source", config, more, "float32")
+    with pytest.raises(CheckpointError, match=r"has more than RobertaForMaskedLM: lm_head\.adapter\.weight"):
+        convert(source, tmp_path / "target", to="pt")
+
+
 ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "a format that is none": ({"to": "onnx"}, "the formats are safetensors, pt"),
     "a dtype that is none": ({"to": "pt", "dtype": "int8"}, "dtype='int8' is not one of float32"),

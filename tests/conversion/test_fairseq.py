@@ -154,8 +154,9 @@ def test_a_ranking_head_becomes_multiple_choice(tmp_path: Path) -> None:
     assert np.array_equal(found["classifier.weight"].load(), truth["rank.out_proj.weight"])
 
 
-def test_an_untied_head_is_kept(tmp_path: Path) -> None:
-    truth = make(tmp_path / "model.pt", untied=True, options={"untie_weights_roberta": True})
+@pytest.mark.parametrize("options", [{"untie_weights_roberta": True}, {}], ids=["said", "unsaid"])
+def test_an_untied_head_is_kept(options: dict[str, Any], tmp_path: Path) -> None:
+    truth = make(tmp_path / "model.pt", untied=True, options=options)
     convert(tmp_path / "model.pt", tmp_path / "out", to="safetensors")
     found = read(tmp_path / "out" / "model.safetensors")
     assert np.array_equal(found["lm_head.decoder.weight"].load(), truth["lm_head.decoder.weight"])
@@ -259,6 +260,16 @@ def test_a_crafted_pickle_is_one_error(case: str, tmp_path: Path) -> None:
         archive.writestr("archive/data.pkl", PICKLES[case])
     with pytest.raises(CheckpointError, match=r"model\.pt"):
         convert(tmp_path / "model.pt", tmp_path / "out", to="safetensors", from_="fairseq")
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old"])
+def test_views_of_one_storage_are_read_as_torch_reads_them(zipped: bool, tmp_path: Path) -> None:
+    base = torch.arange(60, dtype=torch.float32).reshape(6, 10)
+    state = {"rows": base[2:4], "turned": base.T, "column": base[:, 3], "every": base[::2, 1::3], "none": base[:0]}
+    state |= {"half": torch.ones(3, dtype=torch.bfloat16) / 3, "number": torch.tensor(7)}
+    torch.save(state, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    for name, tensor in torch_file.read(tmp_path / "a.pt").items():
+        assert np.array_equal(tensor.load().astype(np.float64), state[name].double().numpy()), name
 
 
 def test_a_file_cut_short_is_one_error(tmp_path: Path) -> None:
