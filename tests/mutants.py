@@ -18,6 +18,8 @@ TRAPS = "tests/every_backend/test_traps.py"
 LOADING = "tests/every_backend/test_loading.py"
 AGREE = "tests/equivalence/test_backends_agree.py"
 VERIFY = "tests/conversion/test_verify.py"
+CONVERT = "tests/conversion/test_convert.py"
+FAIRSEQ = "tests/conversion/test_fairseq.py"
 REPORT = "tests/conversion/test_verify_command.py"
 
 # file, what is there, the mistake, the tests that run, and their selection
@@ -75,6 +77,22 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("conversion/opening.py", "max(STEPS[name]", "min(STEPS[name]", VERIFY, "narrower"),
     ("conversion/report_files.py", "value if math.isfinite(value) else None", "value", REPORT, "null"),
     ("conversion/sapiens.py", '"<mask>" if residue in "*X"', '"<unk>" if residue in "*X"', "tests/conversion/test_demo.py", "reference"),
+    ('conversion/fairseq_names.py', 'FUSED = ("q_proj", "k_proj", "v_proj")', 'FUSED = ("k_proj", "q_proj", "v_proj")', FAIRSEQ, 'spelling'),
+    ('conversion/fairseq_names.py', '("sentence_encoder.layers.{}.fc1", "roberta.encoder.layer.{}.intermediate.dense")', '("sentence_encoder.layers.{}.fc3", "roberta.encoder.layer.{}.intermediate.dense")', FAIRSEQ, 'spelling'),
+    ('conversion/fairseq_config.py', 'EPSILON = 1e-5', 'EPSILON = 1e-12', FAIRSEQ, 'spelling or (trained_model_computes and in_pt)'),
+    ('conversion/fairseq.py', '    if decoder is not None and not spellings.same(words, decoder):', '    if False:', FAIRSEQ, 'untied'),
+    ('conversion/keras_hub_writer.py', 'np.ascontiguousarray(load().T if is_turned else load())', 'np.ascontiguousarray(load())', CONVERT, 'every_other and ForMaskedLM-float32'),
+    ('conversion/keras_hub.py', 'zeros if first is None else first.load(), values', 'zeros, values', CONVERT, 'every_other and ForMaskedLM-float32'),
+    ('conversion/convert.py', '    if not np.isfinite(result).all() and np.isfinite(array).all():', '    if False:', CONVERT, 'cannot_be'),
+    ('conversion/convert.py', 'def _is_stale(name: str) -> bool:\n', 'def _is_stale(name: str) -> bool:\n    return False\n', CONVERT, 'old_weights_go'),
+    ('common/torch_file.py', '            values[offset:], shape', '            values, shape', FAIRSEQ, 'views'),
+    ('common/torch_writer.py', 'strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))', 'strides = tuple(prod(shape[:axis]) for axis in range(len(shape)))', CONVERT, 'torch_loads and float32'),
+    ('common/pickle_machine.py', '        if text not in self.builders:', '        if False:', FAIRSEQ, 'no_pickle'),
+    ('flax/legacy.py', 'array = np.ascontiguousarray(load().T if is_turned else load())', 'array = np.ascontiguousarray(load())', CONVERT, 'flax_restores'),
+    ('tf/legacy.py', 'lambda: load().T)', 'lambda: load().reshape(shape[::-1]))', CONVERT, 'h5py'),
+    ('conversion/dictionary.py', '    if MASK not in listed and len(names) + 1 == rows:', '    if False:', FAIRSEQ, 'dictionary'),
+    ('conversion/formats.py', '    if len(found) == 1:\n        return found[0]', '    if found:\n        return found[0]', CONVERT, 'never_guessed'),
+    ('conversion/model.py', '    if head is None and found.report.unexpected:', '    if False:', CONVERT, 'never_dropped'),
 ]  # fmt: skip
 
 
