@@ -44,4 +44,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .oracle demo-checkpoint
+	rm -rf .venv .oracle demo-checkpoint demo-sapiens

@@ -17,6 +17,10 @@ GOLDEN = "tests/every_backend/test_golden.py"
 TRAPS = "tests/every_backend/test_traps.py"
 LOADING = "tests/every_backend/test_loading.py"
 AGREE = "tests/equivalence/test_backends_agree.py"
+VERIFY = "tests/conversion/test_verify.py"
+CONVERT = "tests/conversion/test_convert.py"
+FAIRSEQ = "tests/conversion/test_fairseq.py"
+REPORT = "tests/conversion/test_verify_command.py"
 
 # file, what is there, the mistake, the tests that run, and their selection
 MUTANTS: list[tuple[str, str, str, str, str]] = [
@@ -61,6 +65,34 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("tf/legacy.py", '"norm": "gamma"', '"norm": "beta"', LOADING, "in_tf and new_models"),
     ("flax/layers.py", "return nn.gelu(x, approximate=False)", "return nn.gelu(x, approximate=True)", AGREE, "in_flax and test_every_activation"),
     ("flax/legacy.py", '{"embedding": "weight", "kernel": "weight", "scale": "weight"}', '{"embedding": "weight", "kernel": "bias", "scale": "weight"}', LOADING, "in_flax and new_models"),
+    ("conversion/judgement.py", "MARGIN = 32", "MARGIN = 1e15", VERIFY, "wrong_tensor"),
+    ("conversion/judgement.py", "MARGIN = 32", "MARGIN = 0.01", VERIFY, "gradients_of_every"),
+    ("conversion/inputs.py", "array != pad", "array != -1", VERIFY, "padded"),
+    ("conversion/judgement.py", "absolute <= bound)", "not absolute > bound)", VERIFY, "finite"),
+    ("conversion/judgement.py", "for row in table if", "for row in reversed(table) if", VERIFY, "wrong_tensor"),
+    ("conversion/judgement.py", "name != suspect]", "name == suspect]", VERIFY, "one_framework and Keras"),
+    ("conversion/runners.py", "result[0] if isinstance(result, tuple) else result", "_arguments[0]", VERIFY, "feed_forward_block and in_pt"),
+    ("conversion/runners.py", "layer.attention(hidden, bias,", "layer.attention(hidden, None,", VERIFY, "cross"),
+    ("conversion/runners.py", "array.T if turned else array", "array", VERIFY, "gradients_alone"),
+    ("conversion/opening.py", "max(STEPS[name]", "min(STEPS[name]", VERIFY, "narrower"),
+    ("conversion/report_files.py", "value if math.isfinite(value) else None", "value", REPORT, "null"),
+    ("conversion/sapiens.py", '"<mask>" if residue in "*X"', '"<unk>" if residue in "*X"', "tests/conversion/test_demo.py", "reference"),
+    ('conversion/fairseq_names.py', 'FUSED = ("q_proj", "k_proj", "v_proj")', 'FUSED = ("k_proj", "q_proj", "v_proj")', FAIRSEQ, 'spelling'),
+    ('conversion/fairseq_names.py', '("sentence_encoder.layers.{}.fc1", "roberta.encoder.layer.{}.intermediate.dense")', '("sentence_encoder.layers.{}.fc3", "roberta.encoder.layer.{}.intermediate.dense")', FAIRSEQ, 'spelling'),
+    ('conversion/fairseq_config.py', 'EPSILON = 1e-5', 'EPSILON = 1e-12', FAIRSEQ, 'spelling or (trained_model_computes and in_pt)'),
+    ('conversion/fairseq.py', '    if decoder is not None and not spellings.same(words, decoder):', '    if False:', FAIRSEQ, 'untied'),
+    ('conversion/keras_hub_writer.py', 'np.ascontiguousarray(load().T if is_turned else load())', 'np.ascontiguousarray(load())', CONVERT, 'every_other and ForMaskedLM-float32'),
+    ('conversion/keras_hub.py', 'zeros if first is None else first.load(), values', 'zeros, values', CONVERT, 'every_other and ForMaskedLM-float32'),
+    ('conversion/convert.py', '    if not np.isfinite(result).all() and np.isfinite(array).all():', '    if False:', CONVERT, 'cannot_be'),
+    ('conversion/convert.py', 'def _is_stale(name: str) -> bool:\n', 'def _is_stale(name: str) -> bool:\n    return False\n', CONVERT, 'old_weights_go'),
+    ('common/torch_file.py', '            values[offset:], shape', '            values, shape', FAIRSEQ, 'views'),
+    ('common/torch_writer.py', 'strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))', 'strides = tuple(prod(shape[:axis]) for axis in range(len(shape)))', CONVERT, 'torch_loads and float32'),
+    ('common/pickle_machine.py', '        if text not in self.builders:', '        if False:', FAIRSEQ, 'no_pickle'),
+    ('flax/legacy.py', 'array = np.ascontiguousarray(load().T if is_turned else load())', 'array = np.ascontiguousarray(load())', CONVERT, 'flax_restores'),
+    ('tf/legacy.py', 'lambda: load().T)', 'lambda: load().reshape(shape[::-1]))', CONVERT, 'h5py'),
+    ('conversion/dictionary.py', '    if MASK not in listed and len(names) + 1 == rows:', '    if False:', FAIRSEQ, 'dictionary'),
+    ('conversion/formats.py', '    if len(found) == 1:\n        return found[0]', '    if found:\n        return found[0]', CONVERT, 'never_guessed'),
+    ('conversion/model.py', '    if head is None and found.report.unexpected:', '    if False:', CONVERT, 'never_dropped'),
 ]  # fmt: skip
 
 
@@ -92,6 +124,7 @@ def main() -> int:
         shutil.copy(ROOT / "pyproject.toml", copy)
         for part in ("roberta", "tests"):
             shutil.copytree(ROOT / part, copy / part)
+        shutil.copytree(ROOT / "conversion", copy / "roberta" / "conversion")
         for mutant in chosen:
             alive = survives(copy, mutant)
             unseen += alive

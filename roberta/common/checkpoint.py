@@ -33,7 +33,7 @@ _SUFFIXES = {
     ".safetensors": "safetensors", ".bin": "pt", ".pt": "pt", ".pth": "pt", ".h5": "tf", ".hdf5": "tf",
     ".msgpack": "flax",
 }  # fmt: skip
-_EXTRAS = {"torch": "pt", "h5py": "legacy", "msgpack": "legacy"}
+_EXTRAS = {"h5py": "legacy", "msgpack": "legacy"}
 _WEIGHTS_FILE = re.compile(r"(model|pytorch_model|tf_model|flax_model)(\.[\w-]+)*\.(safetensors|bin|h5|msgpack|json)")
 
 
@@ -324,26 +324,42 @@ def save_checkpoint(
         max_shard_size: bytes, or a text such as "500MB" (of 1000s); larger checkpoints are split.
         legacy: write the older file of this backend, instead of safetensors.
     """
+    files: dict[str, Content] = {name: text.encode() for name, text in texts.items()}
+    files |= weight_contents(tensors, max_shard_size=max_shard_size, variant=variant, legacy=legacy)
+    write_folder(folder, files, stale=lambda name: is_stale(name, variant))
+
+
+def weight_contents(
+    tensors: Mapping[str, Source],
+    *,
+    max_shard_size: int | str = "5GB",
+    variant: str | None = None,
+    legacy: ModuleType | None = None,
+) -> dict[str, Content]:
+    """The weights files of a checkpoint by name, and the index where they are more than one.
+
+    Args:
+        tensors, max_shard_size, variant, legacy: as in `save_checkpoint`.
+    """
     format_ = "safetensors" if legacy is None else legacy.FORMAT
     single, index = weight_files(format_, variant)
-    files: dict[str, Content] = {name: text.encode() for name, text in texts.items()}
     shards = _split(tensors, size_in_bytes(max_shard_size))
     if len(shards) == 1:
-        files[single] = safetensors_file.pieces(tensors) if legacy is None else legacy.single(tensors)
-    else:
-        stem, suffix = single.removesuffix(FORMATS[format_][1]), FORMATS[format_][1]
-        names = [f"{stem}-{i:05}-of-{len(shards):05}{suffix}" for i in range(1, len(shards) + 1)]
-        write = safetensors_file.pieces if legacy is None else legacy.shard
-        files.update((name, write(shard)) for name, shard in zip(names, shards, strict=True))
-        spelled = str if legacy is None else legacy.native_name
-        places = {spelled(key): name for name, shard in zip(names, shards, strict=True) for key in shard}
-        total = sum(_bytes(source) for source in tensors.values())
-        content = {"metadata": {"total_size": total}, "weight_map": places}
-        files[index] = (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
-    write_folder(folder, files, stale=lambda name: _is_stale(name, variant))
+        return {single: safetensors_file.pieces(tensors) if legacy is None else legacy.single(tensors)}
+    suffix = FORMATS[format_][1]
+    stem = single.removesuffix(suffix)
+    names = [f"{stem}-{i:05}-of-{len(shards):05}{suffix}" for i in range(1, len(shards) + 1)]
+    write = safetensors_file.pieces if legacy is None else legacy.shard
+    files: dict[str, Content] = {name: write(shard) for name, shard in zip(names, shards, strict=True)}
+    spelled = str if legacy is None else legacy.native_name
+    places = {spelled(key): name for name, shard in zip(names, shards, strict=True) for key in shard}
+    total = sum(_bytes(source) for source in tensors.values())
+    content = {"metadata": {"total_size": total}, "weight_map": places}
+    files[index] = (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+    return files
 
 
-def _is_stale(name: str, variant: str | None) -> bool:
+def is_stale(name: str, variant: str | None) -> bool:
     """Whether an old file would be read in place of, or beside, the new one; other variants stay."""
     for format_ in FORMATS:
         single, index = weight_files(format_, variant)

@@ -39,7 +39,7 @@ def write_folder(
     folder is a mount point, each file is replaced whole, but a reader may see old and new files side by side.
 
     Args:
-        files: name -> content, whole or in pieces.
+        files: name -> content, whole or in pieces; a name such as "assets/a.txt" is in a folder that is made anew.
         stale: names of old files that go when they are not written anew.
 
     Raises:
@@ -62,23 +62,24 @@ def write_folder(
 def _write_beside(target: Path, files: Mapping[str, Content], stale: Callable[[str], bool] | None) -> None:
     _remove_litter(target)
     old = {entry.name for entry in target.iterdir()} if target.exists() else set()
-    gone = {name for name in old - set(files) if stale is not None and stale(name)}
+    tops = {Path(name).parts[0] for name in files}
+    gone = {name for name in old - tops if stale is not None and stale(name)}
     if target.exists() and len(files) == 1 and not gone:
         ((name, content),) = files.items()
         _replace_file(target / name, content)
     else:
-        _replace_folder(target, files, kept=old - set(files) - gone)
+        _replace_folder(target, files, kept=old - tops - gone)
 
 
 def _write_inside(target: Path, files: Mapping[str, Content], stale: Callable[[str], bool] | None) -> None:
     """Where nothing may be written beside the folder: all files are written first, then take their names one by one."""
-    written = {name: target / f".{name}.{os.getpid()}.tmp" for name in files}
+    written = {name: (target / name).with_name(f".{Path(name).name}.{os.getpid()}.tmp") for name in files}
     try:
         for name, content in files.items():
             _write(written[name], content)
         for name, temporary in written.items():
             os.replace(temporary, target / name)
-        for name in {entry.name for entry in target.iterdir()} - set(files):
+        for name in {entry.name for entry in target.iterdir()} - {Path(name).parts[0] for name in files}:
             if stale is not None and stale(name):
                 (target / name).unlink()
     finally:
@@ -107,7 +108,8 @@ def _replace_folder(target: Path, files: Mapping[str, Content], kept: set[str]) 
             _write(temporary / name, content)
         if target.exists():
             temporary.chmod(target.stat().st_mode & 0o7777)
-        _sync(temporary)
+        for inner in {parent for name in files for parent in (temporary / name).relative_to(temporary).parents}:
+            _sync(temporary / inner)
         _swap(temporary, target)
         _sync(target.parent)
     finally:
@@ -167,6 +169,7 @@ def _link(source: Path, copy: Path) -> None:
 
 
 def _write(path: Path, content: Content) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         for piece in (content,) if isinstance(content, bytes) else content:
             file.write(piece)

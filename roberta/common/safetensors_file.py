@@ -17,7 +17,6 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from roberta.common.files import CheckpointError
 
@@ -83,9 +82,8 @@ def read(path: Path) -> dict[str, StoredTensor]:
     if end != size:
         state = "cut short" if size < end else "damaged"
         raise CheckpointError(f"{path} is {state}: its header lists {end} bytes of tensors, the file holds {size}")
-    handle = _Lazy(path)
     return {
-        name: StoredTensor(name, tuple(entry["shape"]), DTYPES[entry["dtype"]], path, partial(handle.load, name))
+        name: _stored(path, name, tuple(entry["shape"]), DTYPES[entry["dtype"]], start + spans[name][0])
         for name, entry in entries.items()
     }
 
@@ -112,21 +110,21 @@ def pieces(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
         yield array.reshape(-1).view(np.uint8).data
 
 
-class _Lazy:
-    """A file that is opened at the first tensor; the library maps it into memory."""
+def _stored(path: Path, name: str, shape: tuple[int, ...], dtype: str, start: int) -> StoredTensor:
+    return StoredTensor(name, shape, dtype, path, partial(_load, path, start, shape, dtype))
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file: Any = None
 
-    def load(self, name: str) -> np.ndarray:
-        try:
-            if self.file is None:
-                self.file = safe_open(str(self.path), framework="np")
-            array: np.ndarray = self.file.get_tensor(name)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"{self.path} cannot be read: {error}") from None
-        return array
+def _load(path: Path, start: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """The values of one tensor, mapped by themselves: their pages go when the array does."""
+    kind = numpy_dtype(dtype)
+    count = prod(shape)
+    if not count:
+        return np.zeros(shape, kind)
+    try:
+        values = np.memmap(path, np.uint8, "r", start, (count * kind.itemsize,)).view(np.ndarray)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    return values.view(kind).reshape(shape)
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

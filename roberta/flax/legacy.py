@@ -3,7 +3,9 @@
 Only msgpack is needed, not JAX.
 """
 
+import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,11 @@ import numpy as np
 from roberta.common.checkpoint import flat
 from roberta.common.files import CheckpointError
 from roberta.common.parameters import Kind, kind_of
-from roberta.common.safetensors_file import DTYPES, MAX_TENSORS, Source, StoredTensor, numpy_dtype
+from roberta.common.safetensors_file import MAX_TENSORS, Source, StoredTensor
+from roberta.flax import msgpack_file
 
 FORMAT = "flax"
-_ARRAY = 1  # the extension type of an array: (shape, dtype, bytes)
 _CHUNKED = "__msgpack_chunked_array__"  # arrays of over 1 GiB come in several
-_MAX_DEPTH = 32  # levels of the tree; RoBERTa's has eight
 
 # The leaf name of each kind, and back; a kernel is stored (in, out).
 LEAVES: dict[Kind, str] = {
@@ -38,11 +39,10 @@ def read(path: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: names the file, and what in it is no tree of arrays.
     """
-    data = path.read_bytes()
     try:
-        tree = msgpack.unpackb(data, ext_hook=_array, raw=False, strict_map_key=True)
-    except Exception as error:  # msgpack raises ValueError, its own types and what the hook raises
-        raise CheckpointError(f"{path} cannot be read: {type(error).__name__} {str(error)[:200]}") from None
+        tree = msgpack_file.read(path)
+    except (ValueError, OSError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {str(error)[:200]}") from None
     if isinstance(tree, dict):
         tree = tree.get("params", tree)
     if not isinstance(tree, dict):
@@ -67,22 +67,22 @@ def native_name(name: str) -> str:
     return f"{name.rpartition('.')[0]}.{LEAVES[kind_of(name)]}".replace(".", "/")
 
 
-def single(tensors: Mapping[str, Source]) -> Iterator[bytes]:
-    """The bytes of a file with all tensors of a model."""
+def single(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
+    """The bytes of a file with all tensors of a model, one tensor in memory at a time."""
     tree: dict[str, Any] = {}
-    for name, (_, _, load) in tensors.items():
+    for name, source in tensors.items():
         *path, leaf = native_name(name).split("/")
         branch = tree
         for key in path:
             branch = branch.setdefault(key, {})
-        branch[leaf] = np.ascontiguousarray(load().T if kind_of(name) == "dense" else load())
+        branch[leaf] = (kind_of(name) == "dense", source)
     yield from _packed(tree)
 
 
 shard = single  # a shard is laid out as a whole file is
 
 
-def _packed(tree: Mapping[str, Any]) -> Iterator[bytes]:
+def _packed(tree: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
     """msgpack of a tree, one array at a time."""
     packer = msgpack.Packer(use_bin_type=True)
     yield packer.pack_map_header(len(tree))
@@ -90,60 +90,54 @@ def _packed(tree: Mapping[str, Any]) -> Iterator[bytes]:
         yield packer.pack(key)
         if isinstance(value, dict):
             yield from _packed(value)
-        elif value.nbytes <= 2**30:
-            yield _packed_array(packer, value)
-        else:
-            yield from _packed_chunks(packer, value)
+            continue
+        is_turned, (_, _, load) = value
+        array = np.ascontiguousarray(load().T if is_turned else load())
+        yield from _packed_array(array) if array.nbytes <= 2**30 else _packed_chunks(packer, array)
 
 
-def _packed_array(packer: msgpack.Packer, array: np.ndarray) -> bytes:
-    content = msgpack.packb((array.shape, array.dtype.name, array.tobytes()), use_bin_type=True)
-    packed: bytes = packer.pack(msgpack.ExtType(_ARRAY, content))
-    return packed
+def _packed_array(array: np.ndarray) -> Iterator[bytes | memoryview]:
+    """An extension that holds shape, dtype and values; sizes are 4 bytes each."""
+    content = b"\x93" + msgpack.packb(array.shape) + msgpack.packb(array.dtype.name)
+    content += b"\xc6" + struct.pack(">I", array.nbytes)
+    yield b"\xc9" + struct.pack(">Ib", len(content) + array.nbytes, msgpack_file.ARRAY) + content
+    yield array.reshape(-1).view(np.uint8).data
 
 
-def _packed_chunks(packer: msgpack.Packer, array: np.ndarray) -> Iterator[bytes]:
+def _packed_chunks(packer: msgpack.Packer, array: np.ndarray) -> Iterator[bytes | memoryview]:
     step = 2**30 // array.itemsize
-    chunks = {str(i): array.reshape(-1)[start : start + step] for i, start in enumerate(range(0, array.size, step))}
+    starts = range(0, array.size, step)
     yield packer.pack_map_header(3)
     yield packer.pack(_CHUNKED) + packer.pack(True)
     yield packer.pack("shape") + packer.pack({str(i): size for i, size in enumerate(array.shape)})
-    yield packer.pack("chunks")
-    yield from _packed(chunks)
+    yield packer.pack("chunks") + packer.pack_map_header(len(starts))
+    for index, start in enumerate(starts):
+        yield packer.pack(str(index))
+        yield from _packed_array(array.reshape(-1)[start : start + step])
 
 
-def _array(code: int, content: bytes) -> np.ndarray:
-    """An array from its extension; a view of the bytes, nothing is copied."""
-    if code != _ARRAY:
-        raise ValueError(f"extension type {code} is not an array")
-    shape, dtype, values = msgpack.unpackb(content, raw=False)
-    if dtype not in DTYPES.values():
-        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES.values())}")
-    if any(type(size) is not int or size < 0 for size in shape):
-        raise ValueError(f"shape {shape} is no shape")
-    kind = numpy_dtype(dtype)
-    if prod(shape) * kind.itemsize != len(values):
-        raise ValueError(f"an array of {shape} {dtype} has {len(values)} bytes")
-    return np.frombuffer(values, kind).reshape(shape)
-
-
-def _joined(path: Path, tree: Any, depth: int = 0) -> Any:
+def _joined(path: Path, tree: Any) -> Any:
     """The tree with arrays that came in chunks made whole."""
     if not isinstance(tree, dict):
         return tree
-    if depth > _MAX_DEPTH:
-        raise CheckpointError(f"{path} is nested more than {_MAX_DEPTH} levels deep; it is no tree of parameters")
     if _CHUNKED not in tree:
-        return {key: _joined(path, value, depth + 1) for key, value in tree.items()}
+        return {key: _joined(path, value) for key, value in tree.items()}
     try:
-        shape = [tree["shape"][str(index)] for index in range(len(tree["shape"]))]
+        shape = tuple(tree["shape"][str(index)] for index in range(len(tree["shape"])))
         chunks = [tree["chunks"][str(index)] for index in range(len(tree["chunks"]))]
-        return np.concatenate(chunks).reshape(shape)
-    except (KeyError, TypeError, ValueError):
-        raise CheckpointError(f"{path} is damaged: the chunks of an array do not fit together") from None
+        kinds, size = {chunk.dtype for chunk in chunks}, sum(prod(chunk.shape) for chunk in chunks)
+        whole = len(kinds) == 1 and all(type(number) is int and number >= 0 for number in shape) and prod(shape) == size
+    except (AttributeError, KeyError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise CheckpointError(f"{path} is damaged: the chunks of an array do not fit together")
+    load = lambda: np.concatenate([chunk.load().reshape(-1) for chunk in chunks]).reshape(shape)  # noqa: E731
+    return StoredTensor("", shape, kinds.pop(), path, load)
 
 
 def _stored(path: Path, name: str, leaf: Any) -> StoredTensor:
-    if not isinstance(leaf, np.ndarray):
+    if isinstance(leaf, StoredTensor):
+        return replace(leaf, name=name)
+    if not isinstance(leaf, msgpack_file.Array):
         raise CheckpointError(f"{path}: {name} is a {type(leaf).__name__}, not an array")
-    return StoredTensor(name, leaf.shape, leaf.dtype.name, path, lambda: leaf)
+    return StoredTensor(name, leaf.shape, leaf.dtype, path, leaf.load)

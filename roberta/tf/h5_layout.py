@@ -44,7 +44,8 @@ def _entry(where: str, data: h5py.Dataset) -> dict[str, Any]:
     offset = data.id.get_offset()
     if offset is None and data.size:
         raise ValueError(f"{where} has no values in the file")
-    return {"shape": data.shape, "dtype": data.dtype.str, "offset": offset or 0}
+    is_bfloat16 = data.dtype.str == "|V2" and data.attrs.get("dtype") == "bfloat16"  # as Keras stores it
+    return {"shape": data.shape, "dtype": "bfloat16" if is_bfloat16 else data.dtype.str, "offset": offset or 0}
 
 
 if __name__ == "__main__":

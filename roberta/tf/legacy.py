@@ -3,26 +3,17 @@
 Only h5py is needed, not TensorFlow.
 """
 
-import io
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from math import prod
 from pathlib import Path
-from typing import Any
 
 import h5py
-import numpy as np
 
 from roberta.common.files import CheckpointError
 from roberta.common.parameters import HEAD_PARTS, Kind, kind_of
 from roberta.common.safetensors_file import MAX_TENSORS, Source, StoredTensor
-from roberta.tf import h5_layout
+from roberta.tf import h5_file, h5_writer
 
 FORMAT = "tf"
-SECONDS = 60  # to list a file; a large one takes one
 
 # The leaf name of each kind, and back; a kernel is stored (in, out).
 LEAVES: dict[Kind, str] = {
@@ -42,16 +33,16 @@ def read(path: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: names the file, and what in it cannot be read.
     """
-    layout = _layout(path)
-    entries = layout["tensors"]
+    found = h5_file.layout(path)
+    entries = found["tensors"]
     if len(entries) > MAX_TENSORS:
         raise CheckpointError(f"{path} lists {len(entries)} tensors; {MAX_TENSORS} are the most that is read")
     result: dict[str, StoredTensor] = {}
     for where, entry in entries.items():
         # a whole file: group of the layer, scope of the model, name; a shard: the name alone
-        name = where.split("/", 2)[-1] if layout["is_grouped"] else where
+        name = where.split("/", 2)[-1] if found["is_grouped"] else where
         if name not in result:  # the group of a tied LM head repeats the embeddings
-            result[name] = _stored(path, name, entry)
+            result[name] = h5_file.stored(path, name, entry)
     return result
 
 
@@ -73,41 +64,44 @@ def native_name(name: str) -> str:
     return f"{_SCOPE}/{path.replace('.', '/').replace('/layer/', '/layer_._')}/{leaf}:0"
 
 
-def single(tensors: Mapping[str, Source]) -> Iterator[memoryview]:
+def single(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
     """The bytes of a file with all tensors of a model, as transformers' Keras classes lay it out."""
-    buffer = io.BytesIO()
     groups: dict[str, list[str]] = {}
-    with h5py.File(buffer, "w") as file:
-        for name, source in tensors.items():
-            native = native_name(name)
-            layer = native.split("/")[1]
-            file.require_group(layer)[native] = _values(name, source)
-            groups.setdefault(layer, []).append(native)
+    datasets: dict[str, Source] = {}
+    for name, source in tensors.items():
+        native = native_name(name)
+        layer = native.split("/")[1]
+        groups.setdefault(layer, []).append(native)
+        datasets[f"{layer}/{native}"] = _turned(name, source)
+
+    def finish(file: h5py.File) -> None:
+        if "lm_head" in groups:  # a layer with the shared embeddings: transformers reports as new what it does not list
+            shared = [native for native in groups["roberta"] if "/roberta/embeddings/" in native]
+            for native in shared:
+                file[f"lm_head/{native}"] = file[f"roberta/{native}"]  # a second name of the same values
+            groups["lm_head"] = [*shared, *groups["lm_head"]]
         for layer, names in groups.items():
             _save_names(file[layer].attrs, "weight_names", names)
         _save_names(file.create_group("top_level_model_weights").attrs, "weight_names", [])
         _save_names(file.attrs, "layer_names", list(groups))
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = b"2.15.0"  # the last whose classes of transformers wrote such files
-    yield buffer.getbuffer()
+
+    return h5_writer.pieces(datasets, finish)
 
 
-def shard(tensors: Mapping[str, Source]) -> Iterator[memoryview]:
+def shard(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
     """The bytes of a file with some tensors of a model: no groups, no scope."""
-    buffer = io.BytesIO()
-    names = {name: native_name(name).removeprefix(f"{_SCOPE}/") for name in tensors}
-    with h5py.File(buffer, "w") as file:
-        for name, source in tensors.items():
-            file[names[name]] = _values(name, source)
-        _save_names(file.attrs, "layer_names", list(names.values()))
-    yield buffer.getbuffer()
+    datasets = {native_name(name).removeprefix(f"{_SCOPE}/"): _turned(name, tensors[name]) for name in tensors}
+    return h5_writer.pieces(datasets, lambda file: _save_names(file.attrs, "layer_names", list(datasets)))
 
 
-def _values(name: str, source: Source) -> np.ndarray:
-    _, dtype, load = source
+def _turned(name: str, source: Source) -> Source:
+    """A tensor as Keras stores it: dense weights (in, out)."""
+    shape, dtype, load = source
     if dtype == "bfloat16":
         raise ValueError("tf_model.h5 cannot hold bfloat16; save safetensors, or another dtype")
-    return load().T if kind_of(name) == "dense" else load()
+    return (shape[::-1], dtype, lambda: load().T) if kind_of(name) == "dense" else source
 
 
 def _save_names(attributes: h5py.AttributeManager, key: str, names: list[str]) -> None:
@@ -118,30 +112,3 @@ def _save_names(attributes: h5py.AttributeManager, key: str, names: list[str]) -
         attributes[key] = encoded
     for index in range(0, len(encoded) if len(encoded) > per_chunk else 0, per_chunk):
         attributes[f"{key}{index // per_chunk}"] = encoded[index : index + per_chunk]
-
-
-def _layout(path: Path) -> dict[str, Any]:
-    command = [sys.executable, "-P", h5_layout.__file__, str(path)]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment, check=False)
-    except subprocess.TimeoutExpired:
-        raise CheckpointError(f"{path} cannot be read: listing it took more than {SECONDS} s") from None
-    if child.returncode:
-        reason = child.stderr.strip().splitlines()[-1:] or [f"the reader ended with {child.returncode}"]
-        raise CheckpointError(f"{path} cannot be read: {reason[0]}")
-    found: dict[str, Any] = json.loads(child.stdout)
-    return found
-
-
-def _stored(path: Path, name: str, entry: dict[str, Any]) -> StoredTensor:
-    shape, dtype, offset = tuple(entry["shape"]), np.dtype(entry["dtype"]), entry["offset"]
-    if dtype.kind not in "fiub" or offset + prod(shape) * dtype.itemsize > path.stat().st_size:
-        raise CheckpointError(f"{path} is damaged: {name}, {dtype} of {list(shape)}, does not lie in the file")
-
-    def load() -> np.ndarray:
-        if not prod(shape):
-            return np.zeros(shape, dtype)
-        return np.memmap(path, dtype, "r", offset, shape).astype(dtype.newbyteorder("="), copy=False)
-
-    return StoredTensor(name, shape, dtype.newbyteorder("=").name, path, load)

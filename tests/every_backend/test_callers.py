@@ -11,6 +11,7 @@ import pytest
 from backends import Backend, assert_close
 
 from roberta import GenerationConfig, RobertaConfig
+from roberta.common.checkpoint import legacy
 
 TOKENS = {"input_ids": np.array([[0, 5, 6, 2]])}
 
@@ -90,3 +91,20 @@ def test_a_config_takes_what_numpy_and_torch_give() -> None:
     with pytest.raises(ValueError, match="hidden_size=10 is not a multiple"):
         config.update_from_string("num_hidden_layers=4,hidden_size=10")
     assert (config.num_hidden_layers, config.hidden_size) == (3, 768)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("source", ["safetensors", "pt", "tf", "flax"])
+def test_a_loaded_model_does_not_hang_on_its_file(backend: Backend, source: str, dtype: str, tmp_path: Path) -> None:
+    """The readers map files; what a model holds must be its own, or writing the file later would kill the process."""
+    config = checkpoints.small_config("Model")
+    writer = None if source == "safetensors" else legacy(source)
+    folder = checkpoints.save(tmp_path / "model", config, checkpoints.draw(config, "Model"), "float32", legacy=writer)
+    model = backend.load("Model", folder, dtype)
+    wanted = backend.parameters(model)
+    wanted = {name: value.copy() for name, value in wanted.items()}
+    (file,) = (path for path in folder.iterdir() if path.name != "config.json")
+    with open(file, "r+b") as content:
+        content.write(b"\xff" * file.stat().st_size)
+    found = backend.parameters(model)
+    assert all(np.array_equal(found[name], value) for name, value in wanted.items())

@@ -1,0 +1,186 @@
+"""Convert a checkpoint from any format to any other: tensors flow from one file to the other, one at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from tqdm import tqdm
+
+from roberta.common.checkpoint import is_stale, legacy, weight_contents
+from roberta.common.config import CONFIG_FILE
+from roberta.common.files import CheckpointError, Content, write_folder
+from roberta.common.loading import DTYPES
+from roberta.common.safetensors_file import StoredTensor, numpy_dtype
+from roberta.conversion import dictionary, fairseq_writer, formats, keras_hub, keras_hub_writer
+from roberta.conversion.formats import Format, Options
+from roberta.conversion.model import Model, sources
+
+FAIRSEQ_FILE = "model.pt"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was read and what was written.
+
+    Attributes:
+        source, source_format: the file read, and what it was.
+        target, target_format: the folder written, and what it is now.
+        head: class name without framework.
+        tensors, bytes: how many, and how large they are in the target.
+        dtype: of the tensors written.
+        files: names written.
+        notes: what a user should know.
+    """
+
+    source: Path
+    source_format: str
+    target: Path
+    target_format: Format
+    head: str
+    tensors: int
+    bytes: int
+    dtype: str
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def message(self) -> str:
+        """The report in a few lines."""
+        lines = [
+            f"read     {self.source} ({self.source_format}, Roberta{self.head})",
+            f"wrote    {self.target} ({self.target_format}): {', '.join(self.files)}",
+            f"tensors  {self.tensors}, {self.bytes:,} bytes, {self.dtype}",
+        ]
+        return "\n".join([*lines, *(f"note     {note}" for note in self.notes)])
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    to: Format,
+    from_: Format | None = None,
+    dtype: str | None = None,
+    max_shard_size: int | str = "5GB",
+    head: str | None = None,
+    dictionary: str | Path | None = None,
+    encoder_json: str | Path | None = None,
+    vocab_bpe: str | Path | None = None,
+    num_attention_heads: int | None = None,
+    progress: bool | None = None,
+) -> Report:
+    """Write the model of `source` into the folder `target` in another format, all or nothing.
+
+    Tensors keep their bits unless `dtype` is another. Config and tokenizer files travel along.
+
+    Args:
+        source: a folder, a weights file, or a name on the hub.
+        target: a folder, made when missing; older weights in it go, other files stay.
+        to: the format to write.
+        from_: the source's format; None to recognise it by what is there.
+        dtype: float32, float64, float16 or bfloat16; None keeps what the source has.
+        max_shard_size: bytes, or a text such as "500MB"; of safetensors, pt, tf and flax.
+        head: the head to keep, such as "ForMaskedLM"; of a fairseq file also a classification head's name.
+        dictionary, encoder_json, vocab_bpe: fairseq's dict.txt and the two files of GPT-2 that its numbers are
+            from; by default what is beside the source.
+        num_attention_heads: of a fairseq file whose hyperparameters are lost.
+        progress: show a bar; None on a terminal only.
+
+    Raises:
+        CheckpointError: the source cannot be read whole, or the target format cannot hold it; nothing is written.
+        ValueError: an argument that cannot be.
+    """
+    if to not in get_args(Format) or (from_ is not None and from_ not in get_args(Format)):
+        raise ValueError(f"to={to!r}, from_={from_!r}: the formats are {', '.join(get_args(Format))}")
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
+    options = Options(head, _path(dictionary), _path(encoder_json), _path(vocab_bpe), num_attention_heads)
+    path = formats.local(source, from_)
+    model = formats.read(path, from_, options)
+    if (path if path.is_dir() else path.parent).resolve() == Path(target).resolve():
+        raise CheckpointError(f"{target} is the source's own folder, whose weights would go; give another folder")
+    with _bar(model, progress) as count:
+        model = _prepared(model, to, dtype, count)
+        contents, notes = _contents(model, to, max_shard_size, options)
+        write_folder(target, contents, stale=_is_stale)
+    kinds = sorted({tensor.dtype for tensor in model.tensors.values()})
+    size = sum(prod(tensor.shape) * numpy_dtype(tensor.dtype).itemsize for tensor in model.tensors.values())
+    return Report(
+        model.source, model.format, Path(target), to, model.head, len(model.tensors), size, ", ".join(kinds),
+        tuple(contents), (*model.notes, *notes),
+    )  # fmt: skip
+
+
+def _contents(
+    model: Model, to: Format, max_shard_size: int | str, options: Options
+) -> tuple[dict[str, Content], list[str]]:
+    """The files of the target, and notes."""
+    if to == "keras-hub":
+        return keras_hub_writer.contents(model)
+    files: dict[str, Content] = {CONFIG_FILE: model.config.to_json_string().encode(), **model.files}
+    if to == "fairseq":
+        files[FAIRSEQ_FILE], notes = fairseq_writer.pieces(model)
+        listed, note = dictionary.dictionary(model.files, options.encoder_json)
+        if listed is not None:
+            files[dictionary.FILE] = listed
+        return files, [*notes, *([note] if note else [])]
+    writer = None if to == "safetensors" else legacy(to)
+    return {**files, **weight_contents(sources(model.tensors), max_shard_size=max_shard_size, legacy=writer)}, []
+
+
+def _is_stale(name: str) -> bool:
+    """Whether an old file would be taken for the model beside the new ones."""
+    return is_stale(name, None) or name in (*formats.TEXTS, *keras_hub.FILES, FAIRSEQ_FILE)
+
+
+def _prepared(model: Model, to: Format, dtype: str | None, count: Callable[[int], None]) -> Model:
+    """The model in the dtype wanted, each tensor counted when it is read."""
+    if to == "tf" and dtype == "bfloat16":
+        raise ValueError("dtype='bfloat16': tf_model.h5 cannot hold it; float32 holds the same values")
+    notes = list(model.notes)
+    wanted = {name: dtype or tensor.dtype for name, tensor in model.tensors.items()}
+    if to == "tf" and "bfloat16" in wanted.values():
+        wanted = {name: "float32" if kind == "bfloat16" else kind for name, kind in wanted.items()}
+        notes.append("bfloat16 was written as float32, which holds every value exactly: HDF5 has no bfloat16")
+    tensors = {name: _cast(tensor, wanted[name], count) for name, tensor in model.tensors.items()}
+    kinds = {tensor.dtype for tensor in tensors.values()}
+    model.config.dtype = kinds.pop() if len(kinds) == 1 else None
+    return replace(model, tensors=tensors, notes=tuple(notes))
+
+
+def _cast(tensor: StoredTensor, dtype: str, count: Callable[[int], None]) -> StoredTensor:
+    """A stored tensor in another dtype; finite values that it cannot hold are an error."""
+
+    def load() -> np.ndarray:
+        array = tensor.load()
+        count(array.nbytes)
+        if dtype == tensor.dtype:
+            return array
+        with np.errstate(over="ignore"):
+            result = array.astype(numpy_dtype(dtype))
+        if not np.isfinite(result).all() and np.isfinite(array).all():
+            raise CheckpointError(
+                f"{tensor.file}: {tensor.name} has values up to {np.abs(array).max():.4g}, which {dtype} cannot hold; "
+                "choose float32 or bfloat16"
+            )
+        return result
+
+    return replace(tensor, dtype=dtype, load=load)
+
+
+@contextlib.contextmanager
+def _bar(model: Model, progress: bool | None) -> Any:
+    """A function that counts bytes; with a bar on a terminal."""
+    total = sum(prod(tensor.shape) * numpy_dtype(tensor.dtype).itemsize for tensor in model.tensors.values())
+    hidden = None if progress is None else not progress
+    with tqdm(total=total, unit="B", unit_scale=True, desc=f"Roberta{model.head}", disable=hidden, leave=False) as bar:
+        yield bar.update
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -1,0 +1,175 @@
+"""Which format a source is of, and its reader. A format is recognised by what is there, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from roberta.common.checkpoint import FORMATS, open_checkpoint, weight_files
+from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.files import CheckpointError
+from roberta.common.hub import local_checkpoint, local_folder
+from roberta.common.parameters import Head
+from roberta.conversion import dictionary, fairseq, keras_hub
+from roberta.conversion.model import HEADS, Model, checked
+
+Format = Literal["safetensors", "pt", "tf", "flax", "fairseq", "keras-hub"]
+ALL: tuple[Format, ...] = ("safetensors", "pt", "tf", "flax", "fairseq", "keras-hub")
+
+# What travels beside the weights, whatever their format.
+TEXTS = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "generation_config.json",
+    "dict.txt",
+)
+_LARGEST_TEXT = 2**27  # bytes; tokenizer.json of roberta-base has 3.6 MB
+_TORCH_SUFFIXES = (".pt", ".pth", ".bin")
+_SUFFIXES: dict[str, Format] = {".safetensors": "safetensors", ".h5": "tf", ".hdf5": "tf", ".msgpack": "flax"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user says about a source that it does not say itself.
+
+    Attributes:
+        head: the head to keep; of a fairseq file also the name of a classification head.
+        dictionary, encoder_json, vocab_bpe: fairseq's dict.txt, and GPT-2's two files; by default those beside it.
+        num_attention_heads: of a fairseq file without hyperparameters.
+    """
+
+    head: str | None = None
+    dictionary: Path | None = None
+    encoder_json: Path | None = None
+    vocab_bpe: Path | None = None
+    num_attention_heads: int | None = None
+
+
+def local(source: str | Path, format_: Format | None) -> Path:
+    """A path as it is, or the local copy of a name on the hub, tokenizer files included."""
+    if Path(source).exists():
+        return Path(source)
+    if format_ in ("fairseq", "keras-hub"):
+        raise CheckpointError(f"{source} does not exist; a checkpoint of {format_} is read from a file or folder")
+    local_checkpoint(source, formats=None if format_ is None else (format_,))
+    return local_folder(source, files=(CONFIG_FILE, *TEXTS))  # the same folder, with the tokenizer's files
+
+
+def recognise(path: Path) -> tuple[Path, Format]:
+    """The file or folder to read, and its format.
+
+    Raises:
+        CheckpointError: nothing there is known, or more than one format is; names the ways out.
+    """
+    if path.is_file():
+        return path, _of_file(path)
+    if not path.is_dir():
+        raise CheckpointError(f"{path} does not exist")
+    if keras_hub.is_preset(path):
+        return path, "keras-hub"
+    found: list[tuple[Path, Format]] = []
+    for format_ in ALL[:4]:
+        found += [(path / name, format_) for name in weight_files(format_) if (path / name).is_file()][:1]
+    found += [(file, _of_file(file)) for file in sorted(path.glob("*.pt"))]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise CheckpointError(f"{path} has no weights of a known format: {', '.join(ALL)}")
+    names = ", ".join(f"{file.name} ({format_})" for file, format_ in found)
+    raise CheckpointError(f"{path} has {names}; say which with --from (from_=), or give the file")
+
+
+def _of_file(file: Path) -> Format:
+    suffix = Path(file.name.partition(".index")[0]).suffix if file.suffix == ".json" else file.suffix
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    if file.suffix == ".json":
+        return "pt" if suffix == ".bin" else "safetensors"
+    if suffix not in _TORCH_SUFFIXES:
+        known = ", ".join((*_SUFFIXES, *_TORCH_SUFFIXES))
+        raise CheckpointError(f"{file} is of no known format; its suffix says which: {known}")
+    return "fairseq" if fairseq.is_fairseq(fairseq.open_file(file)) else "pt"
+
+
+def read(path: Path, format_: Format | None, options: Options) -> Model:
+    """The model in a file or folder.
+
+    Args:
+        format_: None to recognise it.
+    """
+    if format_ is None:
+        path, format_ = recognise(path)
+    if format_ == "fairseq":
+        return _read_fairseq(path, options)
+    _refuse_fairseq_options(format_, options)
+    head = _class(options.head)
+    if format_ == "keras-hub":
+        return keras_hub.read(path, head=head, files=texts(path))
+    folder = path.parent if path.is_file() else path
+    if not (folder / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{folder} has no {CONFIG_FILE}; a checkpoint of {format_} needs one beside its weights")
+    config: RobertaConfig = RobertaConfig.from_pretrained(folder)
+    checkpoint = open_checkpoint(path, formats=(format_,))
+    return checked(config, checkpoint.tensors, checkpoint.source, format_, head=head, files=texts(folder))
+
+
+def _read_fairseq(path: Path, options: Options) -> Model:
+    file = path
+    if path.is_dir():
+        files = sorted(path.glob("*.pt"))
+        if len(files) != 1:
+            there = ", ".join(file.name for file in files) or "none"
+            raise CheckpointError(f"{path} needs one .pt file to be read as fairseq, it has {there}; give the file")
+        file = files[0]
+    folder = file.parent
+    files_there = texts(folder)
+    model = fairseq.read(
+        file, head=options.head, files=files_there, num_attention_heads=options.num_attention_heads
+    )  # fmt: skip
+    given = options.dictionary or (folder / dictionary.FILE if dictionary.FILE in files_there else None)
+    if given is None or ("vocab.json" in files_there and options.dictionary is None):
+        return model
+    encoder = options.encoder_json or _beside(folder, "encoder.json")
+    merges = options.vocab_bpe or _beside(folder, "vocab.bpe")
+    made, notes = dictionary.tokenizer_files(
+        given, model.config.vocab_size, model.config.max_length_tokens, encoder, merges
+    )
+    return replace(model, files={**files_there, **made}, notes=(*model.notes, *notes))
+
+
+def _refuse_fairseq_options(format_: str, options: Options) -> None:
+    for name in ("dictionary", "vocab_bpe", "num_attention_heads"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"{name}={getattr(options, name)} is for a source of fairseq; this one is {format_}")
+
+
+def _class(head: str | None) -> Head | None:
+    """The class a caller means: "ForMaskedLM" or "RobertaForMaskedLM"."""
+    found = [known for known in HEADS if head in (known, f"Roberta{known}")]
+    if head is not None and not found:
+        raise ValueError(f"head={head!r} is none of {', '.join(HEADS)}")
+    return found[0] if found else None
+
+
+def _beside(folder: Path, name: str) -> Path | None:
+    return folder / name if (folder / name).is_file() else None
+
+
+def texts(folder: Path) -> Mapping[str, bytes]:
+    """The tokenizer's files of a folder."""
+    found = {}
+    for name in TEXTS:
+        if (folder / name).is_file():
+            if (folder / name).stat().st_size > _LARGEST_TEXT:
+                raise CheckpointError(f"{folder / name} is too large for a file of a tokenizer")
+            found[name] = (folder / name).read_bytes()
+    return found
+
+
+assert set(FORMATS) == set(ALL[:4])

@@ -1,0 +1,94 @@
+"""The frameworks a verification can run in: which are installed, and one checkpoint through one of them."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from roberta.common.parameters import Head
+from roberta.conversion.runners import RUNNERS, Arrays, Trace
+
+Dtype = Literal["float32", "float64"]
+
+# Name of the framework -> prefix of its classes, and the modules it needs.
+FRAMEWORKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "pt": ("", ("torch",)),
+    "tf": ("TF", ("tensorflow", "keras")),
+    "flax": ("Flax", ("jax", "flax")),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint and the class it is run as.
+
+    Attributes:
+        path: as the user gave it: folder, file or hub name.
+        options: further arguments of `from_pretrained`.
+    """
+
+    path: str | Path
+    head: Head
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def installed() -> list[str]:
+    """The frameworks that can be imported, in the order of `FRAMEWORKS`."""
+    return [name for name, (_, modules) in FRAMEWORKS.items() if all(map(importlib.util.find_spec, modules))]
+
+
+def chosen(frameworks: Sequence[str] | None) -> list[str]:
+    """The frameworks to run: those named, or all installed ones.
+
+    Raises:
+        ValueError: for an unknown name. ModuleNotFoundError: for one that is not installed; names the extra.
+    """
+    there = installed()
+    if frameworks is None:
+        return there
+    unknown = [name for name in frameworks if name not in FRAMEWORKS]
+    if unknown or not frameworks or len(set(frameworks)) < len(frameworks):
+        raise ValueError(f"frameworks={list(frameworks)!r}; give one or more of {', '.join(FRAMEWORKS)}, each once")
+    for name in frameworks:
+        if name not in there:
+            raise ModuleNotFoundError(f"{name} is not installed; pip install 'roberta[{name}]'", name=name)
+    return list(frameworks)
+
+
+def run(framework: str, subject: Subject, inputs: Arrays, dtype: Dtype, seed: int | None = None) -> Trace:
+    """Load the checkpoint in `dtype` and run it once.
+
+    Args:
+        framework: one of `FRAMEWORKS`.
+        seed: of the cotangents, when gradients are wanted: of sum(output * cotangent) over all outputs.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets on stderr
+    inputs = {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in inputs.items()}
+    with _jax_floats(dtype) if framework == "flax" else ExitStack():
+        family = importlib.import_module(f"roberta.{framework}.models")
+        class_ = getattr(family, f"{FRAMEWORKS[framework][0]}Roberta{subject.head}")
+        model = class_.from_pretrained(subject.path, dtype=dtype, **subject.options)
+        trace = RUNNERS[framework](model, inputs, seed)
+    del model
+    gc.collect()  # a Keras model refers to itself, and would be there still when the next is loaded
+    return trace
+
+
+@contextmanager
+def _jax_floats(dtype: Dtype) -> Iterator[None]:
+    """JAX makes float64 inside, or does not; as it was before afterwards."""
+    import jax
+
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", dtype == "float64")  # read when an array is made
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)

@@ -1,0 +1,168 @@
+"""A model on its way from one format to another: config, head, tensors by the names of the table, files beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from roberta.common.checkpoint import Checkpoint, match
+from roberta.common.config import RobertaConfig
+from roberta.common.files import CheckpointError
+from roberta.common.parameters import HEAD_PARTS, Head, parameters
+from roberta.common.safetensors_file import Source, StoredTensor
+
+HEADS: tuple[Head, ...] = get_args(Head)
+WORDS = "embeddings.word_embeddings.weight"
+POSITIONS = "embeddings.position_embeddings.weight"
+TYPES = "embeddings.token_type_embeddings.weight"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a reader hands to a writer.
+
+    Attributes:
+        head: class name without framework, such as "ForMaskedLM".
+        tensors: one for every row of the table of `config` and `head`, in the table's names and shapes.
+        source: the file or folder it is from.
+        format: of that file.
+        files: tokenizer files by name.
+        notes: what the reader did that a user should know.
+    """
+
+    config: RobertaConfig
+    head: Head
+    tensors: Mapping[str, StoredTensor]
+    source: Path
+    format: str
+    files: Mapping[str, bytes]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of the encoder."""
+        return "" if self.head == "Model" else "roberta."
+
+
+def checked(
+    config: RobertaConfig,
+    tensors: Mapping[str, StoredTensor],
+    source: Path,
+    format_: str,
+    *,
+    head: Head | None,
+    files: Mapping[str, bytes],
+    notes: Iterable[str] = (),
+) -> Model:
+    """The model, its tensors paired one to one with the table.
+
+    Args:
+        head: the head to keep; None for the one that the file has.
+
+    Raises:
+        CheckpointError: a tensor is missing, misshapen or too many; the file has several heads and none is chosen.
+    """
+    chosen = head_of(config, tensors, source) if head is None else head
+    has_pooler = any(name.removeprefix("roberta.").startswith("pooler.") for name in tensors)
+    table = parameters(config, chosen, has_pooler=has_pooler)
+    found = match(table, Checkpoint(source, tensors))
+    if found.report.missing:
+        raise CheckpointError(
+            f"{source} has not all tensors of Roberta{chosen}: missing {', '.join(found.report.missing)}; "
+            f"choose another head (--head), one of {', '.join(HEADS)}"
+        )
+    if head is None and found.report.unexpected:
+        raise CheckpointError(
+            f"{source} has more than Roberta{chosen}: {', '.join(found.report.unexpected)}; choose with --head which "
+            "head to keep"
+        )
+    differing = [note for note in found.report.notes if "differ" in note]
+    if differing:
+        raise CheckpointError(f"{source}: {'; '.join(differing)}: one would be lost; correct the file or its config")
+    left = [f"left out: {name}" for name in found.report.unexpected]
+    config.architectures = [f"Roberta{chosen}"]
+    return Model(config, chosen, found.found, source, format_, files, (*notes, *found.report.notes, *left))
+
+
+def head_of(config: RobertaConfig, tensors: Mapping[str, StoredTensor], source: Path) -> Head:
+    """The head whose tensors a file has; the config decides where two heads have the same tensors."""
+    names = set(tensors)
+    parts = {name.partition(".")[0] for name in names} & (set(HEAD_PARTS) - {"pooler"})
+    if len(parts) > 1:
+        raise CheckpointError(
+            f"{source} has the tensors of several heads, {', '.join(sorted(parts))}; choose one with --head: "
+            f"{', '.join(HEADS)}"
+        )
+    if "lm_head" in parts:
+        possible: tuple[Head, ...] = ("ForCausalLM", "ForMaskedLM") if config.is_decoder else ("ForMaskedLM",)
+    elif "classifier" in parts:
+        is_deep = any(name.startswith("classifier.dense.") for name in names)
+        has_pooler = any("pooler." in name for name in names)
+        flat: tuple[Head, ...] = ("ForMultipleChoice", "ForTokenClassification")
+        is_one = [t.shape[:1] for name, t in tensors.items() if name == "classifier.weight"] == [(1,)]
+        possible = ("ForSequenceClassification",) if is_deep else flat if has_pooler and is_one else flat[1:]
+    else:
+        possible = ("ForQuestionAnswering",) if "qa_outputs" in parts else ("Model",)
+    named = [head for head in possible if f"Roberta{head}" in (config.architectures or ())]
+    return named[0] if named else possible[0]
+
+
+# -- token types, which fairseq's RoBERTa and KerasHub's have not --------------------------------------------------
+
+
+def sources(tensors: Mapping[str, StoredTensor]) -> dict[str, Source]:
+    """Stored tensors as what a writer takes."""
+    return {name: (tensor.shape, tensor.dtype, tensor.load) for name, tensor in tensors.items()}
+
+
+def fold_types(model: Model) -> tuple[Source, dict[str, Source], list[str]]:
+    """The position table of a format without token types, what the format has no place for, and notes.
+
+    The first row of the token types is added to every position, which is what a model computes without
+    `token_type_ids`; types of zero, the rule in published models, need nothing.
+    """
+    types, positions = model.tensors[f"{model.prefix}{TYPES}"], model.tensors[f"{model.prefix}{POSITIONS}"]
+    plain = sources({TYPES: types, POSITIONS: positions})
+    if not np.asarray(types.load()).any():
+        return plain[POSITIONS], {}, []
+    note = "the first token type was added to the positions, as the format has no token types"
+    return (positions.shape, positions.dtype, lambda: _folded(positions, types)), plain, [note]
+
+
+def unfold_types(
+    prefix: str, config: RobertaConfig, stored: StoredTensor, rest: Mapping[str, StoredTensor]
+) -> tuple[dict[str, StoredTensor], list[str]]:
+    """Positions and token types, exactly as they were before `fold_types` if the positions are still its result."""
+    types, positions = rest.get(TYPES), rest.get(POSITIONS)
+    if types is None:
+        shape = (config.type_vocab_size, stored.shape[1])
+        zeros = StoredTensor(TYPES, shape, stored.dtype, stored.file, lambda: np.zeros_like(stored.load(), shape=shape))
+        return {f"{prefix}{POSITIONS}": stored, f"{prefix}{TYPES}": zeros}, []
+    if positions is not None and np.array_equal(_folded(positions, types), stored.load()):
+        return {f"{prefix}{POSITIONS}": positions, f"{prefix}{TYPES}": types}, []
+    relative = replace(types, load=lambda: types.load() - types.load()[0])
+    note = "the positions have changed since the token types were added to them; the first type is now zero"
+    return {f"{prefix}{POSITIONS}": stored, f"{prefix}{TYPES}": relative}, [note]
+
+
+def _folded(positions: StoredTensor, types: StoredTensor) -> np.ndarray:
+    return np.asarray(positions.load() + types.load()[0])
+
+
+def refuse(format_: str, config: RobertaConfig, rules: Mapping[str, tuple[object, ...]]) -> None:
+    """Raise for the first field whose value another program would not heed, and so compute something else.
+
+    Args:
+        rules: field -> the values that the format's own program works with.
+    """
+    for name, allowed in rules.items():
+        value = getattr(config, name)
+        if value not in allowed:
+            raise CheckpointError(
+                f"{format_} has no {name}={value!r}: its program would compute other numbers with these weights; "
+                f"it knows {', '.join(map(repr, allowed))}. Convert to safetensors, pt, tf or flax instead"
+            )

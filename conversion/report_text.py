@@ -1,0 +1,137 @@
+"""The report of a verification for a terminal: at most 80 columns wide, the verdict last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from roberta.common.parameters import Head
+from roberta.conversion.judgement import MARGIN, Row
+
+if TYPE_CHECKING:
+    from roberta.conversion.verify import Report
+
+PLACE, CELL = 30, 10  # widths of columns
+SHOWN = 10  # gradients, tensors and settings listed at most
+
+# Kind of place -> the parameters to look at, {} being the layer.
+PARAMETERS = {
+    "embedding": "embeddings.*",
+    "attention": "encoder.layer.{}.attention.*",
+    "cross-attention": "encoder.layer.{}.crossattention.*",
+    "feed-forward": "encoder.layer.{0}.intermediate.* and encoder.layer.{0}.output.*",
+    "pooler": "pooler.*",
+}
+# Class -> the parameters of its head.
+HEAD_PARAMETERS: dict[Head, str] = {
+    "ForCausalLM": "lm_head.*",
+    "ForMaskedLM": "lm_head.*",
+    "ForSequenceClassification": "classifier.*",
+    "ForMultipleChoice": "classifier.*",
+    "ForTokenClassification": "classifier.*",
+    "ForQuestionAnswering": "qa_outputs.*",
+}
+
+
+def as_text(report: Report) -> str:
+    """Heading, tables and verdict."""
+    return "\n".join([*heading(report), "", *tables(report), *listed(report), "", *verdict(report)])
+
+
+def heading(report: Report) -> list[str]:
+    """What was run."""
+    shape = "x".join(map(str, report.inputs["input_ids"]))
+    lines = [f"Roberta{report.head}, {report.layers} layers, computed in {report.dtype}", f"source   {report.source}"]
+    if report.against is not None:
+        lines.append(f"against  {report.against}")
+    return [*lines, f"stored   {' and '.join(report.stored)}", f"inputs   ids {shape}, {report.origin}"]
+
+
+def tables(report: Report) -> Iterator[str]:
+    """The places, two runs a table, and a summary of the gradients."""
+    yield f"largest difference from {report.reference}: absolute, and relative to the largest value"
+    for start in range(1, len(report.runs), 2):
+        runs = report.runs[start : start + 2]
+        width = 2 * CELL
+        yield ""
+        yield f"{'':<{PLACE}}{'rounding':>{CELL}}" + "".join(f"{run:>{width}}" for run in runs)
+        for row in report.places:
+            is_first = any(report.first[run] == row.place for run in runs)
+            yield _line(f"{'>' if is_first else ' '} {row.place}", row, runs)
+    if report.gradients:
+        yield ""
+        yield from _gradients(report)
+
+
+def _line(name: str, row: Row, runs: tuple[str, ...]) -> str:
+    found = [row.differences[run] for run in runs]
+    cells = "".join(f"{one.absolute:>{CELL}.1e}{one.relative:>{CELL}.1e}" for one in found)
+    return f"{name:<{PLACE}}{row.rounding:>{CELL}.1e}{cells}"
+
+
+def _gradients(report: Report) -> Iterator[str]:
+    """The largest difference of each run; where only gradients are wrong, the parameters and how far they are apart."""
+    table = report.gradients
+    wrong = [row for row in table if not all(one.is_explained for one in row.differences.values())]
+    yield f"gradients of {len(table)} parameters, {len(wrong)} beyond rounding"
+    for run in report.runs[1:]:
+        yield f"  {run}: at most {max(_times(row, run) for row in table):.2g} times what rounding explains"
+    if any(report.first.values()):
+        return  # everything below a wrong value has a wrong gradient
+    for row in wrong[:SHOWN]:
+        yield f"  {row.place}"
+        yield "    " + "  ".join(f"{run} {one.relative:.1e}" for run, one in row.differences.items())
+    if len(wrong) > SHOWN:
+        yield f"  and {len(wrong) - SHOWN} more"
+
+
+def _times(row: Row, run: str) -> float:
+    """The difference in units of `MARGIN`-th parts of the bound."""
+    absolute = row.differences[run].absolute
+    return absolute / (row.bound / MARGIN) if row.bound else (0.0 if absolute == 0.0 else float("inf"))
+
+
+def listed(report: Report) -> Iterator[str]:
+    """Stored tensors and settings that differ between the two checkpoints."""
+    if report.settings:
+        yield ""
+        yield "config fields that differ:"
+        yield from (f"  {setting}" for setting in report.settings[:SHOWN])
+    if report.tensors:
+        yield ""
+        yield f"stored tensors that differ: {len(report.tensors)}"
+        yield from (f"  {stored.name}: {stored.absolute:.1e}" for stored in report.tensors[:SHOWN])
+        if len(report.tensors) > SHOWN:
+            yield f"  and {len(report.tensors) - SHOWN} more"
+
+
+def verdict(report: Report) -> list[str]:
+    """The last lines: the same, or where not first, and what to look at."""
+    if report.agree:
+        return [f"THE SAME: rounding in {report.dtype} explains every difference from {report.reference}."]
+    lines = []
+    for run, place in report.first.items():
+        if place is not None:
+            row = next(row for row in report.places if row.place == place)
+            absolute = row.differences[run].absolute
+            lines += [
+                f"NOT THE SAME: {run} first differs from {report.reference} at {place},",
+                f"  by {absolute:.1e}, where rounding explains {row.rounding:.1e}.",
+                f"  Look at {parameters_of(place, report.head)}",
+            ]
+    if report.suspect is not None:
+        lines.append(f"The others agree with each other there: {report.suspect} is the odd one out.")
+    if not lines:
+        lines.append("NOT THE SAME: the values agree, the gradients do not.")
+    return lines
+
+
+def parameters_of(place: str, head: Head) -> str:
+    """The names of the parameters that make a place, such as "roberta.encoder.layer.3.attention.*"."""
+    if place.startswith("head"):
+        return HEAD_PARAMETERS[head]
+    kind, layer = place, ""
+    if place.startswith("layer "):
+        _, layer, kind = place.split(" ")
+    prefix = "" if head == "Model" else "roberta."
+    return " and ".join(prefix + name for name in PARAMETERS[kind].format(layer).split(" and "))

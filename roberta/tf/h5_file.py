@@ -1,0 +1,47 @@
+"""An HDF5 file, read without libhdf5 in this process: another one lists where the tensors lie, and they are mapped."""
+
+import json
+import os
+import subprocess
+import sys
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from roberta.common.files import CheckpointError
+from roberta.common.safetensors_file import StoredTensor, numpy_dtype
+from roberta.tf import h5_layout
+
+SECONDS = 60  # to list a file; a large one takes one
+
+
+def layout(path: Path) -> dict[str, Any]:
+    """What `h5_layout` prints of a file, from a process of its own; `CheckpointError` when that ends badly."""
+    command = [sys.executable, "-P", h5_layout.__file__, str(path)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        child = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment, check=False)
+    except subprocess.TimeoutExpired:
+        raise CheckpointError(f"{path} cannot be read: listing it took more than {SECONDS} s") from None
+    if child.returncode:
+        reason = child.stderr.strip().splitlines()[-1:] or [f"the reader ended with {child.returncode}"]
+        raise CheckpointError(f"{path} cannot be read: {reason[0]}")
+    found: dict[str, Any] = json.loads(child.stdout)
+    return found
+
+
+def stored(path: Path, name: str, entry: dict[str, Any]) -> StoredTensor:
+    """A tensor where `layout` found it, mapped from the disk when it is loaded."""
+    shape, dtype, offset = tuple(entry["shape"]), numpy_dtype(entry["dtype"]), entry["offset"]
+    is_number = dtype.kind in "fiub" or dtype.name == "bfloat16"
+    if not is_number or offset + prod(shape) * dtype.itemsize > path.stat().st_size:
+        raise CheckpointError(f"{path} is damaged: {name}, {dtype} of {list(shape)}, does not lie in the file")
+
+    def load() -> np.ndarray:
+        if not prod(shape):
+            return np.zeros(shape, dtype)
+        return np.memmap(path, dtype, "r", offset, shape).astype(dtype.newbyteorder("="), copy=False)
+
+    return StoredTensor(name, shape, dtype.newbyteorder("=").name, path, load)

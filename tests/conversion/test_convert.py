@@ -1,0 +1,253 @@
+"""Any format to any other and back: the same bits; and each file is read by its own framework's reader."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import checkpoints
+import numpy as np
+import pytest
+
+from roberta import CheckpointError, cli
+from roberta.common.loading import DTYPES
+from roberta.common.safetensors_file import numpy_dtype, read
+from roberta.conversion import convert
+from roberta.conversion.formats import ALL, Format, Options
+from roberta.conversion.formats import read as read_model
+
+pytest.importorskip("h5py", reason="h5py is not installed")
+pytest.importorskip("msgpack", reason="msgpack is not installed")
+
+Bits = dict[str, tuple[str, tuple[int, ...], bytes]]
+
+
+@pytest.fixture
+def quick_h5(monkeypatch: pytest.MonkeyPatch) -> None:
+    """List h5 files in this process: they are our own, and a process for each of a thousand takes minutes."""
+    from roberta.tf import h5_file, h5_layout
+
+    monkeypatch.setattr(h5_file, "layout", lambda path: h5_layout.layout(str(path)))
+
+
+def bits(tensors: Mapping[str, Any]) -> Bits:
+    return {name: (t.dtype, t.shape, np.ascontiguousarray(t.load()).tobytes()) for name, t in tensors.items()}
+
+
+def as_dtype(found: Bits, dtype: str) -> Bits:
+    """float32 as tf_model.h5 holds a bfloat16 model, back in bfloat16."""
+    kind = numpy_dtype(dtype)
+    return {
+        name: (dtype, shape, np.frombuffer(data, numpy_dtype(stored)).astype(kind).tobytes())
+        for name, (stored, shape, data) in found.items()
+    }
+
+
+@pytest.mark.usefixtures("quick_h5")
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("head", checkpoints.HEADS)
+def test_every_format_to_every_other_keeps_every_bit(head: Any, dtype: str, tmp_path: Path) -> None:
+    source = checkpoints.make(tmp_path / "source", head, dtype=dtype)
+    config, drawn = checkpoints.small_config(head), checkpoints.draw(checkpoints.small_config(head), head)
+    kind = numpy_dtype(dtype)
+    wanted = {name: (dtype, array.shape, array.astype(kind).tobytes()) for name, array in drawn.items()}
+    for one in ALL:
+        convert(source, tmp_path / one, to=one)
+    for one, other in itertools.product(ALL, ALL):
+        target = tmp_path / f"{one}-{other}"
+        report = convert(tmp_path / one, target, to=other)
+        assert (report.source_format, report.head, report.tensors) == (one, head, len(wanted))
+        model = read_model(target, None, Options())
+        assert as_dtype(bits(model.tensors), dtype) == wanted, (one, other)
+        assert (model.format, model.head, model.config.num_labels) == (other, head, config.num_labels)
+
+
+@pytest.mark.usefixtures("quick_h5")
+@pytest.mark.parametrize("to", ["safetensors", "pt", "tf", "flax"])
+def test_shards_hold_every_bit(to: Format, tmp_path: Path) -> None:
+    source = checkpoints.make(tmp_path / "source", "ForMaskedLM", dtype="float32")
+    report = convert(source, tmp_path / "parts", to=to, max_shard_size="10kB")
+    assert sum("-of-" in name for name in report.files) > 3
+    convert(tmp_path / "parts", tmp_path / "whole", to="safetensors")
+    assert bits(read(tmp_path / "whole" / "model.safetensors")) == bits(read(source / "model.safetensors"))
+
+
+def test_an_untied_decoder_travels(tmp_path: Path) -> None:
+    source = checkpoints.make(tmp_path / "source", "ForMaskedLM", dtype="float32", tie_word_embeddings=False)
+    for to in ("pt", "tf", "flax", "fairseq"):
+        convert(source, tmp_path / to, to=to)
+        convert(tmp_path / to, tmp_path / f"{to}-back", to="safetensors")
+        assert bits(read(tmp_path / f"{to}-back" / "model.safetensors")) == bits(read(source / "model.safetensors"))
+    with pytest.raises(CheckpointError, match="keras-hub has no tie_word_embeddings=False"):
+        convert(source, tmp_path / "hub", to="keras-hub")
+
+
+# -- the readers of others -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("mmap", [False, True], ids=["read", "mapped"])
+def test_torch_loads_what_is_written(dtype: str, mmap: bool, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    source = checkpoints.make(tmp_path / "source", "ForMaskedLM", dtype=dtype)
+    convert(source, tmp_path / "pt", to="pt")
+    state = torch.load(tmp_path / "pt" / "pytorch_model.bin", weights_only=True, mmap=mmap)
+    for name, array in checkpoints.draw(checkpoints.small_config("ForMaskedLM"), "ForMaskedLM").items():
+        assert state[name].dtype == getattr(torch, dtype)
+        assert np.array_equal(state.pop(name).double().numpy(), array.astype(numpy_dtype(dtype)).astype(np.float64))
+    assert not state
+
+
+def test_flax_restores_what_is_written(tmp_path: Path) -> None:
+    serialization = pytest.importorskip("flax.serialization", reason="flax is not installed")
+    source = checkpoints.make(tmp_path / "source", "Model", dtype="float32")
+    convert(source, tmp_path / "flax", to="flax")
+    tree = serialization.msgpack_restore((tmp_path / "flax" / "flax_model.msgpack").read_bytes())
+    drawn = checkpoints.draw(checkpoints.small_config("Model"), "Model")
+    kernel = drawn["encoder.layer.1.intermediate.dense.weight"].astype(np.float32)
+    assert np.array_equal(tree["encoder"]["layer"]["1"]["intermediate"]["dense"]["kernel"], kernel.T)
+    assert np.array_equal(tree["embeddings"]["LayerNorm"]["scale"], drawn["embeddings.LayerNorm.weight"].astype("f4"))
+
+
+def test_h5py_reads_what_is_written(tmp_path: Path) -> None:
+    import h5py
+
+    source = checkpoints.make(tmp_path / "source", "ForQuestionAnswering", dtype="float32")
+    convert(source, tmp_path / "tf", to="tf")
+    drawn = checkpoints.draw(checkpoints.small_config("ForQuestionAnswering"), "ForQuestionAnswering")
+    with h5py.File(tmp_path / "tf" / "tf_model.h5") as file:
+        assert list(file.attrs["layer_names"]) == ["roberta", "qa_outputs"]
+        kernel = file["qa_outputs/tf_roberta/qa_outputs/kernel:0"][:]
+        assert np.array_equal(kernel, drawn["qa_outputs.weight"].astype(np.float32).T)
+
+
+# -- what travels, and what is recognised --------------------------------------------------------------------------
+
+
+def test_config_and_tokenizer_travel_and_old_weights_go(tmp_path: Path) -> None:
+    source = checkpoints.make(tmp_path / "source", "ForMaskedLM", dtype="float32")
+    texts = {"vocab.json": '{"<s>": 0}', "merges.txt": "#version: 0.2\na b\n", "tokenizer.json": "{}"}
+    for name, text in texts.items():
+        (source / name).write_text(text)
+    target = tmp_path / "target"
+    convert(source, target, to="pt")
+    (target / "notes.md").write_text("mine")
+    report = convert(source, target, to="flax")
+    assert "flax_model.msgpack" in report.files
+    assert {path.name for path in target.iterdir()} == {"config.json", "flax_model.msgpack", "notes.md", *texts}
+    assert json.loads((target / "config.json").read_text())["dtype"] == "float32"
+    convert(target, tmp_path / "hub", to="keras-hub")
+    convert(tmp_path / "hub", tmp_path / "back", to="safetensors")
+    assert {name: (tmp_path / "back" / name).read_text() for name in texts} == {
+        **texts, "merges.txt": "a b\n",
+    }  # fmt: skip
+
+
+def test_a_format_is_never_guessed(tmp_path: Path) -> None:
+    source = checkpoints.make(tmp_path / "source", "Model", dtype="float32")
+    convert(source, tmp_path / "pt", to="pt")
+    (source / "pytorch_model.bin").write_bytes((tmp_path / "pt" / "pytorch_model.bin").read_bytes())
+    with pytest.raises(CheckpointError, match=r"model\.safetensors \(safetensors\), pytorch_model\.bin \(pt\); say"):
+        convert(source, tmp_path / "target", to="tf")
+    assert convert(source, tmp_path / "target", to="tf", from_="pt").source_format == "pt"
+    assert convert(source / "pytorch_model.bin", tmp_path / "two", to="tf").source_format == "pt"
+
+
+def test_a_head_is_never_dropped_unseen(tmp_path: Path) -> None:
+    config = checkpoints.small_config("ForMaskedLM")
+    both = checkpoints.draw(config, "ForMaskedLM") | checkpoints.draw(config, "ForSequenceClassification")
+    source = checkpoints.save(tmp_path / "source", config, both, "float32")
+    with pytest.raises(CheckpointError, match="several heads, classifier, lm_head; choose one with --head"):
+        convert(source, tmp_path / "target", to="pt")
+    report = convert(source, tmp_path / "target", to="pt", head="RobertaForMaskedLM")
+    assert "left out: classifier.dense.weight" in report.notes
+
+
+def test_a_tensor_of_no_head_is_never_dropped_unseen(tmp_path: Path) -> None:
+    config = checkpoints.small_config("ForMaskedLM")
+    more = checkpoints.draw(config, "ForMaskedLM") | {"lm_head.adapter.weight": np.ones((3, 3))}
+    source = checkpoints.save(tmp_path / "source", config, more, "float32")
+    with pytest.raises(CheckpointError, match=r"has more than RobertaForMaskedLM: lm_head\.adapter\.weight"):
+        convert(source, tmp_path / "target", to="pt")
+
+
+ERRORS: dict[str, tuple[dict[str, Any], str]] = {
+    "a format that is none": ({"to": "onnx"}, "the formats are safetensors, pt"),
+    "a dtype that is none": ({"to": "pt", "dtype": "int8"}, "dtype='int8' is not one of float32"),
+    "bfloat16 in HDF5": ({"to": "tf", "dtype": "bfloat16"}, "tf_model.h5 cannot hold it; float32 holds the same"),
+    "a head that is none": ({"to": "pt", "head": "ForTranslation"}, "is none of Model, ForCausalLM"),
+    "another head": ({"to": "pt", "head": "ForQuestionAnswering"}, "missing qa_outputs.weight"),
+    "a size that is none": ({"to": "pt", "max_shard_size": "big"}, "'big' is no size"),
+    "fairseq's options": (
+        {"to": "pt", "num_attention_heads": 3},
+        "is for a source of fairseq; this one is safetensors",
+    ),
+    "too large for float16": ({"to": "pt", "dtype": "float16"}, "which float16 cannot hold; choose float32"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_what_cannot_be_is_one_error_and_nothing_is_written(case: str, tmp_path: Path) -> None:
+    options, text = ERRORS[case]
+    config = checkpoints.small_config("ForMaskedLM")
+    drawn = checkpoints.draw(config, "ForMaskedLM")
+    drawn["lm_head.bias"][3] = 1e6
+    source = checkpoints.save(tmp_path / "source", config, drawn, "float32")
+    target = checkpoints.make(tmp_path / "target", "Model", dtype="float32")
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    with pytest.raises(ValueError, match=text):
+        convert(source, target, **options)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    assert {path.name for path in tmp_path.iterdir()} <= {"source", "target", ".source.lock", ".target.lock"}
+
+
+def test_what_another_program_would_compute_otherwise_is_refused(tmp_path: Path) -> None:
+    source = checkpoints.make(tmp_path / "source", "Model", dtype="float32", layer_norm_eps=1e-12)
+    for to in ("fairseq", "keras-hub"):
+        with pytest.raises(CheckpointError, match=f"{to} has no layer_norm_eps=1e-12"):
+            convert(source, tmp_path / to, to=to)
+
+
+def test_the_source_is_not_written_over(tmp_path: Path) -> None:
+    source = checkpoints.make(tmp_path / "source", "Model", dtype="float32")
+    with pytest.raises(CheckpointError, match="is the source's own folder"):
+        convert(source, source, to="pt")
+
+
+# -- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = checkpoints.make(tmp_path / "source", "ForMaskedLM", dtype="float32")
+    assert cli.main(["convert", str(source), str(tmp_path / "out"), "--to", "flax", "--dtype", "float16"]) == 0
+    text = capsys.readouterr().out
+    assert "(safetensors, RobertaForMaskedLM)" in text
+    assert "flax_model.msgpack" in text
+    assert "float16" in text
+    assert cli.main(["convert", str(tmp_path / "no"), str(tmp_path / "x"), "--to", "pt", "--from", "fairseq"]) == 1
+    assert "no does not exist; a checkpoint of fairseq" in capsys.readouterr().err
+
+
+def test_the_command_knows_the_formats_of_the_converter() -> None:
+    assert cli.FORMATS == ALL == get_args(Format)
+    assert cli.DTYPES == DTYPES
+
+
+def test_no_framework_is_imported(tmp_path: Path) -> None:
+    """Nor is one needed: what torch, Keras and Flax read is written without them."""
+    source = checkpoints.make(tmp_path / "source", "ForMaskedLM", dtype="float32")
+    code = (
+        "import sys; from roberta.conversion import convert\n"
+        f"for to in {ALL}: convert({str(source)!r}, {str(tmp_path)!r} + '/' + to, to=to)\n"
+        f"for to in {ALL}: convert({str(tmp_path)!r} + '/' + to, {str(tmp_path / 'out')!r}, to='pt')\n"
+        "print(*sorted({'torch', 'tensorflow', 'keras', 'jax', 'flax'} & set(sys.modules)))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == []
