@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from roberta.common.checkpoint import FORMATS, open_checkpoint, weight_files
+from roberta.common.checkpoint import open_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.file_names import FORMATS, weight_files
 from roberta.common.files import CheckpointError
 from roberta.common.hub import local_checkpoint, local_folder
 from roberta.common.parameters import Head

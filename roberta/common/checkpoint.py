@@ -18,17 +18,11 @@ from types import ModuleType
 from typing import Any
 
 from roberta.common import safetensors_file, spelling
+from roberta.common.file_names import FORMATS, is_plain_name, weight_files
 from roberta.common.files import CheckpointError, Content, write_folder
 from roberta.common.parameters import HEAD_PARTS, Parameter
 from roberta.common.safetensors_file import Source, StoredTensor, numpy_dtype
 
-# Format -> stem and suffix of its weights file, best first.
-FORMATS = {
-    "safetensors": ("model", ".safetensors"),
-    "pt": ("pytorch_model", ".bin"),
-    "tf": ("tf_model", ".h5"),
-    "flax": ("flax_model", ".msgpack"),
-}
 _SUFFIXES = {
     ".safetensors": "safetensors", ".bin": "pt", ".pt": "pt", ".pth": "pt", ".h5": "tf", ".hdf5": "tf",
     ".msgpack": "flax",
@@ -84,13 +78,6 @@ class Match:
 
 
 # -- finding and reading ------------------------------------------------------------------------------------------
-
-
-def weight_files(format_: str, variant: str | None = None) -> tuple[str, str]:
-    """The names of the single file and of the index of a format: model.safetensors, model.safetensors.index.json."""
-    stem, suffix = FORMATS[format_]
-    mark = "" if variant is None else f".{variant}"
-    return f"{stem}{mark}{suffix}", f"{stem}{suffix}.index{mark}.json"
 
 
 def open_checkpoint(
@@ -210,11 +197,6 @@ def _weight_map(index: Path) -> dict[str, str]:
         if not is_plain_name(shard):
             raise CheckpointError(f"{index} names {shard!r}, which is not a file of its own folder; it is not opened")
     return dict(places)
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether a name is of a file in the same folder, and not a path."""
-    return name not in ("", ".", "..") and not re.search(r"[/\\\0:]", name)
 
 
 # -- matching -----------------------------------------------------------------------------------------------------

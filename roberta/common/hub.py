@@ -17,6 +17,7 @@ from inspect import signature
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from roberta.common.file_names import FORMATS, is_plain_name, weight_files
 from roberta.common.files import CheckpointError
 
 # Beside the weights, what `from_pretrained` reads of a model.
@@ -100,16 +101,13 @@ def local_checkpoint(
     Of a hub name, the texts and the weights of the first format that is there are fetched, shards included.
 
     Args:
-        formats: of `checkpoint.FORMATS`, best first; None for all.
+        formats: of `file_names.FORMATS`, best first; None for all.
         variant: the mark in `model.fp16.safetensors`.
 
     Raises:
         CheckpointError: no such folder, name or revision; a name that cannot be reached; no weights of the
             formats; an index that names a file outside its folder (before any shard is fetched).
     """
-    # not above: checkpoint imports config, which imports this module
-    from roberta.common.checkpoint import FORMATS, weight_files
-
     folder = _existing_folder(name_or_path, subfolder)
     if folder is not None:
         return folder
@@ -233,8 +231,6 @@ def _download(repository: _Repository, name: str) -> Path:
 
 def _shards(index: Path) -> list[str]:
     """The files that an index names; refused when one is not a file of the index's own folder and format."""
-    from roberta.common.checkpoint import is_plain_name
-
     if index.stat().st_size > _MAX_INDEX:
         raise CheckpointError(f"{index} is too large for an index")
     try:
@@ -372,8 +368,6 @@ def _weights_key(name: str) -> tuple[str, str] | None:
     Files of one key make one checkpoint: model.safetensors, model-00001-of-00002.safetensors and
     model.safetensors.index.json all have (".safetensors", "").
     """
-    from roberta.common.checkpoint import FORMATS
-
     for stem, suffix in FORMATS.values():
         start, end = re.escape(stem), re.escape(suffix)
         for pattern in (

@@ -273,7 +273,8 @@ def test_a_crafted_file_is_one_error_that_names_it(name: str, wrong: str, tmp_pa
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "model.safetensors"])
 def test_no_model_comes_of_a_file_cut_short(backend: Backend, name: str, tmp_path: Path) -> None:
-    from roberta.common.checkpoint import FORMATS, legacy
+    from roberta.common.checkpoint import legacy
+    from roberta.common.file_names import FORMATS
 
     source = {"".join(parts): key for key, parts in FORMATS.items()}[name]
     folder = checkpoints.make(tmp_path / "model", "Model", dtype="float32")
