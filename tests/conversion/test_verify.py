@@ -257,8 +257,9 @@ def wrong_keras_epsilon(model: Any) -> None:
 
 
 def tanh_gelu(model: Any) -> None:
-    activation = importlib.import_module(f"roberta.{model.framework}.layers").ACTIVATIONS["gelu_new"]
-    model.base_model.encoder.layer[1].intermediate.activation = activation
+    table = importlib.import_module(f"roberta.{model.framework}.layers").ACTIVATIONS
+    intermediate = model.base_model.encoder.layer[1].intermediate
+    intermediate.activation = "gelu_new" if isinstance(intermediate.activation, str) else table["gelu_new"]
 
 
 def transposed_keras_kernel(model: Any) -> None:
