@@ -408,7 +408,11 @@ class RobertaConfig:
                 raise CheckpointError(
                     f"{folder} has no {CONFIG_FILE}; a model folder needs one (RobertaConfig.save_pretrained writes it)"
                 )
-        return cls.from_dict(read_json(path), return_unused_kwargs=return_unused_kwargs, **overrides)
+        fields = read_json(path)
+        try:
+            return cls.from_dict(fields, return_unused_kwargs=return_unused_kwargs, **overrides)
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{path}: {error}") from error
 
     def save_pretrained(self, save_directory: str | Path, *, push_to_hub: bool = False, **hub: Any) -> None:
         """Write `config.json` into a folder, which is made when missing; optionally upload the folder.
@@ -515,7 +519,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or a number of thousands of digits
         raise CheckpointError(f"{path} is not a valid JSON file: {error}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a {type(value).__name__}, not a JSON object with the config's fields")

@@ -22,4 +22,5 @@ def weight_files(format_: str, variant: str | None = None) -> tuple[str, str]:
 
 def is_plain_name(name: str) -> bool:
     """Whether a name is of a file in the same folder, and not a path."""
-    return name not in ("", ".", "..") and not re.search(r"[/\\\0:]", name)
+    is_short = len(name.encode("utf-8", "replace")) <= 255  # what file systems take
+    return is_short and name not in ("", ".", "..") and not re.search(r"[/\\\0:]", name)

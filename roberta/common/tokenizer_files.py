@@ -265,8 +265,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
     else:
         settings.update(_read_object(folder / SPECIAL_FILE))
         for content, index in _read_object(folder / ADDED_FILE).items():
-            if type(index) is not int:
-                raise CheckpointError(f"{folder / ADDED_FILE}: the id of {content!r} is {index!r}; it must be an int")
+            if type(index) is not int or not content:
+                raise CheckpointError(
+                    f"{folder / ADDED_FILE}: the id of {content!r} is {index!r}; it must be an int, and the token a text"
+                )
             added[index] = AddedToken(content, normalized=True, special=False)
     named = {name: _token_value(value, name, folder) for name, value in settings.items() if _names_tokens(name)}
     return {**settings, **named, "added_tokens_decoder": added}
@@ -285,9 +287,11 @@ def _token_value(value: Any, name: str, folder: Path) -> Any:
         return {key: _token_value(token, key, folder) for key, token in value.items()}
     if isinstance(value, list):
         return [_token_value(token, name, folder) for token in value]
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and value):
         return value
-    raise CheckpointError(f"{where}: {value!r:.80} is no token; it must be a text or an object with content")
+    raise CheckpointError(
+        f"{where}: {value!r:.80} is no token; it must be a text of at least one character, or an object with content"
+    )
 
 
 def _added_token(entry: Mapping[str, Any], where: str) -> AddedToken:
@@ -327,9 +331,10 @@ def _decoded(path: str | Path, raw: bytes) -> str:
 
 
 def _parse(path: str | Path, raw: bytes) -> Any:
+    text = _decoded(path, raw)
     try:
-        return json.loads(_decoded(path, raw))
-    except (json.JSONDecodeError, RecursionError) as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # not JSON, or a number of thousands of digits
         raise CheckpointError(f"{path} is not valid JSON (truncated?): {error}") from None
 
 

@@ -99,3 +99,20 @@ def test_what_is_no_config_is_one_error(tmp_path: Path) -> None:
         RobertaConfig.from_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="is a file"):
         RobertaConfig().save_pretrained(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"hidden_size": 10}',
+        '{"id2label": {"0": {}}}',
+        '{"vocab_size": 1' + "0" * 5000 + "}",
+        '{"a":' * 20_000,
+        '{"x": 1',
+    ],
+    ids=["a size that does not fit", "a label that is none", "a number of 5000 digits", "nested too deep", "cut short"],
+)
+def test_a_damaged_file_is_one_error_that_names_it(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        RobertaConfig.from_pretrained(tmp_path)
