@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -20,6 +20,7 @@ from roberta.common.safetensors_file import StoredTensor, numpy_dtype
 from roberta.conversion import dictionary, fairseq_writer, formats, keras_hub, keras_hub_writer
 from roberta.conversion.formats import Format, Options
 from roberta.conversion.model import Model, sources
+from roberta.conversion.training_state import FILES, TENSORS_FILE, load_training_state
 
 FAIRSEQ_FILE = "model.pt"
 
@@ -76,7 +77,8 @@ def convert(
 ) -> Report:
     """Write the model of `source` into the folder `target` in another format, all or nothing.
 
-    Tensors keep their bits unless `dtype` is another. Config and tokenizer files travel along.
+    Tensors keep their bits unless `dtype` is another. Config and tokenizer files travel along, and so does the training
+    state of a folder, as it is.
 
     Args:
         source: a folder, a weights file, or a name on the hub.
@@ -107,6 +109,7 @@ def convert(
     with _bar(model, progress) as count:
         model = _prepared(model, to, dtype, count)
         contents, notes = _contents(model, to, max_shard_size, options)
+        contents |= _training_state(path)
         write_folder(target, contents, stale=_is_stale)
     kinds = sorted({tensor.dtype for tensor in model.tensors.values()})
     size = sum(prod(tensor.shape) * numpy_dtype(tensor.dtype).itemsize for tensor in model.tensors.values())
@@ -135,7 +138,22 @@ def _contents(
 
 def _is_stale(name: str) -> bool:
     """Whether an old file would be taken for the model beside the new ones."""
-    return is_stale(name, None) or name in (*formats.TEXTS, *keras_hub.FILES, FAIRSEQ_FILE)
+    return is_stale(name, None) or name in (*formats.TEXTS, *keras_hub.FILES, *FILES, FAIRSEQ_FILE)
+
+
+def _training_state(path: Path) -> dict[str, Content]:
+    """The files of the training state in a source folder, whose names and shapes are the same in every format."""
+    if not (path / TENSORS_FILE).is_file():
+        return {}
+    load_training_state(path)  # a damaged one is an error now
+    return {name: _pieces(path / name) for name in FILES}
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    """The bytes of a file, 16 MB at a time."""
+    with open(file, "rb") as stream:
+        while piece := stream.read(2**24):
+            yield piece
 
 
 def _prepared(model: Model, to: Format, dtype: str | None, count: Callable[[int], None]) -> Model:
