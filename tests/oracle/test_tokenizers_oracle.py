@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from peers import environment
 
 import roberta
 
@@ -38,18 +38,10 @@ print(json.dumps(report))
 """
 
 
-def overlay(version: int) -> Path:
-    """A folder with that transformers and what it needs, made by `make oracle`."""
-    folder = Path(os.environ.get(f"ROBERTA_ORACLE{version}", ROOT / ".oracle" / f"transformers{version}"))
-    if not folder.is_dir():
-        pytest.skip(f"transformers {version} is not there; `make oracle` fetches it")
-    return folder
-
-
 def run(version: int, code: str, *arguments: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(overlay(version)), "USE_TF": "0", "USE_FLAX": "0", "USE_TORCH": "0"}
+    settings = {**environment(version), "USE_TORCH": "0"}
     command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()[-1]
 
