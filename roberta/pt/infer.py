@@ -28,8 +28,8 @@ Results = dict[str, Tensor]
 def linear(weight: Tensor, bias: Tensor, dtype: str, *, gelu: bool = False) -> Linear:
     """A projection of (tokens, inputs) by a weight (outputs, inputs), laid out for this machine.
 
-    oneDNN's own layout is faster than torch's where the CPU has AVX-512: on 2 x AVX-512 cores 1.2 times at 1,000 tokens
-    and more at few; with AVX2 alone torch's library is (benchmarks/kernels.py).
+    oneDNN's own layout is taken where the CPU has AVX-512. With AVX2 alone torch's library is as fast or faster, and
+    GELU by itself faster than fused: `python -m benchmarks kernels` shows both.
 
     Args:
         dtype: "int8" computes with weights and inputs of 8 bits, inputs scaled anew for every call.
@@ -47,22 +47,38 @@ def linear(weight: Tensor, bias: Tensor, dtype: str, *, gelu: bool = False) -> L
 
 
 def _prefers_onednn(dtype: torch.dtype) -> bool:
-    has_avx512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
     if dtype == torch.bfloat16:
-        return has_avx512 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return has_avx512 and dtype == torch.float32
+        return _has_avx512() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return _has_avx512() and dtype == torch.float32
+
+
+def _has_avx512() -> bool:
+    return "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 def _int8(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
-    """Weights with one scale for each output, symmetric, as 8-bit numbers; the library is torch's FBGEMM."""
-    scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny).double() / 127
-    zero = torch.zeros(len(weight), dtype=torch.long)
-    quantised = torch.quantize_per_channel(weight, scale, zero, axis=0, dtype=torch.qint8)
-    packed = torch.ops.quantized.linear_prepack(quantised, bias)
-    narrow = not torch.cpu._is_vnni_supported()  # products of pairs are added up in 16 bits: 7 bits of input fit
-    if gelu:
-        return lambda hidden: F.gelu(torch.ops.quantized.linear_dynamic(hidden, packed, narrow))
-    return lambda hidden: torch.ops.quantized.linear_dynamic(hidden, packed, narrow)
+    """Weights in 8 bits with one scale for each output, inputs in 8 with one for each call; the library is oneDNN."""
+    scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    packed = torch.ops.onednn.qlinear_prepack((weight / scale.unsqueeze(1)).round().to(torch.int8), None)
+    zeros = torch.zeros(len(weight), dtype=torch.long)
+    levels = 255 if torch.cpu._is_vnni_supported() else 127  # else pairs of products overflow the 16 bits of their sum
+    fused = gelu and _has_avx512()
+    after = ("gelu", [], "none") if fused else ("none", [], "")
+
+    def project(hidden: Tensor) -> Tensor:
+        if not len(hidden):
+            return hidden.new_empty(0, len(weight))
+        low, high = (float(value) for value in hidden.aminmax())
+        low, high = min(low, 0.0), max(high, 0.0)  # so that 0 stays 0
+        step = max((high - low) / levels, torch.finfo(torch.float32).tiny)
+        zero = round(-low / step)
+        codes = (hidden / step).add_(zero).round_().clamp_(0, levels).to(torch.uint8)
+        result = torch.ops.onednn.qlinear_pointwise(
+            codes, step, zero, packed, scale, zeros, bias, 1.0, 0, torch.float32, *after
+        )
+        return F.gelu(result) if gelu and not fused else result
+
+    return project
 
 
 class FastLayer:
