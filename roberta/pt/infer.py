@@ -147,28 +147,46 @@ def norm(module: nn.LayerNorm, dtype: str) -> Callable[[Tensor], Tensor]:
     return lambda hidden: F.layer_norm(hidden, module.normalized_shape, weight, bias, module.eps)
 
 
+class Parts:
+    """The modules and parameters of a model at one moment, to be compared with those of another.
+
+    Tables of modules are kept, as walking a model takes as long as a third of a short sentence does.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        modules = list(model.modules())
+        self.children = [(module._modules, dict(module._modules)) for module in modules]
+        # the old values are held, so that no others can have their address
+        self.parameters = [
+            (module._parameters, name, parameter.detach(), version(parameter))
+            for module in modules
+            for name, parameter in module._parameters.items()
+            if parameter is not None
+        ]
+
+    def are_current(self) -> bool:
+        """Whether nothing was replaced, and no value changed in place."""
+        return all(now == then for now, then in self.children) and all(
+            table.get(name) is not None and table[name].data_ptr() == old.data_ptr() and version(table[name]) == count
+            for table, name, old, count in self.parameters
+        )
+
+
 class FastModel:
     """A model's weights laid out for one dtype.
 
     Attributes:
-        made_from: the parameters as they were, with their versions; holding them keeps their addresses from others.
+        made_from: the parts of the model as they were.
     """
 
     def __init__(self, model: Any, dtype: str) -> None:
         base = model.base_model
-        self.made_from = [(parameter.detach(), version(parameter)) for parameter in model.parameters()]
+        self.made_from = Parts(model)
         self.embeddings: Embeddings = base.embeddings
         self.kind = compute_dtype(dtype)
         self.embedding_norm = norm(self.embeddings.LayerNorm, dtype)
         self.layers = [FastLayer(layer, dtype, base.config.is_decoder) for layer in base.encoder.layer]
         self.head = _HEADS[model.head](model, dtype)
-
-    def is_current(self, model: nn.Module) -> bool:
-        """Whether the model's parameters are still those that were laid out."""
-        return all(
-            old.data_ptr() == new.data_ptr() and old_version == version(new)
-            for (old, old_version), new in zip(self.made_from, model.parameters(), strict=True)
-        )
 
     def __call__(self, tokens: Tokens) -> Arrays:
         """The results of one piece, as `inference.infer` asks for them."""
@@ -291,7 +309,7 @@ def infer(
 def fast_model(model: nn.Module, dtype: str) -> FastModel:
     """The model laid out for `dtype`, made when there is none or the parameters have changed since."""
     made = _FAST.setdefault(model, {})
-    if dtype not in made or not made[dtype].is_current(model):
+    if dtype not in made or not made[dtype].made_from.are_current():
         made.pop(dtype, None)
         with torch.inference_mode():
             made[dtype] = FastModel(model, dtype)
