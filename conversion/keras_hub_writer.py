@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from roberta.common import safetensors_file
+from roberta.common.arrays import contiguous
 from roberta.common.checkpoint import legacy
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.files import CheckpointError, Content
@@ -101,7 +102,7 @@ def _turned(source: Source, row: Row, config: RobertaConfig) -> Source:
         wanted = (*heads, *wanted[1:])
 
     def turned() -> np.ndarray:
-        return np.ascontiguousarray(load().T if is_turned else load()).reshape(wanted)
+        return contiguous(load().T if is_turned else load()).reshape(wanted)
 
     return wanted, dtype, turned
 
