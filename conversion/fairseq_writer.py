@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,9 @@ def _fused(state: Mapping[str, Source]) -> dict[str, Source]:
             base = module.removesuffix(FUSED[0])
             three = [state[f"{base}{each}.{leaf}"] for each in FUSED]
             shape = (sum(each[0][0] for each in three), *source[0][1:])
-            result[f"{base}in_proj_{leaf}"] = (
-                shape, source[1], lambda three=three: np.concatenate([load() for _, _, load in three])
-            )  # fmt: skip
+            result[f"{base}in_proj_{leaf}"] = (shape, source[1], partial(_joined, three))
     return result
+
+
+def _joined(parts: Sequence[Source]) -> np.ndarray:
+    return np.concatenate([load() for _, _, load in parts])
