@@ -13,7 +13,7 @@ from roberta.common.safetensors_file import Source
 from roberta.conversion.fairseq import OWN
 from roberta.conversion.fairseq_config import RULES, written_options
 from roberta.conversion.fairseq_names import CLASSIFIERS, FUSED, VERSION, Spelling, native, spelled
-from roberta.conversion.model import POSITIONS, TYPES, Model, fold_types, refuse, sources
+from roberta.conversion.model import POSITIONS, TYPES, Model, causal_notes, fold_types, refuse, sources
 
 _CRITERIA = {"ForSequenceClassification": "sentence_prediction", "ForMultipleChoice": "sentence_ranking"}
 
@@ -44,6 +44,7 @@ def pieces(model: Model) -> tuple[Iterator[bytes | memoryview], list[str]]:
         state = _fused(state)
     own = {"config": config.to_json_string(), "head": model.head, "rest": torch_writer.state_dict(rest)}
     named = {_outer(name, spelling): tensor for name, tensor in torch_writer.state_dict(state).items()}
+    notes += causal_notes("fairseq", config)
     return torch_writer.pieces(
         {
             **written_options(config, spelling.form, _CRITERIA.get(model.head, "masked_lm")),

@@ -28,7 +28,7 @@ from roberta.conversion.keras_hub import (
     rows_of,
 )  # fmt: skip
 from roberta.conversion.keras_hub_names import Row
-from roberta.conversion.model import POSITIONS, TYPES, Model, fold_types, refuse, sources
+from roberta.conversion.model import POSITIONS, TYPES, Model, causal_notes, fold_types, refuse, sources
 
 RULES: dict[str, tuple[object, ...]] = {
     "layer_norm_eps": (EPSILON,),
@@ -65,7 +65,7 @@ def contents(model: Model) -> tuple[dict[str, Content], list[str]]:
         files["task.json"] = _json(_task(model, backbone))
     files[OWN_CONFIG] = model.config.to_json_string().encode()
     files[OWN_REST] = safetensors_file.pieces(rest)
-    return {**files, **_texts(model)}, notes
+    return {**files, **_texts(model)}, [*notes, *causal_notes("keras-hub", model.config)]
 
 
 def _weights(model: Model) -> tuple[dict[str, dict[str, Source]], dict[str, Source], list[str]]:
