@@ -90,7 +90,7 @@ def _config(folder: Path, task: Mapping[str, Any]) -> RobertaConfig:
         return config
     given = _object(folder / CONFIG_FILE).get("config")
     missing = [name for name in (*FIELDS, "max_sequence_length") if not isinstance(given, dict) or name not in given]
-    if missing:
+    if missing or not isinstance(given, dict):
         raise CheckpointError(f"{folder / CONFIG_FILE} has no {', '.join(missing)}; it is no backbone of KerasHub")
     fields = {ours: given[theirs] for theirs, ours in FIELDS.items()}
     labels = task.get("config", {}).get("num_classes")

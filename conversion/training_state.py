@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,9 @@ def save_training_state(folder: str | Path, state: TrainingState) -> None:
     _raise(state.source, _disagreements(state.moments, state.groups))
     step = np.array([state.step], np.int64)
     tensors: dict[str, Source] = {_STEP: (step.shape, "int64", lambda: step)}
-    tensors |= {name: (array.shape, array.dtype.name, lambda a=array: a) for name, array in state.moments.items()}
+    tensors |= {
+        name: (array.shape, array.dtype.name, partial(np.asarray, array)) for name, array in state.moments.items()
+    }
     settings = {"algorithm": _ALGORITHM, "groups": [asdict(group) for group in state.groups]}
     text = json.dumps(settings, indent=2) + "\n"
     write_folder(folder, {TENSORS_FILE: safetensors_file.pieces(tensors), SETTINGS_FILE: text.encode()})

@@ -18,6 +18,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from roberta.common.arrays import contiguous
 from roberta.common.files import CheckpointError
 
 MAX_HEADER = 16 * 2**20  # bytes; roberta-large needs 50 kB
@@ -104,7 +105,7 @@ def pieces(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
     yield struct.pack("<Q", len(text)) + text
     for name in order:
         shape, dtype, load = tensors[name]
-        array = np.ascontiguousarray(load())  # the data of a transposed view lies in another order
+        array = contiguous(load())  # the data of a transposed view lies in another order
         assert array.shape == shape, (name, array.shape, shape)
         assert array.dtype == numpy_dtype(dtype), (name, array.dtype, dtype)
         yield array.reshape(-1).view(np.uint8).data

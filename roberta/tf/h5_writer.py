@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from roberta.common.arrays import contiguous
 from roberta.common.safetensors_file import Source, numpy_dtype
 
 _PAGE = 4096
@@ -88,7 +89,7 @@ def pieces(datasets: Mapping[str, Source], finish: Callable[[h5py.File], None]) 
     done = 0
     for place, (shape, dtype, load) in sorted(places.items(), key=lambda item: item[0]):
         yield layout.between(done, place)
-        array = np.ascontiguousarray(load())
+        array = contiguous(load())
         assert array.shape == shape, (array.shape, shape)
         assert array.dtype == numpy_dtype(dtype), (array.dtype, dtype)
         yield array.reshape(-1).view(np.uint8).data

@@ -214,6 +214,14 @@ def test_what_another_program_would_compute_otherwise_is_refused(tmp_path: Path)
             convert(source, tmp_path / to, to=to)
 
 
+@pytest.mark.parametrize("to", ["fairseq", "keras-hub"])
+def test_a_decoder_for_a_program_without_causal_mask_is_noted(to: Format, tmp_path: Path) -> None:
+    decoder = checkpoints.make(tmp_path / "decoder", "ForCausalLM", dtype="float32", layer_norm_eps=1e-5)
+    both = checkpoints.make(tmp_path / "both", "ForMaskedLM", dtype="float32", layer_norm_eps=1e-5)
+    assert any("no causal mask" in note for note in convert(decoder, tmp_path / "one", to=to).notes)
+    assert not any("no causal mask" in note for note in convert(both, tmp_path / "two", to=to).notes)
+
+
 def test_the_source_is_not_written_over(tmp_path: Path) -> None:
     source = checkpoints.make(tmp_path / "source", "Model", dtype="float32")
     with pytest.raises(CheckpointError, match="is the source's own folder"):
