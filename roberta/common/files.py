@@ -10,10 +10,11 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -25,6 +26,9 @@ _AT_FDCWD = -100  # fcntl.h
 # A folder whose parent may not be written, or that is a mount point itself, as volumes of containers are.
 _NOT_BESIDE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)
 
+_PATIENCE = 60  # seconds that a reader waits for a writer
+_ASIDE = ".old.tmp"  # ends the name of the old folder while the new one takes its place in two steps
+
 
 class CheckpointError(OSError, ValueError):
     """A file, folder or name that cannot be used; the message names it and the way out."""
@@ -35,8 +39,8 @@ def write_folder(
 ) -> None:
     """Write files into a folder, all or nothing; the folder is made when missing, its other files stay.
 
-    Beside it stays `.NAME.lock`, which keeps two writers apart. Where the folder's parent may not be written, or the
-    folder is a mount point, each file is replaced whole, but a reader may see old and new files side by side.
+    `.NAME.lock` beside it keeps two writers apart, and goes at the end. Where the folder's parent may not be written,
+    or the folder is a mount point, each file is replaced whole, but a reader may see old and new files side by side.
 
     Args:
         files: name -> content, whole or in pieces; a name such as "assets/a.txt" is in a folder that is made anew.
@@ -50,16 +54,92 @@ def write_folder(
         raise CheckpointError(f"{folder} is a file; give a folder to save into")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(target.parent / f".{target.name}.lock"):
+        with _locked(_lock_beside(target)):
             _write_beside(target, files, stale)
     except OSError as error:
         if error.errno not in _NOT_BESIDE or not target.is_dir():
             raise
-        with FileLock(target / ".lock"):
+        with _locked(target / ".lock"):
             _write_inside(target, files, stale)
 
 
+@contextlib.contextmanager
+def kept_from_writers(folder: Path) -> Iterator[None]:
+    """While it lasts, `write_folder` waits.
+
+    Raises:
+        OSError: the folder's parent may not be written, or a writer is at work for longer than a minute.
+    """
+    target = folder.resolve()
+    with _locked(_lock_beside(target), seconds=_PATIENCE, pause=0.0005):  # writers without a pause leave little time
+        _restore(target)
+        yield
+
+
+def restore(folder: Path) -> None:
+    """Put a folder back that a writer had moved aside when it died; one that is still at work is waited for.
+
+    Only where the system cannot swap two folders in one step is a folder ever moved aside.
+
+    Raises:
+        CheckpointError: it lies aside, and may not be moved; names the place.
+    """
+    target = folder.resolve()
+    aside = None if target.exists() else _aside(target)
+    if aside is None:
+        return
+    try:
+        with _locked(_lock_beside(target), seconds=_PATIENCE):
+            _restore(target)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} was being replaced when its writer died; move {aside} there: {error}"
+        ) from error
+
+
+def _restore(target: Path) -> None:
+    aside = None if target.exists() else _aside(target)
+    if aside is not None:
+        aside.rename(target)
+        _sync(target.parent)
+
+
+def _aside(target: Path) -> Path | None:
+    """The old folder that lies aside, whole, if there is one."""
+    return next((path for path in _temporaries(target) if path.name.endswith(_ASIDE)), None)
+
+
+def _temporaries(target: Path) -> list[Path]:
+    """What writers of this folder, and of no other whose name begins alike, have beside it."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.\d+\.[0-9a-f]{{8}}\.tmp({re.escape(_ASIDE)})?")
+    try:
+        return [path for path in target.parent.iterdir() if name.fullmatch(path.name)]
+    except OSError:  # no such parent, or one that may not be listed
+        return []
+
+
+@contextlib.contextmanager
+def _locked(file: Path, seconds: float = -1, pause: float = 0.01) -> Iterator[None]:
+    """Hold a lock, whose file goes before it is let go: who waits for it sees that it has no name, and starts anew.
+
+    Args:
+        seconds: to wait for it at most; -1 for ever.
+        pause: seconds between two trials.
+    """
+    with FileLock(file).acquire(seconds, poll_interval=pause):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows removes no open file; filelock does it there
+                file.unlink()
+
+
+def _lock_beside(target: Path) -> Path:
+    return target.parent / f".{target.name}.lock"
+
+
 def _write_beside(target: Path, files: Mapping[str, Content], stale: Callable[[str], bool] | None) -> None:
+    _restore(target)
     _remove_litter(target)
     old = {entry.name for entry in target.iterdir()} if target.exists() else set()
     tops = {Path(name).parts[0] for name in files}
@@ -73,6 +153,7 @@ def _write_beside(target: Path, files: Mapping[str, Content], stale: Callable[[s
 
 def _write_inside(target: Path, files: Mapping[str, Content], stale: Callable[[str], bool] | None) -> None:
     """Where nothing may be written beside the folder: all files are written first, then take their names one by one."""
+    _remove_litter(target)
     written = {name: (target / name).with_name(f".{Path(name).name}.{os.getpid()}.tmp") for name in files}
     try:
         for name, content in files.items():
@@ -123,7 +204,7 @@ def _swap(temporary: Path, target: Path) -> None:
         return
     inside = _working_directory_below(target)
     if not _exchange(temporary, target):
-        aside = temporary.with_name(f"{temporary.name}.old.tmp")
+        aside = temporary.with_name(f"{temporary.name}{_ASIDE}")
         target.rename(aside)  # without an atomic exchange a reader may find no folder for a moment, never a torn one
         try:
             temporary.rename(target)
@@ -187,7 +268,7 @@ def _sync(folder: Path) -> None:
 
 def _remove_litter(target: Path) -> None:
     """Remove what writers that died left behind; the lock says that none is at work."""
-    for path in target.parent.glob(f".{target.name}.*.tmp"):
+    for path in _temporaries(target):
         shutil.rmtree(path, ignore_errors=True)
     if target.exists():
         for path in target.glob(".*.tmp"):
