@@ -7,27 +7,21 @@ the new one, whole.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
-import re
-import secrets
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock
 
+from roberta.common.folder_swap import aside_of, beside, new_beside, put_back, swap, sync
+
 Content = bytes | Iterable[bytes | memoryview]
 
-_RENAME_EXCHANGE = 2  # linux/fs.h
-_AT_FDCWD = -100  # fcntl.h
 # A folder whose parent may not be written, or that is a mount point itself, as volumes of containers are.
 _NOT_BESIDE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)
-
 _PATIENCE = 60  # seconds that a reader waits for a writer
-_ASIDE = ".old.tmp"  # ends the name of the old folder while the new one takes its place in two steps
 
 
 class CheckpointError(OSError, ValueError):
@@ -53,14 +47,19 @@ def write_folder(
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"{folder} is a file; give a folder to save into")
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with _locked(_lock_beside(target)):
-            _write_beside(target, files, stale)
-    except OSError as error:
-        if error.errno not in _NOT_BESIDE or not target.is_dir():
-            raise
-        with _locked(target / ".lock"):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(_lock_beside(target)))
+            put_back(target)
+            _remove_litter([*beside(target), *_temporary_files(target)])
+            temporary = new_beside(target)
+        except OSError as error:
+            if error.errno not in _NOT_BESIDE or not target.is_dir():
+                raise
             _write_inside(target, files, stale)
+            return
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+        _write_beside(target, temporary, files, stale)
 
 
 @contextlib.contextmanager
@@ -72,7 +71,7 @@ def kept_from_writers(folder: Path) -> Iterator[None]:
     """
     target = folder.resolve()
     with _locked(_lock_beside(target), seconds=_PATIENCE, pause=0.0005):  # writers without a pause leave little time
-        _restore(target)
+        put_back(target)
         yield
 
 
@@ -85,37 +84,21 @@ def restore(folder: Path) -> None:
         CheckpointError: it lies aside, and may not be moved; names the place.
     """
     target = folder.resolve()
-    aside = None if target.exists() else _aside(target)
+    aside = None if target.exists() else aside_of(target)
     if aside is None:
         return
     try:
         with _locked(_lock_beside(target), seconds=_PATIENCE):
-            _restore(target)
+            put_back(target)
     except OSError as error:
         raise CheckpointError(
             f"{folder} was being replaced when its writer died; move {aside} there: {error}"
         ) from error
 
 
-def _restore(target: Path) -> None:
-    aside = None if target.exists() else _aside(target)
-    if aside is not None:
-        aside.rename(target)
-        _sync(target.parent)
-
-
-def _aside(target: Path) -> Path | None:
-    """The old folder that lies aside, whole, if there is one."""
-    return next((path for path in _temporaries(target) if path.name.endswith(_ASIDE)), None)
-
-
-def _temporaries(target: Path) -> list[Path]:
-    """What writers of this folder, and of no other whose name begins alike, have beside it."""
-    name = re.compile(rf"\.{re.escape(target.name)}\.\d+\.[0-9a-f]{{8}}\.tmp({re.escape(_ASIDE)})?")
-    try:
-        return [path for path in target.parent.iterdir() if name.fullmatch(path.name)]
-    except OSError:  # no such parent, or one that may not be listed
-        return []
+def _temporary_files(target: Path) -> Iterator[Path]:
+    """What writers have in the folder."""
+    return target.glob(".*.[0-9]*.tmp")
 
 
 @contextlib.contextmanager
@@ -138,99 +121,61 @@ def _lock_beside(target: Path) -> Path:
     return target.parent / f".{target.name}.lock"
 
 
-def _write_beside(target: Path, files: Mapping[str, Content], stale: Callable[[str], bool] | None) -> None:
-    _restore(target)
-    _remove_litter(target)
+def _write_beside(
+    target: Path, temporary: Path, files: Mapping[str, Content], stale: Callable[[str], bool] | None
+) -> None:
     old = {entry.name for entry in target.iterdir()} if target.exists() else set()
     tops = {Path(name).parts[0] for name in files}
     gone = {name for name in old - tops if stale is not None and stale(name)}
     if target.exists() and len(files) == 1 and not gone:
-        ((name, content),) = files.items()
-        _replace_file(target / name, content)
+        (name,) = files
+        _replace_files(target, files)
+        sync((target / name).parent)
     else:
-        _replace_folder(target, files, kept=old - tops - gone)
+        _fill(temporary, target, files, kept=old - tops - gone)
+        try:
+            swap(temporary, target)
+        except OSError as error:
+            if error.errno not in _NOT_BESIDE or not target.is_dir():
+                raise
+            # contents that come in pieces are spent by now, but they lie in the folder beside
+            _write_inside(target, {name: _pieces(temporary / name) for name in files}, stale)
+        sync(target.parent)
 
 
 def _write_inside(target: Path, files: Mapping[str, Content], stale: Callable[[str], bool] | None) -> None:
     """Where nothing may be written beside the folder: all files are written first, then take their names one by one."""
-    _remove_litter(target)
+    with _locked(target / ".lock"):
+        _replace_files(target, files)
+        for name in {entry.name for entry in target.iterdir()} - {Path(name).parts[0] for name in files}:
+            if stale is not None and stale(name):
+                (target / name).unlink()
+        sync(target)
+
+
+def _replace_files(target: Path, files: Mapping[str, Content]) -> None:
+    _remove_litter(_temporary_files(target))
     written = {name: (target / name).with_name(f".{Path(name).name}.{os.getpid()}.tmp") for name in files}
     try:
         for name, content in files.items():
             _write(written[name], content)
         for name, temporary in written.items():
             os.replace(temporary, target / name)
-        for name in {entry.name for entry in target.iterdir()} - {Path(name).parts[0] for name in files}:
-            if stale is not None and stale(name):
-                (target / name).unlink()
     finally:
         for temporary in written.values():
             temporary.unlink(missing_ok=True)
-    _sync(target)
 
 
-def _replace_file(path: Path, content: Content) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        _write(temporary, content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _replace_folder(target: Path, files: Mapping[str, Content], kept: set[str]) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    temporary.mkdir()
-    try:
-        for name in kept:
-            _link(target / name, temporary / name)
-        for name, content in files.items():
-            _write(temporary / name, content)
-        if target.exists():
-            temporary.chmod(target.stat().st_mode & 0o7777)
-        for inner in {parent for name in files for parent in (temporary / name).relative_to(temporary).parents}:
-            _sync(temporary / inner)
-        _swap(temporary, target)
-        _sync(target.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _swap(temporary: Path, target: Path) -> None:
-    """Put `temporary` in the place of `target`; the old folder, if any, ends at `temporary`."""
-    if not target.exists():
-        temporary.rename(target)
-        return
-    inside = _working_directory_below(target)
-    if not _exchange(temporary, target):
-        aside = temporary.with_name(f"{temporary.name}{_ASIDE}")
-        target.rename(aside)  # without an atomic exchange a reader may find no folder for a moment, never a torn one
-        try:
-            temporary.rename(target)
-        except OSError:
-            aside.rename(target)
-            raise
-        aside.rename(temporary)
-    if inside is not None:
-        os.chdir(target / inside)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two paths in one step; False where the system cannot."""
-    if not sys.platform.startswith("linux"):
-        return False
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        return False
-    return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
-
-
-def _working_directory_below(target: Path) -> Path | None:
-    """The current directory relative to `target`, when it is inside: after a swap it would be the old folder."""
-    with contextlib.suppress(OSError, ValueError):
-        return Path.cwd().relative_to(target)
-    return None
+def _fill(temporary: Path, target: Path, files: Mapping[str, Content], kept: set[str]) -> None:
+    """Make of an empty folder what the target is to be, safe on the disk."""
+    for name in kept:
+        _link(target / name, temporary / name)
+    for name, content in files.items():
+        _write(temporary / name, content)
+    if target.exists():
+        temporary.chmod(target.stat().st_mode & 0o7777)
+    for inner in {parent for name in files for parent in (temporary / name).relative_to(temporary).parents}:
+        sync(temporary / inner)
 
 
 def _link(source: Path, copy: Path) -> None:
@@ -258,18 +203,16 @@ def _write(path: Path, content: Content) -> None:
         os.fsync(file.fileno())
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _pieces(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while piece := file.read(2**24):
+            yield piece
 
 
-def _remove_litter(target: Path) -> None:
+def _remove_litter(litter: Iterable[Path]) -> None:
     """Remove what writers that died left behind; the lock says that none is at work."""
-    for path in _temporaries(target):
-        shutil.rmtree(path, ignore_errors=True)
-    if target.exists():
-        for path in target.glob(".*.tmp"):
+    for path in litter:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)

@@ -60,7 +60,7 @@ def test_an_error_on_the_way_leaves_the_old_folder(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == {"a": b"old", "b": b"old"}
 
 
-@pytest.mark.parametrize("where", ["FileLock", "_swap"])
+@pytest.mark.parametrize("where", ["FileLock", "swap"])
 def test_where_nothing_may_be_written_beside_the_folder_it_is_written_inside(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,7 +72,7 @@ def test_where_nothing_may_be_written_beside_the_folder_it_is_written_inside(
     def refused(path: Path, *arguments: Path) -> object:
         if path.parent == folder:
             return original(path, *arguments)
-        raise OSError(errno.EBUSY if where == "_swap" else errno.EACCES, "refused", str(path))
+        raise OSError(errno.EBUSY if where == "swap" else errno.EACCES, "refused", str(path))
 
     monkeypatch.setattr(files, where, refused)
     write_folder(folder, {"a": b"new", "b": b"new"}, stale=lambda name: name.startswith("shard"))
@@ -82,12 +82,25 @@ def test_where_nothing_may_be_written_beside_the_folder_it_is_written_inside(
         write_folder(tmp_path / "another", {"a": b"new"})
 
 
+def test_contents_in_pieces_are_not_lost_where_the_folder_cannot_be_swapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Path) -> None:
+        raise OSError(errno.EBUSY, "a mount point")
+
+    folder = tmp_path / "model"
+    write_folder(folder, {"a": b"old", "b": b"old"})
+    monkeypatch.setattr(files, "swap", refused)
+    write_folder(folder, {"a": iter([b"ne", b"w"]), "assets/b": iter([b"new"])})
+    assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == {"a": b"new", "b": b"new"}
+
+
 # A writer on a system that cannot swap folders in one step, killed when the old one is aside and the new one not there.
 BETWEEN = """
 import os, signal, sys
 from pathlib import Path
-from roberta.common import files
-files._exchange = lambda one, other: False
+from roberta.common import files, folder_swap
+folder_swap._exchange = lambda one, other: False
 rename = Path.rename
 def dying(self, target):
     if str(target) == sys.argv[1]:
