@@ -117,14 +117,15 @@ def _stored(file: Path, rows: list[Row], config: RobertaConfig, prefix: str) -> 
     legacy("tf")  # names the extra where h5py is missing
     from roberta.tf import h5_file
 
-    entries = {where: entry for where, entry in h5_file.layout(file)["tensors"].items() if "optimizer" not in where}
+    held, found = h5_file.opened(file)
+    entries = {where: entry for where, entry in found["tensors"].items() if "optimizer" not in where}
     paths = {row.path for row in rows}
     wrong = [f"missing: {path}" for path in sorted(paths - set(entries))]
     wrong += [f"not of this model: {path}" for path in sorted(set(entries) - paths) if not path.startswith("seed_")]
     if wrong:
         raise CheckpointError(f"{file} does not fit its config:\n  " + "\n  ".join(wrong[:40]))
     return {
-        f"{prefix}{row.name}": _turned(h5_file.stored(file, row.path, entries[row.path]), row, prefix) for row in rows
+        f"{prefix}{row.name}": _turned(h5_file.stored(held, row.path, entries[row.path]), row, prefix) for row in rows
     }
 
 

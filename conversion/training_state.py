@@ -20,6 +20,7 @@ import numpy as np
 
 from roberta.common import safetensors_file
 from roberta.common.files import CheckpointError, write_folder
+from roberta.common.held_files import read_one_save
 from roberta.common.loading import DTYPES
 from roberta.common.safetensors_file import MAX_HEADER, Source, StoredTensor, numpy_dtype
 
@@ -118,8 +119,7 @@ def load_training_state(folder: str | Path, *, dtype: str | None = None) -> Trai
     lacking = [path.name for path in (file, settings) if not path.is_file()]
     if lacking:
         raise CheckpointError(f"{folder} has no {' and no '.join(lacking)}; write both with save_training_state")
-    tensors = safetensors_file.read(file)
-    groups = _read_groups(settings)
+    tensors, groups = read_one_save(Path(folder), lambda: (safetensors_file.read(file), _read_groups(settings)))
     step = tensors.pop(_STEP, None)
     wrong = [] if step is not None else [f"missing: {_STEP}"]
     if step is not None and (step.dtype != "int64" or step.shape not in ((), (1,)) or step.load().item() < 0):

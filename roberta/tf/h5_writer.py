@@ -106,6 +106,7 @@ def _reserve(file: h5py.File, path: str, source: Source) -> int | None:
     settings.set_layout(h5py.h5d.CONTIGUOUS)
     settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    settings.set_obj_track_times(False)  # the same bytes for the same tensors
     parent, _, name = path.rpartition("/")
     group = file.require_group(parent) if parent else file
     dataset = h5py.h5d.create(group.id, name.encode(), stored, h5py.h5s.create_simple(shape), settings)
