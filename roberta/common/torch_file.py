@@ -75,10 +75,10 @@ def _machine(path: Path, storages: dict[str, _Storage], records: tuple[str, ...]
         word, kind, key, _, size, *view = identity
         if word != "storage" or not isinstance(kind, Name) or kind.text not in STORAGES or any(view):
             raise ValueError(f"{reprlib.repr(identity)} is no storage")
-        if not isinstance(key, str | int):
-            raise ValueError(f"a storage has the key {reprlib.repr(key)}, which is no text or number")
+        if not isinstance(key, str | int) or type(size) is not int:
+            raise ValueError(f"a storage has the key {reprlib.repr(key)} and the size {reprlib.repr(size)}")
         found = _Storage(str(key), STORAGES[kind.text], size)
-        if type(size) is not int or not 0 <= found.bytes <= limit:
+        if not 0 <= found.bytes <= limit:
             raise CheckpointError(f"{path} claims a storage of {size} values, more than the file has; it is not opened")
         known = storages.setdefault(found.key, found)
         if (known.dtype, known.size) != (found.dtype, found.size):
@@ -130,7 +130,15 @@ def _read_zip(path: Path, records: tuple[str, ...]) -> Any:
             content = archive.read(f"{root}data.pkl")
             if entries.get(f"{root}byteorder") and archive.read(f"{root}byteorder").strip() != b"little":
                 raise CheckpointError(f"{path} was written on a big-endian machine; save it again on another")
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error, OSError) as error:
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        struct.error,
+        OSError,
+        ValueError,
+    ) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} cannot be read: {str(error)[:200]}") from None

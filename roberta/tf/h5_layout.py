@@ -16,10 +16,10 @@ from h5py import h5d, h5g, h5l, h5o
 
 MEMORY = 256 * 2**20  # bytes beyond what numpy and libhdf5 take to start; 20,000 tensors take 130 MB
 MAX_DATASETS = 40_000
-PATIENCE = 1.0  # seconds of processor time until the first tensor, and from one to the next; a good file takes 1 ms
+PATIENCE = 0.5  # seconds of processor time until the first tensor, and from one to the next; a good file takes 1 ms
 
 
-def layout(path: str, progress: Callable[[], None]) -> dict[str, Any]:
+def layout(path: str, progress: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Whether tensors are grouped by Keras layer, and path -> shape, dtype and first byte of every dataset.
 
     Args:

@@ -160,6 +160,25 @@ def test_a_damaged_settings_file_is_one_error(cls: Any, name: str, text: str, fo
         cls.from_pretrained(folder)
 
 
+SETTINGS = {
+    "an id beyond a gap": ("added_tokens.json", '{"<new>": 4000}'),
+    "a negative id": ("added_tokens.json", '{"<new>": -1}'),
+    "half a character as a token": ("added_tokens.json", '{"\\ud800": 320}'),
+    "half a character as content": ("special_tokens_map.json", '{"mask_token": {"content": "\\ud800"}}'),
+    "a token in a list": ("special_tokens_map.json", '{"mask_token": ["<mask>"]}'),
+    "a length that is a text": ("tokenizer_config.json", '{"model_max_length": "512"}'),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_settings_that_no_tokenizer_can_have_are_one_error_that_names_the_folder(case: str, folder: Path) -> None:
+    plain_files(folder)
+    name, text = SETTINGS[case]
+    (folder / name).write_text(text)
+    with pytest.raises(CheckpointError, match=str(folder)):
+        roberta.RobertaTokenizerFast.from_pretrained(folder)
+
+
 def test_a_folder_without_a_vocabulary_is_named(cls: Any, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"vocab\.json"):
         cls.from_pretrained(tmp_path)

@@ -72,6 +72,7 @@ SAFETENSORS: dict[str, bytes] = {
     "offsets backwards": safetensors({"a": entry([1], 4, 0)}, b"1234"),
     "a size that is a text": safetensors({"a": entry(["1"], 0, 4)}, b"1234"),
     "a size of true": safetensors({"a": entry([True], 0, 4)}, b"1234"),
+    "a dtype that is a list": safetensors({"a": {**entry([1], 0, 4), "dtype": ["F32"]}}, b"1234"),
     "an unknown dtype": safetensors({"a": entry([1], 0, 4, "F31")}, b"1234"),
     "an entry that is null": safetensors({"a": None}),
     "metadata that is a list": safetensors({"__metadata__": []}),
@@ -82,13 +83,15 @@ SAFETENSORS: dict[str, bytes] = {
 # -- torch --------------------------------------------------------------------------------------------------------
 
 
-def torch_zip(content: bytes, data: bytes = b"", compression: int = zipfile.ZIP_STORED) -> bytes:
+def torch_zip(
+    content: bytes, data: bytes = b"", compression: int = zipfile.ZIP_STORED, folder: str = "archive"
+) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
-        archive.writestr("archive/data.pkl", content)
-        archive.writestr("archive/data/0", data)
-        archive.writestr("archive/version", "3\n")
-        archive.writestr("archive/byteorder", "little")
+        archive.writestr(f"{folder}/data.pkl", content)
+        archive.writestr(f"{folder}/data/0", data)
+        archive.writestr(f"{folder}/version", "3\n")
+        archive.writestr(f"{folder}/byteorder", "little")
     return buffer.getvalue()
 
 
@@ -112,6 +115,7 @@ def old_torch(content: bytes) -> bytes:
 
 TWICE = b"K\x01" + b"q\x00h\x00\x86" * 40  # a tuple of one value twice, 40 times over: a trillion values
 DEEP = b"K\x01" + b"\x85" * 500_000
+STORAGE, CPU = b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\n", b"X\x03\x00\x00\x00cpu"
 ORDERED = b"\x80\x02ccollections\nOrderedDict\n]"
 
 
@@ -125,6 +129,9 @@ def torch_files(marker: Path) -> dict[str, bytes]:
         "code in a protocol with STACK_GLOBAL": torch_zip(pickle.dumps({"a": Runs(marker)}, protocol=4)),
         "builtins.eval": torch_zip(b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R."),
         "a zip that unpacks to a gigabyte": torch_zip(tensor_pickle(1, 1), bytes(2**30 // 4), zipfile.ZIP_DEFLATED),
+        "a zip with a name that is no UTF-8": torch_zip(tensor_pickle(1, 1), folder="é").replace(
+            b"\xc3\xa9", b"\xe7\xa9"
+        ),
         "a zip without a pickle": torch_zip(b"").replace(b"data.pkl", b"data.txt"),
         "more values than stored": torch_zip(tensor_pickle(1000, 1), b"1234"),
         "a storage of a petabyte": torch_zip(tensor_pickle(2**48, 2**48), b"1234"),
@@ -135,9 +142,8 @@ def torch_files(marker: Path) -> dict[str, bytes]:
         "a key that is nested a trillion times": torch_zip(b"\x80\x02}" + TWICE + b"K\x01s."),
         "pairs whose key is nested a trillion times": torch_zip(ORDERED + TWICE + b"K\x01\x86a\x85R."),
         "a key that is nested too deep": torch_zip(b"\x80\x02}" + DEEP + b"K\x01s."),
-        "a storage whose name is nested": torch_zip(
-            b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\n" + TWICE + b"X\x03\x00\x00\x00cpuK\x01tQ."
-        ),
+        "a storage whose name is nested": torch_zip(STORAGE + TWICE + CPU + b"K\x01tQ."),
+        "a storage whose size is nested": torch_zip(STORAGE + b"K\x01" + CPU + TWICE + b"tQ."),
         "a pickle of a million steps": torch_zip(b"\x80\x02" + b"NN\x86" * 400_000 + b"."),
         "a list": torch_zip(b"\x80\x02]."),
         "names that are numbers": torch_zip(b"\x80\x02}K\x01K\x02s."),
