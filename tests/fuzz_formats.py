@@ -63,6 +63,15 @@ def weights(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     return {name: (tensor.shape, tensor.dtype) for name, tensor in model.tensors.items()}
 
 
+def fairseq_weights(folder: Path) -> dict[str, Any]:
+    """As `weights`, without what only our own part of the file holds, or only a head with values of its own has.
+
+    Both forms are right: without our part it is a plain file of fairseq, and another matrix in the head is not tied.
+    """
+    own = ("roberta.embeddings.token_type_embeddings.weight", "lm_head.decoder.weight")
+    return {name: found for name, found in weights(folder).items() if name not in own}
+
+
 def tokenizers(folder: Path) -> bool:
     """Whether both tokenizers read a folder and give numbers of their own range for a text."""
     for kind in (RobertaTokenizer, RobertaTokenizerFast):
@@ -136,4 +145,4 @@ def make(name: str, root: Path, source: Path) -> Format:
         "tf": ("tf_model.h5", plain),
         "fairseq": ("model.pt", zipped),
     }[name]
-    return Format(folder, (file,), damage_of, weights)
+    return Format(folder, (file,), damage_of, fairseq_weights if name == "fairseq" else weights)

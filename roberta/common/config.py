@@ -493,6 +493,8 @@ def _labels(
     if id2label is not None:
         names = {int(index): label for index, label in id2label.items()}
     elif label2id is not None:
+        if float("inf") in label2id.values():  # which `int` answers with no ValueError
+            raise ValueError("label2id gives a label the id Infinity")
         names = {int(index): label for label, index in label2id.items()}
     else:
         count = 2 if num_labels is None else num_labels.item() if isinstance(num_labels, np.generic) else num_labels

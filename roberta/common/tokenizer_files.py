@@ -183,6 +183,11 @@ def _check_tokens(tokens: Mapping[str, Any], name: str, added_ids: set[int]) -> 
     ids = set(tokens.values())
     if not tokens:
         raise CheckpointError(f"{name} has no tokens")
+    try:
+        "".join(tokens).encode()
+    except UnicodeEncodeError:  # JSON can spell halves of characters
+        token = next(token for token in tokens if not _is_token(token) and token)
+        raise CheckpointError(f"{name}: the token {token!r} is half a character, which UTF-8 cannot write") from None
     if len(ids) < len(tokens):
         owner: dict[int, str] = {}
         for token, index in tokens.items():

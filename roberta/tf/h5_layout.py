@@ -8,6 +8,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def _entry(where: str, data: h5d.DatasetID) -> dict[str, Any]:
     shape, dtype, offset = data.shape, data.dtype.str, data.get_offset()
     if offset is None and (shape is None or 0 not in shape):
         raise ValueError(f"{where} has no values in the file")
+    if offset is not None and data.get_storage_size() != prod(shape) * data.dtype.itemsize:
+        raise ValueError(f"{where} is damaged: {dtype} of {list(shape)} has {data.get_storage_size()} bytes")
     if dtype == "|V2" and h5py.Dataset(data).attrs.get("dtype") == "bfloat16":  # as Keras stores it
         dtype = "bfloat16"
     return {"shape": shape, "dtype": dtype, "offset": offset or 0}

@@ -256,6 +256,11 @@ def h5_files(outside: Path) -> dict[str, bytes]:
     def names_that_are_numbers(file: Any) -> None:
         file.attrs["layer_names"] = [1, 2]
 
+    def two(file: Any) -> None:
+        group = grouped(file, ["roberta"], ["x/a:0", "x/b:0"])
+        group["x/a:0"], group["x/b:0"] = np.ones(7, "<f4"), np.ones(1000, "<i4")
+
+    narrow, wide = (kind.encode()[2:] for kind in (h5py.h5t.IEEE_F32LE, h5py.h5t.IEEE_F64LE))
     good = h5_file(lambda file: grouped(file, ["roberta"], ["x/a:0"]).create_dataset("x/a:0", data=np.zeros(400, "f4")))
     return {
         "empty": b"",
@@ -269,6 +274,7 @@ def h5_files(outside: Path) -> dict[str, bytes]:
         "groups that multiply": h5_file(diamonds),
         "a dataset that grows to gigabytes": h5_file(bomb),
         "a dataset of a terabyte that was never written": h5_file(unwritten),
+        "a dtype wider than its bytes": h5_file(two).replace(narrow, wide),
         "texts for numbers": h5_file(texts),
         "a dataset that is missing": h5_file(missing),
         "a layer that is missing": h5_file(no_group),
