@@ -163,8 +163,8 @@ def _span(path: Path, name: str, entry: Any) -> tuple[int, int]:
         whole = False
     if not whole:
         raise CheckpointError(f"{path} has a damaged header: the entry of {name!r} is {str(entry)[:200]}")
-    if code not in DTYPES:
-        raise CheckpointError(f"{path}: tensor {name!r} has dtype {code}; known are {', '.join(DTYPES)}")
+    if not isinstance(code, str) or code not in DTYPES:
+        raise CheckpointError(f"{path}: tensor {name!r} has dtype {code!r:.40}; known are {', '.join(DTYPES)}")
     if stop - begin != prod(shape) * numpy_dtype(DTYPES[code]).itemsize:
         raise CheckpointError(f"{path} is damaged: tensor {name!r}, {code} of {shape}, has {stop - begin} bytes")
     return begin, stop
