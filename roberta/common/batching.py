@@ -1,0 +1,109 @@
+"""Which rows go through a model together: order by length, token budgets, length buckets, windows over a stream.
+
+All of it is numpy on lengths; the tokens stay where they are. The way back to the caller's order is numpy's own:
+`result[group] = values` for each group of `groups`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+# Below it a shorter bucket saves no time: the layers' fixed cost is larger than that of sixteen tokens.
+SHORTEST_BUCKET = 16
+BUCKET_MULTIPLE = 8  # what vector units and matrix libraries divide by
+
+
+def lengths(attention_mask: np.ndarray) -> np.ndarray:
+    """The index after the last real token of each row; 0 for a row without any.
+
+    Args:
+        attention_mask: (rows, seq), 0 at padding. Padding on the left is counted in: the tokens after it need it to
+            stay in place.
+
+    Returns:
+        int64, (rows,). Example: [[1, 1, 0], [0, 1, 0]] -> [2, 2].
+    """
+    is_token = np.asarray(attention_mask) != 0
+    seq = is_token.shape[-1]
+    if seq == 0:
+        return np.zeros(is_token.shape[:-1], np.int64)
+    last = seq - is_token[..., ::-1].argmax(axis=-1)
+    return np.where(is_token.any(axis=-1), last, 0).astype(np.int64)
+
+
+def groups(lengths: np.ndarray, budget: int, *, padded: bool) -> list[np.ndarray]:
+    """The rows of each group, as indices, longest rows first; every row is in exactly one group.
+
+    Args:
+        lengths: int, (rows,): tokens of each row. An empty row counts as one token.
+        budget: tokens of a group, at most. A row that is longer goes alone.
+        padded: count rows * longest, what a rectangle of tokens costs; else the sum of the lengths, what packed
+            tokens cost.
+
+    Returns:
+        Arrays of int64. Example: lengths [3, 9, 4], budget 9 -> [[1], [2, 0]] padded or not. Rows of one length keep
+        their order.
+
+    Raises:
+        ValueError: a budget below 1.
+    """
+    check_budget(budget)
+    costs = np.maximum(np.asarray(lengths, np.int64), 1)
+    order = np.argsort(-costs, kind="stable")
+    sizes = costs[order]
+    ends = np.cumsum(sizes)
+    result, start, before = [], 0, 0
+    while start < len(order):
+        packed = int(np.searchsorted(ends, before + budget, side="right"))
+        stop = start + budget // int(sizes[start]) if padded else packed
+        stop = min(max(stop, start + 1), len(order))
+        result.append(order[start:stop])
+        start, before = stop, int(ends[stop - 1])
+    return result
+
+
+def check_budget(budget: int) -> None:
+    """Refuse a token budget that is no int of at least 1."""
+    if isinstance(budget, bool) or not isinstance(budget, int | np.integer) or budget < 1:
+        raise ValueError(f"a token budget of {budget!r} holds no token; batch_tokens must be an int of at least 1")
+
+
+def buckets(longest: int, count: int = 8) -> tuple[int, ...]:
+    """At most `count` increasing lengths, the last one `longest`, to one of which each row is padded.
+
+    They grow by one factor, so that the share of padding is the same for short and long rows; all but the last are
+    multiples of 8, and none but the last is below 16. Example: 512 -> (16, 32, 48, 72, 120, 192, 320, 512).
+
+    Raises:
+        ValueError: `longest` or `count` below 1.
+    """
+    for name, value in (("longest", longest), ("count", count)):
+        if value < 1:
+            raise ValueError(f"{name}={value} must be at least 1")
+    first = min(SHORTEST_BUCKET, longest)
+    wanted = np.geomspace(first, longest, count)[:-1]  # the last is exact, not rounded
+    rounded = (-(-wanted // BUCKET_MULTIPLE) * BUCKET_MULTIPLE).astype(int)
+    shorter = {int(length) for length in rounded if length < longest}
+    return (*sorted(shorter), longest)
+
+
+def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`, the last one shorter; one list at a time is taken from a stream.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+    if size < 1:
+        raise ValueError(f"a window of {size} items would never end; size must be at least 1")
+    return _windows(iter(items), size)
+
+
+def _windows(stream: Iterator[T], size: int) -> Iterator[list[T]]:
+    while window := list(itertools.islice(stream, size)):
+        yield window

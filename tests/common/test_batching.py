@@ -1,0 +1,125 @@
+"""Which rows go through a model together."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roberta.common.batching import buckets, groups, lengths, windows
+
+LENGTHS = st.lists(st.integers(0, 60), max_size=50).map(lambda values: np.array(values, np.int64))
+BUDGETS = st.integers(1, 200)
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=5))
+def test_a_row_is_as_long_as_the_place_after_its_last_token(rows: list[list[bool]]) -> None:
+    wanted = [max((place + 1 for place, is_token in enumerate(row) if is_token), default=0) for row in rows]
+    assert lengths(np.array(rows)).tolist() == wanted
+    assert lengths(np.array(rows).astype(np.float32)).tolist() == wanted
+
+
+def test_rows_of_no_places_have_no_length() -> None:
+    assert lengths(np.ones((3, 0))).tolist() == [0, 0, 0]
+
+
+@given(LENGTHS, BUDGETS, st.booleans())
+def test_every_row_is_in_exactly_one_group(rows: np.ndarray, budget: int, padded: bool) -> None:
+    found = groups(rows, budget, padded=padded)
+    assert sorted(itertools.chain.from_iterable(group.tolist() for group in found)) == list(range(len(rows)))
+    assert all(len(group) for group in found)
+
+
+@given(LENGTHS, BUDGETS)
+def test_the_rectangles_of_padded_groups_stay_within_the_budget(rows: np.ndarray, budget: int) -> None:
+    for group in groups(rows, budget, padded=True):
+        assert len(group) == 1 or len(group) * rows[group].max() <= budget
+
+
+@given(LENGTHS, BUDGETS)
+def test_the_tokens_of_packed_groups_stay_within_the_budget(rows: np.ndarray, budget: int) -> None:
+    for group in groups(rows, budget, padded=False):
+        assert len(group) == 1 or rows[group].sum() <= budget
+
+
+@given(LENGTHS, BUDGETS, st.booleans())
+def test_the_longest_rows_come_first_and_equal_rows_keep_their_order(
+    rows: np.ndarray, budget: int, padded: bool
+) -> None:
+    order = [int(row) for group in groups(rows, budget, padded=padded) for row in group]
+    assert order == sorted(range(len(rows)), key=lambda row: (-max(rows[row], 1), row))
+
+
+@given(LENGTHS, BUDGETS, st.booleans())
+def test_no_group_has_room_for_the_row_after_it(rows: np.ndarray, budget: int, padded: bool) -> None:
+    costs = np.maximum(rows, 1)
+    for group, after in itertools.pairwise(groups(rows, budget, padded=padded)):
+        grown = np.append(group, after[0])
+        assert (len(grown) * costs[grown].max() if padded else costs[grown].sum()) > budget
+
+
+@given(LENGTHS, BUDGETS, st.booleans())
+def test_results_go_back_to_the_order_of_the_caller(rows: np.ndarray, budget: int, padded: bool) -> None:
+    result = np.full(len(rows), -1)
+    for group in groups(rows, budget, padded=padded):
+        result[group] = rows[group]
+    assert result.tolist() == rows.tolist()
+
+
+def test_groups_of_the_example() -> None:
+    for padded in (True, False):
+        assert [group.tolist() for group in groups(np.array([3, 9, 4]), 9, padded=padded)] == [[1], [2, 0]]
+
+
+@pytest.mark.parametrize("budget", [0, -1, True, 4.0])
+def test_a_budget_without_a_token_is_refused(budget: int) -> None:
+    with pytest.raises(ValueError, match="batch_tokens must be an int of at least 1"):
+        groups(np.array([1]), budget, padded=True)
+
+
+@given(st.integers(1, 3000), st.integers(1, 12))
+def test_buckets_rise_to_the_longest_length(longest: int, count: int) -> None:
+    found = buckets(longest, count)
+    assert found[-1] == longest
+    assert len(found) <= count
+    assert list(found) == sorted(set(found))
+    assert all(length % 8 == 0 and length >= 16 for length in found[:-1])
+
+
+@given(st.integers(1, 3000), st.integers(1, 12))
+def test_no_bucket_is_more_than_one_factor_and_eight_tokens_above_the_one_before(longest: int, count: int) -> None:
+    found = buckets(longest, count)
+    factor = (longest / min(16, longest)) ** (1 / max(count - 1, 1))
+    for shorter, longer in itertools.pairwise(found):
+        assert longer <= shorter * factor + 8
+
+
+def test_buckets_of_the_example() -> None:
+    assert buckets(512) == (16, 32, 48, 72, 120, 192, 320, 512)
+
+
+@pytest.mark.parametrize(("longest", "count"), [(0, 8), (8, 0)])
+def test_buckets_of_nothing_are_refused(longest: int, count: int) -> None:
+    with pytest.raises(ValueError, match="must be at least 1"):
+        buckets(longest, count)
+
+
+@given(st.lists(st.integers(), max_size=30), st.integers(1, 9))
+def test_windows_hold_the_stream_in_order(items: list[int], size: int) -> None:
+    found = list(windows(iter(items), size))
+    assert list(itertools.chain.from_iterable(found)) == items
+    assert all(len(window) == size for window in found[:-1])
+
+
+def test_a_window_takes_no_more_of_a_stream_than_it_holds() -> None:
+    stream = itertools.count()
+    assert next(windows(stream, 3)) == [0, 1, 2]
+    assert next(stream) == 3
+
+
+def test_a_window_of_nothing_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="size must be at least 1"):
+        windows([1], 0)
