@@ -16,7 +16,7 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status: 0, 1 for what could not be done, 2 for wrong arguments, 130 for Ctrl-C."""
+    """Run one subcommand; the exit status: 0, 1 for what could not be done, 2 for wrong arguments, 130 for Ctrl-C."""
     options = parser().parse_args(arguments)
     try:
         status: int = options.run(options)

@@ -56,7 +56,7 @@ class Classify(Pipeline[ClassifyOptions]):
     def checked(self, item: Item) -> tuple[str, ...]:
         """The text, or both texts of a pair."""
         if isinstance(item.value, str):
-            return (item.value,)
+            return (text_of(item.value, item.name),)
         if not isinstance(item.value, Mapping):
             raise ValueError(
                 f"{item.name} is a {type(item.value).__name__}, neither a str nor a dict with text and text_pair"
