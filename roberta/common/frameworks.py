@@ -33,7 +33,7 @@ def one_framework(framework: str | None, there: Sequence[str]) -> str:
     if framework is None and there:
         return there[0]
     extras = " or ".join(f"pip install 'roberta[{name}]'" for name in ([framework] if framework else FRAMEWORKS))
-    raise ModuleNotFoundError(f"{framework or 'no framework'} is not installed; {extras}", name=framework)
+    raise ModuleNotFoundError(f"{framework or 'a framework'} is not installed; {extras}", name=framework)
 
 
 def class_of(framework: str, head: str) -> Any:
