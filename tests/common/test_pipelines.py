@@ -139,7 +139,7 @@ def test_of_100_000_texts_the_one_that_is_none_is_named_before_any_work(folder: 
     pipe = make(task, folder)
     texts: list[Any] = ["a text"] * 100_000
     texts[73_210] = 5
-    with pytest.raises(ValueError, match=r"inputs\[73210\] is (5, )?an? int"):
+    with pytest.raises(ValueError, match=r"inputs\[73210\] is 5 \(int\)"):
         pipe(texts)
     assert pipe.model.seen == []
 

@@ -11,7 +11,7 @@ import numpy as np
 from roberta.common.config import RobertaConfig
 from roberta.common.pipelines.arrays import check_labels, softmax
 from roberta.common.pipelines.base import Pipeline, Row
-from roberta.common.pipelines.inputs import Item, fields_of, text_of
+from roberta.common.pipelines.inputs import Item, fields_of, shown, text_of
 from roberta.common.pipelines.options import TextOptions, require_count
 
 Function = Literal["softmax", "sigmoid", "none"]
@@ -58,9 +58,8 @@ class Classify(Pipeline[ClassifyOptions]):
         if isinstance(item.value, str):
             return (text_of(item.value, item.name),)
         if not isinstance(item.value, Mapping):
-            raise ValueError(
-                f"{item.name} is a {type(item.value).__name__}, neither a str nor a dict with text and text_pair"
-            )
+            found = f"{shown(item.value)} ({type(item.value).__name__})"
+            raise ValueError(f"{item.name} is {found}, neither a str nor a dict with text and text_pair")
         given = fields_of(item.value, item.name, {"text": True, "text_pair": False})
         if given.get("text_pair") is None:
             given.pop("text_pair", None)

@@ -33,7 +33,7 @@ class InputError(ValueError):
 def text_of(value: Any, name: str) -> str:
     """The value, which must be a str of Unicode characters."""
     if not isinstance(value, str):
-        raise ValueError(f"{name} is {shown(value)}, a {type(value).__name__}; a text is a str")
+        raise ValueError(f"{name} is {shown(value)} ({type(value).__name__}), not a str")
     if not value.isascii():
         try:
             value.encode()
@@ -47,7 +47,7 @@ def text_of(value: Any, name: str) -> str:
 def fields_of(value: Any, name: str, fields: Mapping[str, bool]) -> dict[str, Any]:
     """The fields of an input that is a dictionary: field -> whether it must be there; another one is refused."""
     if not isinstance(value, Mapping):
-        raise ValueError(f"{name} is {shown(value)}, a {type(value).__name__}, not a dict with {', '.join(fields)}")
+        raise ValueError(f"{name} is {shown(value)} ({type(value).__name__}), not a dict with {', '.join(fields)}")
     missing = [field for field, is_needed in fields.items() if is_needed and field not in value]
     unknown = [str(field) for field in value if field not in fields]
     if missing or unknown:
