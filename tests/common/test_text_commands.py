@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from backends import backend as get_backend
 from pipeline_cases import FRANCE, RAILWAY, TEXTS, make_models
-from standin import StandIn
+from standin import Loader
 
 from roberta import pipeline
 from roberta.cli import main
@@ -33,22 +33,6 @@ CASES = {  # command -> the model, arguments, and the same as a call
         {"do_sample": False, "max_new_tokens": 4},
     ),
 }  # fmt: skip
-
-
-class Loader:
-    """Loads a stand-in where the command asks for a class of ours."""
-
-    def __init__(self, head: str) -> None:
-        self.head = head
-
-    def from_pretrained(self, folder: Any, output_loading_info: bool = False, **options: Any) -> Any:
-        import roberta
-
-        class_ = getattr(roberta, f"Roberta{self.head}")
-        if not output_loading_info:
-            return StandIn(class_.from_pretrained(folder, **options))
-        model, report = class_.from_pretrained(folder, output_loading_info=True, **options)
-        return StandIn(model), report
 
 
 @pytest.fixture(autouse=True)
