@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
@@ -23,6 +24,7 @@ from roberta.common.loading import (
 from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAttentions, ModelOutput
 from roberta.common.parameters import Head, kind_of
 from roberta.pt import legacy
+from roberta.pt.infer import infer, release
 from roberta.pt.layers import Attention, Encoder
 from roberta.pt.weights import as_state, tie_again, to_numpy
 
@@ -315,6 +317,41 @@ class RobertaPreTrainedModel(nn.Module):
     def set_attn_implementation(self, attn_implementation: str) -> None:
         """Switch between "sdpa" and "eager"."""
         self.config.update({"attn_implementation": attn_implementation})
+
+    # -- inference -----------------------------------------------------------------------------------------------
+
+    def infer(
+        self,
+        batch: Mapping[str, np.ndarray],
+        *,
+        where: np.ndarray | None = None,
+        dtype: str | None = None,
+        batch_tokens: int = 4096,
+    ) -> dict[str, np.ndarray]:
+        """The results of a batch of any size, by the fastest way this framework has: numpy in, numpy out, no dropout.
+
+        The numbers are those of `forward` on every real token; at padding they are 0. The first call lays the weights
+        out anew for the machine, which takes memory; `release_infer` frees it.
+
+        Args:
+            batch: input_ids (rows, seq), multiple choice (rows, choices, seq), and if wanted attention_mask,
+                token_type_ids and position_ids.
+            where: bool, (rows, seq): the tokens whose results are wanted, of a class with results for each token.
+            dtype: to compute in: the model's own, "float32", "bfloat16" or "int8" (projections only).
+            batch_tokens: real tokens that go through the layers at a time, which bounds memory.
+
+        Returns:
+            "logits", "start_logits" and "end_logits", or "last_hidden_state" and "pooler_output": float64 of a model
+            of float64, else float32. With `where`, results for each token are (tokens, ...), in the order of rows.
+
+        Raises:
+            ValueError: an input, `where`, `dtype` or `batch_tokens` cannot be; says which, and what can.
+        """
+        return infer(self, batch, where, dtype, batch_tokens)
+
+    def release_infer(self) -> None:
+        """Free the weights that `infer` laid out; its next call makes them again."""
+        release(self)
 
     # -- training ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,345 @@
+"""The fast forward pass: only real tokens go through the layers, and the last one only where its result is used.
+
+Rows of one length share a call of attention, so nothing is padded and no mask is needed. Matrices are laid out for
+the CPU's matrix library once, on the first call. The numbers are those of `forward`, to rounding.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import groupby
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from roberta.common import inference
+from roberta.common.inference import Arrays, Tokens
+from roberta.pt.layers import ACTIVATIONS, Attention, Embeddings, Layer
+from roberta.pt.weights import to_numpy
+
+GELU = ("gelu", "gelu_python")
+
+Linear = Callable[[Tensor], Tensor]
+Results = dict[str, Tensor]
+
+
+def linear(weight: Tensor, bias: Tensor, dtype: str, *, gelu: bool = False) -> Linear:
+    """A projection of (tokens, inputs) by a weight (outputs, inputs), laid out for this machine.
+
+    oneDNN's own layout is taken where the CPU has AVX-512. With AVX2 alone torch's library is as fast or faster, and
+    GELU by itself faster than fused: `python -m benchmarks kernels` shows both.
+
+    Args:
+        dtype: "int8" computes with weights and inputs of 8 bits, inputs scaled anew for every call.
+        gelu: apply it (erf) to the result.
+    """
+    if dtype == "int8":
+        return _int8(weight, bias, gelu)
+    if weight.device.type == "cpu" and _prefers_onednn(weight.dtype):
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+        after = ("gelu", [], "none") if gelu else ("none", [], "")
+        return lambda hidden: torch.ops.mkldnn._linear_pointwise(hidden, packed, bias, *after)
+    if gelu:
+        return lambda hidden: F.gelu(F.linear(hidden, weight, bias))
+    return lambda hidden: F.linear(hidden, weight, bias)
+
+
+def _prefers_onednn(dtype: torch.dtype) -> bool:
+    if dtype == torch.bfloat16:
+        return _has_avx512() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return _has_avx512() and dtype == torch.float32
+
+
+def _has_avx512() -> bool:
+    return "AVX512" in torch.backends.cpu.get_cpu_capability()
+
+
+def _int8(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
+    """Weights in 8 bits with one scale for each output, inputs in 8 with one for each call; the library is oneDNN."""
+    scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    packed = torch.ops.onednn.qlinear_prepack((weight / scale.unsqueeze(1)).round().to(torch.int8), None)
+    zeros = torch.zeros(len(weight), dtype=torch.long)
+    levels = 255 if torch.cpu._is_vnni_supported() else 127  # else pairs of products overflow the 16 bits of their sum
+    fused = gelu and _has_avx512()
+    after = ("gelu", [], "none") if fused else ("none", [], "")
+
+    def project(hidden: Tensor) -> Tensor:
+        if not len(hidden):
+            return hidden.new_empty(0, len(weight))
+        low, high = (float(value) for value in hidden.aminmax())
+        low, high = min(low, 0.0), max(high, 0.0)  # so that 0 stays 0
+        step = max((high - low) / levels, torch.finfo(torch.float32).tiny)
+        zero = round(-low / step)
+        codes = (hidden / step).add_(zero).round_().clamp_(0, levels).to(torch.uint8)
+        result = torch.ops.onednn.qlinear_pointwise(
+            codes, step, zero, packed, scale, zeros, bias, 1.0, 0, torch.float32, *after
+        )
+        return F.gelu(result) if gelu and not fused else result
+
+    return project
+
+
+class FastLayer:
+    """One layer on real tokens, (tokens, hidden), with query, key and value in one projection."""
+
+    def __init__(self, layer: Layer, dtype: str, causal: bool) -> None:
+        attention: Attention = layer.attention
+        parts = (attention.self.query, attention.self.key, attention.self.value)
+        weight = torch.cat([part.weight for part in parts]).to(compute_dtype(dtype))
+        bias = torch.cat([part.bias for part in parts]).to(compute_dtype(dtype))
+        self.project = linear(weight, bias, dtype)
+        self.head_size = attention.self.config.head_size
+        self.causal = causal
+        self.join = dense(attention.output.dense, dtype)
+        self.attention_norm = norm(attention.output.LayerNorm, dtype)
+        activation = layer.intermediate.activation
+        self.widen = dense(layer.intermediate.dense, dtype, gelu=activation in GELU)
+        self.activation = None if activation in GELU else ACTIVATIONS[activation]
+        self.narrow = dense(layer.output.dense, dtype)
+        self.output_norm = norm(layer.output.LayerNorm, dtype)
+
+    def __call__(self, hidden: Tensor, lengths: list[tuple[int, int]], kept: Tensor | None) -> Tensor:
+        """Hidden states of all tokens, or of those `kept`: (kept, hidden).
+
+        Args:
+            lengths: (rows, tokens of each), in the order of the tokens.
+        """
+        context = self.attend(self.project(hidden), lengths)
+        if kept is not None:
+            context, hidden = context[kept], hidden[kept]
+        hidden = self.attention_norm(self.join(context).add_(hidden))
+        wide = self.widen(hidden)
+        if self.activation is not None:
+            wide = self.activation(wide)
+        return self.output_norm(self.narrow(wide).add_(hidden))
+
+    def attend(self, projected: Tensor, lengths: list[tuple[int, int]]) -> Tensor:
+        """(tokens, 3 * head * head size) -> (tokens, head * head size), each row's tokens among themselves."""
+        context = projected.new_empty(len(projected), projected.shape[1] // 3)
+        start = 0
+        for rows, length in lengths:
+            stop = start + rows * length
+            block = projected[start:stop].view(rows, length, 3, -1, self.head_size)
+            query, key, value = block.permute(2, 0, 3, 1, 4)  # (row, head, token, head size) each
+            done = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
+            context[start:stop].view(rows, length, -1, self.head_size).copy_(done.transpose(1, 2))
+            start = stop
+        return context
+
+
+def compute_dtype(dtype: str) -> torch.dtype:
+    """What activations are in: int8 is for projections alone."""
+    return torch.float32 if dtype == "int8" else getattr(torch, dtype)
+
+
+def dense(module: nn.Linear, dtype: str, *, gelu: bool = False) -> Linear:
+    """The projection of a layer's module."""
+    kind = compute_dtype(dtype)
+    return linear(module.weight.detach().to(kind), module.bias.detach().to(kind), dtype, gelu=gelu)
+
+
+def norm(module: nn.LayerNorm, dtype: str) -> Callable[[Tensor], Tensor]:
+    """The norm of a module."""
+    kind = compute_dtype(dtype)
+    weight, bias = module.weight.detach().to(kind), module.bias.detach().to(kind)
+    return lambda hidden: F.layer_norm(hidden, module.normalized_shape, weight, bias, module.eps)
+
+
+class Parts:
+    """The modules and parameters of a model at one moment, to be compared with those of another.
+
+    Tables of modules are kept, as walking a model takes as long as a third of a short sentence does.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        modules = list(model.modules())
+        self.children = [(module._modules, dict(module._modules)) for module in modules]
+        # the old values are held, so that no others can have their address
+        self.parameters = [
+            (module._parameters, name, parameter.detach(), version(parameter))
+            for module in modules
+            for name, parameter in module._parameters.items()
+            if parameter is not None
+        ]
+
+    def are_current(self) -> bool:
+        """Whether nothing was replaced, and no value changed in place."""
+        return all(now == then for now, then in self.children) and all(
+            table.get(name) is not None and table[name].data_ptr() == old.data_ptr() and version(table[name]) == count
+            for table, name, old, count in self.parameters
+        )
+
+
+class FastModel:
+    """A model's weights laid out for one dtype.
+
+    Attributes:
+        made_from: the parts of the model as they were.
+    """
+
+    def __init__(self, model: Any, dtype: str) -> None:
+        base = model.base_model
+        self.made_from = Parts(model)
+        self.embeddings: Embeddings = base.embeddings
+        self.kind = compute_dtype(dtype)
+        self.embedding_norm = norm(self.embeddings.LayerNorm, dtype)
+        self.layers = [FastLayer(layer, dtype, base.config.is_decoder) for layer in base.encoder.layer]
+        self.head = _HEADS[model.head](model, dtype)
+
+    def __call__(self, tokens: Tokens) -> Arrays:
+        """The results of one piece, as `inference.infer` asks for them."""
+        with torch.inference_mode():
+            results = self.head(self.encode(tokens), tokens)
+            return {name: to_numpy(widened(values)) for name, values in results.items()}
+
+    def encode(self, tokens: Tokens) -> Tensor:
+        """Last hidden states of `tokens.kept`: (kept, hidden)."""
+        embeddings = self.embeddings
+        device = embeddings.LayerNorm.weight.device
+        ids, positions, types, kept = (
+            torch.from_numpy(array).to(device) for array in (tokens.ids, tokens.positions, tokens.types, tokens.kept)
+        )
+        hidden = (
+            F.embedding(ids, embeddings.word_embeddings.weight)
+            + F.embedding(types, embeddings.token_type_embeddings.weight)
+            + F.embedding(positions, embeddings.position_embeddings.weight)
+        )
+        hidden = self.embedding_norm(hidden.to(self.kind))
+        lengths = [(len(list(same)), length) for length, same in groupby(tokens.lengths.tolist())]
+        last = len(self.layers) - 1
+        for index, layer in enumerate(self.layers):
+            hidden = layer(hidden, lengths, kept if index == last and len(kept) < len(hidden) else None)
+        return hidden
+
+
+# -- heads: last hidden states of the kept tokens -> results; the small ones in the model's own dtype -----------------
+
+
+def _model(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
+    def results(hidden: Tensor, tokens: Tokens) -> Results:
+        states = {"last_hidden_state": hidden[tokens.asked]}
+        if model_pooler is None:
+            return states
+        first = hidden[tokens.first].to(model_pooler.weight.dtype)
+        return {**states, "pooler_output": torch.tanh(model_pooler(first))}
+
+    model_pooler = None if model.pooler is None else model.pooler.dense
+    return results
+
+
+def _language(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
+    transform = dense(model.lm_head.dense, dtype, gelu=True)
+    normalise = norm(model.lm_head.layer_norm, dtype)
+    decode = dense(model.lm_head.decoder, dtype)
+    return lambda hidden, tokens: {"logits": decode(normalise(transform(hidden[tokens.asked])))}
+
+
+def _sequence(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
+    head = model.classifier
+
+    def results(hidden: Tensor, tokens: Tokens) -> Results:
+        first = hidden[tokens.first].to(head.dense.weight.dtype)
+        return {"logits": head.out_proj(torch.tanh(head.dense(first)))}
+
+    return results
+
+
+def _choice(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
+    pooler, classifier = model.roberta.pooler.dense, model.classifier
+
+    def results(hidden: Tensor, tokens: Tokens) -> Results:
+        return {"logits": classifier(torch.tanh(pooler(hidden[tokens.first].to(pooler.weight.dtype))))}
+
+    return results
+
+
+def _token(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
+    classifier = model.classifier
+    return lambda hidden, tokens: {"logits": classifier(hidden[tokens.asked].to(classifier.weight.dtype))}
+
+
+def _span(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
+    classifier = model.qa_outputs
+
+    def results(hidden: Tensor, tokens: Tokens) -> Results:
+        start, end = classifier(hidden[tokens.asked].to(classifier.weight.dtype)).unbind(dim=-1)
+        return {"start_logits": start, "end_logits": end}
+
+    return results
+
+
+_HEADS: dict[str, Callable[[Any, str], Callable[[Tensor, Tokens], Results]]] = {
+    "Model": _model,
+    "ForCausalLM": _language,
+    "ForMaskedLM": _language,
+    "ForSequenceClassification": _sequence,
+    "ForMultipleChoice": _choice,
+    "ForTokenClassification": _token,
+    "ForQuestionAnswering": _span,
+}
+
+# Beside the models, not in them: what is laid out can be neither copied nor pickled.
+_FAST: WeakKeyDictionary[nn.Module, dict[str, FastModel]] = WeakKeyDictionary()
+
+
+def infer(
+    model: Any, batch: Mapping[str, np.ndarray], where: np.ndarray | None, dtype: str | None, batch_tokens: int
+) -> Arrays:
+    """What `RobertaPreTrainedModel.infer` says."""
+    own = str(model.dtype).removeprefix("torch.")
+    chosen = inference.chosen_dtype(dtype, own, ("float32", "bfloat16", "int8"))
+    if chosen == "int8" and model.device.type != "cpu":
+        raise ValueError(f"dtype='int8' runs on a CPU, and the model is on {model.device}; take 'bfloat16' there")
+
+    def run(tokens: Tokens) -> Arrays:
+        return fast_model(model, chosen)(tokens)
+
+    def run_padded(piece: Arrays) -> Arrays:
+        return plain(model, piece)
+
+    pools = model.head in inference.PER_ROW and getattr(model, "pooler", model) is not None
+    return inference.infer(
+        batch, model.config, model.head,
+        pools=pools, where=where, batch_tokens=batch_tokens, run=run, run_padded=run_padded,
+    )  # fmt: skip
+
+
+def fast_model(model: nn.Module, dtype: str) -> FastModel:
+    """The model laid out for `dtype`, made when there is none or the parameters have changed since."""
+    made = _FAST.setdefault(model, {})
+    if dtype not in made or not made[dtype].made_from.are_current():
+        made.pop(dtype, None)
+        with torch.inference_mode():
+            made[dtype] = FastModel(model, dtype)
+    return made[dtype]
+
+
+def release(model: nn.Module) -> None:
+    """Free what was laid out."""
+    _FAST.pop(model, None)
+
+
+def plain(model: nn.Module, piece: Arrays) -> Arrays:
+    """The forward pass in eval mode, every result as numpy."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            output = model(
+                **{name: torch.from_numpy(array).to(model.device) for name, array in piece.items()}, return_dict=True
+            )
+    finally:
+        model.train(was_training)
+    return {name: to_numpy(widened(value)) for name, value in output.items() if isinstance(value, Tensor)}
+
+
+def version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; those of inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def widened(values: Tensor) -> Tensor:
+    """As numpy has it: numbers of 16 bits as float32."""
+    return values.float() if values.element_size() == 2 else values

@@ -1,0 +1,351 @@
+"""The fast forward pass: only real tokens go through the layers, and the last one only where its result is used.
+
+Rows of one length share a call of attention, so nothing is padded and no mask is needed. Two or three small programs
+with dynamic shapes are traced once for each kind of model, whatever the batches; every layer of every model of that
+kind runs through them, with its weights as arguments. XLA is not used: it would compile for each new shape, and its
+matrix products are slower on a CPU than TensorFlow's own. The numbers are those of `call`, to rounding.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from itertools import groupby
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import Tensor
+
+from roberta.common import inference
+from roberta.common.inference import Arrays, Tokens
+from roberta.tf.layers import ACTIVATIONS, Layer
+from roberta.tf.losses import widened
+from roberta.tf.weights import keras, native
+
+# Larger pieces are slower: the wide half of the feed-forward block no longer fits the processor's cache, and the
+# system's allocator gives memory of over 32 MB back each time (512 rows of 64 tokens on average: 1.1 times at 4096).
+MOST_TOKENS = 1024
+
+Results = dict[str, Tensor]
+
+
+class Dense(NamedTuple):
+    """A projection: kernel (inputs, outputs), bias (outputs,)."""
+
+    kernel: Tensor
+    bias: Tensor
+
+
+class Norm(NamedTuple):
+    """A layer norm: gamma and beta, (hidden,)."""
+
+    gamma: Tensor
+    beta: Tensor
+
+
+class FastLayer(NamedTuple):
+    """The weights of one layer, in the dtype that is computed in."""
+
+    query: Dense
+    key: Dense
+    value: Dense
+    join: Dense
+    attention_norm: Norm
+    widen: Dense
+    narrow: Dense
+    output_norm: Norm
+
+
+# -- what the programs compute ---------------------------------------------------------------------------------------
+
+
+def linear(hidden: Tensor, dense: Dense) -> Tensor:
+    """(tokens, inputs) -> (tokens, outputs); of two dimensions, which has the faster kernel, fused with the bias."""
+    return tf.nn.bias_add(tf.matmul(hidden, dense.kernel), dense.bias)
+
+
+def normalise(hidden: Tensor, norm: Norm, eps: float) -> Tensor:
+    """The layer norm of (tokens, hidden); numbers of 16 bits are widened for it, as Keras does."""
+    wide = widened(hidden)
+    mean = tf.reduce_mean(wide, axis=-1, keepdims=True)
+    centred = wide - mean
+    variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+    gamma, beta = tf.cast(norm.gamma, wide.dtype), tf.cast(norm.beta, wide.dtype)
+    return tf.cast(centred * tf.math.rsqrt(variance + eps) * gamma + beta, hidden.dtype)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, head_size: int, causal: bool) -> Tensor:
+    """Each row's tokens among themselves: (tokens, head * head size), as are the arguments.
+
+    Args:
+        lengths: int32, (groups, 2): rows, and tokens of each, in the order of the tokens.
+    """
+    count = tf.shape(lengths)[0]
+    width = tf.shape(query)[1]
+
+    def group(index: Tensor, start: Tensor, done: tf.TensorArray) -> tuple[Tensor, Tensor, tf.TensorArray]:
+        rows, length = lengths[index, 0], lengths[index, 1]
+        stop = start + rows * length
+        heads = (
+            tf.transpose(tf.reshape(part[start:stop], (rows, length, -1, head_size)), (0, 2, 1, 3))
+            for part in (query, key, value)
+        )  # (row, head, token, head size) each
+        context = tf.transpose(_context(*heads, causal), (0, 2, 1, 3))
+        return index + 1, stop, done.write(index, tf.reshape(context, (rows * length, width)))
+
+    done = tf.TensorArray(query.dtype, count, infer_shape=False, element_shape=(None, query.shape[1]))
+    *_, done = tf.while_loop(lambda index, *_: index < count, group, (0, 0, done))
+    return done.concat()
+
+
+def _context(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
+    """Attention of (row, head, token, head size) each, to all tokens or to those before."""
+    scores = tf.matmul(query / query.shape[-1] ** 0.5, key, transpose_b=True)
+    if causal:
+        index = tf.range(tf.shape(scores)[-1])
+        scores = tf.where(index <= tf.reshape(index, (-1, 1)), scores, scores.dtype.min)
+    return tf.matmul(tf.nn.softmax(scores), value)
+
+
+# -- programs --------------------------------------------------------------------------------------------------------
+
+
+class Programs:
+    """The programs of every model with these settings, each traced when it is first called.
+
+    Attributes:
+        attention: hidden (tokens, hidden), layer, lengths -> (tokens, head * head size).
+        rest: that, hidden of the same tokens, layer -> (tokens, hidden).
+        language: hidden, dense, norm, matrix (vocab, hidden) if tied else (hidden, vocab), bias -> (tokens, vocab).
+    """
+
+    def __init__(self, dtype: str, head_size: int, causal: bool, activation: str, eps: float, tied: bool) -> None:
+        numbers, matrix = tf.TensorSpec((None,), dtype), tf.TensorSpec((None, None), dtype)
+        dense, norm = Dense(matrix, numbers), Norm(numbers, numbers)
+        layer = FastLayer(dense, dense, dense, dense, norm, dense, dense, norm)
+        lengths = tf.TensorSpec((None, 2), tf.int32)
+
+        def attention(hidden: Tensor, layer: FastLayer, lengths: Tensor) -> Tensor:
+            parts = (linear(hidden, part) for part in (layer.query, layer.key, layer.value))
+            return attend(*parts, lengths, head_size, causal)
+
+        def rest(context: Tensor, hidden: Tensor, layer: FastLayer) -> Tensor:
+            hidden = normalise(linear(context, layer.join) + hidden, layer.attention_norm, eps)
+            wide = ACTIVATIONS[activation](linear(hidden, layer.widen))
+            return normalise(linear(wide, layer.narrow) + hidden, layer.output_norm, eps)
+
+        def language(hidden: Tensor, dense: Dense, norm: Norm, matrix: Tensor, bias: Tensor) -> Tensor:
+            hidden = normalise(ACTIVATIONS["gelu"](linear(hidden, dense)), norm, eps)
+            return tf.nn.bias_add(tf.matmul(hidden, matrix, transpose_b=tied), bias)
+
+        self.attention = tf.function(attention, input_signature=(matrix, layer, lengths))
+        self.rest = tf.function(rest, input_signature=(matrix, matrix, layer))
+        self.language = tf.function(language, input_signature=(matrix, dense, norm, matrix, numbers))
+
+
+programs = functools.cache(Programs)
+
+
+# -- one model's weights ---------------------------------------------------------------------------------------------
+
+
+class FastModel:
+    """A model's weights as they are now, in one dtype: the variables' own memory where they have that dtype.
+
+    Attributes:
+        made_from: the values they were made from; TensorFlow changes no memory that is held here, it takes other.
+    """
+
+    def __init__(self, model: Any, dtype: str) -> None:
+        base, config = model.base_model, model.config
+        self.made_from = values(model)
+        self.embeddings = base.embeddings
+        self.dtype = dtype
+        self.eps = config.layer_norm_eps
+        self.embedding_norm = norm(self.embeddings.LayerNorm, dtype)
+        self.layers = [fast_layer(layer, dtype) for layer in base.encoder.layer]
+        self.programs = programs(
+            dtype, config.head_size, config.is_decoder, config.hidden_act, self.eps, config.tie_word_embeddings
+        )
+        self.head = _HEADS[model.head](model, self.programs, dtype)
+
+    def is_current(self, model: keras.Model) -> bool:
+        """Whether the model's variables are still what they were."""
+        return all(
+            "CPU" in new.backing_device and np.asarray(old).ctypes.data == np.asarray(new).ctypes.data
+            for old, new in zip(self.made_from, values(model), strict=True)
+        )
+
+    def __call__(self, tokens: Tokens) -> Arrays:
+        """The results of one piece, as `inference.infer` asks for them."""
+        results = self.head(self.encode(tokens), tokens)
+        return {name: np.asarray(widened(values)) for name, values in results.items()}
+
+    def encode(self, tokens: Tokens) -> Tensor:
+        """Last hidden states of `tokens.kept`: (kept, hidden)."""
+        groups = [(len(list(same)), length) for length, same in groupby(tokens.lengths.tolist())]
+        lengths = tf.constant(groups, tf.int32)
+        hidden = self.embed(tokens)
+        for layer in self.layers[:-1]:
+            hidden = self.programs.rest(self.programs.attention(hidden, layer, lengths), hidden, layer)
+        if not self.layers:
+            return tf.gather(hidden, tokens.kept)
+        last = self.layers[-1]
+        context = self.programs.attention(hidden, last, lengths)
+        if len(tokens.kept) < len(tokens.ids):
+            context, hidden = tf.gather(context, tokens.kept), tf.gather(hidden, tokens.kept)
+        return self.programs.rest(context, hidden, last)
+
+    def embed(self, tokens: Tokens) -> Tensor:
+        """The embeddings' sum, normalised: (tokens, hidden)."""
+        tables = self.embeddings
+        hidden = (
+            tf.gather(tf.convert_to_tensor(tables.word_embeddings.embeddings), tokens.ids)
+            + tf.gather(tf.convert_to_tensor(tables.token_type_embeddings.embeddings), tokens.types)
+            + tf.gather(tf.convert_to_tensor(tables.position_embeddings.embeddings), tokens.positions)
+        )
+        return normalise(tf.cast(hidden, self.dtype), self.embedding_norm, self.eps)
+
+
+def values(model: Any) -> list[Tensor]:
+    """Every parameter's value now."""
+    return [tf.convert_to_tensor(variable) for variable, _ in native(model).values()]
+
+
+def cast(variable: Any, dtype: str) -> Tensor:
+    """A variable's value in `dtype`; the same memory if that is its own."""
+    return tf.cast(tf.convert_to_tensor(variable), dtype)
+
+
+def dense(module: keras.layers.Dense, dtype: str) -> Dense:
+    """The projection of a module."""
+    return Dense(cast(module.kernel, dtype), cast(module.bias, dtype))
+
+
+def norm(module: keras.layers.LayerNormalization, dtype: str) -> Norm:
+    """The norm of a module."""
+    return Norm(cast(module.gamma, dtype), cast(module.beta, dtype))
+
+
+def fast_layer(layer: Layer, dtype: str) -> FastLayer:
+    """The weights of a layer, but for cross-attention, which `infer` has no states for."""
+    attention = layer.attention
+    return FastLayer(
+        query=dense(attention.self.query, dtype),
+        key=dense(attention.self.key, dtype),
+        value=dense(attention.self.value, dtype),
+        join=dense(attention.output.dense, dtype),
+        attention_norm=norm(attention.output.LayerNorm, dtype),
+        widen=dense(layer.intermediate.dense, dtype),
+        narrow=dense(layer.output.dense, dtype),
+        output_norm=norm(layer.output.LayerNorm, dtype),
+    )
+
+
+# -- heads: last hidden states of the kept tokens -> results; the small ones in the model's own dtype -----------------
+
+Head = Callable[[Tensor, Tokens], Results]
+
+
+def _at(hidden: Tensor, places: np.ndarray, part: Dense) -> Tensor:
+    """The projection of some tokens."""
+    return linear(tf.cast(tf.gather(hidden, places), part.kernel.dtype), part)
+
+
+def _model(model: Any, run: Programs, dtype: str) -> Head:
+    pooler = None if model.pooler is None else dense(model.pooler.dense, model.compute_dtype)
+
+    def results(hidden: Tensor, tokens: Tokens) -> Results:
+        states = {"last_hidden_state": tf.gather(hidden, tokens.asked)}
+        return states if pooler is None else {**states, "pooler_output": tf.tanh(_at(hidden, tokens.first, pooler))}
+
+    return results
+
+
+def _language(model: Any, run: Programs, dtype: str) -> Head:
+    head = model.lm_head
+    transform, layer_norm, bias = dense(head.dense, dtype), norm(head.layer_norm, dtype), cast(head.bias, dtype)
+    matrix = cast(model.word_embedding if head.decoder is None else head.decoder.kernel, dtype)
+    return lambda hidden, tokens: {
+        "logits": run.language(tf.gather(hidden, tokens.asked), transform, layer_norm, matrix, bias)
+    }
+
+
+def _sequence(model: Any, run: Programs, dtype: str) -> Head:
+    first, last = (dense(part, model.compute_dtype) for part in (model.classifier.dense, model.classifier.out_proj))
+    return lambda hidden, tokens: {"logits": linear(tf.tanh(_at(hidden, tokens.first, first)), last)}
+
+
+def _choice(model: Any, run: Programs, dtype: str) -> Head:
+    pooler, last = (dense(part, model.compute_dtype) for part in (model.roberta.pooler.dense, model.classifier))
+    return lambda hidden, tokens: {"logits": linear(tf.tanh(_at(hidden, tokens.first, pooler)), last)}
+
+
+def _token(model: Any, run: Programs, dtype: str) -> Head:
+    classifier = dense(model.classifier, model.compute_dtype)
+    return lambda hidden, tokens: {"logits": _at(hidden, tokens.asked, classifier)}
+
+
+def _span(model: Any, run: Programs, dtype: str) -> Head:
+    classifier = dense(model.qa_outputs, model.compute_dtype)
+
+    def results(hidden: Tensor, tokens: Tokens) -> Results:
+        start, end = tf.unstack(_at(hidden, tokens.asked, classifier), axis=-1)
+        return {"start_logits": start, "end_logits": end}
+
+    return results
+
+
+_HEADS: dict[str, Callable[[Any, Programs, str], Head]] = {
+    "Model": _model,
+    "ForCausalLM": _language,
+    "ForMaskedLM": _language,
+    "ForSequenceClassification": _sequence,
+    "ForMultipleChoice": _choice,
+    "ForTokenClassification": _token,
+    "ForQuestionAnswering": _span,
+}
+
+# Beside the models, not in them: Keras would save, copy and track what it finds there.
+_FAST: WeakKeyDictionary[keras.Model, dict[str, FastModel]] = WeakKeyDictionary()
+
+
+def infer(
+    model: Any, batch: Mapping[str, np.ndarray], where: np.ndarray | None, dtype: str | None, batch_tokens: int
+) -> Arrays:
+    """What `TFRobertaPreTrainedModel.infer` says."""
+    chosen = inference.chosen_dtype(dtype, model.compute_dtype, ("float32", "bfloat16"))
+
+    def run(tokens: Tokens) -> Arrays:
+        return fast_model(model, chosen)(tokens)
+
+    def run_padded(piece: Arrays) -> Arrays:
+        return plain(model, piece)
+
+    pools = model.head in inference.PER_ROW and getattr(model, "pooler", model) is not None
+    return inference.infer(
+        batch, model.config, model.head,
+        pools=pools, where=where, batch_tokens=min(batch_tokens, MOST_TOKENS), run=run, run_padded=run_padded,
+    )  # fmt: skip
+
+
+def fast_model(model: keras.Model, dtype: str) -> FastModel:
+    """The model in `dtype`; of another than its variables' own it is kept, and made anew when they have changed."""
+    if dtype == model.variable_dtype:
+        return FastModel(model, dtype)
+    made = _FAST.setdefault(model, {})
+    if dtype not in made or not made[dtype].is_current(model):
+        made.pop(dtype, None)
+        made[dtype] = FastModel(model, dtype)
+    return made[dtype]
+
+
+def release(model: keras.Model) -> None:
+    """Free the weights in other dtypes."""
+    _FAST.pop(model, None)
+
+
+def plain(model: keras.Model, piece: Arrays) -> Arrays:
+    """The forward pass without dropout, every result as numpy."""
+    output = model(**piece, return_dict=True, training=False)
+    return {name: np.asarray(widened(value)) for name, value in output.items() if tf.is_tensor(value)}

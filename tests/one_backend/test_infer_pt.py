@@ -1,0 +1,124 @@
+"""What `infer` does in PyTorch alone: weights laid out once, 8-bit projections, modes and gradients left alone."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import numpy as np
+import pytest
+from backends import assert_close, backend
+
+torch = pytest.importorskip("torch")
+INPUTS = {
+    "input_ids": np.array([[0, 9, 8, 7, 2], [0, 5, 2, 1, 1]]),
+    "attention_mask": np.array([[1] * 5, [1, 1, 1, 0, 0]]),
+}
+
+
+def load(folder: Path, head: Any = "ForMaskedLM", **config: Any) -> Any:
+    return backend("pt").load(head, checkpoints.make(folder, head, **config), dtype="float32")
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The dtypes that weights were laid out for, in order."""
+    from roberta.pt import infer
+
+    made: list[str] = []
+
+    class Counted(infer.FastModel):
+        def __init__(self, model: Any, dtype: str) -> None:
+            made.append(dtype)
+            super().__init__(model, dtype)
+
+    monkeypatch.setattr(infer, "FastModel", Counted)
+    return made
+
+
+def test_weights_are_laid_out_once_and_again_after_release(counted: list[str], tmp_path: Path) -> None:
+    model = load(tmp_path)
+    model.infer(INPUTS)
+    model.infer(INPUTS)
+    model.infer(INPUTS, dtype="int8")
+    assert counted == ["float32", "int8"]
+    model.release_infer()
+    model.infer(INPUTS)
+    assert counted == ["float32", "int8", "float32"]
+
+
+def test_a_step_of_training_is_seen(counted: list[str], tmp_path: Path) -> None:
+    model = load(tmp_path)
+    model.infer(INPUTS)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(torch.from_numpy(INPUTS["input_ids"]), labels=torch.from_numpy(INPUTS["input_ids"])).loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        wanted = model(**{name: torch.from_numpy(value) for name, value in INPUTS.items()}).logits.numpy()
+    assert_close(model.infer(INPUTS)["logits"][0], wanted[0], 1e-5)
+    assert counted == ["float32", "float32"]
+
+
+def test_a_state_dict_assigned_is_seen(tmp_path: Path) -> None:
+    model, other = load(tmp_path / "one"), load(tmp_path / "two", hidden_act="gelu")
+    other.load_state_dict({name: value * 1.5 for name, value in other.state_dict().items()})
+    model.infer(INPUTS)
+    model.load_state_dict(other.state_dict(), assign=True)
+    assert np.array_equal(model.infer(INPUTS)["logits"], other.infer(INPUTS)["logits"])
+
+
+def test_training_mode_stays_and_dropout_is_off(tmp_path: Path) -> None:
+    model = load(tmp_path, position_embedding_type="relative_key")  # the plain forward pass
+    wanted = model.infer(INPUTS)["logits"]
+    model.train()
+    assert np.array_equal(model.infer(INPUTS)["logits"], wanted)
+    assert model.training
+    assert all(module.training for module in model.modules())
+
+
+def test_a_model_that_has_inferred_can_be_copied_pickled_and_trained(tmp_path: Path) -> None:
+    model = load(tmp_path)
+    wanted = model.infer(INPUTS)["logits"]
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert np.array_equal(twin.infer(INPUTS)["logits"], wanted)
+    model(torch.from_numpy(INPUTS["input_ids"])).logits.sum().backward()
+    assert model.roberta.embeddings.word_embeddings.weight.grad is not None
+
+
+def test_eight_bits_are_close_to_single_precision(tmp_path: Path) -> None:
+    """Rounding to 1 in 254 of the largest, in both factors: a few hundredths of the largest result."""
+    model = load(tmp_path, "Model", num_hidden_layers=1)
+    wanted, found = model.infer(INPUTS), model.infer(INPUTS, dtype="int8")
+    for name, values in wanted.items():
+        assert not np.array_equal(found[name], values)
+        assert_close(found[name], values, 0.08, name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_the_layout_for_avx512_gives_the_same_numbers(
+    dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """oneDNN runs on every x86 processor; only the choice depends on this one."""
+    from roberta.pt import infer
+
+    model = load(tmp_path)
+    results = []
+    for has_avx512 in (False, True):
+        monkeypatch.setattr(infer, "_has_avx512", lambda has=has_avx512: has)
+        model.release_infer()
+        results.append(model.infer(INPUTS, dtype=dtype)["logits"])
+    assert_close(results[1], results[0], 1e-5 if dtype == "float32" else 0.02)
+
+
+def test_what_was_laid_out_goes_with_the_model(tmp_path: Path) -> None:
+    from roberta.pt import infer
+
+    before = len(infer._FAST)
+    model = load(tmp_path)
+    model.infer(INPUTS)
+    assert len(infer._FAST) == before + 1
+    del model
+    assert len(infer._FAST) == before
