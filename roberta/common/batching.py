@@ -132,7 +132,7 @@ def bounded(
 def _bounded(stream: Iterator[T], cost: Callable[[T], int], budget: int, most: int, size: int) -> Iterator[list[T]]:
     window: list[T] = []
     total, failure = 0, None
-    while failure is None:
+    while True:
         try:
             item = next(stream)
         except StopIteration:

@@ -90,6 +90,31 @@ def test_windows_reach_every_token_and_the_end_once(tokens: int, room: int, stri
     assert all(one[1] - other[0] == stride for one, other in itertools.pairwise(found))
 
 
+def test_answers_are_the_spans_of_the_context_by_the_probability_of_their_ends(folder: Path) -> None:
+    import torch
+
+    model = stand_in("ForQuestionAnswering", folder / "answers")
+    tokenizer = RobertaTokenizerFast.from_pretrained(folder / "answers")
+    question, context, longest = "Who?", "Carl Jones opened it", 4
+    encoded = tokenizer(question, context, return_tensors="pt")
+    with torch.no_grad():
+        output = model.model(**encoded)
+    places = [place for place, text in enumerate(encoded.sequence_ids(0)) if text == 1]
+    start, end = (
+        logits[0, [0, *places]].softmax(dim=-1)[1:].tolist() for logits in (output.start_logits, output.end_logits)
+    )
+    wanted: dict[str, float] = {}
+    for first, last in itertools.combinations_with_replacement(range(len(places)), 2):
+        if last - first < longest:
+            span = encoded.token_to_chars(0, places[first]).start, encoded.token_to_chars(0, places[last]).end
+            text = context[slice(*span)].lower()
+            wanted[text] = wanted.get(text, 0.0) + start[first] * end[last]
+    pipe = pipeline("question-answering", model, tokenizer, max_answer_len=longest, align_to_words=False)
+    found = pipe(question=question, context=context, top_k=1000)
+    assert {answer["answer"].lower(): answer["score"] for answer in found} == pytest.approx(wanted)
+    assert found == sorted(found, key=lambda answer: -answer["score"])
+
+
 def test_questions_and_contexts_may_be_lists_of_which_one_goes_with_each(folder: Path) -> None:
     pipe = pipeline("question-answering", stand_in("ForQuestionAnswering", folder / "answers"), folder / "answers")
     questions = ["Who?", "When?"]

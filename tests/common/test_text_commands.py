@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +16,9 @@ import numpy as np
 import pytest
 from backends import backend as get_backend
 from pipeline_cases import FRANCE, RAILWAY, TEXTS, make_models
-from standin import Loader
 
 from roberta import pipeline
 from roberta.cli import main
-from roberta.common import frameworks
 from roberta.common.text_commands import COMMANDS
 
 MASKED = "The capital of<mask> is Paris."
@@ -35,14 +36,9 @@ CASES = {  # command -> the model, arguments, and the same as a call
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    get_backend("pt")
-    monkeypatch.setattr(frameworks, "class_of", lambda framework, head: Loader(head))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    get_backend("pt")
     made = tmp_path_factory.mktemp("models")
     make_models(made, dtype="float32")
     return made
@@ -217,9 +213,45 @@ def test_what_is_interrupted_has_its_results_so_far_written(
     assert len(np.load(tmp_path / "vectors.npy")) == done
 
 
-def test_the_help_of_every_command_needs_no_numpy() -> None:
-    import subprocess
+def started(folder: Path) -> subprocess.Popen[bytes]:
+    """A command in a process of its own, whose pipes are buffered as they are for a user."""
+    command = [sys.executable, "-m", "roberta", "classify", "--model", str(folder / "labels"), "--framework", "pt"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
 
+
+def test_ctrl_c_ends_a_command_with_its_results_so_far_and_without_traceback(folder: Path) -> None:
+    with started(folder) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(b"a text\n" * 16)  # one window
+        process.stdin.flush()
+        first = [process.stdout.readline() for _ in range(16)]
+        process.send_signal(signal.SIGINT)
+        errors = process.stderr.read().decode()
+        assert process.wait() == 130
+    assert all(json.loads(line)["label"] in ("no", "yes", "perhaps") for line in first)
+    assert errors == "interrupted; 16 results are written\n"
+
+
+def test_a_reader_that_has_enough_ends_a_command_without_an_error(folder: Path) -> None:
+    with started(folder) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(b"a text\n" * 16)
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.stdout.close()
+        process.stdin.write(b"a text\n" * 100)
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
+def test_the_help_of_every_command_needs_no_numpy() -> None:
     code = """
 import sys
 from roberta.cli import parser

@@ -192,14 +192,12 @@ def test_words_beyond_ascii_stay_whole_where_transformers_breaks_them(peer: Path
 
 def answer(case: Case, folder: Path) -> Any:
     """What our pipeline gives."""
-    from standin import stand_in
-
     from roberta import pipeline
 
-    head = MODELS[case.model].head
+    folder = folder / case.model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pipe = pipeline(case.task, stand_in(head, folder / case.model), folder / case.model, **case.made)
+        pipe = pipeline(case.task, folder, framework="pt", dtype="float64", **case.made)
         try:
             return pipe(case.inputs, **case.call)
         except ValueError as error:

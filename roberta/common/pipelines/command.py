@@ -99,12 +99,12 @@ class Lines:
         return self
 
     def __exit__(self, *error: object) -> None:
-        sys.stdout.flush()
+        """Every result is out already."""
 
     def write(self, value: Any, result: Any) -> None:
         """One result."""
         text = json.dumps(result, ensure_ascii=False, default=as_list) if self.as_json else table(value, result)
-        print(text)
+        print(text, flush=True)  # who reads a pipe may wait for each
 
 
 class Vectors:
