@@ -15,6 +15,7 @@ from tqdm import tqdm
 from roberta.common.checkpoint import is_stale, legacy, weight_contents
 from roberta.common.config import CONFIG_FILE
 from roberta.common.files import CheckpointError, Content, write_folder
+from roberta.common.held_files import HeldFile, read_one_save
 from roberta.common.loading import DTYPES
 from roberta.common.safetensors_file import StoredTensor, numpy_dtype
 from roberta.conversion import dictionary, fairseq_writer, formats, keras_hub, keras_hub_writer
@@ -103,13 +104,13 @@ def convert(
         raise ValueError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
     options = Options(head, _path(dictionary), _path(encoder_json), _path(vocab_bpe), num_attention_heads)
     path = formats.local(source, from_)
-    model = formats.read(path, from_, options)
+    model, state = read_one_save(path, lambda: (formats.read(path, from_, options), _training_state(path)))
     if (path if path.is_dir() else path.parent).resolve() == Path(target).resolve():
         raise CheckpointError(f"{target} is the source's own folder, whose weights would go; give another folder")
     with _bar(model, progress) as count:
         model = _prepared(model, to, dtype, count)
         contents, notes = _contents(model, to, max_shard_size, options)
-        contents |= _training_state(path)
+        contents |= state  # in the same save: new weights never lie beside an old state
         write_folder(target, contents, stale=_is_stale)
     kinds = sorted({tensor.dtype for tensor in model.tensors.values()})
     size = sum(prod(tensor.shape) * numpy_dtype(tensor.dtype).itemsize for tensor in model.tensors.values())
@@ -146,12 +147,12 @@ def _training_state(path: Path) -> dict[str, Content]:
     if not (path / TENSORS_FILE).is_file():
         return {}
     load_training_state(path)  # a damaged one is an error now
-    return {name: _pieces(path / name) for name in FILES}
+    return {name: _pieces(HeldFile(path / name)) for name in FILES}
 
 
-def _pieces(file: Path) -> Iterator[bytes]:
+def _pieces(file: HeldFile) -> Iterator[bytes]:
     """The bytes of a file, 16 MB at a time."""
-    with open(file, "rb") as stream:
+    with file.open() as stream:
         while piece := stream.read(2**24):
             yield piece
 

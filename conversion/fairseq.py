@@ -197,11 +197,11 @@ def _config(
     words, decoder = tensors["roberta.embeddings.word_embeddings.weight"], tensors.get("lm_head.decoder.weight")
     if decoder is not None and not spellings.same(words, decoder):
         config.tie_word_embeddings = False
-    config.fairseq = spelling.as_dict()  # type: ignore[attr-defined]
+    config.fairseq = spelling.as_dict()
     return config
 
 
-def _sizes(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
+def _sizes(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
     """The fields of the config that shapes tell."""
     layers = {int(found[1]) for name in tensors if (found := re.match(r"roberta\.encoder\.layer\.(\d+)\.", name))}
     if layers != set(range(len(layers))):

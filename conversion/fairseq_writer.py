@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from roberta.common.safetensors_file import Source
 from roberta.conversion.fairseq import OWN
 from roberta.conversion.fairseq_config import RULES, written_options
 from roberta.conversion.fairseq_names import CLASSIFIERS, FUSED, VERSION, Spelling, native, spelled
-from roberta.conversion.model import POSITIONS, TYPES, Model, fold_types, refuse, sources
+from roberta.conversion.model import POSITIONS, TYPES, Model, causal_notes, fold_types, refuse, sources
 
 _CRITERIA = {"ForSequenceClassification": "sentence_prediction", "ForMultipleChoice": "sentence_ranking"}
 
@@ -43,6 +44,7 @@ def pieces(model: Model) -> tuple[Iterator[bytes | memoryview], list[str]]:
         state = _fused(state)
     own = {"config": config.to_json_string(), "head": model.head, "rest": torch_writer.state_dict(rest)}
     named = {_outer(name, spelling): tensor for name, tensor in torch_writer.state_dict(state).items()}
+    notes += causal_notes("fairseq", config)
     return torch_writer.pieces(
         {
             **written_options(config, spelling.form, _CRITERIA.get(model.head, "masked_lm")),
@@ -86,7 +88,9 @@ def _fused(state: Mapping[str, Source]) -> dict[str, Source]:
             base = module.removesuffix(FUSED[0])
             three = [state[f"{base}{each}.{leaf}"] for each in FUSED]
             shape = (sum(each[0][0] for each in three), *source[0][1:])
-            result[f"{base}in_proj_{leaf}"] = (
-                shape, source[1], lambda three=three: np.concatenate([load() for _, _, load in three])
-            )  # fmt: skip
+            result[f"{base}in_proj_{leaf}"] = (shape, source[1], partial(_joined, three))
     return result
+
+
+def _joined(parts: Sequence[Source]) -> np.ndarray:
+    return np.concatenate([load() for _, _, load in parts])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from roberta.common.checkpoint import open_checkpoint
+from roberta.common.checkpoint import open_once
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.file_names import FORMATS, weight_files
 from roberta.common.files import CheckpointError
@@ -99,7 +99,7 @@ def _of_file(file: Path) -> Format:
 
 
 def read(path: Path, format_: Format | None, options: Options) -> Model:
-    """The model in a file or folder.
+    """The model in a file or folder; `read_one_save` sees to it that all its files are of one save.
 
     Args:
         format_: None to recognise it.
@@ -116,7 +116,7 @@ def read(path: Path, format_: Format | None, options: Options) -> Model:
     if not (folder / CONFIG_FILE).is_file():
         raise CheckpointError(f"{folder} has no {CONFIG_FILE}; a checkpoint of {format_} needs one beside its weights")
     config: RobertaConfig = RobertaConfig.from_pretrained(folder)
-    checkpoint = open_checkpoint(path, formats=(format_,))
+    checkpoint = open_once(path, formats=(format_,))
     return checked(config, checkpoint.tensors, checkpoint.source, format_, head=head, files=texts(folder))
 
 

@@ -74,9 +74,10 @@ def _jax_floats(dtype: Dtype) -> Iterator[None]:
     """JAX makes float64 inside, or does not; as it was before afterwards."""
     import jax
 
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", dtype == "float64")  # read when an array is made
+    config: Any = jax.config  # jax's own types do not know its settings
+    before = config.jax_enable_x64
+    config.update("jax_enable_x64", dtype == "float64")  # read when an array is made
     try:
         yield
     finally:
-        jax.config.update("jax_enable_x64", before)
+        config.update("jax_enable_x64", before)

@@ -90,7 +90,7 @@ def _config(folder: Path, task: Mapping[str, Any]) -> RobertaConfig:
         return config
     given = _object(folder / CONFIG_FILE).get("config")
     missing = [name for name in (*FIELDS, "max_sequence_length") if not isinstance(given, dict) or name not in given]
-    if missing:
+    if missing or not isinstance(given, dict):
         raise CheckpointError(f"{folder / CONFIG_FILE} has no {', '.join(missing)}; it is no backbone of KerasHub")
     fields = {ours: given[theirs] for theirs, ours in FIELDS.items()}
     labels = task.get("config", {}).get("num_classes")
@@ -117,14 +117,15 @@ def _stored(file: Path, rows: list[Row], config: RobertaConfig, prefix: str) -> 
     legacy("tf")  # names the extra where h5py is missing
     from roberta.tf import h5_file
 
-    entries = {where: entry for where, entry in h5_file.layout(file)["tensors"].items() if "optimizer" not in where}
+    held, found = h5_file.opened(file)
+    entries = {where: entry for where, entry in found["tensors"].items() if "optimizer" not in where}
     paths = {row.path for row in rows}
     wrong = [f"missing: {path}" for path in sorted(paths - set(entries))]
     wrong += [f"not of this model: {path}" for path in sorted(set(entries) - paths) if not path.startswith("seed_")]
     if wrong:
         raise CheckpointError(f"{file} does not fit its config:\n  " + "\n  ".join(wrong[:40]))
     return {
-        f"{prefix}{row.name}": _turned(h5_file.stored(file, row.path, entries[row.path]), row, prefix) for row in rows
+        f"{prefix}{row.name}": _turned(h5_file.stored(held, row.path, entries[row.path]), row, prefix) for row in rows
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from roberta.common import safetensors_file
+from roberta.common.arrays import contiguous
 from roberta.common.checkpoint import legacy
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.files import CheckpointError, Content
@@ -27,7 +28,7 @@ from roberta.conversion.keras_hub import (
     rows_of,
 )  # fmt: skip
 from roberta.conversion.keras_hub_names import Row
-from roberta.conversion.model import POSITIONS, TYPES, Model, fold_types, refuse, sources
+from roberta.conversion.model import POSITIONS, TYPES, Model, causal_notes, fold_types, refuse, sources
 
 RULES: dict[str, tuple[object, ...]] = {
     "layer_norm_eps": (EPSILON,),
@@ -64,7 +65,7 @@ def contents(model: Model) -> tuple[dict[str, Content], list[str]]:
         files["task.json"] = _json(_task(model, backbone))
     files[OWN_CONFIG] = model.config.to_json_string().encode()
     files[OWN_REST] = safetensors_file.pieces(rest)
-    return {**files, **_texts(model)}, notes
+    return {**files, **_texts(model)}, [*notes, *causal_notes("keras-hub", model.config)]
 
 
 def _weights(model: Model) -> tuple[dict[str, dict[str, Source]], dict[str, Source], list[str]]:
@@ -101,7 +102,7 @@ def _turned(source: Source, row: Row, config: RobertaConfig) -> Source:
         wanted = (*heads, *wanted[1:])
 
     def turned() -> np.ndarray:
-        return np.ascontiguousarray(load().T if is_turned else load()).reshape(wanted)
+        return contiguous(load().T if is_turned else load()).reshape(wanted)
 
     return wanted, dtype, turned
 

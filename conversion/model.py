@@ -153,6 +153,16 @@ def _folded(positions: StoredTensor, types: StoredTensor) -> np.ndarray:
     return np.asarray(positions.load() + types.load()[0])
 
 
+def causal_notes(format_: str, config: RobertaConfig) -> list[str]:
+    """What to know of a decoder in a format whose own program has no causal mask."""
+    if not config.is_decoder:
+        return []
+    return [
+        f"is_decoder=True: {format_}'s own program has no causal mask and lets every token see those after it, so it "
+        "computes other numbers with these weights; read back here, the mask is there again"
+    ]
+
+
 def refuse(format_: str, config: RobertaConfig, rules: Mapping[str, tuple[object, ...]]) -> None:
     """Raise for the first field whose value another program would not heed, and so compute something else.
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from roberta.conversion.convert import convert
 from roberta.conversion.formats import recognise
 from roberta.conversion.frameworks import Subject
 from roberta.conversion.judgement import STEPS, apart
+from roberta.conversion.model import HEADS
 
 # Fields of a config that change nothing of what is computed.
 _NAMES_ONLY = (
@@ -59,8 +59,8 @@ def _is_foreign(path: Path) -> bool:
 def opened(path: str | Path, head: Head | None) -> tuple[Pretrained, Subject]:
     """The config and tensors of a checkpoint, complete for its class, and what to load it as."""
     head = class_of(path) if head is None else head
-    if head not in get_args(Head):
-        raise ValueError(f"head={head!r} is not one of {', '.join(get_args(Head))}")
+    if head not in HEADS:
+        raise ValueError(f"head={head!r} is not one of {', '.join(HEADS)}")
     has_pooler = None
     found = _open(path, head, has_pooler)
     if head == "Model" and found.report.missing and all(name.startswith("pooler.") for name in found.report.missing):
@@ -89,7 +89,7 @@ def class_of(path: str | Path) -> Head:
     file = Path(path)
     config = RobertaConfig.from_pretrained(file.parent if file.is_file() else path)
     named = [name.rpartition("Roberta")[2] for name in config.architectures or ()]
-    for head in get_args(Head):
+    for head in HEADS:
         if head in named:
             return head
     raise ValueError(f"the config of {path} names no class (architectures={config.architectures}); give the head")

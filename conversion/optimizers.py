@@ -89,7 +89,8 @@ def _torch_groups(optimizer: Any, model: Any) -> tuple[tuple[Group, ...], dict[s
         raise TypeError(f"the optimizer is a {type(optimizer).__name__}, and has to be a torch.optim.AdamW")
     table = _module("roberta.pt.weights", "pt").native(model)
     names = {parameter: name for name, (parameter, _) in table.items()}
-    groups, parameters = [], {}
+    groups: list[Group] = []
+    parameters: dict[str, Any] = {}
     for group in optimizer.param_groups:
         _refuse({option: group[option] for option in _REFUSED["pt"]})
         unknown = [list(parameter.shape) for parameter in group["params"] if parameter not in names]
@@ -98,8 +99,8 @@ def _torch_groups(optimizer: Any, model: Any) -> tuple[tuple[Group, ...], dict[s
         own = {names[parameter]: parameter for parameter in group["params"]}
         parameters |= own
         beta1, beta2 = group["betas"]
-        settings = (float(value) for value in (group["lr"], beta1, beta2, group["eps"], group["weight_decay"]))
-        groups.append(Group(*settings, parameters=tuple(own)))
+        rate, epsilon, decay = (float(group[option]) for option in ("lr", "eps", "weight_decay"))
+        groups.append(Group(rate, float(beta1), float(beta2), epsilon, decay, tuple(own)))
     return tuple(groups), parameters
 
 
@@ -214,7 +215,10 @@ def into_optax(state: TrainingState, opt_state: Any) -> Any:
 def _optax_moments(opt_state: Any) -> tuple[Any, Found]:
     """The one state of Adam in an optax state, and its moments by entry."""
     jax, optax = _module("jax", "flax"), _module("optax", "flax")
-    is_adam = lambda node: isinstance(node, optax.ScaleByAdamState)  # noqa: E731
+
+    def is_adam(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByAdamState)
+
     adams = [node for node in jax.tree_util.tree_leaves(opt_state, is_leaf=is_adam) if is_adam(node)]
     if len(adams) != 1:
         raise ValueError(

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 
 from roberta.common import safetensors_file
 from roberta.common.files import CheckpointError, write_folder
+from roberta.common.held_files import read_one_save
 from roberta.common.loading import DTYPES
 from roberta.common.safetensors_file import MAX_HEADER, Source, StoredTensor, numpy_dtype
 
@@ -94,7 +96,9 @@ def save_training_state(folder: str | Path, state: TrainingState) -> None:
     _raise(state.source, _disagreements(state.moments, state.groups))
     step = np.array([state.step], np.int64)
     tensors: dict[str, Source] = {_STEP: (step.shape, "int64", lambda: step)}
-    tensors |= {name: (array.shape, array.dtype.name, lambda a=array: a) for name, array in state.moments.items()}
+    tensors |= {
+        name: (array.shape, array.dtype.name, partial(np.asarray, array)) for name, array in state.moments.items()
+    }
     settings = {"algorithm": _ALGORITHM, "groups": [asdict(group) for group in state.groups]}
     text = json.dumps(settings, indent=2) + "\n"
     write_folder(folder, {TENSORS_FILE: safetensors_file.pieces(tensors), SETTINGS_FILE: text.encode()})
@@ -115,8 +119,7 @@ def load_training_state(folder: str | Path, *, dtype: str | None = None) -> Trai
     lacking = [path.name for path in (file, settings) if not path.is_file()]
     if lacking:
         raise CheckpointError(f"{folder} has no {' and no '.join(lacking)}; write both with save_training_state")
-    tensors = safetensors_file.read(file)
-    groups = _read_groups(settings)
+    tensors, groups = read_one_save(Path(folder), lambda: (safetensors_file.read(file), _read_groups(settings)))
     step = tensors.pop(_STEP, None)
     wrong = [] if step is not None else [f"missing: {_STEP}"]
     if step is not None and (step.dtype != "int64" or step.shape not in ((), (1,)) or step.load().item() < 0):

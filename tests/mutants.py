@@ -157,7 +157,6 @@ def main() -> int:
         shutil.copy(ROOT / "pyproject.toml", copy)
         for part in ("roberta", "tests"):
             shutil.copytree(ROOT / part, copy / part)
-        shutil.copytree(ROOT / "conversion", copy / "roberta" / "conversion")
         for mutant in chosen:
             alive = survives(copy, mutant)
             unseen += alive

@@ -1,4 +1,4 @@
-"""Which rows go through a model together: order by length, token budgets, length buckets, windows over a stream.
+"""Which rows go through a model together: order by length, token budgets, packs, length buckets, windows over a stream.
 
 All of it is numpy on lengths; the tokens stay where they are. The way back to the caller's order is numpy's own:
 `result[group] = values` for each group of `groups`.
@@ -66,6 +66,43 @@ def groups(lengths: np.ndarray, budget: int, *, padded: bool) -> list[np.ndarray
         result.append(order[start:stop])
         start, before = stop, int(ends[stop - 1])
     return result
+
+
+def packs(lengths: np.ndarray, size: int) -> list[np.ndarray]:
+    """The rows that share `size` places, as indices; every row is in exactly one pack, and few places stay empty.
+
+    Best fit decreasing: the longest row first, each into the fullest pack that has room. So no pack has room for the
+    first row of a later one: putting rows in this order into one pack until the next does not fit finds these packs.
+
+    Args:
+        lengths: int, (rows,): tokens of each row. An empty row counts as one token.
+        size: a row that is longer goes alone.
+
+    Returns:
+        Arrays of int64. Example: lengths [3, 9, 4, 2], size 9 -> [[1], [2, 0, 3]].
+
+    Raises:
+        ValueError: a size below 1.
+    """
+    check_budget(size)
+    costs = np.minimum(np.maximum(np.asarray(lengths, np.int64), 1), size)
+    found: list[list[int]] = []
+    by_room: dict[int, list[int]] = {}
+    rooms = 0  # bit r is set where a pack has room for r tokens: the best fit without looking at every pack
+    for row in np.argsort(-costs, kind="stable").tolist():
+        cost = int(costs[row])
+        fitting = rooms >> cost
+        if fitting:
+            room = cost + (fitting & -fitting).bit_length() - 1
+            pack = by_room[room].pop()
+            rooms ^= 0 if by_room[room] else 1 << room
+        else:
+            room, pack = size, len(found)
+            found.append([])
+        found[pack].append(row)
+        by_room.setdefault(room - cost, []).append(pack)
+        rooms |= 1 << room - cost
+    return [np.array(pack, np.int64) for pack in found]
 
 
 def check_budget(budget: int) -> None:

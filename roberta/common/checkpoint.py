@@ -20,6 +20,7 @@ from typing import Any
 from roberta.common import safetensors_file, spelling
 from roberta.common.file_names import FORMATS, is_plain_name, weight_files
 from roberta.common.files import CheckpointError, Content, write_folder
+from roberta.common.held_files import read_one_save
 from roberta.common.parameters import HEAD_PARTS, Parameter
 from roberta.common.safetensors_file import Source, StoredTensor, numpy_dtype
 
@@ -83,7 +84,7 @@ class Match:
 def open_checkpoint(
     path: str | Path, *, variant: str | None = None, formats: tuple[str, ...] | None = None
 ) -> Checkpoint:
-    """The checkpoint in a folder, or the one that a weights file or an index is.
+    """The checkpoint in a folder, or the one that a weights file or an index is; all its files are of one save.
 
     Args:
         variant: the mark in `model.fp16.safetensors`.
@@ -92,11 +93,15 @@ def open_checkpoint(
     Raises:
         CheckpointError: there is none, or it is damaged; names the file and the way out.
     """
-    file = Path(path)
+    return read_one_save(Path(path), lambda: open_once(Path(path), variant=variant, formats=formats))
+
+
+def open_once(file: Path, *, variant: str | None = None, formats: tuple[str, ...] | None = None) -> Checkpoint:
+    """As `open_checkpoint`, for a caller that reads more than it and sees to it that all is of one save."""
     if file.is_dir():
         file = _find(file, variant, formats or tuple(FORMATS))
     elif not file.is_file():
-        raise CheckpointError(f"{path} does not exist")
+        raise CheckpointError(f"{file} does not exist")
     if file.suffix == ".json":
         return Checkpoint(file, _read_index(file))
     return Checkpoint(file, _read_file(file))

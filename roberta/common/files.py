@@ -7,23 +7,21 @@ the new one, whole.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
-import secrets
 import shutil
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock
 
+from roberta.common.folder_swap import aside_of, beside, new_beside, put_back, swap, sync
+
 Content = bytes | Iterable[bytes | memoryview]
 
-_RENAME_EXCHANGE = 2  # linux/fs.h
-_AT_FDCWD = -100  # fcntl.h
 # A folder whose parent may not be written, or that is a mount point itself, as volumes of containers are.
 _NOT_BESIDE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)
+_PATIENCE = 60  # seconds that a reader waits for a writer
 
 
 class CheckpointError(OSError, ValueError):
@@ -35,8 +33,8 @@ def write_folder(
 ) -> None:
     """Write files into a folder, all or nothing; the folder is made when missing, its other files stay.
 
-    Beside it stays `.NAME.lock`, which keeps two writers apart. Where the folder's parent may not be written, or the
-    folder is a mount point, each file is replaced whole, but a reader may see old and new files side by side.
+    `.NAME.lock` beside it keeps two writers apart, and goes at the end. Where the folder's parent may not be written,
+    or the folder is a mount point, each file is replaced whole, but a reader may see old and new files side by side.
 
     Args:
         files: name -> content, whole or in pieces; a name such as "assets/a.txt" is in a folder that is made anew.
@@ -49,107 +47,135 @@ def write_folder(
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"{folder} is a file; give a folder to save into")
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(target.parent / f".{target.name}.lock"):
-            _write_beside(target, files, stale)
-    except OSError as error:
-        if error.errno not in _NOT_BESIDE or not target.is_dir():
-            raise
-        with FileLock(target / ".lock"):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(_lock_beside(target)))
+            put_back(target)
+            _remove_litter([*beside(target), *_temporary_files(target)])
+            temporary = new_beside(target)
+        except OSError as error:
+            if error.errno not in _NOT_BESIDE or not target.is_dir():
+                raise
             _write_inside(target, files, stale)
+            return
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+        _write_beside(target, temporary, files, stale)
 
 
-def _write_beside(target: Path, files: Mapping[str, Content], stale: Callable[[str], bool] | None) -> None:
-    _remove_litter(target)
+@contextlib.contextmanager
+def kept_from_writers(folder: Path) -> Iterator[None]:
+    """While it lasts, `write_folder` waits.
+
+    Raises:
+        OSError: the folder's parent may not be written, or a writer is at work for longer than a minute.
+    """
+    target = folder.resolve()
+    with _locked(_lock_beside(target), seconds=_PATIENCE, pause=0.0005):  # writers without a pause leave little time
+        put_back(target)
+        yield
+
+
+def restore(folder: Path) -> None:
+    """Put a folder back that a writer had moved aside when it died; one that is still at work is waited for.
+
+    Only where the system cannot swap two folders in one step is a folder ever moved aside.
+
+    Raises:
+        CheckpointError: it lies aside, and may not be moved; names the place.
+    """
+    target = folder.resolve()
+    aside = None if target.exists() else aside_of(target)
+    if aside is None:
+        return
+    try:
+        with _locked(_lock_beside(target), seconds=_PATIENCE):
+            put_back(target)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} was being replaced when its writer died; move {aside} there: {error}"
+        ) from error
+
+
+def _temporary_files(target: Path) -> Iterator[Path]:
+    """What writers have in the folder."""
+    return target.glob(".*.[0-9]*.tmp")
+
+
+@contextlib.contextmanager
+def _locked(file: Path, seconds: float = -1, pause: float = 0.01) -> Iterator[None]:
+    """Hold a lock, whose file goes before it is let go: who waits for it sees that it has no name, and starts anew.
+
+    Args:
+        seconds: to wait for it at most; -1 for ever.
+        pause: seconds between two trials.
+    """
+    with FileLock(file).acquire(seconds, poll_interval=pause):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows removes no open file; filelock does it there
+                file.unlink()
+
+
+def _lock_beside(target: Path) -> Path:
+    return target.parent / f".{target.name}.lock"
+
+
+def _write_beside(
+    target: Path, temporary: Path, files: Mapping[str, Content], stale: Callable[[str], bool] | None
+) -> None:
     old = {entry.name for entry in target.iterdir()} if target.exists() else set()
     tops = {Path(name).parts[0] for name in files}
     gone = {name for name in old - tops if stale is not None and stale(name)}
     if target.exists() and len(files) == 1 and not gone:
-        ((name, content),) = files.items()
-        _replace_file(target / name, content)
+        (name,) = files
+        _replace_files(target, files)
+        sync((target / name).parent)
     else:
-        _replace_folder(target, files, kept=old - tops - gone)
+        _fill(temporary, target, files, kept=old - tops - gone)
+        try:
+            swap(temporary, target)
+        except OSError as error:
+            if error.errno not in _NOT_BESIDE or not target.is_dir():
+                raise
+            # contents that come in pieces are spent by now, but they lie in the folder beside
+            _write_inside(target, {name: _pieces(temporary / name) for name in files}, stale)
+        sync(target.parent)
 
 
 def _write_inside(target: Path, files: Mapping[str, Content], stale: Callable[[str], bool] | None) -> None:
     """Where nothing may be written beside the folder: all files are written first, then take their names one by one."""
+    with _locked(target / ".lock"):
+        _replace_files(target, files)
+        for name in {entry.name for entry in target.iterdir()} - {Path(name).parts[0] for name in files}:
+            if stale is not None and stale(name):
+                (target / name).unlink()
+        sync(target)
+
+
+def _replace_files(target: Path, files: Mapping[str, Content]) -> None:
+    _remove_litter(_temporary_files(target))
     written = {name: (target / name).with_name(f".{Path(name).name}.{os.getpid()}.tmp") for name in files}
     try:
         for name, content in files.items():
             _write(written[name], content)
         for name, temporary in written.items():
             os.replace(temporary, target / name)
-        for name in {entry.name for entry in target.iterdir()} - {Path(name).parts[0] for name in files}:
-            if stale is not None and stale(name):
-                (target / name).unlink()
     finally:
         for temporary in written.values():
             temporary.unlink(missing_ok=True)
-    _sync(target)
 
 
-def _replace_file(path: Path, content: Content) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        _write(temporary, content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _replace_folder(target: Path, files: Mapping[str, Content], kept: set[str]) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    temporary.mkdir()
-    try:
-        for name in kept:
-            _link(target / name, temporary / name)
-        for name, content in files.items():
-            _write(temporary / name, content)
-        if target.exists():
-            temporary.chmod(target.stat().st_mode & 0o7777)
-        for inner in {parent for name in files for parent in (temporary / name).relative_to(temporary).parents}:
-            _sync(temporary / inner)
-        _swap(temporary, target)
-        _sync(target.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _swap(temporary: Path, target: Path) -> None:
-    """Put `temporary` in the place of `target`; the old folder, if any, ends at `temporary`."""
-    if not target.exists():
-        temporary.rename(target)
-        return
-    inside = _working_directory_below(target)
-    if not _exchange(temporary, target):
-        aside = temporary.with_name(f"{temporary.name}.old.tmp")
-        target.rename(aside)  # without an atomic exchange a reader may find no folder for a moment, never a torn one
-        try:
-            temporary.rename(target)
-        except OSError:
-            aside.rename(target)
-            raise
-        aside.rename(temporary)
-    if inside is not None:
-        os.chdir(target / inside)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two paths in one step; False where the system cannot."""
-    if not sys.platform.startswith("linux"):
-        return False
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        return False
-    return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
-
-
-def _working_directory_below(target: Path) -> Path | None:
-    """The current directory relative to `target`, when it is inside: after a swap it would be the old folder."""
-    with contextlib.suppress(OSError, ValueError):
-        return Path.cwd().relative_to(target)
-    return None
+def _fill(temporary: Path, target: Path, files: Mapping[str, Content], kept: set[str]) -> None:
+    """Make of an empty folder what the target is to be, safe on the disk."""
+    for name in kept:
+        _link(target / name, temporary / name)
+    for name, content in files.items():
+        _write(temporary / name, content)
+    if target.exists():
+        temporary.chmod(target.stat().st_mode & 0o7777)
+    for inner in {parent for name in files for parent in (temporary / name).relative_to(temporary).parents}:
+        sync(temporary / inner)
 
 
 def _link(source: Path, copy: Path) -> None:
@@ -177,18 +203,16 @@ def _write(path: Path, content: Content) -> None:
         os.fsync(file.fileno())
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _pieces(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while piece := file.read(2**24):
+            yield piece
 
 
-def _remove_litter(target: Path) -> None:
+def _remove_litter(litter: Iterable[Path]) -> None:
     """Remove what writers that died left behind; the lock says that none is at work."""
-    for path in target.parent.glob(f".{target.name}.*.tmp"):
-        shutil.rmtree(path, ignore_errors=True)
-    if target.exists():
-        for path in target.glob(".*.tmp"):
+    for path in litter:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)

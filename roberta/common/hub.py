@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from roberta.common.file_names import FORMATS, is_plain_name, weight_files
-from roberta.common.files import CheckpointError
+from roberta.common.files import CheckpointError, restore
 
 # Beside the weights, what `from_pretrained` reads of a model.
 _TEXTS = ("config.json", "generation_config.json")
@@ -131,6 +131,8 @@ def _existing_folder(name_or_path: str | Path, subfolder: str) -> Path | None:
     """The folder of that name, or None when it can only be a name on the hub."""
     name = str(name_or_path)
     path = Path(name_or_path)
+    if name:
+        restore(path)
     if name and path.is_dir():  # Path("") is the working directory, which nobody asked for
         if not (path / subfolder).is_dir():
             raise CheckpointError(f"{name} has no folder {subfolder}; check subfolder")

@@ -1,7 +1,7 @@
 """What the three `infer` share: a batch taken apart into its real tokens, and results back in the caller's order.
 
-Rows are ordered by length and cut into pieces of at most `batch_tokens` real tokens. A backend runs one piece of
-`Tokens` after another; what it computes at padding is nobody's business, as it computes nothing there.
+Rows are ordered by length, or as the backend cuts a batch, in pieces of at most `batch_tokens` real tokens. A backend
+runs one piece of `Tokens` after another; what it computes at padding is nobody's business, as it computes nothing there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from roberta.common.config import RobertaConfig
 from roberta.common.parameters import Head
 
 Arrays = dict[str, np.ndarray]
+Cut = Callable[[np.ndarray, int], list[np.ndarray]]
 
 # Head -> the results it has for every token, and those for every row.
 PER_TOKEN: dict[Head, tuple[str, ...]] = {
@@ -35,7 +36,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 
 @dataclass(frozen=True)
 class Tokens:
-    """The real tokens of some rows, one row after another, the longest row first.
+    """The real tokens of some rows, one row after another, in the order the backend cuts a batch in.
 
     Attributes:
         ids, positions, types: int64, (tokens,).
@@ -65,6 +66,11 @@ class Rows:
     asked: np.ndarray
 
 
+def by_length(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+    """The rows of each piece, as indices: the longest first, at most `batch_tokens` tokens together."""
+    return groups(lengths, batch_tokens, padded=False)
+
+
 def infer(
     batch: Mapping[str, np.ndarray],
     config: RobertaConfig,
@@ -75,6 +81,7 @@ def infer(
     batch_tokens: int,
     run: Callable[[Tokens], Arrays],
     run_padded: Callable[[Arrays], Arrays],
+    cut: Cut = by_length,
 ) -> Arrays:
     """The results of a whole batch, as `model.infer` of the backends describes them.
 
@@ -82,6 +89,7 @@ def infer(
         pools: whether the class makes something of each row's first token.
         run: results of one piece: (asked, ...) of per-token results, (rows, ...) of those of rows.
         run_padded: the model's plain forward pass on arrays as given; for batches that cannot be taken apart.
+        cut: the rows of each piece, as indices, from their lengths and `batch_tokens`.
 
     Raises:
         ValueError: an input is missing, unknown, of another shape or out of range; `where` marks padding.
@@ -97,7 +105,7 @@ def infer(
     if head == "ForMultipleChoice":
         given = {name: array.reshape(-1, *array.shape[2:]) for name, array in given.items()}
     if can_unpad(given, config, pools=pools):
-        results = _unpadded(given, config, head, pools, where, batch_tokens, run)
+        results = _unpadded(given, config, head, pools, where, batch_tokens, run, cut)
     else:
         results = _padded(given, head, where, batch_tokens, run_padded)
     return {name: array.reshape(shape[:2]) for name, array in results.items()} if len(shape) == 3 else results
@@ -156,7 +164,8 @@ def _check_where(where: np.ndarray, head: Head, given: Mapping[str, np.ndarray])
 def position_ids(input_ids: np.ndarray, pad_token_id: int) -> np.ndarray:
     """As `position_ids` of the backends' layers: tokens are numbered from `pad_token_id + 1`, padding keeps its id."""
     is_token = input_ids != pad_token_id
-    return is_token.cumsum(axis=1) * is_token + pad_token_id
+    numbers: np.ndarray = is_token.cumsum(axis=1) * is_token + pad_token_id
+    return numbers
 
 
 def check_range(name: str, values: np.ndarray, limit: int, way_out: str) -> None:
@@ -189,6 +198,7 @@ def _unpadded(
     where: np.ndarray | None,
     batch_tokens: int,
     run: Callable[[Tokens], Arrays],
+    cut: Cut,
 ) -> Arrays:
     rows = _rows(given, config, where)
     # where the result of each token goes: to its own place, or with `where` to its place among those asked for
@@ -196,7 +206,7 @@ def _unpadded(
     slots = slots.reshape(rows.ids.shape)
     size = rows.ids.size if where is None else int(where.sum())
     results: Arrays = {}
-    for index, tokens in _pieces(rows, head in PER_TOKEN, pools, batch_tokens):
+    for index, tokens in _pieces(rows, head in PER_TOKEN, pools, batch_tokens, cut):
         done = run(tokens)
         asked = rows.asked[index]
         for name in done:
@@ -211,10 +221,12 @@ def _unpadded(
     return results
 
 
-def _pieces(rows: Rows, per_token: bool, pools: bool, batch_tokens: int) -> Iterator[tuple[np.ndarray, Tokens]]:
+def _pieces(
+    rows: Rows, per_token: bool, pools: bool, batch_tokens: int, cut: Cut
+) -> Iterator[tuple[np.ndarray, Tokens]]:
     """Pieces of the batch: which rows, and their tokens."""
     lengths = rows.real.sum(axis=1)
-    for index in groups(lengths, batch_tokens, padded=False):
+    for index in cut(lengths, batch_tokens):
         real = rows.real[index]
         asked = rows.asked[index][real] if per_token else np.zeros(int(real.sum()), bool)
         starts = lengths[index].cumsum() - lengths[index]

@@ -11,9 +11,10 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from roberta.common.checkpoint import LoadReport, Match, match, open_checkpoint
+from roberta.common.checkpoint import LoadReport, Match, match, open_once
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.files import CheckpointError
+from roberta.common.held_files import read_one_save
 from roberta.common.hub import local_checkpoint
 from roberta.common.parameters import Head, parameters
 
@@ -79,7 +80,7 @@ def open_pretrained(
     has_pooler: bool | None,
     ignore_mismatched_sizes: bool,
 ) -> Pretrained:
-    """Find and check everything before a model is built.
+    """Find and check everything before a model is built; config and weights are of one save.
 
     Args:
         config: taken instead of the folder's, or where it is; `overrides` are then refused.
@@ -94,14 +95,17 @@ def open_pretrained(
     if not path.is_file():
         path = local_checkpoint(name_or_path, formats=formats, variant=variant, **hub)
     folder = path.parent if path.is_file() else path
-    found, unknown = _config(folder, config, _without_needless(overrides))
+    needed = _without_needless(overrides)
+    (found, unknown), checkpoint = read_one_save(
+        path,
+        lambda: (_config(folder, config, needed), open_once(path, variant=variant, formats=formats)),
+    )
     if unknown:
         raise TypeError(
             f"from_pretrained does not know {sorted(unknown)}; give arguments of from_pretrained or fields of the "
             "config, and fields only without config="
         )
     found.name_or_path = str(name_or_path)
-    checkpoint = open_checkpoint(path, variant=variant, formats=formats)
     table = parameters(found, head, has_pooler=has_pooler)
     matched = match(
         table,

@@ -18,7 +18,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from roberta.common.arrays import contiguous
 from roberta.common.files import CheckpointError
+from roberta.common.held_files import HeldFile
 
 MAX_HEADER = 16 * 2**20  # bytes; roberta-large needs 50 kB
 MAX_TENSORS = 20_000
@@ -69,8 +71,9 @@ def read(path: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: names the file, and what in it contradicts itself or the file's size.
     """
-    entries, start = _header(path)
-    size = path.stat().st_size - start
+    held = HeldFile(path)
+    entries, start = _header(held)
+    size = held.stat().st_size - start
     if len(entries) > MAX_TENSORS:
         raise CheckpointError(f"{path} lists {len(entries)} tensors; {MAX_TENSORS} are the most that is read")
     spans = {name: _span(path, name, entry) for name, entry in entries.items()}
@@ -83,7 +86,7 @@ def read(path: Path) -> dict[str, StoredTensor]:
         state = "cut short" if size < end else "damaged"
         raise CheckpointError(f"{path} is {state}: its header lists {end} bytes of tensors, the file holds {size}")
     return {
-        name: _stored(path, name, tuple(entry["shape"]), DTYPES[entry["dtype"]], start + spans[name][0])
+        name: _stored(held, name, tuple(entry["shape"]), DTYPES[entry["dtype"]], start + spans[name][0])
         for name, entry in entries.items()
     }
 
@@ -104,32 +107,27 @@ def pieces(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
     yield struct.pack("<Q", len(text)) + text
     for name in order:
         shape, dtype, load = tensors[name]
-        array = np.ascontiguousarray(load())  # the data of a transposed view lies in another order
+        array = contiguous(load())  # the data of a transposed view lies in another order
         assert array.shape == shape, (name, array.shape, shape)
         assert array.dtype == numpy_dtype(dtype), (name, array.dtype, dtype)
         yield array.reshape(-1).view(np.uint8).data
 
 
-def _stored(path: Path, name: str, shape: tuple[int, ...], dtype: str, start: int) -> StoredTensor:
-    return StoredTensor(name, shape, dtype, path, partial(_load, path, start, shape, dtype))
+def _stored(held: HeldFile, name: str, shape: tuple[int, ...], dtype: str, start: int) -> StoredTensor:
+    return StoredTensor(name, shape, dtype, held.path, partial(_load, held, start, shape, dtype))
 
 
-def _load(path: Path, start: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """The values of one tensor, mapped by themselves: their pages go when the array does."""
+def _load(held: HeldFile, start: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     kind = numpy_dtype(dtype)
     count = prod(shape)
     if not count:
         return np.zeros(shape, kind)
-    try:
-        values = np.memmap(path, np.uint8, "r", start, (count * kind.itemsize,)).view(np.ndarray)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
-    return values.view(kind).reshape(shape)
+    return held.map(start, count * kind.itemsize).view(kind).reshape(shape)
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
+def _header(path: HeldFile) -> tuple[dict[str, Any], int]:
     """The entries of the tensors, and where the data starts."""
-    with open(path, "rb") as file:
+    with path.open() as file:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if length > MAX_HEADER:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from roberta.common.files import CheckpointError
+from roberta.common.held_files import HeldFile
 from roberta.common.pickle_machine import Builder, Machine, Name
 from roberta.common.safetensors_file import MAX_HEADER, MAX_TENSORS, StoredTensor, numpy_dtype
 
@@ -63,10 +64,13 @@ def read(path: Path, *, records: tuple[str, ...] = ()) -> Any:
     Raises:
         CheckpointError: names the file, and what it is beside data.
     """
-    return (_read_zip if zipfile.is_zipfile(path) else _read_old)(path, records)
+    held = HeldFile(path)
+    with held.open() as file:
+        is_zip = zipfile.is_zipfile(file)
+    return (_read_zip if is_zip else _read_old)(held, records)
 
 
-def _machine(path: Path, storages: dict[str, _Storage], records: tuple[str, ...]) -> Machine:
+def _machine(path: HeldFile, storages: dict[str, _Storage], records: tuple[str, ...]) -> Machine:
     """A machine whose only values with names are tensors, ordered dictionaries and records."""
     limit = path.stat().st_size
 
@@ -93,10 +97,10 @@ def _machine(path: Path, storages: dict[str, _Storage], records: tuple[str, ...]
         "torch Size": tuple,
         **dict.fromkeys((*STORAGES, *records)),
     }
-    return Machine(path, builders, storage)
+    return Machine(path.path, builders, storage)
 
 
-def _tensor(path: Path, storage: Any, offset: int, shape: Any, strides: Any) -> StoredTensor:
+def _tensor(path: HeldFile, storage: Any, offset: int, shape: Any, strides: Any) -> StoredTensor:
     """A tensor that lies wholly in its storage, and is not larger than it."""
     numbers = (offset, *shape, *strides)
     whole = isinstance(storage, _Storage) and len(shape) == len(strides) <= 8
@@ -110,18 +114,18 @@ def _tensor(path: Path, storage: Any, offset: int, shape: Any, strides: Any) -> 
         dtype = numpy_dtype(storage.dtype)
         if not prod(shape):
             return np.zeros(shape, dtype)
-        values = np.memmap(path, np.uint8, "r", storage.start, (storage.bytes,)).view(np.ndarray).view(dtype)
+        values = path.map(storage.start, storage.bytes).view(dtype)
         return np.lib.stride_tricks.as_strided(
             values[offset:], shape, [stride * dtype.itemsize for stride in strides], writeable=False
         )
 
-    return StoredTensor("", tuple(shape), storage.dtype, path, load)
+    return StoredTensor("", tuple(shape), storage.dtype, path.path, load)
 
 
-def _read_zip(path: Path, records: tuple[str, ...]) -> Any:
+def _read_zip(path: HeldFile, records: tuple[str, ...]) -> Any:
     storages: dict[str, _Storage] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open() as file, zipfile.ZipFile(file) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
             root = _check_entries(path, entries)
             content = archive.read(f"{root}data.pkl")
@@ -143,7 +147,7 @@ def _read_zip(path: Path, records: tuple[str, ...]) -> Any:
     return value
 
 
-def _check_entries(path: Path, entries: Mapping[str, zipfile.ZipInfo]) -> str:
+def _check_entries(path: HeldFile, entries: Mapping[str, zipfile.ZipInfo]) -> str:
     """The folder inside a zip that is of torch; refuses one that unpacks to more than its own size."""
     size = path.stat().st_size
     if sum(entry.file_size for entry in entries.values()) > size or len(entries) > MAX_TENSORS:
@@ -154,9 +158,9 @@ def _check_entries(path: Path, entries: Mapping[str, zipfile.ZipInfo]) -> str:
     return pickles[0].removesuffix("data.pkl")
 
 
-def _start(path: Path, entry: zipfile.ZipInfo) -> int:
+def _start(path: HeldFile, entry: zipfile.ZipInfo) -> int:
     """Where the values of a zip's entry begin: behind its own header, which has a name and extra bytes."""
-    with open(path, "rb") as file:
+    with path.open() as file:
         file.seek(entry.header_offset)
         header = file.read(30)
     if len(header) < 30 or header[:4] != b"PK\3\4":
@@ -168,10 +172,10 @@ def _start(path: Path, entry: zipfile.ZipInfo) -> int:
     return start
 
 
-def _read_old(path: Path, records: tuple[str, ...]) -> Any:
+def _read_old(path: HeldFile, records: tuple[str, ...]) -> Any:
     storages: dict[str, _Storage] = {}
-    plain = Machine(path, {})
-    with open(path, "rb") as file:
+    plain = Machine(path.path, {})
+    with path.open() as file:
         if file.read(2) != b"\x80\x02":
             raise CheckpointError(f"{path} is not a file of torch.save")
         file.seek(0)
@@ -187,12 +191,12 @@ def _read_old(path: Path, records: tuple[str, ...]) -> Any:
     return value
 
 
-def _place(path: Path, storages: Mapping[str, _Storage], keys: Any, start: int) -> None:
+def _place(path: HeldFile, storages: Mapping[str, _Storage], keys: Any, start: int) -> None:
     """Where the storages of the old form begin."""
     size = path.stat().st_size
     if not isinstance(keys, list) or set(map(str, keys)) != set(storages) or len(keys) != len(storages):
         raise CheckpointError(f"{path} is damaged: the storages listed are not those that tensors use")
-    with open(path, "rb") as file:
+    with path.open() as file:
         for storage in (storages[str(key)] for key in keys):
             file.seek(start)
             count = int.from_bytes(file.read(8), "little")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from roberta.common.arrays import contiguous
 from roberta.common.pickle_machine import Record
 from roberta.common.safetensors_file import Source, numpy_dtype
 from roberta.common.torch_file import STORAGES
@@ -75,7 +76,7 @@ def state_dict(tensors: Mapping[str, Source]) -> dict[str, Tensor]:
 
 def _values(source: Source) -> Iterator[memoryview]:
     shape, dtype, load = source
-    array = np.ascontiguousarray(load())
+    array = contiguous(load())
     assert array.shape == shape or (not shape and array.size == 1), (array.shape, shape)
     assert array.dtype == numpy_dtype(dtype), (array.dtype, dtype)
     data = array.reshape(-1).view(np.uint8).data

@@ -13,6 +13,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from roberta.common.arrays import contiguous
 from roberta.common.checkpoint import flat
 from roberta.common.files import CheckpointError
 from roberta.common.parameters import Kind, kind_of
@@ -92,7 +93,7 @@ def _packed(tree: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
             yield from _packed(value)
             continue
         is_turned, (_, _, load) = value
-        array = np.ascontiguousarray(load().T if is_turned else load())
+        array = contiguous(load().T if is_turned else load())
         yield from _packed_array(array) if array.nbytes <= 2**30 else _packed_chunks(packer, array)
 
 

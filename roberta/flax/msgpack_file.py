@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from roberta.common.held_files import HeldFile
 from roberta.common.safetensors_file import DTYPES, MAX_TENSORS, numpy_dtype
 
 ARRAY = 1  # the extension type of an array
@@ -35,7 +36,7 @@ _CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 class Array:
     """Where an array lies in a file."""
 
-    path: Path
+    file: HeldFile
     shape: tuple[int, ...]
     dtype: str
     offset: int
@@ -46,7 +47,7 @@ class Array:
         size = prod(self.shape) * kind.itemsize
         if not size:
             return np.zeros(self.shape, kind)
-        return np.memmap(self.path, np.uint8, "r", self.offset, (size,)).view(np.ndarray).view(kind).reshape(self.shape)
+        return self.file.map(self.offset, size).view(kind).reshape(self.shape)
 
 
 def read(path: Path) -> Any:
@@ -55,11 +56,12 @@ def read(path: Path) -> Any:
     Raises:
         ValueError: the file is cut short, goes on behind its end, or holds what no such file does.
     """
-    with open(path, "rb") as file:
+    held = HeldFile(path)
+    with held.open() as file:
         if not file.seek(0, 2):
             raise ValueError("the file is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            walk = _Walk(path, data)
+            walk = _Walk(held, data)
             tree = walk.value(0)
             if walk.place != len(data):
                 raise ValueError(f"{len(data) - walk.place} bytes behind the end")
@@ -67,8 +69,8 @@ def read(path: Path) -> Any:
 
 
 class _Walk:
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
-        self.path = path
+    def __init__(self, file: HeldFile, data: mmap.mmap) -> None:
+        self.file = file
         self.data = data
         self.place = 0
         self.leaves = 0
@@ -129,7 +131,7 @@ class _Walk:
         if prod(shape) * numpy_dtype(dtype).itemsize != size or self.place + size != end:
             raise ValueError(f"an array of {shape} {dtype} has {size} bytes")
         self.place = end
-        return Array(self.path, shape, dtype, end - size)
+        return Array(self.file, shape, dtype, end - size)
 
     def shape(self) -> tuple[int, ...]:
         first = self.take(1)[0]

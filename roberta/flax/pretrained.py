@@ -31,6 +31,7 @@ from roberta.common.outputs import OUTPUTS, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, LANGUAGE_MODELS, Head, Parameter, parameters
 from roberta.flax import cache as kv
 from roberta.flax import legacy
+from roberta.flax.infer import infer, release
 from roberta.flax.layers import normal
 from roberta.flax.weights import Params, checked, from_native, native, to_array, to_native, to_numpy
 
@@ -484,6 +485,47 @@ class FlaxRobertaPreTrainedModel:
             noise = jax.random.normal(self.key, (rows - old, parameter.shape[1]), parameter.dtype)
             values = values.at[old:].set(noise * self.config.initializer_range)
         return values
+
+    # -- inference -----------------------------------------------------------------------------------------------
+
+    def infer(
+        self,
+        batch: Mapping[str, np.ndarray],
+        *,
+        where: np.ndarray | None = None,
+        dtype: str | None = None,
+        batch_tokens: int = 4096,
+        params: Mapping[str, Any] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """The results of a batch of any size, by the fastest way this framework has: numpy in, numpy out, no dropout.
+
+        The numbers are those of `forward` on every real token; at padding they are 0. The first call lays the weights
+        out anew for the machine, which takes memory; `release_infer` frees it.
+
+        JAX compiles at most eight programs, whatever the lengths, each when it is first needed; with
+        `jax_compilation_cache_dir` set it keeps them for the next process. Batches that only the forward pass can
+        take (masks of other than 0 and 1 or of pairs, relative positions) run through that, uncompiled.
+
+        Args:
+            batch: input_ids (rows, seq), multiple choice (rows, choices, seq), and if wanted attention_mask,
+                token_type_ids and position_ids.
+            where: bool, (rows, seq): the tokens whose results are wanted, of a class with results for each token.
+            dtype: to compute in: the model's own, "float32" or "bfloat16" (fast only where the machine has it).
+            batch_tokens: real tokens that go through the layers at a time, which bounds memory.
+            params: taken instead of `self.params`.
+
+        Returns:
+            "logits", "start_logits" and "end_logits", or "last_hidden_state" and "pooler_output": float64 of a model
+            of float64, else float32. With `where`, results for each token are (tokens, ...), in the order of rows.
+
+        Raises:
+            ValueError: an input, `where`, `dtype` or `batch_tokens` cannot be; says which, and what can.
+        """
+        return infer(self, batch, where, dtype, batch_tokens, params)
+
+    def release_infer(self) -> None:
+        """Free the weights that `infer` laid out; its next call makes them again."""
+        release(self)
 
     # -- training ------------------------------------------------------------------------------------------------
 

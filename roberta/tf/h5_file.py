@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from roberta.common.files import CheckpointError
+from roberta.common.held_files import HeldFile
 from roberta.common.safetensors_file import StoredTensor, numpy_dtype
 from roberta.tf import h5_layout
 
@@ -32,7 +33,15 @@ def layout(path: Path) -> dict[str, Any]:
     return found
 
 
-def stored(path: Path, name: str, entry: dict[str, Any]) -> StoredTensor:
+def opened(path: Path) -> tuple[HeldFile, dict[str, Any]]:
+    """A file, held open, and what `h5_layout` prints of it; `CheckpointError` when it cannot be listed."""
+    held = HeldFile(path)
+    found = layout(path)
+    held.check_name()  # the other process has opened it by its path
+    return held, found
+
+
+def stored(path: HeldFile, name: str, entry: dict[str, Any]) -> StoredTensor:
     """A tensor where `layout` found it, mapped from the disk when it is loaded."""
     shape, dtype, offset = tuple(entry["shape"]), numpy_dtype(entry["dtype"]), entry["offset"]
     is_number = dtype.kind in "fiub" or dtype.name == "bfloat16"
@@ -42,6 +51,7 @@ def stored(path: Path, name: str, entry: dict[str, Any]) -> StoredTensor:
     def load() -> np.ndarray:
         if not prod(shape):
             return np.zeros(shape, dtype)
-        return np.memmap(path, dtype, "r", offset, shape).astype(dtype.newbyteorder("="), copy=False)
+        values = path.map(offset, prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+        return values.astype(dtype.newbyteorder("="), copy=False)
 
-    return StoredTensor(name, shape, dtype.newbyteorder("=").name, path, load)
+    return StoredTensor(name, shape, dtype.newbyteorder("=").name, path.path, load)

@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from roberta.common.arrays import contiguous
 from roberta.common.safetensors_file import Source, numpy_dtype
 
 _PAGE = 4096
@@ -88,7 +89,7 @@ def pieces(datasets: Mapping[str, Source], finish: Callable[[h5py.File], None]) 
     done = 0
     for place, (shape, dtype, load) in sorted(places.items(), key=lambda item: item[0]):
         yield layout.between(done, place)
-        array = np.ascontiguousarray(load())
+        array = contiguous(load())
         assert array.shape == shape, (array.shape, shape)
         assert array.dtype == numpy_dtype(dtype), (array.dtype, dtype)
         yield array.reshape(-1).view(np.uint8).data
@@ -105,6 +106,7 @@ def _reserve(file: h5py.File, path: str, source: Source) -> int | None:
     settings.set_layout(h5py.h5d.CONTIGUOUS)
     settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    settings.set_obj_track_times(False)  # the same bytes for the same tensors
     parent, _, name = path.rpartition("/")
     group = file.require_group(parent) if parent else file
     dataset = h5py.h5d.create(group.id, name.encode(), stored, h5py.h5s.create_simple(shape), settings)

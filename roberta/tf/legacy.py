@@ -33,7 +33,7 @@ def read(path: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: names the file, and what in it cannot be read.
     """
-    found = h5_file.layout(path)
+    held, found = h5_file.opened(path)
     entries = found["tensors"]
     if len(entries) > MAX_TENSORS:
         raise CheckpointError(f"{path} lists {len(entries)} tensors; {MAX_TENSORS} are the most that is read")
@@ -42,7 +42,7 @@ def read(path: Path) -> dict[str, StoredTensor]:
         # a whole file: group of the layer, scope of the model, name; a shard: the name alone
         name = where.split("/", 2)[-1] if found["is_grouped"] else where
         if name not in result:  # the group of a tied LM head repeats the embeddings
-            result[name] = h5_file.stored(path, name, entry)
+            result[name] = h5_file.stored(held, name, entry)
     return result
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roberta.common.batching import bounded, buckets, groups, lengths, windows
+from roberta.common.batching import bounded, buckets, groups, lengths, packs, windows
 
 LENGTHS = st.lists(st.integers(0, 60), max_size=50).map(lambda values: np.array(values, np.int64))
 BUDGETS = st.integers(1, 200)
@@ -160,3 +160,29 @@ def test_what_came_before_a_stream_failed_is_given_first() -> None:
 def test_lists_of_no_items_are_refused() -> None:
     with pytest.raises(ValueError, match="both must be at least 1"):
         bounded([1], int, budget=1, most=0)
+
+
+@given(LENGTHS, BUDGETS)
+def test_every_row_is_in_exactly_one_pack_with_room_for_it(rows: np.ndarray, size: int) -> None:
+    found = packs(rows, size)
+    assert sorted(itertools.chain.from_iterable(pack.tolist() for pack in found)) == list(range(len(rows)))
+    for pack in found:
+        assert len(pack) == 1 or np.maximum(rows[pack], 1).sum() <= size
+
+
+@given(LENGTHS, BUDGETS)
+def test_no_pack_has_room_for_the_first_row_of_a_later_one(rows: np.ndarray, size: int) -> None:
+    costs = np.minimum(np.maximum(rows, 1), size)
+    found = packs(rows, size)
+    for pack, later in itertools.combinations(found, 2):
+        assert costs[pack].sum() + costs[later[0]] > size
+
+
+def test_short_rows_fill_what_long_ones_leave() -> None:
+    assert [pack.tolist() for pack in packs(np.array([3, 9, 4, 2]), 9)] == [[1], [2, 0, 3]]
+    assert [pack.tolist() for pack in packs(np.array([5, 6, 4, 3]), 9)] == [[1, 3], [0, 2]]
+
+
+def test_a_pack_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch_tokens"):
+        packs(np.array([3]), 0)

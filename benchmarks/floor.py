@@ -1,0 +1,32 @@
+"""The least that a conversion costs: map the bytes of a safetensors file, turn what the format turns, write one file.
+
+    python floor.py SOURCE TARGET straight|turned fsync|none
+
+Knows nothing of names but which matrices are embeddings; checks nothing. Only numpy is imported.
+"""
+
+import json
+import os
+import sys
+
+import numpy as np
+
+
+def copy(source: str, target: str, is_turned: bool, is_synced: bool) -> None:
+    """Write the values of `source`, dense matrices transposed if `is_turned`, on the disk when it returns."""
+    with open(source, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    with open(target, "wb", buffering=0) as out:
+        for name, entry in header.items():
+            start = 8 + length + entry["data_offsets"][0]
+            array = np.memmap(source, np.float32, "r", start, tuple(entry["shape"]))
+            is_dense = array.ndim == 2 and "embeddings" not in name
+            out.write(np.ascontiguousarray(array.T) if is_turned and is_dense else array)
+        if is_synced:
+            os.fsync(out.fileno())
+
+
+if __name__ == "__main__":
+    copy(sys.argv[1], sys.argv[2], sys.argv[3] == "turned", sys.argv[4] == "fsync")
