@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +132,21 @@ def test_rows_of_like_length_go_through_the_model_together(folder: Path) -> None
     assert [tokens for _, tokens in shapes] == sorted((tokens for _, tokens in shapes), reverse=True)
 
 
+def test_long_work_has_a_bar_on_a_terminal_and_none_elsewhere(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import roberta.common.pipelines.base as base
+
+    monkeypatch.setattr(base, "PROGRESS_SECONDS", 0)
+    make("text-classification", folder)(TEXTS)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    make("text-classification", folder, progress=False)(TEXTS)
+    assert capsys.readouterr().err == ""
+    make("text-classification", folder)(TEXTS)
+    assert "6/6" in capsys.readouterr().err
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
@@ -253,8 +269,10 @@ def test_a_value_that_cannot_work_is_refused_with_the_rule(task: str, options: d
 
 
 def test_an_option_that_does_not_exist_is_named_with_those_that_do(folder: Path) -> None:
-    with pytest.raises(TypeError, match=r"topk is no option of this pipeline; the options are .*top_k, targets"):
-        make("fill-mask", folder)("a<mask>", topk=2)
+    with pytest.raises(TypeError, match=r"top is no option of this pipeline; the options are .*top_k, targets"):
+        make("fill-mask", folder)("a<mask>", top=2)
+    with pytest.raises(TypeError, match="return_all_scores is an older name; pass top_k=None"):
+        make("text-classification", folder, return_all_scores=True)
     with pytest.raises(TypeError, match="batch_size is no option: batch_tokens"):
         make("fill-mask", folder, batch_size=8)
 

@@ -13,6 +13,13 @@ NOT_NEEDED = {
     "batch_size": "batch_tokens, where the pipeline is made, bounds what goes through the model at once",
     "num_workers": "texts are tokenised by the tokenizers library's own threads",
 }
+# Older names of transformers, and what to pass today.
+OLDER = {
+    "return_all_scores": "top_k=None",
+    "grouped_entities": 'aggregation_strategy="simple"',
+    "ignore_subwords": 'aggregation_strategy="first"',
+    "topk": "top_k",
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,8 @@ class Options:
         for name in changes:
             if name in NOT_NEEDED:
                 raise TypeError(f"{name} is no option: {NOT_NEEDED[name]}; leave it out")
+            if name in OLDER:
+                raise TypeError(f"{name} is an older name; pass {OLDER[name]}")
             if name not in names:
                 raise TypeError(f"{name} is no option of this pipeline; the options are {', '.join(names)}")
         return dataclasses.replace(self, **changes)
