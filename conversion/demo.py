@@ -8,10 +8,10 @@ import numpy as np
 
 from roberta.common.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.frameworks import installed
 from roberta.common.parameters import parameters
 from roberta.conversion import sapiens
 from roberta.conversion.convert import convert
-from roberta.conversion.frameworks import installed
 from roberta.conversion.verify import verify
 
 SENTENCES = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,17 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from roberta.common.frameworks import FRAMEWORKS, installed
 from roberta.common.parameters import Head
 from roberta.conversion.runners import RUNNERS, Arrays, Trace
 
 Dtype = Literal["float32", "float64"]
-
-# Name of the framework -> prefix of its classes, and the modules it needs.
-FRAMEWORKS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "pt": ("", ("torch",)),
-    "tf": ("TF", ("tensorflow", "keras")),
-    "flax": ("Flax", ("jax", "flax")),
-}
 
 
 @dataclass(frozen=True)
@@ -37,11 +30,6 @@ class Subject:
     path: str | Path
     head: Head
     options: Mapping[str, Any] = field(default_factory=dict)
-
-
-def installed() -> list[str]:
-    """The frameworks that can be imported, in the order of `FRAMEWORKS`."""
-    return [name for name, (_, modules) in FRAMEWORKS.items() if all(map(importlib.util.find_spec, modules))]
 
 
 def chosen(frameworks: Sequence[str] | None) -> list[str]:

@@ -26,6 +26,7 @@ _MODULES = {
     "RobertaTokenizerFast": "roberta.common.tokenizer_fast",
     "BatchEncoding": "roberta.common.batch_encoding",
     "AddedToken": "roberta.common.special_tokens",
+    "pipeline": "roberta.common.pipelines",
     **{
         f"{prefix}Roberta{name}": f"roberta.{backend}.{'pretrained' if name == 'PreTrainedModel' else 'models'}"
         for prefix, backend in (("", "pt"), ("TF", "tf"), ("Flax", "flax"))

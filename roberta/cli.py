@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import roberta
+from roberta.common.text_commands import add_text_commands
 
 # Literal, so that `roberta --help` imports neither numpy nor the converter; a test compares them with the converter's.
 FORMATS = ("safetensors", "pt", "tf", "flax", "fairseq", "keras-hub")
@@ -15,13 +16,16 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status: 0, 1 for what could not be done, 2 for wrong arguments."""
+    """Run one subcommand; the exit status: 0, 1 for what could not be done, 2 for wrong arguments, 130 for Ctrl-C."""
     options = parser().parse_args(arguments)
     try:
         status: int = options.run(options)
     except (OSError, ValueError, ModuleNotFoundError) as error:
         print(f"roberta {options.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"roberta {options.command}: interrupted", file=sys.stderr)
+        return 130  # as a shell says it
     return status
 
 
@@ -42,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     info_.set_defaults(run=info)
     add_convert(commands)
     add_verify(commands)
+    add_text_commands(commands, texts)
     return top
 
 
@@ -123,6 +128,13 @@ def verify(options: argparse.Namespace) -> int:
     for path in options.report:
         report.save(path)
     return report.exit_code
+
+
+def texts(options: argparse.Namespace) -> int:
+    """`roberta fill-mask`, `classify`, `tag`, `answer`, `choose`, `embed` and `generate`."""
+    from roberta.common.pipelines.command import run as run_command
+
+    return run_command(options)
 
 
 def demo(options: argparse.Namespace) -> int:

@@ -21,6 +21,10 @@ VERIFY = "tests/conversion/test_verify.py"
 CONVERT = "tests/conversion/test_convert.py"
 FAIRSEQ = "tests/conversion/test_fairseq.py"
 REPORT = "tests/conversion/test_verify_command.py"
+BATCHING = "tests/common/test_batching.py"
+PIPELINES = "tests/common/test_pipelines.py"
+TASKS = "tests/common/test_pipeline_tasks.py"
+TEXTS = "tests/common/test_text_commands.py"
 
 # file, what is there, the mistake, the tests that run, and their selection
 MUTANTS: list[tuple[str, str, str, str, str]] = [
@@ -93,6 +97,35 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ('conversion/dictionary.py', '    if MASK not in listed and len(names) + 1 == rows:', '    if False:', FAIRSEQ, 'dictionary'),
     ('conversion/formats.py', '    if len(found) == 1:\n        return found[0]', '    if found:\n        return found[0]', CONVERT, 'never_guessed'),
     ('conversion/model.py', '    if head is None and found.report.unexpected:', '    if False:', CONVERT, 'never_dropped'),
+    ("common/batching.py", "kind=\"stable\")", "kind=\"stable\")[::-1]", BATCHING, "longest"),
+    ("common/batching.py", 'side="right"', 'side="left"', BATCHING, "room"),
+    ("common/batching.py", "if window and total + cost(item) > budget:", "if False:", BATCHING, "bounded"),
+    ("common/batching.py", "            failure = error\n", "            pass\n", BATCHING, "failed"),
+    ("common/pipelines/base.py", "values[index] = value", "values[len(flat) - 1 - index] = value", PIPELINES, "alone"),
+    ("common/pipelines/base.py", "yield from self.window(items[: error.number - items[0].number], options)", "pass", PIPELINES, "come_first"),
+    ("common/pipelines/base.py", "items = [Item(self.checked(Item(value, number)), number) for", "items = [Item(value, number) for", PIPELINES, "named_before"),
+    ("common/pipelines/base.py", "max(RESULT_BYTES // bytes_each, 1)", "10**9", PIPELINES, "like_length"),
+    ("common/pipelines/base.py", "first=FIRST_WINDOW", "first=WINDOW_TEXTS", PIPELINES, "without_end"),
+    ("common/pipelines/arrays.py", "places >= longest - sizes[:, None] if left", "places < sizes[:, None] if left", PIPELINES, "alone and generation"),
+    ("common/pipelines/arrays.py", "sorted(config.id2label) != list(range(outputs))", "len(config.id2label) < outputs", PIPELINES, "label_set"),
+    ("common/pipelines/inputs.py", "if not value.isascii():", "if False:", PIPELINES, "half"),
+    ("common/pipelines/answer.py", "is_span = first + more < len(scores)", "is_span = first >= 0", TASKS, "by_the_probability"),
+    ("common/pipelines/answer.py", 'known["score"] += score', 'known["score"] = score', PIPELINES, "megabyte"),
+    ("common/pipelines/tag.py", "(start < before[1] or ", "(", TASKS, "bytes_of"),
+    ("common/pipelines/tag.py", "weight(entity) > weight(kept[-1])", "weight(entity) < weight(kept[-1])", TASKS, "longer_one"),
+    ("common/pipelines/windows.py", "range(0, max(tokens - stride, 1), room - stride)", "range(0, max(tokens, 1), room - stride)", TASKS, "reach"),
+    ("common/pipelines/embed.py", "(mask / mask.sum(axis=1, keepdims=True))", "(mask / mask.shape[1])", TASKS, "vector and mean"),
+    ("common/pipelines/embed.py", "where[:, 0] = True", "where[:, 1] = True", TASKS, "vector and cls"),
+    ("common/pipelines/choose.py", "kind=\"stable\")[: options.top_k]", "kind=\"stable\")[::-1][: options.top_k]", TASKS, "own_forward"),
+    ("common/pipelines/generate.py", "min(new, room)", "new", TASKS, "as_far"),
+    ("common/pipelines/generate.py", "settings = {**USUAL, **own}", "settings = {**own, **USUAL}", TASKS, "own_settings"),
+    ("common/pipelines/generate.py", "settings[\"max_length\"] - len(ids)", "settings[\"max_length\"]", TASKS, "max_length_counts"),
+    ("common/pipelines/generate.py", "len(row.ids) if \"min_length\" in settings else 0", "0", TASKS, "min_length_counts"),
+    ("common/pipelines/opening.py", "if report[\"missing_keys\"]:", "if False:", TASKS, "something_else"),
+    ("common/pipelines/records.py", "places = [cells.index(field) for field in command.fields if field in cells]", "places = [0, 1]", TEXTS, "columns"),
+    ("common/pipelines/records.py", 'text.removeprefix("\\ufeff") if number == 1 else text', "text", TEXTS, "every_line"),
+    ("common/pipelines/command.py", "self.file.seek(0)", "pass", TEXTS, "vectors"),
+    ("common/pipelines/command.py", "return INTERRUPTED", "return 0", TEXTS, "interrupted"),
 ]  # fmt: skip
 
 

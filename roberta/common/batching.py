@@ -7,7 +7,7 @@ All of it is numpy on lengths; the tokens stay where they are. The way back to t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -144,3 +144,48 @@ def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def _windows(stream: Iterator[T], size: int) -> Iterator[list[T]]:
     while window := list(itertools.islice(stream, size)):
         yield window
+
+
+def bounded(
+    items: Iterable[T], cost: Callable[[T], int], *, budget: int, most: int, first: int | None = None
+) -> Iterator[list[T]]:
+    """Consecutive items in lists of at most `most`, whose costs stay within a budget; a stream is read list by list.
+
+    Where the stream fails, the items before are given first, and then its error is raised.
+
+    Args:
+        cost: of an item, in units of the budget. An item above the budget is in a list alone.
+        first: items of the first list, at most; each further one may be twice as long, so that the first results
+            of a slow stream come soon. None for `most`.
+
+    Raises:
+        ValueError: `most` or `first` below 1.
+    """
+    if most < 1 or (first is not None and first < 1):
+        raise ValueError(f"lists of at most {most} items, the first of {first}; both must be at least 1")
+    return _bounded(iter(items), cost, budget, most, most if first is None else min(first, most))
+
+
+def _bounded(stream: Iterator[T], cost: Callable[[T], int], budget: int, most: int, size: int) -> Iterator[list[T]]:
+    window: list[T] = []
+    total, failure = 0, None
+    while True:
+        try:
+            item = next(stream)
+        except StopIteration:
+            break
+        except Exception as error:
+            failure = error
+            break
+        if window and total + cost(item) > budget:
+            yield window
+            window, total = [], 0
+        window.append(item)
+        total += cost(item)
+        if len(window) == size:
+            yield window
+            window, total, size = [], 0, min(2 * size, most)
+    if window:
+        yield window
+    if failure is not None:
+        raise failure

@@ -65,6 +65,7 @@ def test_only_the_command_imports_conversion() -> None:
     [
         ("import roberta", set()),
         ("from roberta import RobertaConfig", set()),
+        ("from roberta import pipeline", set()),
         ("from roberta import RobertaForMaskedLM", OWN["pt"]),
         ("from roberta import TFRobertaForMaskedLM", OWN["tf"] | {"jax"}),  # tensorflow itself imports jax
         ("from roberta import FlaxRobertaForMaskedLM", OWN["flax"]),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roberta.common.batching import buckets, groups, lengths, packs, windows
+from roberta.common.batching import bounded, buckets, groups, lengths, packs, windows
 
 LENGTHS = st.lists(st.integers(0, 60), max_size=50).map(lambda values: np.array(values, np.int64))
 BUDGETS = st.integers(1, 200)
@@ -123,6 +123,43 @@ def test_a_window_takes_no_more_of_a_stream_than_it_holds() -> None:
 def test_a_window_of_nothing_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="size must be at least 1"):
         windows([1], 0)
+
+
+COSTS = st.lists(st.integers(0, 40), max_size=40)
+
+
+@given(COSTS, st.integers(0, 60), st.integers(1, 9), st.integers(1, 9))
+def test_bounded_lists_hold_the_stream_in_order(costs: list[int], budget: int, most: int, first: int) -> None:
+    found = list(bounded(iter(costs), int, budget=budget, most=most, first=first))
+    assert list(itertools.chain.from_iterable(found)) == costs
+    assert all(len(window) <= most and (len(window) == 1 or sum(window) <= budget) for window in found)
+
+
+def test_the_lists_of_a_stream_grow() -> None:
+    found = bounded(range(40), lambda item: 1, budget=99, most=10, first=2)
+    assert [len(window) for window in found] == [2, 4, 8, 10, 10, 6]
+
+
+def test_a_full_list_comes_before_the_next_item_is_asked_for() -> None:
+    stream = itertools.count()
+    assert next(bounded(stream, lambda item: 1, budget=99, most=3)) == [0, 1, 2]
+    assert next(stream) == 3
+
+
+def test_what_came_before_a_stream_failed_is_given_first() -> None:
+    def stream():
+        yield from (1, 2)
+        raise OSError("gone")
+
+    lists = bounded(stream(), int, budget=99, most=9)
+    assert next(lists) == [1, 2]
+    with pytest.raises(OSError, match="gone"):
+        next(lists)
+
+
+def test_lists_of_no_items_are_refused() -> None:
+    with pytest.raises(ValueError, match="both must be at least 1"):
+        bounded([1], int, budget=1, most=0)
 
 
 @given(LENGTHS, BUDGETS)

@@ -1,0 +1,83 @@
+"""Pipelines: text in, results out, with a model of any framework behind; one file a task, numpy for all three."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from roberta.common.pipelines.answer import Answer, AnswerOptions
+from roberta.common.pipelines.base import Pipeline
+from roberta.common.pipelines.choose import Choose, ChooseOptions
+from roberta.common.pipelines.classify import Classify, ClassifyOptions
+from roberta.common.pipelines.embed import Embed, EmbedOptions, EmbedSentences, SentenceOptions
+from roberta.common.pipelines.fill_mask import FillMask, FillMaskOptions
+from roberta.common.pipelines.generate import Generate, GenerateOptions
+from roberta.common.pipelines.opening import Source, dtypes, open_model, open_tokenizer
+from roberta.common.pipelines.options import Options
+from roberta.common.pipelines.tag import Tag, TagOptions
+
+# Task -> its pipeline and its options.
+TASKS: dict[str, tuple[type[Pipeline[Any]], type[Options]]] = {
+    "fill-mask": (FillMask, FillMaskOptions),
+    "text-classification": (Classify, ClassifyOptions),
+    "token-classification": (Tag, TagOptions),
+    "question-answering": (Answer, AnswerOptions),
+    "multiple-choice": (Choose, ChooseOptions),
+    "feature-extraction": (Embed, EmbedOptions),
+    "embeddings": (EmbedSentences, SentenceOptions),
+    "text-generation": (Generate, GenerateOptions),
+}
+OTHER_NAMES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
+
+
+def pipeline(
+    task: str,
+    model: Any,
+    tokenizer: Any = None,
+    *,
+    framework: str | None = None,
+    dtype: str | None = None,
+    batch_tokens: int = 4096,
+    progress: bool = True,
+    revision: str = "main",
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    **options: Any,
+) -> Pipeline[Any]:
+    """What answers a task: call it with a text, a list of texts, or an iterator.
+
+    Args:
+        task: one of `TASKS`, or "sentiment-analysis" or "ner".
+        model: a folder, a weights file, a name on the hub, or a loaded model of any framework.
+        tokenizer: likewise; None for the one beside the model.
+        framework: "pt", "tf" or "flax"; None for the first that is installed.
+        dtype: "float32" (None), "float64"; "bfloat16" or "int8", in which `infer` computes on weights in float32.
+        batch_tokens: tokens that go through the model at once, at most; a longer text goes alone.
+        progress: show a bar, on a terminal, for lists that take longer than two seconds.
+        revision, cache_dir, local_files_only, token: of hub names.
+        options: the task's own, such as `top_k`; a call may replace them.
+
+    Raises:
+        ValueError: an unknown task; a model that was not trained for it; an option's value that cannot work.
+        TypeError: an option that the task does not have.
+        CheckpointError: a file or name that cannot be used.
+    """
+    name = OTHER_NAMES.get(task, task)
+    if name not in TASKS:
+        raise ValueError(f"task={task!r} must be one of {', '.join((*TASKS, *OTHER_NAMES))}")
+    class_, options_class = TASKS[name]
+    chosen = options_class().updated(options)
+    is_loaded = not isinstance(model, str | Path)
+    loaded_in, computed_in = dtypes(dtype, is_loaded=is_loaded)
+    source = Source(revision, cache_dir, local_files_only, token)
+    opened = open_tokenizer(tokenizer, model, source)  # first: it is quick, and imports no framework
+    loaded = open_model(
+        model,
+        class_.head,
+        framework=framework,
+        dtype=loaded_in,
+        has_pooler=getattr(chosen, "pooling", None) == "pooler",
+        source=source,
+    )
+    return class_(loaded, opened, chosen, dtype=computed_in, batch_tokens=batch_tokens, progress=progress)

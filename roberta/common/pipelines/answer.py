@@ -1,0 +1,197 @@
+"""Question answering: the spans of a context that answer a question, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from roberta.common.pipelines.arrays import softmax, top
+from roberta.common.pipelines.base import Pipeline, Row
+from roberta.common.pipelines.inputs import InputError, Item, fields_of, text_of, zipped
+from roberta.common.pipelines.options import Options, require_count
+from roberta.common.pipelines.windows import Text, spans, tokenised
+
+LONGEST_WINDOW = 384  # tokens, question included, unless max_seq_len says otherwise: what SQuAD models are trained with
+LONGEST_STRIDE = 128
+FIELDS = {"question": True, "context": True}
+
+
+@dataclass(frozen=True)
+class AnswerOptions(Options):
+    """How answers are looked for.
+
+    Args:
+        top_k: answers of a question; one alone is not in a list.
+        max_seq_len: tokens of a window, question included; None for 384, or what the model takes.
+        doc_stride: tokens of the context that two windows share; None for 128, or half a window.
+        max_question_len: tokens of the question that are kept; None for all.
+        max_answer_len: tokens of an answer.
+        handle_impossible_answer: give "" as an answer too, with the score of `<s>`.
+        align_to_words: widen an answer to whole words.
+    """
+
+    top_k: int = 1
+    max_seq_len: int | None = None
+    doc_stride: int | None = None
+    max_question_len: int | None = None
+    max_answer_len: int = 15
+    handle_impossible_answer: bool = False
+    align_to_words: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("top_k", "max_answer_len"):
+            require_count(name, getattr(self, name))
+            if getattr(self, name) is None:
+                raise ValueError(f"{name}=None must be an int of at least 1")
+        for name, least in (("max_seq_len", 1), ("max_question_len", 1), ("doc_stride", 0)):
+            require_count(name, getattr(self, name), least)
+
+
+class Window(NamedTuple):
+    """Tokens `start` to `stop` of a context, which are at place `place` of their row."""
+
+    context: Text
+    start: int
+    stop: int
+    place: int
+
+
+class Found(NamedTuple):
+    """What a window answers: spans of its tokens, best first, their scores, and the score of no answer."""
+
+    spans: np.ndarray
+    scores: np.ndarray
+    none: float
+
+
+class Answer(Pipeline[AnswerOptions]):
+    """Dicts {"question", "context"} in, answers out.
+
+    The result is {"score", "start", "end", "answer"}, or with `top_k` above 1 a list of them, best first. `start`
+    and `end` count characters of the context; "" with 0 and 0 is no answer. A long context is read in windows, each
+    with probabilities of its own; equal answers are one, and their scores are added.
+    """
+
+    task = "question-answering"
+    head = "ForQuestionAnswering"
+    gives_one_of_one = True
+
+    def __call__(
+        self,
+        inputs: Any = None,
+        *,
+        question: str | Sequence[str] | None = None,
+        context: str | Sequence[str] | None = None,
+        **options: Any,
+    ) -> Any:
+        """See `Pipeline.__call__`; `question` and `context` are another way to say the inputs, one or lists."""
+        if inputs is None:
+            inputs = zipped({"question": question, "context": context})
+        elif question is not None or context is not None:
+            raise ValueError("give inputs, or question and context, not both")
+        return super().__call__(inputs, **options)
+
+    def checked(self, item: Item) -> dict[str, str]:
+        """The question and the context, neither of them empty."""
+        given = fields_of(item.value, item.name, FIELDS)
+        for field in FIELDS:
+            if not text_of(given[field], f"{item.name}[{field!r}]").strip():
+                raise ValueError(f"{item.name}[{field!r}] is empty; give a text")
+        return given
+
+    def characters(self, item: Item) -> int:
+        """Of question and context."""
+        return len(item.value["question"]) + len(item.value["context"])
+
+    def rows(self, items: Sequence[Item], options: AnswerOptions) -> list[list[Row]]:
+        """A row for each window of each context."""
+        asked = self.tokenizer([item.value["question"] for item in items], add_special_tokens=False, verbose=False)
+        contexts = tokenised(self.tokenizer, [item.value["context"] for item in items])
+        questions = [ids[: options.max_question_len] for ids in asked["input_ids"]]
+        return [self.of_item(*three, options) for three in zip(items, questions, contexts, strict=True)]
+
+    def of_item(self, item: Item, question: list[int], context: Text, options: AnswerOptions) -> list[Row]:
+        """The rows of one question."""
+        longest = min(self.limit, options.max_seq_len or LONGEST_WINDOW)
+        stride = min(longest // 2, LONGEST_STRIDE) if options.doc_stride is None else options.doc_stride
+        place = len(self.with_special_tokens(question, [])) - 1
+        room = longest - place - 1
+        if room <= stride and room < len(context.ids):
+            raise InputError(
+                item,
+                f"has a question of {len(question)} tokens, which leaves {max(room, 0)} of {longest} for "
+                f"the context, no more than doc_stride={stride}; raise max_seq_len, or lower doc_stride or "
+                "max_question_len",
+            )
+        return [
+            Row(
+                self.with_special_tokens(question, context.ids[start:stop].tolist()),
+                Window(context, start, stop, place),
+            )
+            for start, stop in spans(len(context.ids), room, stride if room > stride else 0)
+        ]
+
+    def memory(self, rows: Sequence[Row], options: AnswerOptions) -> tuple[np.ndarray, int, bool]:
+        """Two logits a token."""
+        return np.array([len(row.ids) for row in rows]), 16, True
+
+    def run(self, rows: Sequence[Row], options: AnswerOptions) -> list[Found]:
+        """The best spans of each window."""
+        output = self.infer(rows)
+        sides = zip(output["start_logits"], output["end_logits"], strict=True)
+        return [self.found(row.note, *side, options) for row, side in zip(rows, sides, strict=True)]
+
+    def found(self, window: Window, start: np.ndarray, end: np.ndarray, options: AnswerOptions) -> Found:
+        """The best spans of a window, by the probability of their start times that of their end.
+
+        The probabilities are over the tokens of the context and `<s>`, which stands for no answer.
+        """
+        stop = window.place + window.stop - window.start
+        starts, ends = (
+            softmax(np.append(logits[:1], logits[window.place : stop]).astype(np.float64)) for logits in (start, end)
+        )
+        none = float(starts[0] * ends[0])
+        scores = spans_scores(starts[1:], ends[1:], options.max_answer_len)
+        # widened to words, several spans become one answer: with twice as many and ten, top_k answers are left
+        count = 2 * options.top_k + 10 if options.align_to_words else options.top_k
+        best = top(scores.reshape(1, -1), min(count, scores.size))[0]
+        first, more = np.divmod(best, scores.shape[1])
+        is_span = first + more < len(scores)
+        found = np.stack([first, first + more], axis=1)[is_span]
+        return Found(found, scores.reshape(-1)[best][is_span], none)
+
+    def result(self, item: Item, rows: Sequence[Row], values: Sequence[Found], options: AnswerOptions) -> Any:
+        """The best answers of all windows."""
+        context = item.value["context"]
+        answers: dict[str, dict[str, Any]] = {}
+        for row, found in zip(rows, values, strict=True):
+            for span, score in zip(found.spans.tolist(), found.scores.tolist(), strict=True):
+                start, end = characters(row.note, *span, to_words=options.align_to_words)
+                text = context[start:end]
+                known = answers.setdefault(text.lower(), {"score": 0.0, "start": start, "end": end, "answer": text})
+                known["score"] += score
+        best = list(answers.values())
+        if options.handle_impossible_answer:
+            best.append({"score": min(found.none for found in values), "start": 0, "end": 0, "answer": ""})
+        best = sorted(best, key=lambda answer: -answer["score"])[: options.top_k]
+        return best[0] if len(best) == 1 else best
+
+
+def spans_scores(starts: np.ndarray, ends: np.ndarray, longest: int) -> np.ndarray:
+    """Score of each span: (tokens, longest): [i, j] is that of token i to token i + j; 0 beyond the last token."""
+    padded = np.append(ends, np.zeros(longest))
+    scores: np.ndarray = starts[:, None] * np.lib.stride_tricks.sliding_window_view(padded, longest)[: len(starts)]
+    return scores
+
+
+def characters(window: Window, first: int, last: int, *, to_words: bool) -> tuple[int, int]:
+    """The characters of two tokens of a window and of those between, or of the whole words that they are of."""
+    offsets = window.context.offsets[window.start : window.stop]
+    if to_words:
+        words = window.context.words[window.start : window.stop]
+        first = int(np.flatnonzero(words == words[first])[0])
+        last = int(np.flatnonzero(words == words[last])[-1])
+    return int(offsets[first, 0]), int(offsets[last, 1])

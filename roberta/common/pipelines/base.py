@@ -1,0 +1,234 @@
+"""What every pipeline does: one input, a list or a stream; windows of texts in bounded memory; results in order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, cast
+
+import numpy as np
+from tqdm import tqdm
+
+from roberta.common.batching import bounded, check_budget, groups
+from roberta.common.config import RobertaConfig
+from roberta.common.parameters import Head
+from roberta.common.pipelines.arrays import rectangle
+from roberta.common.pipelines.inputs import InputError, Item, text_of
+from roberta.common.pipelines.options import Options, TextOptions
+from roberta.common.tokenizer_base import TokenizerBase
+
+Arrays = dict[str, np.ndarray]
+
+WINDOW_TEXTS = 1024  # that are tokenised together, at most, so that rows of one length find each other
+WINDOW_CHARACTERS = 2**20  # of them together: a token takes some hundred bytes until its results are made
+FIRST_WINDOW = 16  # of a stream: the first answers come before 1024 texts are there
+RESULT_BYTES = 64 * 2**20  # of what a model gives at once: a mask alone is 200 kB of logits
+PROGRESS_SECONDS = 2.0  # work that takes longer gets a progress bar on a terminal
+
+
+class Model(Protocol):
+    """What a pipeline asks of a model, in any framework."""
+
+    config: RobertaConfig
+    head: ClassVar[Head]
+    framework: str
+
+    def infer(
+        self, batch: Mapping[str, np.ndarray], *, where: np.ndarray | None, dtype: str | None, batch_tokens: int
+    ) -> Arrays:
+        """Outputs as numpy, in the order of the rows."""
+
+
+class Row(NamedTuple):
+    """The ids of one row of model inputs, special tokens included, and what its results need."""
+
+    ids: Sequence[int]
+    note: Any = None
+
+
+O = TypeVar("O", bound=Options)  # noqa: E741
+
+
+class Pipeline(ABC, Generic[O]):
+    """Text in, results out, with a model of any framework.
+
+    Args:
+        model: has `config` and `infer`.
+        tokenizer: of the model.
+        options: the defaults of each call.
+        dtype: what `infer` computes in: None for the model's own, "bfloat16", "int8".
+        batch_tokens: tokens that go through the model at once; a longer text goes alone.
+        progress: show a bar, on a terminal, for lists that take longer than two seconds.
+
+    Attributes:
+        task: its name, as in `roberta.pipeline(task)`. head: of the models it takes.
+    """
+
+    task: ClassVar[str]
+    head: ClassVar[Head]
+    gives_one_of_one: ClassVar[bool] = False  # whether the result of a list of one is not in a list
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: TokenizerBase,
+        options: O,
+        *,
+        dtype: str | None = None,
+        batch_tokens: int = 4096,
+        progress: bool = True,
+    ) -> None:
+        check_budget(batch_tokens)
+        if model.head != self.head:
+            raise ValueError(
+                f"{self.task} takes a model of the class Roberta{self.head}, not {type(model).__name__}; "
+                "give its folder to load what it holds as that class"
+            )
+        self.model = model
+        self.tokenizer = tokenizer
+        self.options = options
+        self.dtype = dtype
+        self.batch_tokens = batch_tokens
+        self.progress = progress
+
+    @property
+    def limit(self) -> int:
+        """Tokens of a row, at most: the smaller of what the model and the tokenizer allow."""
+        return min(self.model.config.max_length_tokens, self.tokenizer.model_max_length)
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """The result of one input, a list for a list, an iterator for any other iterable (read as it is asked for).
+
+        Args:
+            options: fields of this pipeline's options, for this call.
+
+        Raises:
+            TypeError: an option that does not exist.
+            ValueError: an input that cannot be used; says which. A list is looked through before the work begins.
+        """
+        chosen = self.options.updated(options)
+        if isinstance(inputs, list | tuple):
+            results = self.of_list(inputs, chosen)
+            return results[0] if self.gives_one_of_one and len(results) == 1 else results
+        if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
+            return next(self.window([Item(self.checked(Item(inputs, None)), None)], chosen))
+        return self.of_stream(inputs, chosen)
+
+    def of_list(self, inputs: Sequence[Any], options: O) -> list[Any]:
+        """The result of each input of a list."""
+        items = [Item(self.checked(Item(value, number)), number) for number, value in enumerate(inputs)]
+        results: list[Any] = []
+        # `delay` keeps short work quiet; with disable=None there is no bar where stderr is no terminal
+        bar = tqdm(
+            total=len(items), unit=" inputs", delay=PROGRESS_SECONDS, disable=None if self.progress else True
+        )  # fmt: skip
+        with bar:
+            for window in bounded(items, self.characters, budget=self.window_characters(options), most=WINDOW_TEXTS):
+                results += self.window(window, options)
+                bar.update(len(window))
+        return results
+
+    def of_stream(self, inputs: Iterable[Any], options: O) -> Iterator[Any]:
+        """The result of each input of a stream, which may be without end.
+
+        Where an input cannot be used, or the stream fails, the results before come first.
+        """
+        items = (Item(self.checked(Item(value, number)), number) for number, value in enumerate(inputs))
+        budget = self.window_characters(options)
+        for window in bounded(items, self.characters, budget=budget, most=WINDOW_TEXTS, first=FIRST_WINDOW):
+            yield from self.window(window, options)
+
+    def window_characters(self, options: O) -> int:
+        """How long the inputs may be, together, that are in memory with their results."""
+        return WINDOW_CHARACTERS
+
+    def window(self, items: Sequence[Item], options: O) -> Iterator[Any]:
+        """The results of some inputs that are in memory together."""
+        try:
+            rows = self.rows(items, options)
+        except InputError as error:
+            if error.number is not None and items[0].number is not None and error.number > items[0].number:
+                yield from self.window(items[: error.number - items[0].number], options)
+            raise
+        flat = [row for of_item in rows for row in of_item]
+        values: list[Any] = [None] * len(flat)
+        units, bytes_each, padded = self.memory(flat, options)
+        for group in groups(units, max(RESULT_BYTES // bytes_each, 1), padded=padded):
+            for index, value in zip(group, self.run([flat[index] for index in group], options), strict=True):
+                values[index] = value
+        start = 0
+        for item, of_item in zip(items, rows, strict=True):
+            stop = start + len(of_item)
+            yield self.result(item, of_item, values[start:stop], options)
+            start = stop
+
+    # -- what a task says ----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def checked(self, item: Item) -> Any:
+        """The input as the task uses it; `ValueError`, with the item's name, for one that cannot be used."""
+
+    @abstractmethod
+    def characters(self, item: Item) -> int:
+        """How long an input is."""
+
+    @abstractmethod
+    def rows(self, items: Sequence[Item], options: O) -> list[list[Row]]:
+        """The rows of each input; `InputError` for one of which there can be none."""
+
+    @abstractmethod
+    def memory(self, rows: Sequence[Row], options: O) -> tuple[np.ndarray, int, bool]:
+        """What the model gives for the rows: units of each, bytes of a unit, whether shorter rows are padded."""
+
+    @abstractmethod
+    def run(self, rows: Sequence[Row], options: O) -> Iterable[Any]:
+        """What is kept of the model's outputs, for each row."""
+
+    @abstractmethod
+    def result(self, item: Item, rows: Sequence[Row], values: Sequence[Any], options: O) -> Any:
+        """The result of an input from what was kept of its rows."""
+
+    # -- helpers -------------------------------------------------------------------------------------------------
+
+    def infer(self, rows: Sequence[Row], where: np.ndarray | None = None) -> Arrays:
+        """The model's outputs for rows, padded on the right."""
+        ids, mask = rectangle([row.ids for row in rows], self.model.config.pad_token_id)
+        batch = {"input_ids": ids, "attention_mask": mask}
+        return self.model.infer(batch, where=where, dtype=self.dtype, batch_tokens=self.batch_tokens)
+
+    def encode(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, options: TextOptions
+    ) -> list[list[int]]:
+        """The ids of texts, or of pairs of texts, cut where the options say so."""
+        longest = self.limit if options.max_length is None else min(options.max_length, self.limit)
+        ids: list[list[int]] = self.tokenizer(
+            list(texts),
+            pairs,
+            truncation=options.truncation,
+            max_length=longest if options.truncation else None,
+            verbose=False,
+        )["input_ids"]
+        return ids
+
+    def with_special_tokens(self, ids: list[int], pair: list[int] | None = None) -> list[int]:
+        """The ids of a row: `<s> ids </s>`, or `<s> ids </s></s> pair </s>`."""
+        return cast(list[int], self.tokenizer.build_inputs_with_special_tokens(ids, pair))
+
+    def check_length(self, tokens: int, item: Item) -> None:
+        """Refuse a row that is longer than the model allows."""
+        if tokens > self.limit:
+            raise InputError(item, f"has {tokens} tokens, and the model takes {self.limit}; truncation=True cuts it")
+
+
+class TextPipeline(Pipeline[O]):
+    """A pipeline whose inputs are texts."""
+
+    def checked(self, item: Item) -> str:
+        """The text, which must be one."""
+        return text_of(item.value, item.name)
+
+    def characters(self, item: Item) -> int:
+        """Of the text."""
+        return len(item.value)

@@ -1,0 +1,111 @@
+"""Text classification: the labels of a text or a pair of texts, with their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from roberta.common.config import RobertaConfig
+from roberta.common.pipelines.arrays import check_labels, softmax
+from roberta.common.pipelines.base import Pipeline, Row
+from roberta.common.pipelines.inputs import Item, fields_of, shown, text_of
+from roberta.common.pipelines.options import TextOptions, require_count
+
+Function = Literal["softmax", "sigmoid", "none"]
+FUNCTIONS = ("softmax", "sigmoid", "none")
+
+
+@dataclass(frozen=True)
+class ClassifyOptions(TextOptions):
+    """How texts are classified.
+
+    Args:
+        top_k: labels of a text, None for all; "best" is the best one, not in a list.
+        function_to_apply: what makes scores of the logits; None goes by the config.
+    """
+
+    top_k: int | Literal["best"] | None = "best"
+    function_to_apply: Function | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top_k != "best":
+            require_count("top_k", self.top_k)
+        if self.function_to_apply is not None and self.function_to_apply not in FUNCTIONS:
+            raise ValueError(f"function_to_apply={self.function_to_apply!r} must be one of {', '.join(FUNCTIONS)}")
+
+
+class Classify(Pipeline[ClassifyOptions]):
+    """Texts, or dicts {"text", "text_pair"}, in; labels out.
+
+    The result of a text is {"label", "score"}, of the best label; where `top_k` was given, a list of them, best
+    first. As in transformers, what a single str gives is in a list once more, unless the call has a `top_k`.
+    """
+
+    task = "text-classification"
+    head = "ForSequenceClassification"
+
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """See `Pipeline.__call__`."""
+        results = super().__call__(inputs, **options)
+        return [results] if isinstance(inputs, str) and "top_k" not in options else results
+
+    def checked(self, item: Item) -> tuple[str, ...]:
+        """The text, or both texts of a pair."""
+        if isinstance(item.value, str):
+            return (text_of(item.value, item.name),)
+        if not isinstance(item.value, Mapping):
+            found = f"{shown(item.value)} ({type(item.value).__name__})"
+            raise ValueError(f"{item.name} is {found}, neither a str nor a dict with text and text_pair")
+        given = fields_of(item.value, item.name, {"text": True, "text_pair": False})
+        if given.get("text_pair") is None:
+            given.pop("text_pair", None)
+        return tuple(text_of(given[field], f"{item.name}[{field!r}]") for field in given)
+
+    def characters(self, item: Item) -> int:
+        """Of both texts."""
+        return sum(map(len, item.value))
+
+    def rows(self, items: Sequence[Item], options: ClassifyOptions) -> list[list[Row]]:
+        """One row a text or pair."""
+        rows: list[list[Row]] = [[] for _ in items]
+        for size in (1, 2):
+            places = [place for place, item in enumerate(items) if len(item.value) == size]
+            texts = [[items[place].value[part] for place in places] for part in range(size)]
+            for place, ids in zip(places, self.encode(*texts, options=options) if places else (), strict=True):
+                self.check_length(len(ids), items[place])
+                rows[place] = [Row(ids)]
+        return rows
+
+    def memory(self, rows: Sequence[Row], options: ClassifyOptions) -> tuple[np.ndarray, int, bool]:
+        """A few logits a row."""
+        return np.ones(len(rows), np.int64), 8 * self.model.config.num_labels, False
+
+    def run(self, rows: Sequence[Row], options: ClassifyOptions) -> np.ndarray:
+        """The scores of each row, (rows, labels)."""
+        logits = self.infer(rows)["logits"].astype(np.float64)
+        check_labels(self.model.config, logits.shape[-1])
+        function = options.function_to_apply or usual_function(self.model.config)
+        if function == "softmax":
+            return softmax(logits)
+        return 1 / (1 + np.exp(-logits)) if function == "sigmoid" else logits
+
+    def result(self, item: Item, rows: Sequence[Row], values: Sequence[np.ndarray], options: ClassifyOptions) -> Any:
+        """The best labels, as a list where their number was asked for."""
+        labels, scores = self.model.config.id2label, values[0]
+        count = 1 if options.top_k == "best" else options.top_k
+        best = np.argsort(-scores, kind="stable")[:count]
+        found = [{"label": labels[int(index)], "score": float(scores[index])} for index in best]
+        return found[0] if options.top_k == "best" else found
+
+
+def usual_function(config: RobertaConfig) -> Function:
+    """What makes scores of the logits, by the kind of problem the model was trained for."""
+    if config.problem_type == "regression":
+        return "none"
+    if config.problem_type == "multi_label_classification" or config.num_labels == 1:
+        return "sigmoid"
+    return "softmax"

@@ -1,0 +1,103 @@
+"""Inputs from arguments, files and standard input: lines of text, of columns, of JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from roberta.common.pipelines.inputs import shown
+from roberta.common.text_commands import FORMATS, Command
+
+
+def from_arguments(command: Command, texts: Sequence[str], context: Path | None) -> list[Any]:
+    """The inputs that are arguments: texts, or one input of several fields."""
+    if context is not None:
+        text = _decoded(context.read_bytes(), str(context))
+        return [{"question": question, "context": text} for question in texts]
+    if command.needed == 1:
+        return list(texts)
+    return [_record(command, texts, f"arguments {shown(list(texts))}")]
+
+
+def from_file(command: Command, path: Path | None, format_: str | None) -> Iterator[Any]:
+    """The inputs that are lines of a file, or of standard input, read as they are asked for.
+
+    Raises:
+        ValueError: a format that cannot be told; a line that is no UTF-8, no JSON, or has columns that do not fit.
+    """
+    name = "standard input" if path is None else str(path)
+    format_ = format_ or (path.suffix.removeprefix(".") if path else "txt" if command.needed == 1 else "tsv")
+    if format_ not in FORMATS:
+        raise ValueError(f"{name}: its name does not end in {', '.join(FORMATS)}; say --format")
+    return _records(command, path, name, format_)
+
+
+def _records(command: Command, path: Path | None, name: str, format_: str) -> Iterator[Any]:
+    with contextlib.ExitStack() as stack:
+        file: BinaryIO = sys.stdin.buffer if path is None else stack.enter_context(path.open("rb"))
+        lines = _lines(file, name)
+        if format_ == "txt":
+            yield from (text for text, _ in lines)
+        elif format_ == "jsonl":
+            yield from (_parsed(command, text, where) for text, where in lines)
+        else:
+            yield from _columns(command, lines)
+
+
+def _lines(file: Iterable[bytes], name: str) -> Iterator[tuple[str, str]]:
+    """Each line without its end, and where it is."""
+    for number, raw in enumerate(file, 1):
+        where = f"{name} line {number}"
+        text = _decoded(raw, where).rstrip("\r\n")
+        yield (text.removeprefix("\ufeff") if number == 1 else text), where
+
+
+def _decoded(raw: bytes, where: str) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where} is no UTF-8: {error}; convert the file") from None
+
+
+def _parsed(command: Command, text: str, where: str) -> Any:
+    """The input of a line of JSON; other keys than its fields are left out."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{where} is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        return value
+    found = {field: value[field] for field in command.fields if field in value}
+    return found.get("text") if command.fields == ("text",) else found
+
+
+def _columns(command: Command, lines: Iterator[tuple[str, str]]) -> Iterator[Any]:
+    """The inputs of lines of columns; a first line with the names of the fields says which columns they are."""
+    places: list[int] | None = None
+    for number, (text, where) in enumerate(lines):
+        cells = text.split("\t")
+        if number == 0 and set(command.fields[: command.needed]) <= set(cells) and not command.many:
+            places = [cells.index(field) for field in command.fields if field in cells]
+            continue
+        if places is not None and len(cells) <= max(places):
+            raise ValueError(f"{where} has {len(cells)} columns; the first line names {max(places) + 1} and more")
+        yield _record(command, cells if places is None else [cells[place] for place in places], where)
+
+
+def _record(command: Command, cells: Sequence[str], where: str) -> Any:
+    """An input of its fields."""
+    fields = ", ".join(command.fields)
+    if len(cells) < command.needed or (len(cells) > len(command.fields) and not command.many):
+        raise ValueError(
+            f"{where}: {len(cells)} columns for {fields}{' ...' if command.many else ''}; a first line that names the "
+            "columns lets a file have others"
+        )
+    if command.fields == ("text",):
+        return cells[0]
+    if command.many:
+        return {command.fields[0]: cells[0], command.fields[1]: list(cells[1:])}
+    return dict(zip(command.fields, cells, strict=False))

@@ -1,0 +1,157 @@
+"""The arguments of the commands that take texts: `roberta fill-mask`, `classify`, `tag`, ...; what they do is elsewhere.
+
+Nothing is imported here that takes time, so that `roberta --help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FRAMEWORKS = ("pt", "tf", "flax")
+DTYPES = ("float32", "float64", "bfloat16", "int8")
+FORMATS = ("txt", "tsv", "jsonl")
+
+
+class Command(NamedTuple):
+    """What a command is.
+
+    Attributes:
+        task: of `roberta.pipeline`.
+        fields: of an input, in the order of the columns of a .tsv file; the first `needed` of them must be there.
+        flags: its own; the name of each, with underscores, is the pipeline's option.
+        many: whether the last field takes all further columns.
+    """
+
+    task: str
+    help: str
+    fields: tuple[str, ...]
+    needed: int
+    flags: dict[str, dict[str, Any]]
+    many: bool = False
+
+
+def count_or_all(text: str) -> int | None:
+    """A number, or None for "all"."""
+    return None if text == "all" else int(text)
+
+
+def flag(help: str, type: Callable[[str], Any] | None = None, **settings: Any) -> dict[str, Any]:
+    """Settings of an argument that is left out of the options where it is not given."""
+    kind = {"action": "store_true"} if type is None and "action" not in settings else {"type": type}
+    if "action" in settings:
+        kind = {}
+    return {"help": help, "default": argparse.SUPPRESS, **kind, **settings}
+
+
+TRUNCATION = {
+    "--truncation": flag("cut texts that are too long, instead of an error"),
+    "--max-length": flag("tokens to cut to", int, metavar="N"),
+}
+COMMANDS: dict[str, Command] = {
+    "fill-mask": Command(
+        "fill-mask", "the likeliest tokens for each <mask>", ("text",), 1,
+        {
+            "--top-k": flag("tokens a mask (5)", int, metavar="N"),
+            "--targets": flag("score this word only; may be repeated", str, action="append", metavar="WORD"),
+            **TRUNCATION,
+        },
+    ),
+    "classify": Command(
+        "text-classification", "labels of texts, or of pairs of texts", ("text", "text_pair"), 1,
+        {
+            "--top-k": flag('labels a text, or "all" (the best)', count_or_all, metavar="N"),
+            "--function-to-apply": flag(
+                "what makes scores (by the config)", str, choices=("softmax", "sigmoid", "none")
+            ),
+            **TRUNCATION,
+        },
+    ),
+    "tag": Command(
+        "token-classification", "entities of texts", ("text",), 1,
+        {
+            "--aggregation-strategy": flag(
+                "how tokens are put together (simple)", str, choices=("none", "simple", "first", "average", "max")
+            ),
+            "--ignore-labels": flag("leave this label out; may be repeated (O)", str, action="append", metavar="LABEL"),
+            "--stride": flag("tag long texts whole, in windows that share N tokens", int, metavar="N"),
+        },
+    ),
+    "answer": Command(
+        "question-answering", "answers to questions, found in contexts", ("question", "context"), 2,
+        {
+            "--top-k": flag("answers a question (1)", int, metavar="N"),
+            "--max-seq-len": flag("tokens of a window (384)", int, metavar="N"),
+            "--doc-stride": flag("tokens that two windows share (128)", int, metavar="N"),
+            "--max-answer-len": flag("tokens of an answer (15)", int, metavar="N"),
+            "--handle-impossible-answer": flag('give "" where that is likelier than an answer'),
+        },
+    ),
+    "choose": Command(
+        "multiple-choice", "the best of several texts that go with a prompt", ("prompt", "choices"), 2,
+        {"--top-k": flag('choices, best first, or "all" (1)', count_or_all, metavar="N"), **TRUNCATION}, many=True,
+    ),
+    "embed": Command(
+        "embeddings", "a vector a text", ("text",), 1,
+        {
+            "--pooling": flag("what the vector is (mean)", str, choices=("mean", "cls", "pooler")),
+            "--normalize": flag("make vectors of length 1"),
+            **TRUNCATION,
+        },
+    ),
+    "generate": Command(
+        "text-generation", "texts that go on from prompts", ("text",), 1,
+        {
+            "--max-new-tokens": flag("tokens to add (256)", int, metavar="N"),
+            "--do-sample": flag("draw tokens, the default, or with --no-do-sample take the best",
+                                action=argparse.BooleanOptionalAction),
+            "--temperature": flag("of drawing (0.7)", float, metavar="T"),
+            "--top-p": flag("draw from the likeliest tokens of this share (1.0)", float, metavar="P"),
+            "--num-beams": flag("width of a beam search (1: none)", int, metavar="N"),
+            "--num-return-sequences": flag("texts a prompt (1)", int, metavar="N"),
+            "--add-special-tokens": flag("put <s> and </s> around the prompt, the default, or not",
+                                         action=argparse.BooleanOptionalAction),
+            "--seed": flag("of drawing", int, metavar="N"),
+        },
+    ),
+}  # fmt: skip
+
+
+def add_text_commands(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], run: Callable[[argparse.Namespace], int]
+) -> None:
+    """The arguments of every command that takes texts."""
+    for name, command in COMMANDS.items():
+        own = commands.add_parser(name, help=command.help)
+        own.add_argument("inputs", nargs="*", metavar="TEXT", help=_positional(command))
+        own.add_argument("--model", required=True, help="folder, weights file, or name on the hub")
+        own.add_argument("--tokenizer", help="folder or name (the model's)")
+        own.add_argument("--framework", choices=FRAMEWORKS, help="(the first that is installed)")
+        own.add_argument("--dtype", choices=DTYPES, help="(float32)")
+        own.add_argument("--batch-tokens", type=int, default=4096, metavar="N", help="at once (%(default)s)")
+        own.add_argument("--file", type=Path, help="a file of inputs instead: .txt, .tsv or .jsonl")
+        own.add_argument("--format", choices=FORMATS, help="of the file (by its name) or of standard input")
+        own.add_argument("--json", action="store_true", help="JSON lines on a terminal too")
+        for flag_, settings in command.flags.items():
+            own.add_argument(flag_, **settings)
+        if name == "answer":
+            own.add_argument("--context-file", type=Path, metavar="FILE", help="one context; each TEXT is a question")
+        if name == "embed":
+            own.add_argument("--output", type=Path, metavar="FILE.npy", help="write the vectors there, (texts, size)")
+        own.set_defaults(run=run)
+
+
+def _positional(command: Command) -> str:
+    """What the arguments without a flag are."""
+    if command.needed == 1:
+        return "texts; without any, lines of standard input"
+    fields = " ".join(field.upper() for field in command.fields)
+    return f"{fields}{' ...' if command.many else ''}; without any, lines of standard input, columns split by tabs"
+
+
+def options_of(command: Command, given: argparse.Namespace) -> dict[str, Any]:
+    """The pipeline's options among the arguments: those that were given."""
+    names = (flag_.removeprefix("--").replace("-", "_") for flag_ in command.flags)
+    return {name: getattr(given, name) for name in names if hasattr(given, name)}
