@@ -150,7 +150,7 @@ def unfold_types(
         return {f"{prefix}{POSITIONS}": stored, f"{prefix}{TYPES}": zeros}, []
     if positions is not None and np.array_equal(_folded(positions, types), stored.load()):
         return {f"{prefix}{POSITIONS}": positions, f"{prefix}{TYPES}": types}, []
-    relative = replace(types, load=lambda: types.load() - types.load()[0])
+    relative = replace(types, load=lambda: types.load() - types.load()[0], stay=None)
     note = "the positions have changed since the token types were added to them; the first type is now zero"
     return {f"{prefix}{POSITIONS}": stored, f"{prefix}{TYPES}": relative}, [note]
 
