@@ -41,19 +41,14 @@ def assign(variable: keras.Variable, array: np.ndarray, transposed: bool) -> Non
     A large one is given a piece at a time: TensorFlow copies what it assigns twice.
     """
     values = array.T if transposed else array
-    target = tf_variable(variable)
-    if values.nbytes <= PIECE or target is None:
+    target = variable.value  # a plain tensor where a dtype policy casts it
+    if values.nbytes <= PIECE or not isinstance(target, tf.Variable):
         variable.assign(values.astype(variable.dtype, copy=False))
         return
     rows = max(1, PIECE // values[:1].nbytes)
     for start in range(0, len(values), rows):
         piece = slice(start, start + rows)
         target[piece].assign(values[piece].astype(variable.dtype, copy=False))
-
-
-def tf_variable(variable: keras.Variable) -> tf.Variable | None:
-    """The variable of TensorFlow in one of Keras; None where Keras gives its values in another dtype."""
-    return variable.value if isinstance(variable.value, tf.Variable) else None
 
 
 def canonical(variable: keras.Variable, transposed: bool) -> np.ndarray:
