@@ -11,6 +11,7 @@ outside its table makes its sequence nan there, and a label outside makes the lo
 """
 
 import math
+from contextvars import ContextVar
 from typing import Any
 
 import tensorflow as tf
@@ -19,6 +20,8 @@ from tensorflow import Tensor
 from roberta.common.config import RobertaConfig
 from roberta.tf import cache as kv
 from roberta.tf.weights import keras
+
+draws_parameters: ContextVar[bool] = ContextVar("draws_parameters", default=True)
 
 
 def _gelu(x: Tensor) -> Tensor:
@@ -155,9 +158,14 @@ class Embedding(keras.layers.Embedding):
         return tf.where(tf.expand_dims(ids == self.padding_id, -1), tf.stop_gradient(found), found)
 
 
+def blank(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+    """Zeros; where the values come from a file, what the memory holds, which takes no time, and no memory yet."""
+    return tf.raw_ops.Empty(shape=shape, dtype=dtype, init=draws_parameters.get())
+
+
 def embedding(rows: int, width: int, dtype: Any, padding_id: int | None = None) -> Embedding:
     """A table of zeros; `initialise` of the model draws it."""
-    layer = Embedding(rows, width, embeddings_initializer="zeros", dtype=dtype)
+    layer = Embedding(rows, width, embeddings_initializer=blank, dtype=dtype)
     layer.padding_id = padding_id
     layer.build()
     return layer
@@ -165,7 +173,7 @@ def embedding(rows: int, width: int, dtype: Any, padding_id: int | None = None) 
 
 def dense(inputs: int, outputs: int, dtype: Any, use_bias: bool = True) -> keras.layers.Dense:
     """A projection of zeros; `initialise` of the model draws it."""
-    layer = keras.layers.Dense(outputs, use_bias=use_bias, kernel_initializer="zeros", dtype=dtype)
+    layer = keras.layers.Dense(outputs, use_bias=use_bias, kernel_initializer=blank, dtype=dtype)
     layer.build((None, inputs))
     return layer
 
@@ -507,7 +515,7 @@ class LMHead(_Block):
         self.decoder = None
         if not config.tie_word_embeddings:
             self.decoder = dense(config.hidden_size, config.vocab_size, self.dtype_policy, use_bias=False)
-        self.bias = self.add_weight(name="bias", shape=(config.vocab_size,), initializer="zeros")
+        self.bias = self.add_weight(name="bias", shape=(config.vocab_size,), initializer=blank)
 
     def call(self, hidden: Tensor, word_embedding: Tensor) -> Tensor:
         """(batch, seq, hidden) -> (batch, seq, vocab); `word_embedding`: (vocab, hidden), used when tied."""

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,6 +27,7 @@ from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAt
 from roberta.common.parameters import HEADS_WITH_POOLER, Head, kind_of
 from roberta.tf import legacy
 from roberta.tf.infer import infer, release
+from roberta.tf.layers import draws_parameters
 from roberta.tf.losses import widened
 from roberta.tf.weights import assign, canonical, keras, native, replace, to_numpy
 
@@ -39,17 +39,15 @@ for _output in OUTPUTS:  # for keras.tree; tf.nest knows every mapping
         namespace="keras",
     )
 
-_draws_parameters: ContextVar[bool] = ContextVar("draws_parameters", default=True)
-
 
 @contextmanager
 def no_initialisation() -> Iterator[None]:
-    """Models made inside have zeros for parameters: their values come from a file."""
-    token = _draws_parameters.set(False)
+    """Models made inside have no first values: they come from a file."""
+    token = draws_parameters.set(False)
     try:
         yield
     finally:
-        _draws_parameters.reset(token)
+        draws_parameters.reset(token)
 
 
 class TFRobertaPreTrainedModel(keras.Model):
@@ -256,7 +254,7 @@ class TFRobertaPreTrainedModel(keras.Model):
     def post_init(self) -> None:
         """Draw the parameters of this class (those of `self.roberta` are drawn already)."""
         self.built = True  # the constructors made every variable
-        if _draws_parameters.get():
+        if draws_parameters.get():
             self.initialise([name for name in native(self) if not name.startswith("roberta.")])
 
     def initialise(self, names: list[str]) -> None:

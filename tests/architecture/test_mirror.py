@@ -14,7 +14,7 @@ MIRRORED = (
 # (backend, file) -> definitions that the others have no use for, and why.
 ALLOWED: dict[tuple[str, str], set[str]] = {
     # PyTorch: its layers come with the right padding gradient, initial values and dtype
-    ("tf", "layers.py"): {"check", "size", "Embedding", "embedding", "dense", "norm", "_Block", "_HasOutput"},
+    ("tf", "layers.py"): {"check", "size", "blank", "Embedding", "embedding", "dense", "norm", "_Block", "_HasOutput"},
     # Flax: compiled code checks through callbacks; its tree has a level between `layer` and the number; XLA's sums
     ("flax", "layers.py"): {
         "check_values", "check", "Embedding", "normal", "embedding", "product", "dense", "norm", "Layers",
@@ -36,7 +36,8 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("pt", "weights.py"): {"to_tensor", "drop_repeated", "restore_repeated", "tie_again", "as_state"},
     ("tf", "weights.py"): {"assign", "canonical", "replace"},
     ("flax", "weights.py"): {"to_array", "checked", "to_native", "from_native"},
-    # PyTorch has the meta device, Flax shapes without values
+    # PyTorch has the meta device, where drawing has to be left out; Flax has shapes without values
+    ("pt", "pretrained.py"): {"NoDraws"},
     ("tf", "pretrained.py"): {"no_initialisation"},
     # a shard of tf_model.h5 is laid out otherwise
     ("tf", "legacy.py"): {"shard"},
