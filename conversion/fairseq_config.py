@@ -6,7 +6,7 @@ come first: <s> 0, <pad> 1, </s> 2, <unk> 3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from roberta.common.pickle_machine import Record
 
 PAD = 1
 EPSILON = 1e-5
+MAX_VALUES = 100_000
 
 # fairseq's option -> field of the config, both ways.
 FIELDS = {
@@ -68,25 +69,30 @@ RECORDS = (
 )
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any, depth: int = 0, left: Iterator[int] | None = None) -> Any:
     """Namespaces and OmegaConf's containers as dictionaries, lists and values.
 
+    Args:
+        left: gives a number for each value that may still come.
+
     Raises:
-        ValueError: nested more than 16 levels deep, which no configuration is.
+        ValueError: nested more than 16 levels deep, or of more than 100,000 values, which no configuration is; a
+            few bytes of a pickle can put one value in many places.
     """
-    if depth > 16:
-        raise ValueError("the configuration is nested more than 16 levels deep")
+    left = iter(range(MAX_VALUES)) if left is None else left
+    if depth > 16 or next(left, None) is None:
+        raise ValueError(f"the configuration is nested more than 16 levels deep or has over {MAX_VALUES} values")
     if isinstance(value, Record):
         state = value.state if isinstance(value.state, dict) else {}
         if value.name in _NODES:
-            return plain(state.get("_val"), depth + 1)
+            return plain(state.get("_val"), depth + 1, left)
         if value.name in _CONTAINERS:
-            return plain(state.get("_content"), depth + 1)
-        return {name: plain(item, depth + 1) for name, item in state.items()}
+            return plain(state.get("_content"), depth + 1, left)
+        return {name: plain(item, depth + 1, left) for name, item in state.items()}
     if isinstance(value, dict):
-        return {name: plain(item, depth + 1) for name, item in value.items()}
+        return {name: plain(item, depth + 1, left) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item, depth + 1) for item in value]
+        return [plain(item, depth + 1, left) for item in value]
     return value
 
 

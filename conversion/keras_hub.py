@@ -142,7 +142,7 @@ def _turned(tensor: StoredTensor, row: Row, prefix: str) -> StoredTensor:
         values = tensor.load().reshape(shape)
         return values.T if is_turned else values
 
-    return replace(tensor, name=f"{prefix}{row.name}", shape=shape[::-1] if is_turned else shape, load=load)
+    return replace(tensor, name=f"{prefix}{row.name}", shape=shape[::-1] if is_turned else shape, load=load, stay=None)
 
 
 def _with_first(config: RobertaConfig, positions: StoredTensor, first: StoredTensor | None) -> StoredTensor:
@@ -158,7 +158,7 @@ def _with_first(config: RobertaConfig, positions: StoredTensor, first: StoredTen
         zeros = np.zeros((count, *values.shape[1:]), values.dtype)
         return np.concatenate((zeros if first is None else first.load(), values))
 
-    return replace(positions, shape=(positions.shape[0] + count, *positions.shape[1:]), load=load)
+    return replace(positions, shape=(positions.shape[0] + count, *positions.shape[1:]), load=load, stay=None)
 
 
 def _texts(folder: Path, files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -67,6 +67,12 @@ def checked(
         CheckpointError: a tensor is missing, misshapen or too many; the file has several heads and none is chosen.
     """
     chosen = head_of(config, tensors, source) if head is None else head
+    named = [name for name in HEADS if f"Roberta{name}" in (config.architectures or ())]
+    if head is None and named and chosen not in named:
+        raise CheckpointError(
+            f"{source} has the tensors of Roberta{chosen}, but its config names Roberta{named[0]}; choose with --head "
+            "which of them it is"
+        )
     has_pooler = any(name.removeprefix("roberta.").startswith("pooler.") for name in tensors)
     table = parameters(config, chosen, has_pooler=has_pooler)
     found = match(table, Checkpoint(source, tensors))
@@ -144,7 +150,7 @@ def unfold_types(
         return {f"{prefix}{POSITIONS}": stored, f"{prefix}{TYPES}": zeros}, []
     if positions is not None and np.array_equal(_folded(positions, types), stored.load()):
         return {f"{prefix}{POSITIONS}": positions, f"{prefix}{TYPES}": types}, []
-    relative = replace(types, load=lambda: types.load() - types.load()[0])
+    relative = replace(types, load=lambda: types.load() - types.load()[0], stay=None)
     note = "the positions have changed since the token types were added to them; the first type is now zero"
     return {f"{prefix}{POSITIONS}": stored, f"{prefix}{TYPES}": relative}, [note]
 

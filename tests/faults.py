@@ -200,7 +200,8 @@ def syscalls(kind: Kind, folder: Path) -> Counter[str]:
             save(target, 1)
             code = syscall_faults.injected(lambda: save(target, 2), log, point, fault, place)
             counts["faults"] += 1
-            counts[_verdict(code, found(kind, target, whole))] += 1
+            verdict = _verdict(code, found(kind, target, whole))
+            counts[f"missed {fault} at {point}" if verdict == "missed" else verdict] += 1
             with child(lambda pipe: (save(target, 2), pipe.send("done"))[1]) as (_, pipe):
                 pipe.recv()
             if found(kind, target, whole) != 2 or litter(target):

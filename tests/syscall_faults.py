@@ -51,6 +51,7 @@ def traced(save: Callable[[], None], log: Path, *options: str) -> tuple[int, lis
     ours, theirs = FORK.Pipe()
     process = FORK.Process(target=_save, args=(save, theirs), daemon=True)
     process.start()
+    ours.recv()  # what a process does at its start is no part of the save
     command = ["strace", "-f", "-y", "-p", str(process.pid), "-o", str(log), "-e", f"trace={','.join(CALLS)}"]
     with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr is not None
@@ -65,6 +66,7 @@ def traced(save: Callable[[], None], log: Path, *options: str) -> tuple[int, lis
 
 def _save(save: Callable[[], None], pipe: Connection) -> None:
     gc.disable()  # what it would close is no part of the save
+    pipe.send("ready")
     pipe.recv()
     try:
         save()

@@ -20,6 +20,8 @@ from roberta.common.files import CheckpointError, write_folder
 from roberta.common.hub import local_folder, upload_arguments, upload_folder
 
 CONFIG_FILE = "config.json"
+MAX_LAYERS = 1000  # more have more tensors than any file may list; a damaged file asks for thousands of millions
+MAX_LABELS = 1_000_000
 
 # Names that `hidden_act` may have in all three frameworks.
 ACTIVATIONS = (
@@ -198,8 +200,13 @@ class RobertaConfig:
         ):  # fmt: skip
             _require(_is_int(getattr(self, name)) and getattr(self, name) > 0, name, self, "must be a positive int")
         _require(
-            _is_int(self.num_hidden_layers) and self.num_hidden_layers >= 0,
-            "num_hidden_layers", self, "must be an int of at least 0",
+            _is_int(self.num_hidden_layers) and 0 <= self.num_hidden_layers <= MAX_LAYERS,
+            "num_hidden_layers", self, f"must be an int from 0 to {MAX_LAYERS}",
+        )  # fmt: skip
+        names = self.architectures
+        _require(
+            names is None or (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)),
+            "architectures", self, "must be None or a list of names of classes",
         )  # fmt: skip
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
@@ -486,11 +493,13 @@ def _labels(
     if id2label is not None:
         names = {int(index): label for index, label in id2label.items()}
     elif label2id is not None:
+        if float("inf") in label2id.values():  # which `int` answers with no ValueError
+            raise ValueError("label2id gives a label the id Infinity")
         names = {int(index): label for label, index in label2id.items()}
     else:
         count = 2 if num_labels is None else num_labels.item() if isinstance(num_labels, np.generic) else num_labels
-        if not _is_int(count) or count < 1:
-            raise ValueError(f"num_labels={count!r} must be a positive int")
+        if not _is_int(count) or not 1 <= count <= MAX_LABELS:
+            raise ValueError(f"num_labels={count!r} must be an int from 1 to {MAX_LABELS}")
         names = {index: f"LABEL_{index}" for index in range(count)}
     if num_labels is not None and num_labels != len(names):
         raise ValueError(f"num_labels={num_labels} contradicts the {len(names)} labels given; leave one of them out")

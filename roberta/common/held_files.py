@@ -11,6 +11,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -54,15 +55,25 @@ class HeldFile:
         Raises:
             CheckpointError: another program has written into the file, or it cannot be mapped.
         """
+        skipped = start % mmap.ALLOCATIONGRANULARITY
+        return np.frombuffer(self._map(start - skipped, skipped + size, mmap.ACCESS_READ), np.uint8, size, skipped)
+
+    @cached_property
+    def private(self) -> np.ndarray:
+        """All bytes, uint8 (size,), mapped as one; what is written into them stays in memory.
+
+        For values that are kept: a map of each would hold a descriptor of each.
+        """
+        return np.frombuffer(self._map(0, self._opened.st_size, mmap.ACCESS_COPY), np.uint8)
+
+    def _map(self, start: int, size: int, access: int) -> mmap.mmap:
         now = self.stat()
         if (now.st_size, now.st_mtime_ns) != (self._opened.st_size, self._opened.st_mtime_ns):
             raise CheckpointError(f"{self} was written into while it was read; load it again when its writer is done")
-        skipped = start % mmap.ALLOCATIONGRANULARITY
         try:
-            data = mmap.mmap(self._descriptor, skipped + size, access=mmap.ACCESS_READ, offset=start - skipped)
+            return mmap.mmap(self._descriptor, size, access=access, offset=start)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{self} cannot be read: {error}") from None
-        return np.frombuffer(data, np.uint8, size, skipped)
 
     def check_name(self) -> None:
         """Raise `CheckpointError` when the path is no longer this file's: who read by path read another."""

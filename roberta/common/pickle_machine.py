@@ -8,14 +8,14 @@ looked up in a table that the caller gives. Source: the documentation of `pickle
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from roberta.common.files import CheckpointError
 
-MAX_STEPS = 5_000_000  # a checkpoint with the state of its optimizer has fifty thousand
+MAX_STEPS = 1_000_000  # a checkpoint with the state of its optimizer has fifty thousand
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Name:
     text: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)  # what refers to itself, or to one value many times, has no text
 class Record:
     """An object that a pickle would make: the name of its class, what it would be made from, and its attributes."""
 
@@ -35,6 +35,21 @@ class Record:
 
 
 Builder = Callable[..., Any]
+
+
+def keyed(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A dictionary of pairs, whose keys are texts, numbers, and tuples of these.
+
+    Raises:
+        TypeError: a key is a tuple in a tuple. Some hundred bytes of those, each the one before twice, take years to
+            hash; and Python crashes where they are a million deep.
+    """
+    result = {}
+    for key, value in pairs:
+        if isinstance(key, tuple) and any(isinstance(item, tuple) for item in key):
+            raise TypeError("a key of a dictionary is nested")
+        result[key] = value
+    return result
 
 
 class Machine:
@@ -67,7 +82,9 @@ class Machine:
             for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
                 if opcode.name == "STOP":
                     return self.stack.pop()
-                if opcode.name not in _STEPS or step > MAX_STEPS:
+                if step > MAX_STEPS:
+                    raise CheckpointError(f"{self.path} has a pickle of over {MAX_STEPS} steps; it is not opened")
+                if opcode.name not in _STEPS:
                     raise CheckpointError(
                         f"{self.path} has a pickle with {opcode.name}, which torch.save does not write; it is not opened"
                     )
@@ -120,7 +137,7 @@ class Machine:
         """Put pairs into the dictionary on the stack."""
         if len(items) % 2 or not isinstance(self.stack[-1], dict):
             raise TypeError("items for what is no dictionary")
-        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
+        self.stack[-1].update(keyed(zip(items[::2], items[1::2], strict=True)))
 
     def take_values(self, values: list[Any]) -> None:
         """Append values to the list on the stack."""

@@ -47,6 +47,8 @@ class StoredTensor:
 
     Attributes:
         dtype: numpy's name.
+        stay: where the bytes of the file are the values: the values where they are, on a private map of the whole file.
+            They may be changed, and the file stays as it is; their memory is the kernel's until they are.
     """
 
     name: str
@@ -54,6 +56,7 @@ class StoredTensor:
     dtype: str
     file: Path
     load: Callable[[], np.ndarray]
+    stay: Callable[[], np.ndarray] | None = None
 
 
 # What is to be written: shape, dtype (numpy's name), and how to get the values when their turn comes.
@@ -114,7 +117,8 @@ def pieces(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
 
 
 def _stored(held: HeldFile, name: str, shape: tuple[int, ...], dtype: str, start: int) -> StoredTensor:
-    return StoredTensor(name, shape, dtype, held.path, partial(_load, held, start, shape, dtype))
+    load, stay = (partial(read, held, start, shape, dtype) for read in (_load, _stay))
+    return StoredTensor(name, shape, dtype, held.path, load, stay)
 
 
 def _load(held: HeldFile, start: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -123,6 +127,11 @@ def _load(held: HeldFile, start: int, shape: tuple[int, ...], dtype: str) -> np.
     if not count:
         return np.zeros(shape, kind)
     return held.map(start, count * kind.itemsize).view(kind).reshape(shape)
+
+
+def _stay(held: HeldFile, start: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    kind = numpy_dtype(dtype)
+    return held.private[start : start + prod(shape) * kind.itemsize].view(kind).reshape(shape)
 
 
 def _header(path: HeldFile) -> tuple[dict[str, Any], int]:
@@ -163,8 +172,8 @@ def _span(path: Path, name: str, entry: Any) -> tuple[int, int]:
         whole = False
     if not whole:
         raise CheckpointError(f"{path} has a damaged header: the entry of {name!r} is {str(entry)[:200]}")
-    if code not in DTYPES:
-        raise CheckpointError(f"{path}: tensor {name!r} has dtype {code}; known are {', '.join(DTYPES)}")
+    if not isinstance(code, str) or code not in DTYPES:
+        raise CheckpointError(f"{path}: tensor {name!r} has dtype {code!r:.40}; known are {', '.join(DTYPES)}")
     if stop - begin != prod(shape) * numpy_dtype(DTYPES[code]).itemsize:
         raise CheckpointError(f"{path} is damaged: tensor {name!r}, {code} of {shape}, has {stop - begin} bytes")
     return begin, stop

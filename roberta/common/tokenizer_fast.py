@@ -110,11 +110,26 @@ def library_tokenizer(
     for index, token in sorted(added.items()):
         (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])
         if tokenizer.token_to_id(token.content) != index:
-            raise ValueError(
-                f"the added token {token.content!r} has the id {index}, but the next free id is "
-                f"{tokenizer.token_to_id(token.content)}; ids of added tokens follow the vocabulary without a gap"
-            )
+            raise _wrong_id(token, index, tokenizer.token_to_id(token.content))
     return tokenizer
+
+
+def _check_added(tokens: Mapping[str, int], added: Mapping[int, AddedToken]) -> None:
+    """Raise `ValueError` unless the library, which numbers added tokens itself, gives each the id that it has here."""
+    free, own = len(tokens), {}
+    for index, token in sorted(added.items()):
+        if token.content not in own:
+            own[token.content] = tokens.get(token.content, free)
+            free += own[token.content] == free
+        if own[token.content] != index:
+            raise _wrong_id(token, index, own[token.content])
+
+
+def _wrong_id(token: AddedToken, index: int, own: int | None) -> ValueError:
+    return ValueError(
+        f"the added token {token.content!r} has the id {index}, but the next free id, or its own in the vocabulary, "
+        f"is {own}; ids of added tokens follow the vocabulary without a gap"
+    )
 
 
 class RobertaTokenizerFast(TokenizerBase):
@@ -172,6 +187,7 @@ class RobertaTokenizerFast(TokenizerBase):
             trim_offsets=trim_offsets,
             **settings,
         )
+        _check_added(self._vocabulary, self._added)
 
     def _make_engine(self, added: Mapping[int, AddedToken]) -> LibraryEngine:
         if self._model is None:

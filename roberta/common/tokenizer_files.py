@@ -88,10 +88,12 @@ def read_tokenizer_json(path: str | Path) -> Vocabulary:
     pre, post = content.get("pre_tokenizer"), content.get("post_processor")
     _check_kind(path, content, model, pre)
     tokens = model["vocab"]
-    added = {}
-    for entry in content.get("added_tokens") or ():
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), int):
-            raise CheckpointError(f"{path}: added_tokens has {entry!r:.80}, which has no id")
+    added, entries = {}, content.get("added_tokens") or []
+    if not isinstance(entries, list):
+        raise CheckpointError(f"{path}: added_tokens is a {type(entries).__name__}, not a list")
+    for entry in entries:
+        if not isinstance(entry, dict) or type(entry.get("id")) is not int or entry["id"] < 0:
+            raise CheckpointError(f"{path}: added_tokens has {entry!r:.80}, which has no id from 0 up")
         added[entry["id"]] = _added_token(entry, f"{path}, added_tokens")
     _check_tokens(tokens, str(path), set(added))
     merges = "\n".join(_merges_of(path, model["merges"])) if merges is None else merges
@@ -181,6 +183,11 @@ def _check_tokens(tokens: Mapping[str, Any], name: str, added_ids: set[int]) -> 
     ids = set(tokens.values())
     if not tokens:
         raise CheckpointError(f"{name} has no tokens")
+    try:
+        "".join(tokens).encode()
+    except UnicodeEncodeError:  # JSON can spell halves of characters
+        token = next(token for token in tokens if not _is_token(token) and token)
+        raise CheckpointError(f"{name}: the token {token!r} is half a character, which UTF-8 cannot write") from None
     if len(ids) < len(tokens):
         owner: dict[int, str] = {}
         for token, index in tokens.items():
@@ -265,9 +272,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
     else:
         settings.update(_read_object(folder / SPECIAL_FILE))
         for content, index in _read_object(folder / ADDED_FILE).items():
-            if type(index) is not int or not content:
+            if type(index) is not int or index < 0 or not _is_token(content):
                 raise CheckpointError(
-                    f"{folder / ADDED_FILE}: the id of {content!r} is {index!r}; it must be an int, and the token a text"
+                    f"{folder / ADDED_FILE}: the id of {content!r} is {index!r}; ids are 0, 1, 2, ..., and the token a text"
                 )
             added[index] = AddedToken(content, normalized=True, special=False)
     named = {name: _token_value(value, name, folder) for name, value in settings.items() if _names_tokens(name)}
@@ -294,9 +301,14 @@ def _token_value(value: Any, name: str, folder: Path) -> Any:
     )
 
 
+def _is_token(content: Any) -> bool:
+    """Whether it is a text that UTF-8 can write: JSON can also spell halves of characters."""
+    return isinstance(content, str) and content != "" and content.encode("utf-8", "ignore").decode() == content
+
+
 def _added_token(entry: Mapping[str, Any], where: str) -> AddedToken:
     content = entry.get("content")
-    if not isinstance(content, str) or not content:
+    if not _is_token(content):
         raise CheckpointError(
             f"{where}: {dict(entry)!r:.80} has no content; a token is a text of at least one character"
         )

@@ -151,7 +151,7 @@ def one_of(name: str, value: str, allowed: Sequence[str]) -> str:
 
 def length_limit(value: Any) -> int:
     """A `model_max_length`, as files have it (1e30 too); `ValueError` when it is no positive number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise ValueError(f"model_max_length={value!r} must be a positive int")
     return int(value)
 

@@ -102,12 +102,14 @@ class Saving(SpecialTokens):
         if own_tokens and not known.get("extra_special_tokens"):
             known["extra_special_tokens"] = own_tokens
         make: Callable[..., Self] = cls  # the two classes have constructors of their own
-        return make(
-            **cls._vocabulary_files(folder),
-            **{**known, **overrides},
-            name_or_path=str(pretrained_model_name_or_path),
-            config=rest,
-        )
+        files, given = cls._vocabulary_files(folder), {**known, **overrides}
+        try:
+            return make(**files, **given, name_or_path=str(pretrained_model_name_or_path), config=rest)
+        except CheckpointError:
+            raise
+        except ValueError as error:
+            what = f"{folder}, with {', '.join(overrides)} given" if overrides else str(folder)
+            raise CheckpointError(f"no tokenizer can be made of {what}: {error}") from None
 
     @classmethod
     def _vocabulary_files(cls, folder: Path) -> dict[str, Path]:

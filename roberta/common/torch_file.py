@@ -9,6 +9,7 @@ Source: both forms as torch writes them, seen with `pickletools.dis`.
 from __future__ import annotations
 
 import io
+import reprlib
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ import numpy as np
 
 from roberta.common.files import CheckpointError
 from roberta.common.held_files import HeldFile
-from roberta.common.pickle_machine import Builder, Machine, Name
+from roberta.common.pickle_machine import Builder, Machine, Name, keyed
 from roberta.common.safetensors_file import MAX_HEADER, MAX_TENSORS, StoredTensor, numpy_dtype
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the old form
@@ -77,9 +78,11 @@ def _machine(path: HeldFile, storages: dict[str, _Storage], records: tuple[str, 
     def storage(identity: Any) -> _Storage:
         word, kind, key, _, size, *view = identity
         if word != "storage" or not isinstance(kind, Name) or kind.text not in STORAGES or any(view):
-            raise ValueError(f"{str(identity)[:100]} is no storage")
+            raise ValueError(f"{reprlib.repr(identity)} is no storage")
+        if not isinstance(key, str | int) or type(size) is not int:
+            raise ValueError(f"a storage has the key {reprlib.repr(key)} and the size {reprlib.repr(size)}")
         found = _Storage(str(key), STORAGES[kind.text], size)
-        if type(size) is not int or not 0 <= found.bytes <= limit:
+        if not 0 <= found.bytes <= limit:
             raise CheckpointError(f"{path} claims a storage of {size} values, more than the file has; it is not opened")
         known = storages.setdefault(found.key, found)
         if (known.dtype, known.size) != (found.dtype, found.size):
@@ -90,7 +93,7 @@ def _machine(path: HeldFile, storages: dict[str, _Storage], records: tuple[str, 
         return _tensor(path, values, offset, shape, strides)
 
     builders: dict[str, Builder | None] = {
-        "collections OrderedDict": lambda pairs=(): dict(pairs),
+        "collections OrderedDict": lambda pairs=(): keyed(pairs),
         "torch._utils _rebuild_tensor_v2": tensor,
         "torch._utils _rebuild_tensor": tensor,
         "torch._utils _rebuild_parameter": lambda data, *_: data,
@@ -105,7 +108,7 @@ def _tensor(path: HeldFile, storage: Any, offset: int, shape: Any, strides: Any)
     numbers = (offset, *shape, *strides)
     whole = isinstance(storage, _Storage) and len(shape) == len(strides) <= 8
     if not whole or any(type(number) is not int or not 0 <= number < 2**48 for number in numbers):
-        raise ValueError(f"a tensor of {str(shape)[:100]} with strides {str(strides)[:100]} is none")
+        raise ValueError(f"a tensor of {reprlib.repr(shape)} with strides {reprlib.repr(strides)} is none")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if prod(shape) > storage.size or (prod(shape) and last >= storage.size):
         raise CheckpointError(f"{path}: a tensor of {list(shape)} claims more values than the file holds")
@@ -131,7 +134,15 @@ def _read_zip(path: HeldFile, records: tuple[str, ...]) -> Any:
             content = archive.read(f"{root}data.pkl")
             if entries.get(f"{root}byteorder") and archive.read(f"{root}byteorder").strip() != b"little":
                 raise CheckpointError(f"{path} was written on a big-endian machine; save it again on another")
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error, OSError) as error:
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        struct.error,
+        OSError,
+        ValueError,
+    ) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} cannot be read: {str(error)[:200]}") from None
@@ -179,22 +190,24 @@ def _read_old(path: HeldFile, records: tuple[str, ...]) -> Any:
         if file.read(2) != b"\x80\x02":
             raise CheckpointError(f"{path} is not a file of torch.save")
         file.seek(0)
-        magic = _machine(path, storages, records).run(file)
+        pickles = io.BytesIO(file.read(MAX_HEADER))  # what asks for more than there is gets no memory for it
+        magic = _machine(path, storages, records).run(pickles)
         if magic != MAGIC:
             raise CheckpointError(
                 f"{path} is not a file of torch.save; torch.save writes its weights with what they need"
             )
-        plain.run(file), plain.run(file)  # version and system
-        value = _machine(path, storages, records).run(file)
-        keys = plain.run(file)
-        _place(path, storages, keys, file.tell())
+        plain.run(pickles), plain.run(pickles)  # version and system
+        value = _machine(path, storages, records).run(pickles)
+        keys = plain.run(pickles)
+        _place(path, storages, keys, pickles.tell())
     return value
 
 
 def _place(path: HeldFile, storages: Mapping[str, _Storage], keys: Any, start: int) -> None:
     """Where the storages of the old form begin."""
     size = path.stat().st_size
-    if not isinstance(keys, list) or set(map(str, keys)) != set(storages) or len(keys) != len(storages):
+    is_list = isinstance(keys, list) and all(isinstance(key, str | int) for key in keys)
+    if not is_list or set(map(str, keys)) != set(storages) or len(keys) != len(storages):
         raise CheckpointError(f"{path} is damaged: the storages listed are not those that tensors use")
     with path.open() as file:
         for storage in (storages[str(key)] for key in keys):

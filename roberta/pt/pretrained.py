@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
 from roberta.common.checkpoint import save_checkpoint
@@ -40,6 +41,17 @@ for _output in OUTPUTS:
             tuple(dumped[1]),
         ),
     )
+
+
+class NoDraws(TorchFunctionMode):
+    """While it lasts no values are drawn: on the meta device that would compute nothing, and import all of Dynamo."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        """Leave the tensor of `Tensor.normal_` and of `torch.nn.init` as it is."""
+        options = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else options["tensor"]
+        return func(*args, **options)
 
 
 class RobertaPreTrainedModel(nn.Module):
@@ -96,6 +108,9 @@ class RobertaPreTrainedModel(nn.Module):
     ) -> Any:
         """A model in eval mode from a folder, a weights file or a hub name, in any of the file formats.
 
+        Values of a safetensors file of the same dtype stay on a private map of it until they are changed: replace such
+        a file, as `save_pretrained` does, and do not write into it while the model lives.
+
         Args:
             dtype: of the parameters: "float32" (default), "float64", "float16", "bfloat16", or "auto" for what the
                 config or the file says. `torch_dtype` is its older name.
@@ -126,7 +141,7 @@ class RobertaPreTrainedModel(nn.Module):
         )
         wanted = dtype if dtype is not None else torch_dtype
         target = getattr(torch, found.dtype(None if wanted is None else str(wanted)))
-        with torch.device("meta"):  # no memory, no initialisation: the values come from the file
+        with torch.device("meta"), NoDraws():  # no memory, no first values: they come from the file
             model = cls(found.config, **options)
         model.load_state_dict(as_state(found.match.found, target), strict=False, assign=True)
         model.fill_missing(target)

@@ -25,7 +25,7 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
 
 def to_tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
     """A tensor with the values of `array`; it takes over the memory of a writable array."""
-    array = np.require(array, requirements="CW")
+    array = np.require(array, requirements="CAW")
     if array.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16).to(dtype)
     return torch.from_numpy(array).to(dtype)
@@ -59,5 +59,9 @@ def tie_again(module: nn.Module, _incompatible: Any) -> None:
 
 
 def as_state(tensors: Mapping[str, StoredTensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """A state dict from stored tensors, read one at a time."""
-    return {name: to_tensor(tensor.load(), dtype) for name, tensor in tensors.items()}
+    """A state dict from stored tensors; those of a safetensors file stay on a map of it until they are changed."""
+    wanted = str(dtype).removeprefix("torch.")
+    return {
+        name: to_tensor(tensor.stay() if tensor.stay is not None and tensor.dtype == wanted else tensor.load(), dtype)
+        for name, tensor in tensors.items()
+    }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from math import prod
@@ -15,7 +16,9 @@ from roberta.common.held_files import HeldFile
 from roberta.common.safetensors_file import StoredTensor, numpy_dtype
 from roberta.tf import h5_layout
 
-SECONDS = 60  # to list a file; a large one takes one
+SECONDS = 60  # on the clock, to list a file, where the disk does not answer; what loops ends itself far earlier
+# Exit code of a reader that says nothing -> what is wrong with the file.
+_ENDINGS = {-signal.SIGPROF: "listing its tensors does not come to an end"} if hasattr(signal, "SIGPROF") else {}
 
 
 def layout(path: Path) -> dict[str, Any]:
@@ -27,8 +30,8 @@ def layout(path: Path) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         raise CheckpointError(f"{path} cannot be read: listing it took more than {SECONDS} s") from None
     if child.returncode:
-        reason = child.stderr.strip().splitlines()[-1:] or [f"the reader ended with {child.returncode}"]
-        raise CheckpointError(f"{path} cannot be read: {reason[0]}")
+        lines = child.stderr.strip().splitlines()[-1:] or [_ENDINGS.get(child.returncode, "the reader crashed on it")]
+        raise CheckpointError(f"{path} cannot be read: {lines[0]}")
     found: dict[str, Any] = json.loads(child.stdout)
     return found
 

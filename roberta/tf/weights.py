@@ -27,14 +27,28 @@ if keras.backend.backend() != "tensorflow":
     )
 
 
+PIECE = 16 * 2**20  # bytes
+
+
 def to_numpy(variable: keras.Variable) -> np.ndarray:
     """The values as numpy, bfloat16 through `ml_dtypes`."""
     return tf.convert_to_tensor(variable).numpy()
 
 
 def assign(variable: keras.Variable, array: np.ndarray, transposed: bool) -> None:
-    """Give a variable the values of a canonical array, in the variable's dtype."""
-    variable.assign((array.T if transposed else array).astype(variable.dtype, copy=False))
+    """Give a variable the values of a canonical array, in the variable's dtype.
+
+    A large one is given a piece at a time: TensorFlow copies what it assigns twice.
+    """
+    values = array.T if transposed else array
+    target = variable.value  # a plain tensor where a dtype policy casts it
+    if values.nbytes <= PIECE or not isinstance(target, tf.Variable):
+        variable.assign(values.astype(variable.dtype, copy=False))
+        return
+    rows = max(1, PIECE // values[:1].nbytes)
+    for start in range(0, len(values), rows):
+        piece = slice(start, start + rows)
+        target[piece].assign(values[piece].astype(variable.dtype, copy=False))
 
 
 def canonical(variable: keras.Variable, transposed: bool) -> np.ndarray:

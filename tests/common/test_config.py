@@ -109,9 +109,17 @@ def test_what_is_no_config_is_one_error(tmp_path: Path) -> None:
         '{"vocab_size": 1' + "0" * 5000 + "}",
         '{"a":' * 20_000,
         '{"x": 1',
+        '{"num_hidden_layers": 4294967296}',
+        '{"num_labels": 4294967296}',
+        '{"label2id": {"a": Infinity}}',
+        '{"architectures": 1.5}',
+        '{"architectures": [["RobertaModel"]]}',
     ],
-    ids=["a size that does not fit", "a label that is none", "a number of 5000 digits", "nested too deep", "cut short"],
-)
+    ids=[
+        "a size that does not fit", "a label that is none", "a number of 5000 digits", "nested too deep", "cut short",
+        "billions of layers", "billions of labels", "an infinite id", "a class that is a number", "a class in a list",
+    ],
+)  # fmt: skip
 def test_a_damaged_file_is_one_error_that_names_it(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"config\.json"):

@@ -78,6 +78,7 @@ DAMAGED = {
     "vocab is a list": (write("vocab.json", '["a", "b"]'), ["vocab.json", "list"]),
     "vocab is empty": (write("vocab.json", "{}"), ["vocab.json"]),
     "vocab is not UTF-8": (lambda folder: (folder / "vocab.json").write_bytes(b'{"\xff": 1}') and None, ["vocab.json"]),
+    "half a character": (edit_vocab(lambda vocab: vocab.update({"\ud800": len(vocab)})), ["vocab.json", "ud800"]),
     "id is text": (edit_vocab(lambda vocab: vocab.update({"a": "7"})), ["vocab.json", "'a'"]),
     "id is a fraction": (edit_vocab(lambda vocab: vocab.update({"a": 7.5})), ["vocab.json", "'a'", "7.5"]),
     "id is a bool": (edit_vocab(lambda vocab: vocab.update({"a": True})), ["vocab.json", "'a'"]),
@@ -158,6 +159,26 @@ def test_a_damaged_settings_file_is_one_error(cls: Any, name: str, text: str, fo
     (folder / name).write_text(text)
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
         cls.from_pretrained(folder)
+
+
+SETTINGS = {
+    "an id beyond a gap": ("added_tokens.json", '{"<new>": 4000}'),
+    "a negative id": ("added_tokens.json", '{"<new>": -1}'),
+    "half a character as a token": ("added_tokens.json", '{"\\ud800": 320}'),
+    "half a character as content": ("special_tokens_map.json", '{"mask_token": {"content": "\\ud800"}}'),
+    "a token in a list": ("special_tokens_map.json", '{"mask_token": ["<mask>"]}'),
+    "a length without end": ("tokenizer_config.json", '{"model_max_length": Infinity}'),
+    "a length that is a text": ("tokenizer_config.json", '{"model_max_length": "512"}'),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_settings_that_no_tokenizer_can_have_are_one_error_that_names_the_folder(case: str, folder: Path) -> None:
+    plain_files(folder)
+    name, text = SETTINGS[case]
+    (folder / name).write_text(text)
+    with pytest.raises(CheckpointError, match=str(folder)):
+        roberta.RobertaTokenizerFast.from_pretrained(folder)
 
 
 def test_a_folder_without_a_vocabulary_is_named(cls: Any, tmp_path: Path) -> None:

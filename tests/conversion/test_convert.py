@@ -182,6 +182,18 @@ def test_a_head_is_never_dropped_unseen(tmp_path: Path) -> None:
     assert "left out: classifier.dense.weight" in report.notes
 
 
+def test_a_class_that_the_config_does_not_name_is_never_taken_unseen(tmp_path: Path) -> None:
+    config = checkpoints.small_config("ForMaskedLM")
+    checkpoints.save(
+        tmp_path / "a", config, {f"roberta.{name}": v for name, v in checkpoints.draw(config, "Model").items()}
+    )
+    with pytest.raises(
+        CheckpointError, match=r"tensors of RobertaModel, but its config names RobertaForMaskedLM; .*--head"
+    ):
+        read_model(tmp_path / "a", None, Options())
+    assert read_model(tmp_path / "a", None, Options(head="Model")).head == "Model"
+
+
 def test_a_tensor_of_no_head_is_never_dropped_unseen(tmp_path: Path) -> None:
     config = checkpoints.small_config("ForMaskedLM")
     more = checkpoints.draw(config, "ForMaskedLM") | {"lm_head.adapter.weight": np.ones((3, 3))}

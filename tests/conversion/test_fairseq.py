@@ -19,7 +19,7 @@ import roberta.common.pickle_machine as machine
 from roberta import CheckpointError
 from roberta.common import torch_file
 from roberta.common.safetensors_file import read
-from roberta.conversion import convert
+from roberta.conversion import convert, fairseq_config
 from roberta.conversion.dictionary import symbols, vocabulary
 
 torch = pytest.importorskip("torch", reason="torch is not installed; it writes the files")
@@ -366,3 +366,11 @@ def test_the_trained_model_is_written_with_the_tensors_it_had(golden: Path, sapi
     assert {name: tensor.shape for name, tensor in new.items()} == {name: tensor.shape for name, tensor in old.items()}
     assert all(np.array_equal(new[name].load(), tensor.load()) for name, tensor in old.items())
     assert "dict.txt" in report.files
+
+
+def test_options_that_hold_one_value_a_trillion_times_are_refused() -> None:
+    value: Any = 1
+    for _ in range(12):
+        value = [value] * 10
+    with pytest.raises(CheckpointError, match=r"model\.pt: the configuration is nested .* or has over"):
+        fairseq_config.options(Path("model.pt"), {"cfg": {"model": value}})

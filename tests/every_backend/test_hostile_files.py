@@ -8,6 +8,7 @@ import os
 import pickle
 import resource
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,9 @@ import pytest
 from backends import Backend
 
 from roberta import CheckpointError
+from roberta.common import torch_file
 from roberta.common.checkpoint import open_checkpoint
+from roberta.common.safetensors_file import MAX_HEADER
 
 GIB = 2**30
 
@@ -69,6 +72,7 @@ SAFETENSORS: dict[str, bytes] = {
     "offsets backwards": safetensors({"a": entry([1], 4, 0)}, b"1234"),
     "a size that is a text": safetensors({"a": entry(["1"], 0, 4)}, b"1234"),
     "a size of true": safetensors({"a": entry([True], 0, 4)}, b"1234"),
+    "a dtype that is a list": safetensors({"a": {**entry([1], 0, 4), "dtype": ["F32"]}}, b"1234"),
     "an unknown dtype": safetensors({"a": entry([1], 0, 4, "F31")}, b"1234"),
     "an entry that is null": safetensors({"a": None}),
     "metadata that is a list": safetensors({"__metadata__": []}),
@@ -79,13 +83,15 @@ SAFETENSORS: dict[str, bytes] = {
 # -- torch --------------------------------------------------------------------------------------------------------
 
 
-def torch_zip(content: bytes, data: bytes = b"", compression: int = zipfile.ZIP_STORED) -> bytes:
+def torch_zip(
+    content: bytes, data: bytes = b"", compression: int = zipfile.ZIP_STORED, folder: str = "archive"
+) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
-        archive.writestr("archive/data.pkl", content)
-        archive.writestr("archive/data/0", data)
-        archive.writestr("archive/version", "3\n")
-        archive.writestr("archive/byteorder", "little")
+        archive.writestr(f"{folder}/data.pkl", content)
+        archive.writestr(f"{folder}/data/0", data)
+        archive.writestr(f"{folder}/version", "3\n")
+        archive.writestr(f"{folder}/byteorder", "little")
     return buffer.getvalue()
 
 
@@ -102,6 +108,17 @@ def tensor_pickle(size: int, storage: int) -> bytes:
     return b"\x80\x02}" + text(b"a") + b"ctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"Rs."
 
 
+def old_torch(content: bytes) -> bytes:
+    """The form before torch 1.6, up to the pickle of the content."""
+    return b"".join(pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {})) + content
+
+
+TWICE = b"K\x01" + b"q\x00h\x00\x86" * 40  # a tuple of one value twice, 40 times over: a trillion values
+DEEP = b"K\x01" + b"\x85" * 500_000
+STORAGE, CPU = b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\n", b"X\x03\x00\x00\x00cpu"
+ORDERED = b"\x80\x02ccollections\nOrderedDict\n]"
+
+
 def torch_files(marker: Path) -> dict[str, bytes]:
     run = pickle.dumps({"a": Runs(marker)}, protocol=2)
     return {
@@ -112,10 +129,22 @@ def torch_files(marker: Path) -> dict[str, bytes]:
         "code in a protocol with STACK_GLOBAL": torch_zip(pickle.dumps({"a": Runs(marker)}, protocol=4)),
         "builtins.eval": torch_zip(b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R."),
         "a zip that unpacks to a gigabyte": torch_zip(tensor_pickle(1, 1), bytes(2**30 // 4), zipfile.ZIP_DEFLATED),
+        "a zip with a name that is no UTF-8": torch_zip(tensor_pickle(1, 1), folder="é").replace(
+            b"\xc3\xa9", b"\xe7\xa9"
+        ),
         "a zip without a pickle": torch_zip(b"").replace(b"data.pkl", b"data.txt"),
         "more values than stored": torch_zip(tensor_pickle(1000, 1), b"1234"),
         "a storage of a petabyte": torch_zip(tensor_pickle(2**48, 2**48), b"1234"),
         "a negative size": torch_zip(tensor_pickle(-5, 1), b"1234"),
+        "an old form that claims 4 GB of text": old_torch(b"\x80\x02}X\xff\xff\xff\xffabc."),
+        "an old form that claims an exabyte": old_torch(b"\x80\x02}\x8e" + struct.pack("<Q", 2**60) + b"abc."),
+        "an old form with a key of many values": old_torch(b"\x80\x02}.\x80\x02]" + TWICE + b"a."),
+        "a key that is nested a trillion times": torch_zip(b"\x80\x02}" + TWICE + b"K\x01s."),
+        "pairs whose key is nested a trillion times": torch_zip(ORDERED + TWICE + b"K\x01\x86a\x85R."),
+        "a key that is nested too deep": torch_zip(b"\x80\x02}" + DEEP + b"K\x01s."),
+        "a storage whose name is nested": torch_zip(STORAGE + TWICE + CPU + b"K\x01tQ."),
+        "a storage whose size is nested": torch_zip(STORAGE + b"K\x01" + CPU + TWICE + b"tQ."),
+        "a pickle of a million steps": torch_zip(b"\x80\x02" + b"NN\x86" * 400_000 + b"."),
         "a list": torch_zip(b"\x80\x02]."),
         "names that are numbers": torch_zip(b"\x80\x02}K\x01K\x02s."),
         "values that are no tensors": torch_zip(b"\x80\x02}X\x01\x00\x00\x00aK\x02s."),
@@ -194,6 +223,17 @@ def h5_files(outside: Path) -> dict[str, bytes]:
         group = grouped(file, ["roberta"], ["x/a:0"])
         group["x"] = h5py.SoftLink("/roberta/x")
 
+    def diamonds(file: Any) -> None:
+        """Each group is in the one before under two names: 31 groups, and two thousand million ways."""
+        inner = grouped(file, ["roberta"], ["x/a:0"])
+        for _ in range(31):
+            inner, outer = inner.create_group("x"), inner
+            outer["y"] = inner
+
+    def itself(file: Any) -> None:
+        group = grouped(file, ["roberta"], ["x/a:0"])
+        group["x"] = group
+
     def bomb(file: Any) -> None:
         group = grouped(file, ["roberta"], ["x/a:0"])
         group.create_dataset("x/a:0", (2**31,), "f4", chunks=(2**20,), compression="gzip")
@@ -216,6 +256,11 @@ def h5_files(outside: Path) -> dict[str, bytes]:
     def names_that_are_numbers(file: Any) -> None:
         file.attrs["layer_names"] = [1, 2]
 
+    def two(file: Any) -> None:
+        group = grouped(file, ["roberta"], ["x/a:0", "x/b:0"])
+        group["x/a:0"], group["x/b:0"] = np.ones(7, "<f4"), np.ones(1000, "<i4")
+
+    narrow, wide = (kind.encode()[2:] for kind in (h5py.h5t.IEEE_F32LE, h5py.h5t.IEEE_F64LE))
     good = h5_file(lambda file: grouped(file, ["roberta"], ["x/a:0"]).create_dataset("x/a:0", data=np.zeros(400, "f4")))
     return {
         "empty": b"",
@@ -225,8 +270,11 @@ def h5_files(outside: Path) -> dict[str, bytes]:
         "a link out of the file": h5_file(external),
         "data out of the file": h5_file(external_data),
         "a link to itself": h5_file(loop),
+        "a group inside itself": h5_file(itself),
+        "groups that multiply": h5_file(diamonds),
         "a dataset that grows to gigabytes": h5_file(bomb),
         "a dataset of a terabyte that was never written": h5_file(unwritten),
+        "a dtype wider than its bytes": h5_file(two).replace(narrow, wide),
         "texts for numbers": h5_file(texts),
         "a dataset that is missing": h5_file(missing),
         "a layer that is missing": h5_file(no_group),
@@ -253,22 +301,38 @@ def crafted(marker: Path) -> dict[tuple[str, str], bytes]:
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("h5py", reason="h5py is not installed")
 pytest.importorskip("msgpack", reason="msgpack is not installed")
-CRAFTED = sorted(crafted(Path("marker")))
+MARKER = Path("marker")  # in the working directory of each test
+CRAFTED = crafted(MARKER)
 
 
-@pytest.mark.parametrize(("name", "wrong"), CRAFTED, ids=lambda text: text.replace(" ", "_"))
-def test_a_crafted_file_is_one_error_that_names_it(name: str, wrong: str, tmp_path: Path) -> None:
-    marker = tmp_path / "marker"
+@pytest.mark.parametrize(("name", "wrong"), sorted(CRAFTED), ids=lambda text: text.replace(" ", "_"))
+def test_a_crafted_file_is_one_error_that_names_it(
+    name: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     folder = checkpoints.make(tmp_path / "model", "Model")
     (folder / "model.safetensors").unlink()
-    (folder / name).write_bytes(crafted(marker)[name, wrong])
+    (folder / name).write_bytes(CRAFTED[name, wrong])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CheckpointError, match=name) as caught:
         [tensor.load() for tensor in open_checkpoint(folder).tensors.values()]
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < GIB // 4
     assert len(str(caught.value)) < 1000
-    assert not marker.exists()
+    assert not MARKER.exists()
     assert {path.name for path in folder.iterdir()} == {"config.json", name}
+
+
+@pytest.mark.parametrize("wrong", [wrong for _, wrong in CRAFTED if wrong.startswith("an old form that claims")])
+def test_no_memory_is_asked_for_what_a_file_only_claims(wrong: str, tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(CRAFTED[path.name, wrong])
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="but only 4 remain"):
+            torch_file.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2 * MAX_HEADER
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "model.safetensors"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import checkpoints
@@ -175,3 +177,38 @@ def test_checkpointing_takes_torchs_arguments(folder: Path) -> None:
         gradient_checkpointing_kwargs={"use_reentrant": False, "determinism_check": "none"}
     )
     model(**tensors(), labels=tensors()["input_ids"]).loss.backward()
+
+
+def test_a_loaded_model_stays_on_its_file_and_never_changes_it(tmp_path: Path) -> None:
+    folder = checkpoints.make(tmp_path, "ForMaskedLM", dtype="float32")
+    before = (folder / "model.safetensors").read_bytes()
+    model = PT.load("ForMaskedLM", folder, "float32")
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        assert maps.read_text().count(str(folder / "model.safetensors")) == 1  # one map, one descriptor
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    assert (folder / "model.safetensors").read_bytes() == before
+    model.save_pretrained(folder)
+    again = PT.load("ForMaskedLM", folder, "float32")
+    assert all(torch.equal(new, old) for new, old in zip(again.parameters(), model.parameters(), strict=True))
+
+
+def test_values_that_are_not_aligned_in_a_file_are_copied(tmp_path: Path) -> None:
+    folder = checkpoints.make(tmp_path, "Model", dtype="float32")
+    wanted = {name: value.clone() for name, value in PT.load("Model", folder, "float32").state_dict().items()}
+    file = folder / "model.safetensors"
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    file.write_bytes((length + 1).to_bytes(8, "little") + data[8 : 8 + length] + b" " + data[8 + length :])
+    found = PT.load("Model", folder, "float32").state_dict()
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+    assert not any(value.data_ptr() % 4 for value in found.values())
+
+
+def test_loading_draws_nothing_and_imports_no_compiler(tmp_path: Path) -> None:
+    folder = checkpoints.make(tmp_path, "ForMaskedLM", dtype="float32")
+    code = "import sys, roberta; roberta.RobertaForMaskedLM.from_pretrained(sys.argv[1]); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "False", done.stderr

@@ -12,6 +12,7 @@ from backends import assert_close, backend
 tf = pytest.importorskip("tensorflow", reason="tensorflow is not installed")
 keras = pytest.importorskip("keras", reason="keras is not installed")
 TF = backend("tf")
+weights = pytest.importorskip("roberta.tf.weights")
 CONFIG = checkpoints.small_config("ForSequenceClassification")
 OPTIONS = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
@@ -108,3 +109,12 @@ def test_dropout_is_on_in_training_only(folder: Path) -> None:
     still = np.asarray(model(**inputs()).logits)
     assert np.array_equal(model(**inputs()).logits, still)
     assert not np.array_equal(model(**inputs(), training=True).logits, still)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_a_tensor_assigned_in_pieces_has_every_value(dtype: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "PIECE", 100)
+    model = TF.load("ForSequenceClassification", folder, dtype=dtype)
+    tensors = checkpoints.draw(CONFIG, "ForSequenceClassification")
+    for name, (variable, is_transposed) in weights.native(model).items():
+        assert np.array_equal(weights.canonical(variable, is_transposed), tensors[name].astype(dtype)), name

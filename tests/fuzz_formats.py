@@ -1,0 +1,148 @@
+"""The formats of `fuzz_files`: of each a small good folder, what damages it, and what reads it."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fuzz_damage import header, packed, plain, program, text, zipped
+
+from roberta import RobertaTokenizer, RobertaTokenizerFast
+from roberta.common import tokenizer_files
+from roberta.common.safetensors_file import numpy_dtype
+from roberta.common.special_tokens import AddedToken
+from roberta.conversion import convert
+from roberta.conversion.formats import Options
+from roberta.conversion.formats import read as read_model
+
+FORMATS = (
+    "safetensors", "index", "config", "tokenizer", "vocab", "settings", "old-settings", "pt", "pt-old", "flax", "tf",
+    "fairseq",
+)  # fmt: skip
+SIZES = {
+    "vocab_size": 13, "hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 10,
+    "max_position_embeddings": 8,
+}  # fmt: skip
+TEXT = "low lower <mask> new 1 é\n"
+
+
+@dataclass
+class Format:
+    """A good folder, the files in it to damage, how, and what reads them.
+
+    Attributes:
+        reader: gives what is the same of every file that is read with success.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    damage: Callable[[random.Random, bytes], bytes]
+    reader: Callable[[Path], Any]
+    good: dict[str, bytes] = field(default_factory=dict)
+    wanted: Any = None
+
+    def __post_init__(self) -> None:
+        self.good = {name: (self.folder / name).read_bytes() for name in self.files}
+        self.wanted = self.reader(self.folder)
+
+
+def weights(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Names, shapes and dtypes of a model read by the way of `convert`; every tensor is loaded."""
+    model = read_model(folder, None, Options())
+    for tensor in model.tensors.values():
+        array = tensor.load()
+        assert array.shape == tensor.shape, f"{tensor.name}: {array.shape}, not {tensor.shape}"
+        assert array.dtype == numpy_dtype(tensor.dtype), f"{tensor.name}: {array.dtype}, not {tensor.dtype}"
+        array.sum()  # every page is touched
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in model.tensors.items()}
+
+
+def fairseq_weights(folder: Path) -> dict[str, Any]:
+    """As `weights`, without what only our own part of the file holds, or only a head with values of its own has.
+
+    Both forms are right: without our part it is a plain file of fairseq, and another matrix in the head is not tied.
+    """
+    own = ("roberta.embeddings.token_type_embeddings.weight", "lm_head.decoder.weight")
+    return {name: found for name, found in weights(folder).items() if name not in own}
+
+
+def tokenizers(folder: Path) -> bool:
+    """Whether both tokenizers read a folder and give numbers of their own range for a text."""
+    for kind in (RobertaTokenizer, RobertaTokenizerFast):
+        tokenizer = kind.from_pretrained(folder)
+        ids = tokenizer(TEXT)["input_ids"]
+        assert all(type(index) is int and index >= 0 for index in ids), f"{kind.__name__}: {ids}"
+    return True
+
+
+def write_tokenizer(folder: Path, names: tuple[str, ...]) -> Path:
+    """A small vocabulary, in the files that are named."""
+    specials = ["<s>", "<pad>", "</s>", "<unk>"]
+    merges = ["l o", "lo w", "e r", "Ġ low", "n e", "ne w"]
+    tokens = [*specials, *"lowern1", "Ġ", "Ċ", "Ã", "©", *(merge.replace(" ", "") for merge in merges), "<mask>"]
+    vocabulary = tokenizer_files.Vocabulary({name: index for index, name in enumerate(tokens)}, "\n".join(merges))
+    added = {vocabulary.tokens[name]: AddedToken(name, special=True) for name in (*specials, "<mask>")}
+    entries = {
+        str(index): tokenizer_files.token_object(token, special=True) for index, token in added.items()
+    }  # fmt: skip
+    contents = {
+        "vocab.json": tokenizer_files.vocab_text(vocabulary.tokens),
+        "merges.txt": tokenizer_files.merges_text(vocabulary.merges),
+        "tokenizer.json": tokenizer_files.tokenizer_json(
+            vocabulary, added, outer=(("</s>", 2), ("<s>", 0)), add_prefix_space=False, trim_offsets=True
+        ),
+        "tokenizer_config.json": tokenizer_files.json_text(
+            {"added_tokens_decoder": entries, "mask_token": entries[str(len(tokens) - 1)], "model_max_length": 512}
+        ),
+        "special_tokens_map.json": tokenizer_files.json_text({"bos_token": "<s>", "mask_token": {"content": "<mask>"}}),
+        "added_tokens.json": tokenizer_files.json_text({"<new>": len(tokens)}),
+    }
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(contents[name])
+    return folder
+
+
+OLD_FORM = """
+import sys, torch
+state = torch.load(sys.argv[1], weights_only=True)
+torch.save(state, sys.argv[1], _use_new_zipfile_serialization=False)
+"""
+
+
+def make(name: str, root: Path, source: Path) -> Format:
+    """The good folder of a format; ImportError when what writes it is not installed."""
+    folder = root / name
+    tokenizer_names = {
+        "tokenizer": ("tokenizer.json",),
+        "vocab": ("vocab.json", "merges.txt"),
+        "settings": ("tokenizer.json", "tokenizer_config.json"),
+        "old-settings": ("vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"),
+    }
+    if name in tokenizer_names:
+        names = tokenizer_names[name]
+        damage = names[-2:] if name == "old-settings" else names[-1:] if name == "settings" else names
+        return Format(write_tokenizer(folder, names), damage, text, tokenizers)
+    to: Any = {"pt-old": "pt", "index": "safetensors", "config": "safetensors"}.get(name, name)
+    convert(source, folder, to=to, max_shard_size="1kB" if name == "index" else "5GB")
+    if name == "pt-old":
+        if not importlib.util.find_spec("torch"):
+            raise ImportError("torch writes the old form", name="torch")
+        subprocess.run([sys.executable, "-c", OLD_FORM, str(folder / "pytorch_model.bin")], check=True)
+    file, damage_of = {
+        "safetensors": ("model.safetensors", header),
+        "index": ("model.safetensors.index.json", text),
+        "config": ("config.json", text),
+        "pt": ("pytorch_model.bin", zipped),
+        "pt-old": ("pytorch_model.bin", program),
+        "flax": ("flax_model.msgpack", packed),
+        "tf": ("tf_model.h5", plain),
+        "fairseq": ("model.pt", zipped),
+    }[name]
+    return Format(folder, (file,), damage_of, fairseq_weights if name == "fairseq" else weights)
