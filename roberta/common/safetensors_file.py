@@ -24,6 +24,7 @@ from roberta.common.held_files import HeldFile
 
 MAX_HEADER = 16 * 2**20  # bytes; roberta-large needs 50 kB
 MAX_TENSORS = 20_000
+ALIGNMENT = 64  # bytes; a line of the cache, which torch and numpy align memory to as well
 
 # Name in the file -> name in numpy; `ml_dtypes` registers bfloat16.
 DTYPES = {
@@ -96,17 +97,18 @@ def read(path: Path) -> dict[str, StoredTensor]:
 
 def pieces(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
     """The bytes of a file with these tensors, one tensor at a time."""
-    # wide types first, so that every tensor is aligned
-    order = sorted(tensors, key=lambda name: (-numpy_dtype(tensors[name][1]).itemsize, name))
+    # what fills whole lines of the cache first, then wide types: on a map of the file every tensor lies as in memory of
+    # its own, where matrix libraries round alike
+    order = sorted(tensors, key=lambda name: (_size(tensors[name]) % ALIGNMENT > 0, -_itemsize(tensors[name]), name))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers 5 refuses a file without it
     offset = 0
     for name in order:
         shape, dtype, _ = tensors[name]
-        stop = offset + prod(shape) * numpy_dtype(dtype).itemsize
+        stop = offset + _size(tensors[name])
         header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [offset, stop]}
         offset = stop
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
     yield struct.pack("<Q", len(text)) + text
     for name in order:
         shape, dtype, load = tensors[name]
@@ -114,6 +116,15 @@ def pieces(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
         assert array.shape == shape, (name, array.shape, shape)
         assert array.dtype == numpy_dtype(dtype), (name, array.dtype, dtype)
         yield array.reshape(-1).view(np.uint8).data
+
+
+def _itemsize(source: Source) -> int:
+    return numpy_dtype(source[1]).itemsize
+
+
+def _size(source: Source) -> int:
+    """Bytes."""
+    return prod(source[0]) * _itemsize(source)
 
 
 def _stored(held: HeldFile, name: str, shape: tuple[int, ...], dtype: str, start: int) -> StoredTensor:

@@ -151,11 +151,10 @@ def plan(lengths: list[int], sizes: tuple[int, ...] = SIZES) -> list[tuple[int, 
             room = size
         counts[-1] += 1
         room -= length
-    found = [(count, size) for count in counts]
-    last = lengths[len(lengths) - counts[-1] :]
-    if max(last) > size:
-        found[-1] = (1, -(-last[0] // size) * size)
-    elif smaller and max(last) <= smaller[-1]:
+    firsts = np.cumsum(counts) - counts
+    found = [(count, -(-max(lengths[first], size) // size) * size) for count, first in zip(counts, firsts, strict=True)]
+    last = lengths[firsts[-1] :]
+    if smaller and max(last) <= smaller[-1]:
         parts = plan(last, tuple(smaller))
         if sum(part + SMALL[0] for _, part in parts) <= size + SMALL[0]:
             found[-1:] = parts
@@ -247,7 +246,10 @@ class FastModel:
         return same and len(self.made_from) == len(leaves)
 
     def put(self, array: Any, dtype: Any) -> Array:
-        """On the model's device in a dtype; what is there already stays as it is."""
+        """On the model's device in a dtype; what is there already stays as it is.
+
+        The programs' own results are there: numpy in their place would be compiled for a second time.
+        """
         if not isinstance(array, jax.Array) or array.dtype != dtype:
             array = to_numpy(array).astype(dtype)  # in numpy: JAX would compile a program for each shape
         return jax.device_put(array, self.device)
@@ -312,7 +314,7 @@ class FastModel:
             wanted = kept[places] - pack.start
             if not len(wanted):
                 continue  # no other pack sees it
-            hidden = padded(embedded[pack.start : pack.stop], pack.size)
+            hidden = self.put(padded(embedded[pack.start : pack.stop], pack.size), self.wide)
             is_late = pack.size not in SMALL and len(wanted) < pack.stop - pack.start
             for weights in self.layers[:-1] if is_late else self.layers:
                 hidden = self.run_layer(weights, hidden, pack)
@@ -326,7 +328,7 @@ class FastModel:
         self.finish_late(late, result)
         return result
 
-    def run_layer(self, weights: Weights, hidden: Array | np.ndarray, pack: Pack) -> Array:
+    def run_layer(self, weights: Weights, hidden: Array, pack: Pack) -> Array:
         """One layer: (size, hidden)."""
         config = self.config
         options: dict[str, Any] = {"activation": config.hidden_act, "eps": config.layer_norm_eps}
@@ -335,7 +337,7 @@ class FastModel:
         options |= {"head_size": config.head_size, "causal": config.is_decoder}
         return layer(weights, hidden, pack.row, pack.tiles, pack.count, **options)
 
-    def attend(self, weights: Weights, hidden: Array | np.ndarray, pack: Pack) -> Array:
+    def attend(self, weights: Weights, hidden: Array, pack: Pack) -> Array:
         """Attention of one pack."""
         size, causal = self.config.head_size, self.config.is_decoder
         return attend(weights, hidden, pack.row, pack.tiles, pack.count, head_size=size, causal=causal)
@@ -348,7 +350,7 @@ class FastModel:
         places = np.concatenate([np.arange(part[2].start, part[2].stop) for part in late])
         options = {"activation": self.config.hidden_act, "eps": self.config.layer_norm_eps}
         for start, stop, size in chunks(len(places), LARGE):
-            parts = (padded(values[start:stop], size) for values in (context, hidden))
+            parts = (self.put(padded(values[start:stop], size), self.wide) for values in (context, hidden))
             result[places[start:stop]] = to_numpy(finish(self.layers[-1], *parts, **options))[: stop - start]
 
 
