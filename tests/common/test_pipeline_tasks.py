@@ -224,6 +224,7 @@ def test_the_models_own_settings_come_before_the_pipelines(folder: Path) -> None
     prompt = len(pipe.tokenizer("A ship")["input_ids"])
     assert len(pipe("A ship")[0]["generated_token_ids"]) == prompt + 3
     assert len(pipe("A ship", max_new_tokens=4)[0]["generated_token_ids"]) == prompt + 4
+    assert len(pipe("A ship", max_length=prompt + 5)[0]["generated_token_ids"]) == prompt + 5
 
 
 def test_max_length_counts_each_prompt_by_itself(folder: Path) -> None:

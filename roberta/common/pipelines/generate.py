@@ -138,7 +138,10 @@ class Generate(TextPipeline[GenerateOptions]):
 
     def settings(self, options: GenerateOptions) -> tuple[dict[str, Any], bool]:
         """What is generated with, and whether the number of new tokens is the pipeline's own."""
-        own = {**cast(Writer, self.model).generation_config.to_diff_dict(), **options.settings}
+        model = cast(Writer, self.model).generation_config.to_diff_dict()
+        if "max_length" in options.settings:  # the other way to say the same
+            model.pop("max_new_tokens", None)
+        own = {**model, **options.settings}
         own = {name: value for name, value in own.items() if name in SETTINGS}
         settings = {**USUAL, **own}
         if "max_length" in own and "max_new_tokens" not in own:
