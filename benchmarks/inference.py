@@ -138,7 +138,7 @@ def measure(
     for worker in [*workers.values(), ceiling]:
         worker.close()
     return {
-        "machine": {kind: max(speed[kind] for speed in speeds) for kind in ("float32", "bfloat16")},
+        "machine": {kind: max(speed[kind] for speed in speeds) for kind in speeds[0]},
         "GFLOP": {work: jobs.flops(work, sequences) / 1e9 for work in works},
         "started": {f"{name}, {dtype}": worker.started for (name, dtype), worker in workers.items()},
         "failed": failures,
@@ -152,7 +152,9 @@ def main() -> None:
     """Measure, print, and with --docs write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", nargs="+", default=[""], help="words of the names of the sides to run")
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16", "int8"])
+    parser.add_argument(
+        "--dtypes", nargs="+", default=list(jobs.dtypes()), help="by default those that this processor has"
+    )
     parser.add_argument("--works", nargs="+", choices=jobs.WORKS, default=list(jobs.WORKS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sequences", type=int, default=512, help="of the ragged job")

@@ -80,6 +80,13 @@ def flops(work: str, sequences: int, *, hidden: int = 768, inner: int = 3072, la
     return float(layers * (linear + attention))
 
 
+def dtypes() -> tuple[str, ...]:
+    """The dtypes that this processor computes in; others are emulated, and up to a hundred times slower."""
+    words = set(Path("/proc/cpuinfo").read_text().split())
+    has_bfloat16 = bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+    return ("float32", "bfloat16", "int8") if has_bfloat16 else ("float32", "int8")
+
+
 def vocabulary(folder: Path) -> None:
     """Files of a tokenizer of made-up tokens, for converters that want one."""
     tokens = ["<s>", "<pad>", "</s>", "<unk>", *(f"t{number}" for number in range(4, VOCABULARY - 1)), "<mask>"]

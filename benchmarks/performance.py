@@ -59,7 +59,8 @@ run it in the given order with batches of 32, and sorted with a budget of 4,096 
 
 def ceiling(results: dict[str, Any], key: str) -> float:
     """GFLOP/s of the machine in the dtype of a side; int8 is compared with float32."""
-    speed: float = results["machine"]["bfloat16" if key.endswith("bfloat16") else "float32"]
+    machine = results["machine"]
+    speed: float = machine.get("bfloat16" if key.endswith("bfloat16") else "float32", machine["float32"])
     return speed
 
 
@@ -104,7 +105,7 @@ def tables(results: dict[str, Any]) -> str:
     lines = [
         f"{results['date']}, {results['cores']} cores, {results['threads']} threads a side, {results['rounds']} rounds, "
         f"{results['sequences']} sequences in the job; `{results['command']}`. The largest speed of this model's matrix "
-        f"products in the same run: {machine['float32']:.0f} GFLOP/s in float32, {machine['bfloat16']:.0f} in bfloat16.",
+        f"products in the same run, in GFLOP/s: {', '.join(f'{kind} {speed:.0f}' for kind, speed in machine.items())}.",
         "", "## What is asked", "", *goal_table(results), "## Every side", "",
     ]  # fmt: skip
     for work in results["works"]:

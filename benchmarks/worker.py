@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engines import BUDGET, ENGINES, Run
-from benchmarks.jobs import FIXED, Batch, batches
+from benchmarks.jobs import FIXED, Batch, batches, dtypes
 
 SHAPES = ((1024, 768, 768), (1024, 768, 3072), (1024, 3072, 768))  # rows of 8 x 128, in, out
 
@@ -73,7 +73,7 @@ def machine() -> Callable[[dict[str, Any]], dict[str, Any]]:
         pairs = [(torch.rand(rows, inner).to(kind), torch.rand(inner, outer).to(kind)) for rows, inner, outer in SHAPES]
         return max(work / timed(lambda: [a @ b is None for a, b in pairs], 5)["wall"] / 1e9 for _ in range(3))
 
-    return lambda request: {"float32": speed(torch.float32), "bfloat16": speed(torch.bfloat16)}
+    return lambda request: {name: speed(getattr(torch, name)) for name in dtypes() if name != "int8"}
 
 
 @contextmanager
