@@ -6,13 +6,17 @@ READY := .venv/.ready
 export TF_CPP_MIN_LOG_LEVEL := 3
 export KERAS_BACKEND := tensorflow
 
-.PHONY: test demo lint format mutants oracle clean
+.PHONY: test demo bench lint format mutants oracle clean
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 demo: $(READY)
 	@$(BIN)/python -m roberta demo
+
+# Beside every named peer, each fetched into a folder of its own; takes an hour on a quiet machine. Writes docs/performance.md.
+bench: $(READY)
+	$(BIN)/python -m benchmarks inference --docs
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -71,7 +71,7 @@ class Side:
     def environment(self) -> dict[str, str]:
         """Whose packages it sees."""
         if self.kind != "peer":
-            return peers.environment(None)
+            return peers.environment()
         tensorflow = "AUTO" if self.what == "tf" else "0"
         return peers.environment("transformers4", USE_FLAX="0", USE_TF=tensorflow, TF_USE_LEGACY_KERAS="1")
 
@@ -105,7 +105,7 @@ def rounds(size: str, folder: Path, count: int) -> Iterator[tuple[Side, dict[str
     source = folder / size
     subprocess.run(
         [sys.executable, "-m", "benchmarks.checkpoints", size, "ForMaskedLM", str(source)],
-        env=peers.environment(None),
+        env=peers.environment(),
         check=True,
     )
     for number in range(count + 1):

@@ -20,6 +20,17 @@ PEERS: dict[str, tuple[str, ...]] = {
     "transformers4": (
         "transformers==4.57.6", "tokenizers==0.22.2", "huggingface_hub==0.36.0", "tf_keras==2.21.0", "requests",
     ),
+    "transformers5": ("transformers==5.23.0",),
+    # its Flax classes do not run on the tested jax
+    "transformers4-flax": ("jax==0.4.38", "jaxlib==0.4.38", "flax==0.10.4"),
+    "onnxruntime": ("onnxruntime==1.31.1", "onnx==1.23.2", "onnxscript==0.7.2", "onnx-ir==1.1.0"),
+    "openvino": ("openvino==2026.4.1", "openvino-telemetry==2025.2.0"),
+    "ctranslate2": ("ctranslate2==4.8.5",),
+    "keras-hub": ("keras-hub==0.32.0", "kagglehub==1.0.3", "kagglesdk==0.1.38"),
+    "matplotlib": (
+        "matplotlib==3.11.2", "contourpy", "cycler", "fonttools", "kiwisolver", "pillow", "pyparsing",
+        "python-dateutil",
+    ),
 }  # fmt: skip
 
 
@@ -35,8 +46,8 @@ def fetched(name: str) -> Path:
     return folder
 
 
-def environment(name: str | None, **settings: str) -> dict[str, str]:
-    """The environment of a child: that of this process, the peer's folder first, and settings."""
-    paths = [str(fetched(name))] if name is not None else []
+def environment(*names: str, **settings: str) -> dict[str, str]:
+    """The environment of a child: that of this process, the peers' folders first, and settings."""
+    paths = [str(fetched(name)) for name in names]
     paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, str(ROOT)]), **settings}

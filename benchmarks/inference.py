@@ -1,0 +1,187 @@
+"""The encoder of roberta-base size beside every named peer, on a CPU, in one run.
+
+    python -m benchmarks.inference [--sides WORD ...] [--works WORK ...] [--rounds 5] [--sequences 512] [--docs]
+
+Each side, in each dtype it has, is a process of its own with the same number of threads; rounds go around all sides in
+turn, and the others wait for input meanwhile, without spinning. Weights are those of a new model (see
+benchmarks/checkpoints.py). What is compared is RobertaModel's last hidden state, without pooler: a head for masked
+tokens would be most of the work, the same for all. Every side's numbers are compared with the first side's.
+
+The ragged job is run by peers in the given order with batches of 32, and sorted with a budget of 4,096 tokens, padding
+included; ours takes the job as it is, in both. Walls are judged; CPU seconds, of all threads, stand beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import numpy as np
+
+from benchmarks import jobs, pages, peers, performance
+from benchmarks.engines import ENGINES
+
+CHECKED = "8 x 128", jobs.SORTED
+
+
+class Worker:
+    """A process of benchmarks.worker."""
+
+    def __init__(self, name: str, dtype: str, folder: Path, sequences: int, threads: int) -> None:
+        engine = ENGINES.get(name)
+        paths, settings = (engine.paths, dict(engine.environment)) if engine else ((), {})
+        settings |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+        settings |= {"TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        self.log = (folder.parent / f"{name}-{dtype}.log").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", name, dtype, str(folder), str(sequences)],
+            env=peers.environment(*paths, **settings),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        self.started = self._answer()
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """The answer to a request.
+
+        Raises:
+            RuntimeError: the process has ended; with the end of what it printed.
+        """
+        assert self.process.stdin is not None
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            code = self.process.wait()
+            self.log.seek(0)
+            raise RuntimeError(f"ended with {code}: {self.log.read()[-1500:]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self.log.close()
+
+
+def started(
+    wanted: list[tuple[str, str]], folder: Path, sequences: int, threads: int
+) -> tuple[dict[tuple[str, str], Worker], dict[str, str]]:
+    """The sides that run, and why others do not."""
+    workers, failures = {}, {}
+    for name, dtype in wanted:
+        print(f"start {name}, {dtype}", file=sys.stderr)
+        try:
+            worker = Worker(name, dtype, folder, sequences, threads)
+            worker.ask(work="1 x 16")
+            workers[name, dtype] = worker
+        except RuntimeError as error:
+            failures[f"{name}, {dtype}"] = str(error).strip().splitlines()[-1]
+            print(f"{name}, {dtype}: {error}", file=sys.stderr)
+    return workers, failures
+
+
+def differences(workers: dict[tuple[str, str], Worker], folder: Path, works: list[str]) -> dict[str, float]:
+    """The largest difference of every side's numbers from the first side's, and their largest value."""
+    found: dict[str, float] = {}
+    for work in works:
+        truth = None
+        for (name, dtype), worker in workers.items():
+            worker.ask(work=work, check=str(folder / "check.npy"))
+            values = np.load(folder / "check.npy")
+            truth = values if truth is None else truth
+            key = f"{name}, {dtype}"
+            found[key] = max(found.get(key, 0.0), float(np.abs(values - truth).max()))
+            print(f"{work}: {key} differs by {found[key]:.1e} of {np.abs(truth).max():.1f}", file=sys.stderr)
+    return found
+
+
+def summary(values: list[dict[str, float]]) -> dict[str, float]:
+    """Medians and quartiles."""
+    walls = [value["wall"] for value in values]
+    low, middle, high = quantiles(walls, n=4, method="inclusive") if len(walls) > 1 else walls * 3
+    cpu = sorted(value["cpu"] for value in values)[len(values) // 2]
+    return {"wall": middle, "low": low, "high": high, "cpu": cpu}
+
+
+def measure(
+    wanted: list[tuple[str, str]], works: list[str], folder: Path, count: int, sequences: int, threads: int
+) -> dict[str, Any]:
+    """Everything that the page is made from."""
+    workers, failures = started(wanted, folder, sequences, threads)
+    ceiling = Worker("machine", "-", folder, 0, threads)
+    checked = differences(workers, folder.parent, [work for work in CHECKED if work in works])
+    first = {work: {f"{n}, {d}": w.ask(work=work, first=True) for (n, d), w in workers.items()} for work in works}
+    values: dict[str, dict[str, list[dict[str, float]]]] = {work: {} for work in works}
+    speeds = []
+    for number in range(count):
+        for work in works:
+            print(f"round {number + 1} of {count}: {work}", file=sys.stderr)
+            speeds.append(ceiling.ask())
+            for (name, dtype), worker in workers.items():
+                values[work].setdefault(f"{name}, {dtype}", []).append(worker.ask(work=work))
+    for worker in [*workers.values(), ceiling]:
+        worker.close()
+    return {
+        "machine": {kind: max(speed[kind] for speed in speeds) for kind in speeds[0]},
+        "GFLOP": {work: jobs.flops(work, sequences) / 1e9 for work in works},
+        "started": {f"{name}, {dtype}": worker.started for (name, dtype), worker in workers.items()},
+        "failed": failures,
+        "differences": checked,
+        "first": first,
+        "works": {work: {key: summary(many) for key, many in sides.items()} for work, sides in values.items()},
+    }
+
+
+def main() -> None:
+    """Measure, print, and with --docs write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sides", nargs="+", default=[""], help="words of the names of the sides to run")
+    parser.add_argument(
+        "--dtypes", nargs="+", default=list(jobs.dtypes()), help="by default those that this processor has"
+    )
+    parser.add_argument("--works", nargs="+", choices=jobs.WORKS, default=list(jobs.WORKS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sequences", type=int, default=512, help="of the ragged job")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--docs", action="store_true", help="keep the results, draw the plot and write the page")
+    arguments = parser.parse_args()
+    wanted = [
+        (name, dtype)
+        for name, engine in ENGINES.items()
+        for dtype in engine.dtypes
+        if dtype in arguments.dtypes and any(word in name for word in arguments.sides)
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "base"
+        make = [sys.executable, "-m", "benchmarks.checkpoints", "base", "Model", str(folder)]
+        subprocess.run(make, env=peers.environment(), check=True)
+        jobs.vocabulary(folder)
+        found = measure(wanted, arguments.works, folder, arguments.rounds, arguments.sequences, arguments.threads)
+    command = " ".join(["python -m benchmarks inference", *sys.argv[1:]])
+    head = {"date": date.today().isoformat(), "cores": os.cpu_count(), "command": command}
+    settings = {"rounds": arguments.rounds, "sequences": arguments.sequences, "threads": arguments.threads}
+    results = {**head, **settings, **found}
+    print(performance.tables(results))
+    if arguments.docs:
+        pages.keep("inference", results)
+        performance.write()
+
+
+if __name__ == "__main__":
+    main()
