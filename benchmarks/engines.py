@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
-BUDGET = 4096  # tokens of a batch, of every side that is sorted
+BUDGET = 1024  # tokens of a batch, of every side that is sorted: what `infer` takes by default
 DEPTH = {"num_heads": 12, "hidden_size": 768}  # of the base size, for ONNX Runtime's optimiser
 
 

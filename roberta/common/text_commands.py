@@ -130,7 +130,7 @@ def add_text_commands(
         own.add_argument("--tokenizer", help="folder or name (the model's)")
         own.add_argument("--framework", choices=FRAMEWORKS, help="(the first that is installed)")
         own.add_argument("--dtype", choices=DTYPES, help="(float32)")
-        own.add_argument("--batch-tokens", type=int, default=4096, metavar="N", help="at once (%(default)s)")
+        own.add_argument("--batch-tokens", type=int, default=1024, metavar="N", help="at once (%(default)s)")
         own.add_argument("--file", type=Path, help="a file of inputs instead: .txt, .tsv or .jsonl")
         own.add_argument("--format", choices=FORMATS, help="of the file (by its name) or of standard input")
         own.add_argument("--json", action="store_true", help="JSON lines on a terminal too")

@@ -341,7 +341,7 @@ class RobertaPreTrainedModel(nn.Module):
         *,
         where: np.ndarray | None = None,
         dtype: str | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int = 1024,
     ) -> dict[str, np.ndarray]:
         """The results of a batch of any size, by the fastest way this framework has: numpy in, numpy out, no dropout.
 

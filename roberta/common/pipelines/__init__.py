@@ -37,7 +37,7 @@ def pipeline(
     *,
     framework: str | None = None,
     dtype: str | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int = 1024,
     progress: bool = True,
     revision: str = "main",
     cache_dir: str | Path | None = None,

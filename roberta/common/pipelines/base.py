@@ -75,7 +75,7 @@ class Pipeline(ABC, Generic[O]):
         options: O,
         *,
         dtype: str | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int = 1024,
         progress: bool = True,
     ) -> None:
         check_budget(batch_tokens)

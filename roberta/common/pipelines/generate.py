@@ -88,7 +88,7 @@ class Generate(TextPipeline[GenerateOptions]):
         options: GenerateOptions,
         *,
         dtype: str | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int = 1024,
         progress: bool = True,
     ) -> None:
         if dtype is not None:
