@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import ast
 import runpy
 import sys
+from pathlib import Path
 
-# Name -> what it shows.
-BENCHMARKS = {
-    "inference": "the encoder beside transformers, ONNX Runtime, OpenVINO, CTranslate2 and KerasHub",
-    "conversion": "roberta convert beside a plain copy of the same bytes and beside transformers",
-    "tokenizers": "both tokenizers beside transformers' and the tokenizers library",
-    "rounding": "the error of float32 in each framework beside transformers'",
-}
+HELPERS = ("__main__", "worker")  # started by benchmarks
+
+
+def found() -> dict[str, str]:
+    """Name -> the first line of what it says of itself, of every module here with a `main`."""
+    result = {}
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        has_main = any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
+        if has_main and file.stem not in HELPERS:
+            result[file.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return result
 
 
 def main() -> None:
     """List, or run one."""
-    name = sys.argv[1] if len(sys.argv) > 1 else None
-    if name not in BENCHMARKS:
-        print("\n".join(f"{name:11s} {what}" for name, what in BENCHMARKS.items()))
-        sys.exit(name is not None and f"there is no benchmark {name}; take one of those above")
+    name, there = (sys.argv[1] if len(sys.argv) > 1 else None), found()
+    if name not in there:
+        print("\n".join(f"{each:13s} {what}" for each, what in there.items()))
+        sys.exit(None if name is None else f"there is no benchmark {name!r}; take one of those above")
     sys.argv = [name, *sys.argv[2:]]
     runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -173,7 +174,7 @@ def main() -> None:
         subprocess.run(make, env=peers.environment(), check=True)
         jobs.vocabulary(folder)
         found = measure(wanted, arguments.works, folder, arguments.rounds, arguments.sequences, arguments.threads)
-    command = " ".join(["python -m benchmarks inference", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "benchmarks", "inference", *sys.argv[1:]])
     head = {"date": date.today().isoformat(), "cores": os.cpu_count(), "command": command}
     settings = {"rounds": arguments.rounds, "sequences": arguments.sequences, "threads": arguments.threads}
     results = {**head, **settings, **found}

@@ -46,8 +46,8 @@ def fetched(name: str) -> Path:
     return folder
 
 
-def environment(*names: str, **settings: str) -> dict[str, str]:
-    """The environment of a child: that of this process, the peers' folders first, and settings."""
-    paths = [str(fetched(name)) for name in names]
+def environment(*names: str | None, **settings: str) -> dict[str, str]:
+    """The environment of a child: that of this process, the peers' folders first, and settings; None is no peer."""
+    paths = [str(fetched(name)) for name in names if name is not None]
     paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, str(ROOT)]), **settings}
