@@ -22,10 +22,6 @@ from roberta.tf.layers import ACTIVATIONS, Layer
 from roberta.tf.losses import widened
 from roberta.tf.weights import keras, native
 
-# Larger pieces are slower: the wide half of the feed-forward block no longer fits the processor's cache, and the
-# system's allocator gives memory of over 32 MB back each time (512 rows of 64 tokens on average: 1.1 times at 4096).
-MOST_TOKENS = 1024
-
 Results = dict[str, Tensor]
 
 
@@ -325,7 +321,7 @@ def infer(
     pools = model.head in inference.PER_ROW and getattr(model, "pooler", model) is not None
     return inference.infer(
         batch, model.config, model.head,
-        pools=pools, where=where, batch_tokens=min(batch_tokens, MOST_TOKENS), run=run, run_padded=run_padded,
+        pools=pools, where=where, batch_tokens=batch_tokens, run=run, run_padded=run_padded,
     )  # fmt: skip
 
 
