@@ -7,7 +7,7 @@ turn, and the others wait for input meanwhile, without spinning. Weights are tho
 benchmarks/checkpoints.py). What is compared is RobertaModel's last hidden state, without pooler: a head for masked
 tokens would be most of the work, the same for all. Every side's numbers are compared with the first side's.
 
-The ragged job is run by peers in the given order with batches of 32, and sorted with a budget of 4,096 tokens, padding
+The ragged job is run by peers in the given order with batches of 32, and sorted with a budget of 1,024 tokens, padding
 included; ours takes the job as it is, in both. Walls are judged; CPU seconds, of all threads, stand beside them.
 """
 

@@ -53,7 +53,7 @@ Measured is the encoder of roberta-base size (RobertaModel's last hidden state, 
 would be most of the work, the same for all), on the weights of a new model, N(0, 0.02), which keep their accuracy under
 reduced precision as trained ones do. Each side runs in a process of its own with the same threads, in one run whose
 rounds go around all sides in turn. The ragged job has lognormal lengths (median 40, mean 64, longest 512 tokens). Peers
-run it in the given order with batches of 32, and sorted with a budget of 4,096 tokens; ours takes it as it is in both.
+run it in the given order with batches of 32, and sorted with a budget of 1,024 tokens; ours takes it as it is in both.
 """
 
 
