@@ -209,6 +209,8 @@ class FastModel:
         hidden = self.embedding_norm(hidden.to(self.kind))
         lengths = [(len(list(same)), length) for length, same in groupby(tokens.lengths.tolist())]
         last = len(self.layers) - 1
+        if not self.layers:
+            return hidden[kept]
         for index, layer in enumerate(self.layers):
             hidden = layer(hidden, lengths, kept if index == last and len(kept) < len(hidden) else None)
         return hidden

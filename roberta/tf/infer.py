@@ -156,6 +156,7 @@ class FastModel:
         base, config = model.base_model, model.config
         self.made_from = values(model)
         self.embeddings = base.embeddings
+        check_not_quantised(self.embeddings.word_embeddings)  # which may be the only layer that was
         self.dtype = dtype
         self.eps = config.layer_norm_eps
         self.embedding_norm = norm(self.embeddings.LayerNorm, dtype)
@@ -213,8 +214,19 @@ def cast(variable: Any, dtype: str) -> Tensor:
     return tf.cast(tf.convert_to_tensor(variable), dtype)
 
 
+def check_not_quantised(module: keras.layers.Layer) -> None:
+    """Raise `ValueError` if Keras has quantised a layer: its numbers mean nothing without their scales."""
+    mode = getattr(module, "quantization_mode", None)
+    if mode is not None:
+        raise ValueError(
+            f"model.quantize({mode!r}) has changed the weights, and infer does not compute with such; "
+            "call the model itself, or load it again and take infer(..., dtype='bfloat16')"
+        )
+
+
 def dense(module: keras.layers.Dense, dtype: str) -> Dense:
     """The projection of a module."""
+    check_not_quantised(module)
     return Dense(cast(module.kernel, dtype), cast(module.bias, dtype))
 
 

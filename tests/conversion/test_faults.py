@@ -21,6 +21,9 @@ import syscall_faults
 
 from roberta.conversion import convert
 
+# JAX, when another test has imported it, warns of every fork; what is forked here uses numpy alone
+pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
+
 
 def kind(framework: str, name: str) -> saves.Kind:
     return next(one for one in saves.KINDS[framework] if one.name == name)

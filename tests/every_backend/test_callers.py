@@ -96,7 +96,13 @@ def test_a_config_takes_what_numpy_and_torch_give() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("source", ["safetensors", "pt", "tf", "flax"])
 def test_a_loaded_model_does_not_hang_on_its_file(backend: Backend, source: str, dtype: str, tmp_path: Path) -> None:
-    """The readers map files; what a model holds must be its own, or writing the file later would kill the process."""
+    """The readers map files; what a model holds must be its own, or writing the file later would kill the process.
+
+    But for PyTorch's safetensors of the same dtype, whose values stay on a private map, as transformers' do
+    (docs/differences.md): loading then takes neither time nor memory.
+    """
+    if (backend.name, source, dtype) == ("pt", "safetensors", "float32"):
+        pytest.skip("stays on a map of its file; tests/one_backend/test_pytorch.py")
     config = checkpoints.small_config("Model")
     writer = None if source == "safetensors" else legacy(source)
     folder = checkpoints.save(tmp_path / "model", config, checkpoints.draw(config, "Model"), "float32", legacy=writer)

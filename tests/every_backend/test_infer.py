@@ -67,6 +67,13 @@ def test_every_kind_of_config(backend: Backend, name: str, tmp_path: Path) -> No
     assert_same(model.infer(inputs), expected(backend, model, inputs, "ForMaskedLM"))
 
 
+def test_a_model_without_layers_keeps_the_first_tokens_alone(backend: Backend, tmp_path: Path) -> None:
+    model = backend.load("ForSequenceClassification", checkpoints.make(tmp_path, "ForSequenceClassification",
+                                                                        num_hidden_layers=0))  # fmt: skip
+    inputs = ragged(4, 9, 61)
+    assert_same(model.infer(inputs), expected(backend, model, inputs, "ForSequenceClassification"))
+
+
 @pytest.mark.parametrize("batch_tokens", [1, 20, 10_000])
 def test_a_budget_of_tokens_changes_nothing(backend: Backend, batch_tokens: int, tmp_path: Path) -> None:
     model = backend.load("Model", checkpoints.make(tmp_path, "Model"))

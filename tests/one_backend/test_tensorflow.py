@@ -13,6 +13,7 @@ tf = pytest.importorskip("tensorflow", reason="tensorflow is not installed")
 keras = pytest.importorskip("keras", reason="keras is not installed")
 TF = backend("tf")
 weights = pytest.importorskip("roberta.tf.weights")
+fast = pytest.importorskip("roberta.tf.infer")
 CONFIG = checkpoints.small_config("ForSequenceClassification")
 OPTIONS = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
@@ -117,3 +118,32 @@ def test_a_loaded_model_has_every_value_of_the_file(dtype: str, folder: Path) ->
     tensors = checkpoints.draw(CONFIG, "ForSequenceClassification")
     for name, (variable, is_transposed) in weights.native(model).items():
         assert np.array_equal(weights.canonical(variable, is_transposed), tensors[name].astype(variable.dtype)), name
+
+
+def test_a_model_that_keras_quantised_is_not_inferred_wrongly(tmp_path: Path) -> None:
+    model = TF.load("ForMaskedLM", checkpoints.make(tmp_path, "ForMaskedLM"), dtype="float32")
+    with pytest.warns(UserWarning, match="quantize"):  # Keras says of each layer that has nothing to quantise
+        model.quantize("int8")
+    with pytest.raises(ValueError, match=r"model.quantize\('int8'\)"):
+        model.infer(checkpoints.batch("ForMaskedLM", model.config))
+
+
+def test_every_batch_runs_the_same_three_programs(tmp_path: Path) -> None:
+    model = TF.load("ForMaskedLM", checkpoints.make(tmp_path, "ForMaskedLM", num_hidden_layers=3, layer_norm_eps=3e-5))
+    for rows, seq in ((1, 3), (4, 11), (7, 28)):
+        ids = np.full((rows, seq), 7)
+        model.infer({"input_ids": ids}, where=ids == 7)
+    run = fast.programs("float64", 8, False, "gelu", 3e-5, True)
+    assert [part.experimental_get_tracing_count() for part in (run.attention, run.rest, run.language)] == [1, 1, 1]
+
+
+def test_weights_in_another_dtype_follow_a_training_step(tmp_path: Path) -> None:
+    model = TF.load("Model", checkpoints.make(tmp_path, "Model", dtype="float32"), dtype="float32")
+    given = checkpoints.batch("Model", model.config)
+    before = model.infer(given, dtype="bfloat16")["last_hidden_state"]
+    kernel = model.encoder.layer[0].output.dense.kernel
+    kernel.assign_add(np.ones(kernel.shape, np.float32))
+    after = model.infer(given, dtype="bfloat16")["last_hidden_state"]
+    model.release_infer()
+    assert not np.array_equal(after, before)
+    assert np.array_equal(after, model.infer(given, dtype="bfloat16")["last_hidden_state"])
