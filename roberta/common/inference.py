@@ -120,6 +120,16 @@ def chosen_dtype(dtype: str | None, own: str, choices: tuple[str, ...]) -> str:
     return dtype
 
 
+def require_own(chosen: str, own: str) -> None:
+    """Refuse another dtype for a batch that goes through the plain forward pass, which computes in the model's own."""
+    if chosen != own:
+        raise ValueError(
+            f"dtype={chosen!r} cannot be had for this batch or model: relative positions, masks that are more than 0 and "
+            f"1 a token, rows without a token, and padding before a first token that is pooled are computed in {own}; "
+            "leave dtype out"
+        )
+
+
 def arrays(batch: Mapping[str, np.ndarray]) -> Arrays:
     """The batch's inputs as arrays, checked as far as every class takes the same."""
     unknown = sorted(set(batch) - set(INPUTS))

@@ -450,13 +450,15 @@ def infer(
     params: Mapping[str, Any] | None,
 ) -> Arrays:
     """What `FlaxRobertaPreTrainedModel.infer` says."""
-    chosen = inference.chosen_dtype(dtype, jnp.dtype(model.dtype).name, ("float32", "bfloat16"))
+    own = jnp.dtype(model.dtype).name
+    chosen = inference.chosen_dtype(dtype, own, ("float32", "bfloat16"))
     tree = model.params if params is None else params
 
     def run(tokens: Tokens) -> Arrays:
         return fast_model(model, tree, chosen)(tokens)
 
     def run_padded(piece: Arrays) -> Arrays:
+        inference.require_own(chosen, own)
         return plain(model, tree, piece)
 
     pools = model.head in inference.PER_ROW and (model.head != "Model" or model.module.add_pooling_layer)

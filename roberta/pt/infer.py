@@ -299,6 +299,7 @@ def infer(
         return fast_model(model, chosen)(tokens)
 
     def run_padded(piece: Arrays) -> Arrays:
+        inference.require_own(chosen, own)
         return plain(model, piece)
 
     pools = model.head in inference.PER_ROW and getattr(model, "pooler", model) is not None

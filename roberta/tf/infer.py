@@ -322,12 +322,14 @@ def infer(
     model: Any, batch: Mapping[str, np.ndarray], where: np.ndarray | None, dtype: str | None, batch_tokens: int
 ) -> Arrays:
     """What `TFRobertaPreTrainedModel.infer` says."""
-    chosen = inference.chosen_dtype(dtype, model.compute_dtype, ("float32", "bfloat16"))
+    own = model.compute_dtype
+    chosen = inference.chosen_dtype(dtype, own, ("float32", "bfloat16"))
 
     def run(tokens: Tokens) -> Arrays:
         return fast_model(model, chosen)(tokens)
 
     def run_padded(piece: Arrays) -> Arrays:
+        inference.require_own(chosen, own)
         return plain(model, piece)
 
     pools = model.head in inference.PER_ROW and getattr(model, "pooler", model) is not None
