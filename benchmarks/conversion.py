@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -85,19 +84,9 @@ SIDES = [
 
 def measured(side: Side, source: Path, target: Path) -> dict[str, float]:
     """Wall and CPU seconds and peak MB of one run, whose result is deleted."""
-    command, environment = side.command(source, target), side.environment()
-    start = time.perf_counter()
-    # this process stays small and imports no numpy: a child's ru_maxrss begins with its parent's memory
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{side} ended with {process.returncode}: {errors[-2000:]}")
+    figures, _ = peers.measured(side.command(source, target), side.environment())
     shutil.rmtree(target) if target.is_dir() else target.unlink()
-    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "MB": usage.ru_maxrss * 1024 / 1e6}
+    return figures
 
 
 def rounds(size: str, folder: Path, count: int) -> Iterator[tuple[Side, dict[str, float]]]:

@@ -10,11 +10,9 @@ framework, maps the file, hands over the tensors and runs one forward pass (benc
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -59,21 +57,8 @@ def environment(kind: str, framework: str, threads: int) -> dict[str, str]:
 
 def measured(kind: str, framework: str, folder: Path, threads: int) -> tuple[dict[str, float], float]:
     """Wall and CPU seconds and peak MB of one run, and the sum that it printed."""
-    start = time.perf_counter()
-    # this process imports no numpy: a child's ru_maxrss begins with its parent's memory
-    process = subprocess.Popen(
-        command(kind, framework, folder), env=environment(kind, framework, threads), stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    text = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{kind} in {framework} ended with {process.returncode}; run {process.args}")
-    cpu = usage.ru_utime + usage.ru_stime
-    return {"wall": wall, "cpu": cpu, "MB": usage.ru_maxrss * 1024 / 1e6}, float(text.split()[-1])
+    figures, text = peers.measured(command(kind, framework, folder), environment(kind, framework, threads))
+    return figures, float(text.split()[-1])
 
 
 def main() -> None:

@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,3 +53,25 @@ def environment(*names: str | None, **settings: str) -> dict[str, str]:
     paths = [str(fetched(name)) for name in names if name is not None]
     paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, str(ROOT)]), **settings}
+
+
+def measured(command: list[str], settings: dict[str, str]) -> tuple[dict[str, float], str]:
+    """Wall and CPU seconds and peak MB of a process from its start to its end, and what it printed.
+
+    The caller imports no numpy: a child's ru_maxrss begins with its parent's memory.
+
+    Raises:
+        RuntimeError: it ended with an error; with the end of what it wrote to stderr.
+    """
+    with tempfile.TemporaryFile("w+") as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=errors, text=True)
+        assert process.stdout is not None
+        text = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            raise RuntimeError(f"{command} ended with {process.returncode}: {errors.read()[-2000:]}")
+    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "MB": usage.ru_maxrss * 1024 / 1e6}, text
