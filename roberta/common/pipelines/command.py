@@ -71,7 +71,6 @@ def noted(inputs: Iterable[Any], given: list[Any]) -> Iterator[Any]:
 
 def written(results: Iterable[Any], given: list[Any], output: Path | None, *, as_json: bool) -> int:
     """Write every result; the exit status."""
-    count = 0
     # results on the same terminal are progress enough
     is_quiet = output is None and sys.stdout.isatty()
     bar = tqdm(results, unit=" inputs", delay=PROGRESS_SECONDS, disable=True if is_quiet else None)
@@ -80,9 +79,8 @@ def written(results: Iterable[Any], given: list[Any], output: Path | None, *, as
         with writer:
             for result in bar:
                 writer.write(given.pop(0), result)
-                count += 1
     except KeyboardInterrupt:
-        print(f"interrupted; {count} results are written", file=sys.stderr)
+        print("interrupted; the results so far are written", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has what it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
