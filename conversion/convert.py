@@ -18,10 +18,10 @@ from roberta.common.files import CheckpointError, Content, write_folder
 from roberta.common.held_files import HeldFile, read_one_save
 from roberta.common.loading import DTYPES
 from roberta.common.safetensors_file import StoredTensor, numpy_dtype
+from roberta.common.training_state import FILES, TENSORS_FILE, load_training_state
 from roberta.conversion import dictionary, fairseq_writer, formats, keras_hub, keras_hub_writer
 from roberta.conversion.formats import Format, Options
 from roberta.conversion.model import Model, sources
-from roberta.conversion.training_state import FILES, TENSORS_FILE, load_training_state
 
 FAIRSEQ_FILE = "model.pt"
 

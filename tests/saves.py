@@ -16,11 +16,10 @@ import checkpoints
 import numpy as np
 
 from roberta.common.files import write_folder
+from roberta.common.training_state import Group, TrainingState, load_training_state, save_training_state
 from roberta.conversion import convert
 from roberta.conversion.formats import ALL, Options
 from roberta.conversion.formats import read as read_model
-from roberta.conversion.optimizers import Group, TrainingState
-from roberta.conversion.training_state import load_training_state, save_training_state
 
 VERSIONS = (1, 2)
 SHARD = "50kB"

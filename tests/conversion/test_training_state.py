@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,7 @@ from backends import NEEDS, Arrays, backend
 from roberta.common import safetensors_file
 from roberta.common.files import CheckpointError
 from roberta.common.parameters import kind_of
-from roberta.conversion import convert
-from roberta.conversion import optimizers as frameworks
-from roberta.conversion.training_state import (
+from roberta.common.training_state import (
     FILES,
     Group,
     TrainingState,
@@ -28,6 +26,7 @@ from roberta.conversion.training_state import (
     load_training_state,
     save_training_state,
 )
+from roberta.conversion import convert
 
 FRAMEWORKS = ("pt", "tf", "flax")
 PAIRS = list(itertools.product(FRAMEWORKS, FRAMEWORKS))
@@ -44,6 +43,11 @@ def have(*names: str) -> None:
         pytest.importorskip(module, reason=f"{module} is not installed")
     for name in names:
         backend(name)
+
+
+def optimizers(framework: str) -> Any:
+    """The module that reads and fills a framework's optimizer."""
+    return importlib.import_module(f"roberta.{framework}.optimizers")
 
 
 def recipe(names: Any) -> tuple[Group, ...]:
@@ -83,10 +87,10 @@ class PyTorchRun:
         return float(loss.detach())
 
     def get(self, groups: tuple[Group, ...]) -> TrainingState:
-        return frameworks.from_torch(self.optimizer, self.model)
+        return optimizers("pt").read_optimizer(self.optimizer, self.model)
 
     def put(self, state: TrainingState) -> None:
-        frameworks.into_torch(state, self.optimizer, self.model)
+        optimizers("pt").fill_optimizer(state, self.optimizer, self.model)
 
 
 @functools.cache
@@ -138,10 +142,10 @@ class KerasRun:
         return float(loss)
 
     def get(self, groups: tuple[Group, ...]) -> TrainingState:
-        return frameworks.from_keras(self.optimizer, self.model)
+        return optimizers("tf").read_optimizer(self.optimizer, self.model)
 
     def put(self, state: TrainingState) -> None:
-        frameworks.into_keras(state, self.optimizer, self.model)
+        optimizers("tf").fill_optimizer(state, self.optimizer, self.model)
 
 
 @functools.cache
@@ -179,10 +183,10 @@ class FlaxRun:
         return float(loss)
 
     def get(self, groups: tuple[Group, ...]) -> TrainingState:
-        return frameworks.from_optax(self.state, groups=groups)
+        return optimizers("flax").read_optimizer(self.state, groups=groups)
 
     def put(self, state: TrainingState) -> None:
-        self.state = frameworks.into_optax(state, self.state)
+        self.state = optimizers("flax").fill_optimizer(state, self.state)
 
 
 RUNS: dict[str, Any] = {"pt": PyTorchRun, "tf": KerasRun, "flax": FlaxRun}
@@ -370,9 +374,9 @@ def test_digits_are_not_lost_unasked(tmp_path: Path) -> None:
     optimizer = torch.optim.AdamW(model.parameters())
     save_training_state(folder, drawn_state())
     with pytest.raises(CheckpointError, match=r"is float64, and float32 in the optimizer.*dtype='float32'\) rounds"):
-        frameworks.into_torch(load_training_state(folder), optimizer, model)
-    frameworks.into_torch(load_training_state(folder, dtype="float32"), optimizer, model)
-    assert frameworks.from_torch(optimizer, model).step == 7
+        optimizers("pt").fill_optimizer(load_training_state(folder), optimizer, model)
+    optimizers("pt").fill_optimizer(load_training_state(folder, dtype="float32"), optimizer, model)
+    assert optimizers("pt").read_optimizer(optimizer, model).step == 7
 
 
 def test_bfloat16_moments_keep_their_bits(tmp_path: Path) -> None:
@@ -384,8 +388,8 @@ def test_bfloat16_moments_keep_their_bits(tmp_path: Path) -> None:
     optimizer = torch.optim.AdamW(model.parameters())
     save_training_state(folder, drawn_state())
     state = load_training_state(folder, dtype="bfloat16")
-    frameworks.into_torch(state, optimizer, model)
-    save_training_state(tmp_path / "again", frameworks.from_torch(optimizer, model))
+    optimizers("pt").fill_optimizer(state, optimizer, model)
+    save_training_state(tmp_path / "again", optimizers("pt").read_optimizer(optimizer, model))
     again = load_training_state(tmp_path / "again")
     assert all(array.tobytes() == state.moments[entry].tobytes() for entry, array in again.moments.items())
 
@@ -469,22 +473,24 @@ def test_what_the_layout_has_no_place_for_is_refused(trained: Any) -> None:
     model = backend("pt").load(HEAD, folder)
     amsgrad = torch.optim.AdamW(model.parameters(), amsgrad=True)
     with pytest.raises(ValueError, match="amsgrad=True is no part of a training state"):
-        frameworks.from_torch(amsgrad, model)
+        optimizers("pt").read_optimizer(amsgrad, model)
     with pytest.raises(TypeError, match=r"is a SGD, and has to be a torch\.optim\.AdamW"):
-        frameworks.from_torch(torch.optim.SGD(model.parameters()), model)
+        optimizers("pt").read_optimizer(torch.optim.SGD(model.parameters()), model)
     stranger = torch.optim.AdamW([*model.parameters(), torch.nn.Parameter(torch.zeros(2, 3))])
     with pytest.raises(ValueError, match=r"not of the model, of shapes \[\[2, 3\]\]"):
-        frameworks.from_torch(stranger, model)
+        optimizers("pt").read_optimizer(stranger, model)
     with pytest.raises(ValueError, match="gradient_accumulation_steps=2 is no part"):
-        frameworks.from_keras(keras.optimizers.AdamW(gradient_accumulation_steps=2), backend("tf").load(HEAD, folder))
+        optimizers("tf").read_optimizer(
+            keras.optimizers.AdamW(gradient_accumulation_steps=2), backend("tf").load(HEAD, folder)
+        )
     params = backend("flax").load(HEAD, folder).params
     with pytest.raises(ValueError, match="has 0 states of Adam"):
-        frameworks.from_optax(optax.sgd(0.1).init(params), groups=())
+        optimizers("flax").read_optimizer(optax.sgd(0.1).init(params), groups=())
     with pytest.raises(ValueError, match="has 2 states of Adam, and one is carried; give adamw a mask"):
-        frameworks.from_optax(optax.chain(optax.adamw(0.1), optax.adamw(0.1)).init(params), groups=())
+        optimizers("flax").read_optimizer(optax.chain(optax.adamw(0.1), optax.adamw(0.1)).init(params), groups=())
     averaged = optax.chain(optax.adamw(0.1), optax.ema(0.9)).init(params)
     with pytest.raises(ValueError, match=r"\.ema.*no other framework has a place for"):
-        frameworks.from_optax(averaged, groups=())
+        optimizers("flax").read_optimizer(averaged, groups=())
 
 
 def test_parameters_of_pytorch_make_the_same_steps_or_none(trained: Any) -> None:
@@ -496,13 +502,13 @@ def test_parameters_of_pytorch_make_the_same_steps_or_none(trained: Any) -> None
     bias, dense = model.lm_head.bias, model.lm_head.dense.bias
     bias.grad = torch.ones_like(bias)
     optimizer.step()
-    state = frameworks.from_torch(optimizer, model)
+    state = optimizers("pt").read_optimizer(optimizer, model)
     assert state.step == 1
     assert not state.moments["exp_avg.lm_head.dense.bias"].any()  # never had a gradient
     dense.grad = torch.ones_like(dense)
     optimizer.step()
     with pytest.raises(ValueError, match=r"have made \[1, 2\] steps; Keras and optax count one for all"):
-        frameworks.from_torch(optimizer, model)
+        optimizers("pt").read_optimizer(optimizer, model)
 
 
 def test_a_schedule_of_optax_goes_on_where_it_was(trained: Any) -> None:
@@ -511,7 +517,7 @@ def test_a_schedule_of_optax_goes_on_where_it_was(trained: Any) -> None:
 
     params = backend("flax").load(HEAD, trained("pt")[0]).params
     chain = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.linear_schedule(0.1, 0.0, 10)))
-    state = frameworks.into_optax(drawn_state(), chain.init(params))
+    state = optimizers("flax").fill_optimizer(drawn_state(), chain.init(params))
     assert [int(count) for _, count in optax.tree_utils.tree_get_all_with_path(state, "count")] == [7, 7]
 
 
@@ -525,19 +531,12 @@ def test_frozen_parameters_have_no_state(trained: Any) -> None:
     optimizer = torch.optim.AdamW(model.lm_head.dense.parameters())
     other.roberta.trainable = False
     names = ["lm_head.dense.weight", "lm_head.dense.bias"]
-    state = frameworks.from_torch(optimizer, model)
+    state = optimizers("pt").read_optimizer(optimizer, model)
     assert state.parameters == names
     with pytest.raises(CheckpointError, match=r"missing: exp_avg\.lm_head\.layer_norm\.weight"):
-        frameworks.into_keras(state, keras.optimizers.AdamW(), other)
+        optimizers("tf").fill_optimizer(state, keras.optimizers.AdamW(), other)
     other.lm_head.layer_norm.trainable = False
     wanted = keras.optimizers.AdamW()
     wanted.build([variable for variable in other.trainable_variables if "dense" in variable.path])
-    frameworks.into_keras(state, wanted, other)
-    assert frameworks.from_keras(wanted, other).parameters == names
-
-
-def test_a_framework_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    have("flax")
-    monkeypatch.setitem(sys.modules, "optax", None)
-    with pytest.raises(ModuleNotFoundError, match=r"optax is not installed; pip install 'roberta\[flax\]'"):
-        frameworks.from_optax((), groups=())
+    optimizers("tf").fill_optimizer(state, wanted, other)
+    assert optimizers("tf").read_optimizer(wanted, other).parameters == names

@@ -1,8 +1,8 @@
 """A training state on disk, in one layout for all frameworks: AdamW's moments, its step and its settings.
 
 `optimizer.safetensors` has "exp_avg.<parameter>" and "exp_avg_sq.<parameter>" in the canonical names and PyTorch's
-shapes, and "step", the number of updates made. `optimizer.json` has the settings. `roberta.conversion.optimizers`
-reads both from an optimizer and puts them into another.
+shapes, and "step", the number of updates made. `optimizer.json` has the settings. `optimizers.py` of
+each backend reads a state from an optimizer and puts it into another.
 """
 
 from __future__ import annotations
@@ -156,6 +156,13 @@ def check_fits(state: TrainingState, wanted: Mapping[str, tuple[tuple[int, ...],
                 f"(load_training_state(..., dtype={dtype.name!r}) rounds)"
             )
     _raise(state.source, wrong)
+
+
+def refuse(options: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for an option of an optimizer that is set, and that the layout has no place for."""
+    for option, value in options.items():
+        if value:
+            raise ValueError(f"{option}={value!r} is no part of a training state; train without it to carry it over")
 
 
 def _load(tensor: StoredTensor, dtype: str | None) -> np.ndarray:

@@ -1,0 +1,94 @@
+"""Training states out of and into optax.adamw.
+
+Reading takes what `roberta.common.training_state` needs and refuses what it has no place for; filling checks
+everything first and then gives moments and step. Settings are the caller's: make the optimizer from
+`Group.arguments`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from roberta.common.training_state import Group, TrainingState, check_fits
+from roberta.flax.legacy import canonical_name
+from roberta.flax.weights import from_native, to_array
+
+NAMES = {"exp_avg": "mu", "exp_avg_sq": "nu"}  # moment -> field of optax' ScaleByAdamState
+CARRIED = ("count", "mu", "nu", "hyperparams")  # fields of optax' states that are carried, or are settings
+
+Found = dict[str, tuple[Any, bool]]  # entry -> leaf, and whether it is stored transposed
+
+
+def read_optimizer(opt_state: Any, *, groups: Sequence[Group]) -> TrainingState:
+    """The state of an `optax.adamw`, or of a chain with one `scale_by_adam`, over parameters of our Flax models.
+
+    Args:
+        groups: the settings, which an optax state does not know; each parameter in one of them.
+
+    Raises:
+        ValueError: there is not one state of Adam, or another state that no other framework has.
+    """
+    adam, moments = _moments(opt_state)
+    arrays = {entry: from_native(leaf, is_turned) for entry, (leaf, is_turned) in moments.items()}
+    return TrainingState(int(adam.count), arrays, tuple(groups), "the optax state")
+
+
+def fill_optimizer(state: TrainingState, opt_state: Any) -> Any:
+    """An optax state like `opt_state`, what `init` or `update` returned, with these moments and this step.
+
+    Every `count` is set: a schedule of the learning rate goes on where it was.
+
+    Raises:
+        CheckpointError: a moment is missing, misshapen or too many.
+    """
+    adam, moments = _moments(opt_state)
+    wanted = {
+        entry: (leaf.shape[::-1] if is_turned else leaf.shape, np.dtype(leaf.dtype))
+        for entry, (leaf, is_turned) in moments.items()
+    }
+    check_fits(state, wanted)
+
+    def new(moment: str) -> Any:
+        def leaf(path: Any, old: Any) -> Any:
+            name, is_turned = _canonical(path)
+            array = state.moments[f"{moment}.{name}"]
+            return to_array(array.T if is_turned else array, old.dtype)
+
+        return jax.tree_util.tree_map_with_path(leaf, getattr(adam, NAMES[moment]))
+
+    step = to_array(np.array(state.step), adam.count.dtype)
+    return optax.tree_utils.tree_set(opt_state, count=step, **{name: new(m) for m, name in NAMES.items()})
+
+
+def _moments(opt_state: Any) -> tuple[Any, Found]:
+    """The one state of Adam in an optax state, and its moments by entry."""
+
+    def is_adam(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByAdamState)
+
+    adams = [node for node in jax.tree_util.tree_leaves(opt_state, is_leaf=is_adam) if is_adam(node)]
+    if len(adams) != 1:
+        raise ValueError(
+            f"the optax state has {len(adams)} states of Adam, and one is carried; give adamw a mask for what is not "
+            "decayed, not an adamw of its own"
+        )
+    for path, _ in jax.tree_util.tree_leaves_with_path(opt_state):
+        if not any(getattr(key, "name", None) in CARRIED for key in path):
+            raise ValueError(
+                f"the optax state has {jax.tree_util.keystr(path)}, which no other framework has a place for"
+            )
+    moments = {}
+    for moment, attribute in NAMES.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(adams[0], attribute)):
+            name, is_turned = _canonical(path)
+            moments[f"{moment}.{name}"] = (leaf, is_turned)
+    return adams[0], moments
+
+
+def _canonical(path: Any) -> tuple[str, bool]:
+    """The canonical name of a leaf of Flax's tree, and whether it is stored transposed."""
+    name, is_turned = canonical_name("/".join(key.key for key in path))
+    return name, is_turned
