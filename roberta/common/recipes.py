@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -52,5 +53,5 @@ def learning_rate(number: int, recipe: Recipe, updates: int) -> float:
         return recipe.learning_rate * number / max(warmup, 1)
     if number >= updates:
         return recipe.end_learning_rate
-    left = (1 - (number - warmup) / (updates - warmup)) ** recipe.power
+    left = math.pow(1 - (number - warmup) / (updates - warmup), recipe.power)
     return (recipe.learning_rate - recipe.end_learning_rate) * left + recipe.end_learning_rate
