@@ -201,6 +201,11 @@ def test_a_data_set_names_the_labels_of_words() -> None:
     assert example.labels == ("B-PER", "O")
 
 
+def test_a_data_set_may_give_arrays() -> None:
+    (example,) = read([{"tokens": np.array(["Ann", "ran"]), "ner_tags": np.array([1, 0])}], "token-classification")
+    assert (example.words, example.labels) == (("Ann", "ran"), ("1", "0"))
+
+
 def test_an_unlabelled_split_of_a_data_set_is_refused() -> None:
     names = SimpleNamespace(names=["negative", "positive"])
     rows = DataSet([{"text": "good", "label": -1}], {"text": object(), "label": names})
@@ -344,6 +349,16 @@ def test_a_label_that_is_no_number_is_no_regression() -> None:
         labels.target(examples[1].label, examples[1].where)
 
 
+def test_labels_that_do_not_fit_the_problem_are_refused() -> None:
+    with pytest.raises(ValueError, match="has a name twice"):
+        find_labels(texts("a", "b"), CONFIG, labels=["a", "b", "a"])
+    with pytest.raises(ValueError, match="regression learns one number"):
+        find_labels(texts(1.5, 2.5), CONFIG, labels=["a", "b"])
+    words = read([{"words": ["a"], "labels": [1]}], "token-classification")
+    with pytest.raises(ValueError, match="problem='regression' is for texts"):
+        find_labels(words, CONFIG, problem="regression")
+
+
 # -- features ----------------------------------------------------------------------------------------------------------
 
 
@@ -476,10 +491,15 @@ def test_more_tokens_than_positions_are_refused(tokenizer: Any) -> None:
 
 
 def test_documents_are_the_tokens_of_their_sentences(tokenizer: Any, write: Write) -> None:
-    documents = make_documents(read(write("a.txt", "the cat\nsat\n\non the mat\n"), "mlm"), tokenizer)
+    documents = list(make_documents(read(write("a.txt", "the cat\nsat\n\non the mat\n"), "mlm"), tokenizer))
     found = [[tokenizer.decode(sentence) for sentence in document] for document in documents]
     assert found == [["the cat", "sat"], ["on the mat"]]
     assert documents[0][0].dtype == np.int32
+
+
+def test_documents_are_tokenised_as_they_are_read(tokenizer: Any, write: Write) -> None:
+    path = write("a.txt", b"one\n\n" * 1500 + b"\xff\n")
+    assert len(next(make_documents(read(path, "mlm"), tokenizer))) == 1
 
 
 def test_json_and_text_say_the_same_documents(write: Write) -> None:
