@@ -427,6 +427,22 @@ def test_spaces_around_an_answer_are_no_part_of_it(tokenizer: Any, answer: str) 
     assert spans_of(tokenizer, CONTEXT, answer, 200, 0) == [answer.strip()]
 
 
+@pytest.mark.parametrize("name", ["squad2.json", "sample_flat.json"])
+def test_the_tokens_of_the_answers_of_squad_are_their_words(tokenizer: Any, data: Path, name: str) -> None:
+    examples = [e for e in read(data / "squad" / name, "question-answering") if e.answers]
+    lengths = make_lengths(
+        "question-answering", RobertaConfig(max_position_embeddings=4002), tokenizer, max_length=4000
+    )
+    features = make_features(examples, "question-answering", tokenizer, lengths)
+    assert len(features) == len(examples)
+    for example, feature in zip(examples, features, strict=True):
+        offsets = tokenizer(example.question, example.context, return_offsets_mapping=True)["offset_mapping"]
+        first, last = (offsets[feature[side]] for side in ("start_positions", "end_positions"))
+        found, answer = example.context[first[0] : last[1]], example.answers[0].text
+        assert answer in found  # more than it where it ends within a token
+        assert len(found.split()) == len(answer.split())
+
+
 def test_a_window_without_the_whole_answer_has_none(tokenizer: Any) -> None:
     found = spans_of(tokenizer, CONTEXT, "Prague", 40, 12)
     assert len(found) > 1
