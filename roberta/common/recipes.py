@@ -1,9 +1,15 @@
-"""How weights are updated: optimizer, schedule and batch, as RoBERTa was trained, in one table."""
+"""How weights are updated: optimizer, schedule and batch, as RoBERTa was trained, in one table.
+
+Sources: "paper" is Liu et al. 2019, its tables 9 (pretraining) and 10 (fine-tuning); "fairseq" is the configuration
+that fairseq's examples/roberta has for a task. Where the two differ, both are here.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+from roberta.common.training.tasks import HEADS, Task
 
 
 @dataclass(frozen=True)
@@ -16,7 +22,7 @@ class Recipe:
         updates: of the weights, in all; None for as many as `epochs` has.
         epochs: passes over the data, where `updates` is None.
         warmup: updates from a rate of 0 to the largest; below 1 a share of all updates.
-        power: of the decay; 1 is a straight line.
+        power: of the decay; 1 is a straight line, 0 no decay.
         end_learning_rate: at the last update.
         beta1, beta2, epsilon: of Adam; epsilon is added to the root of the corrected second moment.
         weight_decay: times the learning rate, taken off the weights.
@@ -24,6 +30,9 @@ class Recipe:
         clip_norm: the largest norm of all gradients together; 0 for any.
         dropout: of hidden states and attention; None for what the model's config says.
         source: where the numbers are from.
+
+    Raises:
+        ValueError: a number is out of its range; the error names it.
     """
 
     learning_rate: float
@@ -42,6 +51,51 @@ class Recipe:
     dropout: float | None = None
     source: str = ""
 
+    def __post_init__(self) -> None:
+        for name, (is_whole, least, below, may_be_none) in _RANGES.items():
+            _check(name, getattr(self, name), is_whole=is_whole, least=least, below=below, may_be_none=may_be_none)
+        for name in ("learning_rate", "epsilon", "epochs"):
+            if getattr(self, name) == 0:
+                raise ValueError(f"recipe: {name}=0 must be above 0")
+        if self.end_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"recipe: end_learning_rate={self.end_learning_rate!r} must be at most learning_rate="
+                f"{self.learning_rate!r}, which it comes down from"
+            )
+        if self.updates is not None and self.epochs is not None:
+            raise ValueError(
+                f"recipe: updates={self.updates!r} and epochs={self.epochs!r} both say how long to train; "
+                "set the other one to None"
+            )
+
+
+# Field -> whether it is a whole number, its least value, what it stays below, whether it may be None.
+_RANGES: dict[str, tuple[bool, float, float, bool]] = {
+    "learning_rate": (False, 0, math.inf, False),
+    "batch_size": (True, 1, math.inf, False),
+    "updates": (True, 1, math.inf, True),
+    "epochs": (False, 0, math.inf, True),
+    "warmup": (False, 0, math.inf, False),
+    "power": (False, 0, math.inf, False),
+    "end_learning_rate": (False, 0, math.inf, False),
+    "beta1": (False, 0, 1, False),
+    "beta2": (False, 0, 1, False),
+    "epsilon": (False, 0, math.inf, False),
+    "weight_decay": (False, 0, math.inf, False),
+    "clip_norm": (False, 0, math.inf, False),
+    "dropout": (False, 0, 1, True),
+}
+
+
+def _check(name: str, value: object, *, is_whole: bool, least: float, below: float, may_be_none: bool) -> None:
+    if value is None and may_be_none:
+        return
+    kind = int if is_whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < below:
+        rule = f"{'an int' if is_whole else 'a number'} of at least {least}"
+        limit = f" and below {below}" if math.isfinite(below) else ", and finite"
+        raise ValueError(f"recipe: {name}={value!r} must be {rule}{limit}{', or None' if may_be_none else ''}")
+
 
 def learning_rate(number: int, recipe: Recipe, updates: int) -> float:
     """The rate of update `number`, which counts from 1, of `updates` in all.
@@ -55,3 +109,100 @@ def learning_rate(number: int, recipe: Recipe, updates: int) -> float:
         return recipe.end_learning_rate
     left = math.pow(1 - (number - warmup) / (updates - warmup), recipe.power)
     return (recipe.learning_rate - recipe.end_learning_rate) * left + recipe.end_learning_rate
+
+
+def total_updates(recipe: Recipe, examples: int) -> int:
+    """How many updates a recipe makes with that many examples: the last one may begin another epoch to be full.
+
+    Raises:
+        ValueError: the recipe says neither updates nor epochs, or there are no examples.
+    """
+    if examples < 1:
+        raise ValueError("there is nothing to train on: the data has no examples")
+    if recipe.updates is not None:
+        return recipe.updates
+    if recipe.epochs is None:
+        raise ValueError("recipe: updates=None and epochs=None; one of them must say how long to train")
+    return max(1, math.ceil(recipe.epochs * examples / recipe.batch_size))
+
+
+def _pretraining(rate: float, batch: int, updates: int, warmup: int, source: str) -> Recipe:
+    return Recipe(rate, batch, updates=updates, warmup=warmup, weight_decay=0.01, dropout=0.1, source=source)
+
+
+def _fairseq(rate: float, batch: int, updates: int, warmup: int, decay: float, example: str) -> Recipe:
+    source = f"fairseq examples/roberta, {example}"
+    return Recipe(rate, batch, updates=updates, warmup=warmup, weight_decay=decay, dropout=0.1, source=source)
+
+
+def _paper(rate: float, batch: int, epochs: float, decay: float, column: str) -> Recipe:
+    return Recipe(rate, batch, epochs=epochs, weight_decay=decay, source=f"paper, table 10, {column}")
+
+
+RECIPES: dict[str, Recipe] = {
+    #                            rate, batch, updates, warm-up
+    "roberta-base": _pretraining(6e-4, 8192, 500_000, 24_000, "paper, table 9, base; its 8k is taken as 8192"),
+    "roberta-large": _pretraining(4e-4, 8192, 500_000, 30_000, "paper, table 9, large; its 8k is taken as 8192"),
+    "fairseq-base": _pretraining(5e-4, 2048, 125_000, 10_000, "fairseq examples/roberta, base.yaml"),
+    #                 rate, batch, updates, warm-up, weight decay
+    "mnli": _fairseq(1e-5, 32, 123_873, 7_432, 0.1, "mnli.yaml"),
+    "qnli": _fairseq(1e-5, 32, 33_112, 1_986, 0.1, "qnli.yaml"),
+    "qqp": _fairseq(1e-5, 32, 113_272, 28_318, 0.1, "qqp.yaml: a quarter is warm-up"),
+    "rte": _fairseq(2e-5, 16, 2_036, 122, 0.1, "rte.yaml"),
+    "sst-2": _fairseq(1e-5, 32, 20_935, 1_256, 0.1, "sst_2.yaml"),
+    "mrpc": _fairseq(1e-5, 16, 2_296, 137, 0.1, "mrpc.yaml"),
+    "cola": _fairseq(1e-5, 16, 5_336, 320, 0.1, "cola.yaml"),
+    "sts-b": _fairseq(2e-5, 16, 3_598, 214, 0.1, "sts_b.yaml: regression"),
+    "commonsense-qa": _fairseq(1e-5, 16, 3_000, 150, 0.01, "commonsense_qa"),
+    "winogrande": _fairseq(1e-5, 32, 23_750, 2_375, 0.01, "wsc, WinoGrande"),
+    "wsc": _fairseq(2e-5, 64, 2_000, 250, 0.01, "wsc: 16 on each of 4 GPUs"),
+    "imdb": _fairseq(1e-5, 32, 7_812, 469, 0.1, "README.custom_classification"),
+    #              rate, batch, epochs, weight decay
+    "squad": _paper(1.5e-5, 48, 2, 0.01, "SQuAD"),
+    "race": _paper(1e-5, 16, 4, 0.1, "RACE"),
+    "race-fairseq": Recipe(
+        1e-5, 16, epochs=5, warmup=0, power=0, end_learning_rate=1e-5, weight_decay=0.01, dropout=0.1,
+        source="fairseq examples/roberta, README.race: a fixed rate",
+    ),
+    "glue": _paper(2e-5, 32, 10, 0.1, "GLUE: of its grids {1e-5, 2e-5, 3e-5} and {16, 32}, one point"),
+    # Not the paper's: it has no such training.
+    "continued": Recipe(
+        1e-4, 256, epochs=3, weight_decay=0.01,
+        source="rate and weight decay that fairseq's README.pretraining has for batches of 256; epochs are ours",
+    ),
+    "tagging": Recipe(
+        2e-5, 16, epochs=10,
+        source="the paper has no token classification: a point of its GLUE grids",
+    ),
+}  # fmt: skip
+
+_DEFAULTS: dict[Task, str] = {
+    "mlm": "continued",
+    "clm": "continued",
+    "text-classification": "glue",
+    "token-classification": "tagging",
+    "question-answering": "squad",
+    "multiple-choice": "race",
+}
+
+
+def named(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ValueError: there is none; the error lists those there are.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe {name!r} is unknown; there are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def default(task: Task) -> Recipe:
+    """What `roberta train` takes for a task when no recipe is asked for.
+
+    Raises:
+        ValueError: the task is unknown.
+    """
+    if task not in HEADS:
+        raise ValueError(f"task={task!r} is unknown; it must be one of {', '.join(HEADS)}")
+    return RECIPES[_DEFAULTS[task]]

@@ -1,0 +1,137 @@
+"""Recipes and their schedule of learning rates."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from roberta.common.recipes import RECIPES, Recipe, default, learning_rate, named, total_updates
+from roberta.common.training.tasks import HEADS
+
+PLAIN = Recipe(1e-3, 8, warmup=10)
+
+# What fairseq's configurations and the paper say, typed again: rate, batch, updates or epochs, warm-up, decay.
+PRINTED: dict[str, tuple[float, int, int, float, float]] = {
+    "roberta-base": (0.0006, 8192, 500000, 24000, 0.01),
+    "roberta-large": (0.0004, 8192, 500000, 30000, 0.01),
+    "fairseq-base": (0.0005, 2048, 125000, 10000, 0.01),
+    "mnli": (1e-05, 32, 123873, 7432, 0.1),
+    "qnli": (1e-05, 32, 33112, 1986, 0.1),
+    "qqp": (1e-05, 32, 113272, 28318, 0.1),
+    "rte": (2e-05, 16, 2036, 122, 0.1),
+    "sst-2": (1e-05, 32, 20935, 1256, 0.1),
+    "mrpc": (1e-05, 16, 2296, 137, 0.1),
+    "cola": (1e-05, 16, 5336, 320, 0.1),
+    "sts-b": (2e-05, 16, 3598, 214, 0.1),
+    "commonsense-qa": (1e-05, 16, 3000, 150, 0.01),
+    "winogrande": (1e-05, 32, 23750, 2375, 0.01),
+    "wsc": (2e-05, 64, 2000, 250, 0.01),
+    "imdb": (1e-05, 32, 7812, 469, 0.1),
+    "squad": (1.5e-05, 48, 2, 0.06, 0.01),
+    "race": (1e-05, 16, 4, 0.06, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_recipe_is_what_its_source_prints(name: str) -> None:
+    recipe = named(name)
+    length = recipe.updates or recipe.epochs
+    found = (recipe.learning_rate, recipe.batch_size, length, recipe.warmup, recipe.weight_decay)
+    assert found == PRINTED[name]
+    assert (recipe.beta1, recipe.beta2, recipe.epsilon, recipe.clip_norm) == (0.9, 0.98, 1e-6, 0)
+    assert (recipe.power, recipe.end_learning_rate, recipe.decays_all) == (1, 0, True)
+
+
+def test_every_recipe_says_where_it_is_from() -> None:
+    assert all(recipe.source for recipe in RECIPES.values())
+
+
+@pytest.mark.parametrize("task", HEADS)
+def test_every_task_has_a_recipe_that_knows_how_long_to_train(task: Any) -> None:
+    assert total_updates(default(task), examples=1000) > 1
+
+
+def test_unknown_names_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"recipe 'bert' is unknown; there are roberta-base, .*tagging"):
+        named("bert")
+    with pytest.raises(ValueError, match=r"task='nsp' is unknown; it must be one of mlm, clm"):
+        default("nsp")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate=0 must be above 0"),
+        ({"learning_rate": math.nan}, "learning_rate=nan must be a number of at least 0, and finite"),
+        ({"learning_rate": "1e-3"}, "learning_rate='1e-3' must be a number"),
+        ({"batch_size": 0}, "batch_size=0 must be an int of at least 1"),
+        ({"batch_size": 2.5}, "batch_size=2.5 must be an int of at least 1"),
+        ({"batch_size": True}, "batch_size=True must be an int"),
+        ({"updates": 0}, "updates=0 must be an int of at least 1, and finite, or None"),
+        ({"epochs": 0}, "epochs=0 must be above 0"),
+        ({"warmup": -1}, "warmup=-1 must be a number of at least 0"),
+        ({"power": math.inf}, "power=inf must be a number of at least 0, and finite"),
+        ({"end_learning_rate": 1.0}, "end_learning_rate=1.0 must be at most learning_rate=0.001"),
+        ({"beta1": 1.0}, "beta1=1.0 must be a number of at least 0 and below 1"),
+        ({"beta2": -0.1}, "beta2=-0.1 must be a number of at least 0 and below 1"),
+        ({"epsilon": 0.0}, "epsilon=0 must be above 0"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1 must be a number of at least 0"),
+        ({"clip_norm": -1.0}, "clip_norm=-1.0 must be a number of at least 0"),
+        ({"dropout": 1.0}, "dropout=1.0 must be a number of at least 0 and below 1, or None"),
+        ({"updates": 5, "epochs": 2}, "updates=5 and epochs=2 both say how long to train"),
+    ],
+)
+def test_a_number_out_of_range_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match="^recipe: " + re.escape(message)):
+        replace(PLAIN, **changes)
+
+
+@pytest.mark.parametrize("warmup", [10, 0.1])
+@pytest.mark.parametrize(("power", "end"), [(1.0, 0.0), (2.0, 1e-4), (0.5, 1e-5)])
+def test_the_rate_rises_and_falls_by_the_formula(warmup: float, power: float, end: float) -> None:
+    recipe = replace(PLAIN, warmup=warmup, power=power, end_learning_rate=end)
+    rates = [learning_rate(number, recipe, 100) for number in range(1, 101)]
+    assert rates[:10] == pytest.approx([1e-4 * number for number in range(1, 11)], rel=1e-12)
+    falling = [(1e-3 - end) * ((100 - number) / 90) ** power + end for number in range(11, 101)]
+    assert rates[10:] == pytest.approx(falling, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "number", "wanted"),
+    [
+        (10, 1, 1e-4),  # not 0: the first update learns
+        (10, 10, 1e-3),
+        (10, 100, 0.0),
+        (10, 1000, 0.0),
+        (0, 1, 0.99e-3),
+        (100, 100, 1e-3),  # all of it is warm-up
+        (200, 100, 0.5e-3),
+        (0.999, 99, 99 / 99.9 * 1e-3),
+    ],
+)
+def test_the_rate_at_the_corners(warmup: float, number: int, wanted: float) -> None:
+    assert learning_rate(number, replace(PLAIN, warmup=warmup), 100) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_a_fixed_rate_stays_to_the_last_update() -> None:
+    recipe = named("race-fairseq")
+    assert {learning_rate(number, recipe, 50) for number in range(1, 51)} == {1e-5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "examples", "wanted"),
+    [({"updates": 7}, 1000, 7), ({"epochs": 2}, 12, 3), ({"epochs": 2}, 13, 4), ({"epochs": 0.01}, 13, 1)],
+)
+def test_epochs_become_updates(changes: dict[str, Any], examples: int, wanted: int) -> None:
+    assert total_updates(replace(PLAIN, **changes), examples) == wanted
+
+
+def test_how_long_to_train_has_to_be_said() -> None:
+    with pytest.raises(ValueError, match="updates=None and epochs=None; one of them must say how long"):
+        total_updates(PLAIN, 10)
+    with pytest.raises(ValueError, match="the data has no examples"):
+        total_updates(PLAIN, 0)
