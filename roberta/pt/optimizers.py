@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from roberta.common.training_state import Group, TrainingState, check_fits, entries, refuse
-from roberta.pt.weights import native, to_numpy, to_tensor
+from roberta.pt.weights import gathered, native, to_numpy, to_tensor
 
 REFUSED = ("amsgrad", "maximize")  # they change the update, or keep tensors that the layout has no place for
 
@@ -36,7 +36,7 @@ def read_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> Traini
     moments = {}
     for moment, name, entry in entries(parameters):
         found = states[name].get(moment)
-        moments[entry] = to_numpy(torch.zeros_like(parameters[name]) if found is None else found)
+        moments[entry] = to_numpy(gathered(torch.zeros_like(parameters[name]) if found is None else found))
     return TrainingState(steps.pop() if steps else 0, moments, groups, "the PyTorch optimizer")
 
 
@@ -47,7 +47,7 @@ def fill_optimizer(state: TrainingState, optimizer: torch.optim.Optimizer, model
         CheckpointError: a moment is missing, misshapen or too many; the optimizer is as it was.
     """
     _, parameters = _groups(optimizer, model)
-    kinds = {name: to_numpy(parameter.new_empty(())).dtype for name, parameter in parameters.items()}
+    kinds = {name: to_numpy(torch.empty((), dtype=parameter.dtype)).dtype for name, parameter in parameters.items()}
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     check_fits(state, {entry: (shapes[name], kinds[name]) for _, name, entry in entries(parameters)})
     on_device = {
@@ -58,8 +58,17 @@ def fill_optimizer(state: TrainingState, optimizer: torch.optim.Optimizer, model
         own = {"step": torch.tensor(float(state.step), dtype=torch.float32, device=device)}
         for moment, _, entry in entries([name]):
             tensor = to_tensor(np.array(state.moments[entry]), parameter.dtype)
-            own[moment] = tensor.to(parameter.device)
+            own[moment] = _split(tensor.to(parameter.device), parameter)
         optimizer.state[parameter] = own
+
+
+def _split(tensor: torch.Tensor, like: Any) -> torch.Tensor:
+    """A tensor, split over processes where `like` is."""
+    if not hasattr(like, "full_tensor"):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor, like.device_mesh, like.placements)
 
 
 def _groups(optimizer: torch.optim.Optimizer, model: nn.Module) -> tuple[tuple[Group, ...], dict[str, Any]]:

@@ -31,6 +31,11 @@ def to_tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(array).to(dtype)
 
 
+def gathered(tensor: Any) -> Tensor:
+    """The whole of a tensor that may be split over processes, which all ask for it."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
 def native(model: nn.Module) -> dict[str, tuple[nn.Parameter, bool]]:
     """Every parameter of the table by its canonical name, and whether it is stored transposed (never here)."""
     names = model.state_dict().keys()

@@ -33,8 +33,8 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("flax", "losses.py"): {"cross_entropy"},
     # Flax: the cache has a fixed size
     ("flax", "cache.py"): {"empty", "first_layer", "max_length", "widen"},
-    # PyTorch shares parameters and has state dicts; Keras assigns to variables; Flax builds a tree
-    ("pt", "weights.py"): {"to_tensor", "drop_repeated", "restore_repeated", "tie_again", "as_state"},
+    # PyTorch shares and splits parameters and has state dicts; Keras assigns to variables; Flax builds a tree
+    ("pt", "weights.py"): {"gathered", "to_tensor", "drop_repeated", "restore_repeated", "tie_again", "as_state"},
     ("tf", "weights.py"): {"assign", "canonical", "replace"},
     ("flax", "weights.py"): {"to_array", "checked", "to_native", "from_native"},
     # PyTorch has the meta device, where drawing has to be left out; Flax has shapes without values
@@ -80,6 +80,7 @@ def test_what_is_allowed_is_there(family: str, name: str) -> None:
 @pytest.mark.parametrize("family", ["pt", "tf", "flax"], ids="in_{}".format)
 def test_a_backend_has_no_other_files(family: str) -> None:
     own = {"tf": {"h5_file.py", "h5_layout.py", "h5_writer.py"}, "flax": {"msgpack_file.py"}}
-    # infer.py is each framework's own fastest way: kernels for packed tokens, or programs for buckets
-    extra = {"__init__.py", "training.py", "infer.py"} | own.get(family, set())
+    # infer.py is each framework's own fastest way: kernels for packed tokens, or programs for buckets;
+    # sharding.py its own way to spread a training: processes, or a mesh of devices
+    extra = {"__init__.py", "training.py", "infer.py", "sharding.py"} | own.get(family, set())
     assert {file.name for file in (PACKAGE / family).glob("*.py")} - extra <= set(MIRRORED)

@@ -1,0 +1,139 @@
+"""Several processes that train one model: torchrun starts them, each takes rows of every micro-batch.
+
+Between two updates the first process alone logs, evaluates and saves. The others wait for it, and help where weights
+or moments are split over all: it sends them what it needs, until it sends that the training goes on.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from roberta.common.training.run import Trainer
+from roberta.pt.pretrained import NoDraws
+from roberta.pt.weights import gathered, native
+
+Sharding = Literal["none", "data", "full"]
+PATIENCE = timedelta(days=1)  # the first process may evaluate for longer than PyTorch's half hour
+GO_ON, MODEL, STATE, END = range(4)
+
+
+def join(sharding: Sharding, device: torch.device) -> tuple[int, int]:
+    """The number of this process, from 0, and how many there are; they are connected when there is a need for it.
+
+    Raises:
+        ValueError: several processes are wanted, and torchrun has not started this one.
+    """
+    if sharding == "none":
+        return 0, 1
+    if not dist.is_initialized():
+        if "RANK" not in os.environ:
+            raise ValueError(
+                f"sharding={sharding!r} is for several processes, and this is one alone; start it with "
+                "torchrun --nproc-per-node PROCESSES -m roberta train ..., or take sharding='none'"
+            )
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    return dist.get_rank(), dist.get_world_size()
+
+
+def spread(loss: Any, sharding: Sharding, compiles: bool) -> nn.Module:
+    """The module of a model's loss, whose gradients are averaged over the processes."""
+    if sharding == "full":
+        from torch.distributed.fsdp import fully_shard
+
+        device = loss.model.device.type
+        mesh = dist.init_device_mesh(device, (dist.get_world_size(),))
+        for layer in loss.model.base_model.encoder.layer:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(loss, mesh=mesh)
+    if compiles:
+        loss.compile()
+    if sharding == "data":
+        # a decoder's cross-attention has no encoder to attend to here, and so no gradients to wait for
+        unused = loss.model.config.add_cross_attention
+        return nn.parallel.DistributedDataParallel(loss, find_unused_parameters=unused)
+    assert isinstance(loss, nn.Module)
+    return loss
+
+
+def held_back(loss: nn.Module, is_held: bool) -> AbstractContextManager[Any]:
+    """While it lasts, gradients of copies of a model stay where they are, if `is_held`."""
+    is_copy = isinstance(loss, nn.parallel.DistributedDataParallel)
+    return loss.no_sync() if is_copy and is_held else nullcontext()
+
+
+def total(value: Tensor, world: int) -> float:
+    """The sum of a number over the processes."""
+    if world > 1:
+        dist.all_reduce(value)
+    return float(value)
+
+
+def whole(model: Any) -> Any:
+    """A copy of a model that is split over the processes, which all ask for it."""
+    state = {name: gathered(parameter.detach()) for name, (parameter, _) in native(model).items()}
+    with torch.device("meta"), NoDraws():
+        copy = type(model)(model.config)
+    copy.load_state_dict(state, strict=False, assign=True)  # what is tied is there once
+    copy.name_or_path = model.name_or_path
+    return copy.eval()
+
+
+def between(trainer: Any, finished: Callable[[Trainer], None]) -> None:
+    """Call `finished` in the first process; the others help it until it is done.
+
+    Raises:
+        RuntimeError: in the others, where `finished` raised in the first.
+    """
+    if trainer.settings.sharding == "none":
+        finished(trainer)
+    elif trainer.rank:
+        _help(trainer)
+    else:
+        try:
+            finished(First(trainer))
+        except BaseException:
+            _send(END)
+            raise
+        _send(GO_ON)
+
+
+class First:
+    """A trainer as the first process sees it: the others join in what they all have a part of."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    @property
+    def model(self) -> Any:
+        """The model with whole weights."""
+        _send(MODEL)
+        return self.trainer.model
+
+    def state(self) -> Any:
+        """What the optimizer knows, whole."""
+        _send(STATE)
+        return self.trainer.state()
+
+
+def _send(what: int) -> None:
+    dist.broadcast(torch.tensor(what), src=0)
+
+
+def _help(trainer: Any) -> None:
+    """Do what the first process asks for."""
+    while (what := _received()) != GO_ON:
+        if what == END:
+            raise RuntimeError("the first process has ended the training; its own message says why")
+        assert trainer.model if what == MODEL else trainer.state()
+
+
+def _received() -> int:
+    what = torch.tensor(0)
+    dist.broadcast(what, src=0)
+    return int(what)

@@ -1,0 +1,253 @@
+"""The updates of the weights in PyTorch: AdamW on the loss of a task, in one process or in several.
+
+Nothing random is kept from one update to the next: dropout is seeded by the number of the update, so a training that
+goes on needs the weights, the optimizer and that number.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from roberta.common.parameters import kind_of
+from roberta.common.recipes import Recipe
+from roberta.common.training.batches import MicroBatch
+from roberta.common.training.parts import IGNORED, part
+from roberta.common.training.run import Run
+from roberta.common.training.settings import Settings
+from roberta.common.training.tasks import HEADS, Task
+from roberta.common.training_state import Group, TrainingState
+from roberta.pt import sharding
+from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
+from roberta.pt.optimizers import fill_optimizer, read_optimizer
+from roberta.pt.weights import gathered, native
+
+TARGETS = ("labels", "positions", "start_positions", "end_positions")
+
+
+class Trainer:
+    """A model and its AdamW.
+
+    The model is changed in place: its parameters take the dtype of the settings, its dropout that of the recipe.
+
+    Args:
+        model: one of the public classes, that of `tasks.HEADS`.
+        resumed: what the optimizer knew when the training stopped; None for a new one.
+
+    Raises:
+        ValueError: the model is of another task, or the settings want several processes and there is one alone.
+        CheckpointError: `resumed` is of another model.
+    """
+
+    def __init__(self, model: Any, settings: Settings, resumed: TrainingState | None = None) -> None:
+        if model.head != HEADS[settings.task]:
+            raise ValueError(
+                f"task {settings.task!r} trains Roberta{HEADS[settings.task]}, and the model is a "
+                f"{type(model).__name__}; load it with the class of the task"
+            )
+        self.settings = settings
+        self.rank, self.world = sharding.join(settings.sharding, model.device)
+        self._model = model.to(torch.float64 if settings.dtype == "float64" else torch.float32)
+        set_dropout(model, settings.recipe.dropout)
+        loss = Loss(model, settings.task, is_low=settings.dtype == "bfloat16")
+        self._loss = sharding.spread(loss, settings.sharding, settings.compile)
+        self.optimizer = adamw(model, settings.recipe)
+        self._gathered: Any = None
+        if resumed is not None:
+            fill_optimizer(resumed, self.optimizer, model)
+
+    @property
+    def model(self) -> Any:
+        """The model with whole weights; with sharding="full" a copy of this moment, which all processes ask for."""
+        if self.settings.sharding != "full":
+            return self._model
+        if self._gathered is None:
+            self._gathered = sharding.whole(self._model)
+        return self._gathered
+
+    def update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
+        """Make update `number`, and return the loss that the weights had before.
+
+        Where loss or gradients are not finite, weights and optimizer stay as they were, and what is returned is not
+        finite either.
+        """
+        self._gathered = None
+        self._model.train()
+        self.optimizer.zero_grad()
+        total = torch.zeros((), dtype=torch.float64)
+        for index, micro_batch in enumerate(micro_batches):
+            is_last = index == len(micro_batches) - 1
+            with sharding.held_back(self._loss, not is_last), seeded(self._seed(number, index), self._model.device):
+                total += self._backward(micro_batch)
+        loss = sharding.total(total, self.world)
+        size = self._clip()
+        if math.isfinite(loss) and math.isfinite(size):
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss if math.isfinite(size) else loss + size
+
+    def state(self) -> TrainingState:
+        """What the optimizer knows, whole; with sharding="full" all processes ask for it."""
+        return read_optimizer(self.optimizer, self._model)
+
+    def _backward(self, micro_batch: MicroBatch) -> Tensor:
+        """Add the gradients of a micro-batch; its part of the loss, of the rows of this process."""
+        inputs, share = part(micro_batch.inputs, self.settings.task, self.rank, self.world)
+        loss = self._loss(tensors(inputs, self._model.device, keeps_padding=self.settings.compile))
+        weight = micro_batch.weight * share
+        (loss * (weight * self.world)).backward()  # processes' gradients are averaged, and have to be added
+        return loss.detach().cpu() * weight
+
+    def _seed(self, number: int, index: int) -> int:
+        """Of the dropout of a micro-batch."""
+        key = (self.settings.seed, number, index, self.rank)
+        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+
+    def _clip(self) -> float:
+        """The norm of all gradients together, before they are scaled down to the recipe's."""
+        gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
+        size = float(gathered(nn.utils.get_total_norm(gradients)))
+        limit = self.settings.recipe.clip_norm
+        if 0 < limit < size < math.inf:
+            for gradient in gradients:
+                gradient.mul_(limit / size)  # nothing is added to the norm, as PyTorch's own does: optax adds nothing
+        return size
+
+
+class Loss(nn.Module):
+    """The loss of a task as a module, as what spreads a model over processes begins at a module's call."""
+
+    def __init__(self, model: Any, task: Task, is_low: bool) -> None:
+        super().__init__()
+        self.model, self.task, self.is_low = model, task, is_low
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """`task_loss`; with `is_low` in bfloat16, where PyTorch holds that to be safe."""
+        with torch.autocast(inputs["input_ids"].device.type, torch.bfloat16, enabled=self.is_low):
+            return task_loss(self.model, inputs, self.task)
+
+
+def task_loss(model: Any, inputs: Mapping[str, Tensor], task: Task) -> Tensor:
+    """The mean loss of a batch over its targets, in float32 or wider.
+
+    Args:
+        inputs: as `roberta.common.training.batches.Collated` has them. For "mlm" the head runs at "positions" only:
+            the other 85 % of its products, most of a small model's work, would be multiplied by a gradient of 0.
+    """
+    given = {name: value for name, value in inputs.items() if name not in TARGETS}
+    if task == "mlm":
+        hidden = model.roberta(**given, return_dict=True).last_hidden_state
+        chosen = hidden.flatten(0, 1).index_select(0, inputs["positions"])
+        return token_loss(wide(model.lm_head(chosen)), inputs["labels"])
+    outputs = model(**given, return_dict=True, **({"use_cache": False} if task == "clm" else {}))
+    if task == "question-answering":
+        start, end = wide(outputs.start_logits), wide(outputs.end_logits)
+        return span_loss(start, end, inputs["start_positions"], inputs["end_positions"])
+    logits, labels = wide(outputs.logits), inputs["labels"]
+    if task == "clm":
+        return next_token_loss(logits, labels)
+    if task == "text-classification":
+        return classification_loss(logits, labels, model.config)
+    return token_loss(logits, labels)
+
+
+def train(model: Any, run: Run, *, workers: int = 0) -> Trainer:
+    """Make the updates of a run; with several processes, the first alone is seen by `run.finished`.
+
+    Args:
+        workers: processes that prepare batches ahead; 0 prepares them between updates.
+    """
+    trainer = Trainer(model, run.settings, run.resumed)
+    loader = DataLoader(Updates(run), batch_size=None, num_workers=workers, collate_fn=as_it_is)
+    for numbered in loader:
+        loss = trainer.update(numbered.micro_batches, run.learning_rate(numbered.number), numbered.number)
+        sharding.between(trainer, lambda seen, n=numbered.number, loss=loss: run.finished(n, loss, seen))
+    return trainer
+
+
+class Numbered(NamedTuple):
+    """An update's number and micro-batches."""
+
+    number: int
+    micro_batches: list[MicroBatch]
+
+
+class Updates(Dataset[Numbered]):
+    """The updates of a run that are still to be made, as what a DataLoader's workers read."""
+
+    def __init__(self, run: Run) -> None:
+        self.batches, self.start, self.stop = run.batches, run.start, run.stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, index: int) -> Numbered:
+        number = self.start + 1 + index
+        return Numbered(number, self.batches.update(number))
+
+
+def as_it_is(update: Numbered) -> Numbered:
+    """The update: arrays stay numpy until a process has chosen its rows."""
+    return update
+
+
+def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """The recipe's optimizer of a model, in one kernel for each parameter; the rate is set before every step."""
+    names = [name for name, (parameter, _) in native(model).items() if parameter.requires_grad]
+    decayed = [name for name in names if recipe.decays_all or kind_of(name) in ("embedding", "dense")]
+    plain = [name for name in names if name not in decayed]
+    own = dict(model.named_parameters())
+    settings = (recipe.learning_rate, recipe.beta1, recipe.beta2, recipe.epsilon)
+    groups = [Group(*settings, decay, tuple(some)) for decay, some in ((recipe.weight_decay, decayed), (0.0, plain))]
+    listed = [([own[name] for name in group.parameters], group.arguments("pt")) for group in groups]
+    return torch.optim.AdamW([{"params": own, **arguments} for own, arguments in listed if own], fused=True)
+
+
+def set_dropout(model: Any, dropout: float | None) -> None:
+    """Give hidden states and attention of a model another dropout; None leaves it.
+
+    A head keeps its own, where the config has one.
+    """
+    if dropout is None:
+        return
+    model.config.update({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
+    keeps_head = model.config.classifier_dropout is not None
+    for part_of_model in (model.base_model,) if keeps_head else (model,):
+        for module in part_of_model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+
+
+def tensors(inputs: Mapping[str, np.ndarray], device: torch.device, *, keeps_padding: bool) -> dict[str, Tensor]:
+    """Inputs on the device, without the mask where it hides nothing: attention is faster so.
+
+    Args:
+        keeps_padding: of the places of masked tokens, so that compiled code sees few shapes.
+    """
+    arrays = dict(inputs)
+    if "positions" in arrays and not keeps_padding:
+        is_real = arrays["labels"] != IGNORED
+        arrays |= {"positions": arrays["positions"][is_real], "labels": arrays["labels"][is_real]}
+    if arrays["attention_mask"].all():
+        del arrays["attention_mask"]
+    return {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in arrays.items()}
+
+
+def wide(logits: Tensor) -> Tensor:
+    """In float32 or wider."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """What is drawn in the block follows the seed; the caller's generators are as they were behind it."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,137 @@
+"""Updates of the weights for tests: arrays as collation makes them, cut into micro-batches, and what trains on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import Any
+
+import checkpoints
+import numpy as np
+import pytest
+from backends import Arrays, Backend
+
+from roberta import RobertaConfig
+from roberta.common.recipes import Recipe
+from roberta.common.training.batches import MicroBatch
+from roberta.common.training.settings import Settings
+from roberta.common.training.tasks import HEADS, Task
+
+SEQ = 12
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+# A case is a task, and what of the config decides the kind of its labels.
+CASES: dict[str, tuple[Task, dict[str, Any]]] = {
+    "mlm": ("mlm", {}),
+    "clm": ("clm", {}),
+    "classes": ("text-classification", {"problem_type": "single_label_classification"}),
+    "several labels": ("text-classification", {"problem_type": "multi_label_classification"}),
+    "numbers": ("text-classification", {"problem_type": "regression", "num_labels": 1}),
+    "tokens": ("token-classification", {}),
+    "answers": ("question-answering", {}),
+    "choices": ("multiple-choice", {}),
+}
+RECIPE = Recipe(learning_rate=2e-3, batch_size=6, weight_decay=0.1)
+
+
+def inputs(case: str, config: RobertaConfig, rows: int = 6, seed: int = 0) -> Arrays:
+    """Ragged rows with labels; those of "mlm" are (rows, seq) still, -100 where nothing was masked."""
+    task = CASES[case][0]
+    rng = np.random.default_rng(seed)
+    shape = (rows, 3, SEQ) if task == "multiple-choice" else (rows, SEQ)
+    lengths = rng.integers(4, SEQ + 1, shape[:-1])
+    lengths.flat[0] = SEQ
+    mask = np.arange(SEQ) < lengths[..., None]
+    ids = np.where(mask, rng.integers(4, config.vocab_size, shape), config.pad_token_id)
+    found = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+    if task == "question-answering":
+        start = rng.integers(0, 2, rows)
+        return found | {"start_positions": start, "end_positions": start + rng.integers(0, 3, rows)}
+    return found | {"labels": labels(case, config, ids, mask, rng)}
+
+
+def labels(case: str, config: RobertaConfig, ids: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    rows = len(ids)
+    match case:
+        case "mlm":
+            is_masked = mask & (rng.random(ids.shape) < 0.3)
+            is_masked[:, 1] = True
+            original = np.where(is_masked, ids, -100)
+            ids[is_masked] = 3
+            return original
+        case "clm":
+            return np.where(mask, ids, -100)
+        case "classes":
+            return rng.integers(0, config.num_labels, rows)
+        case "several labels":
+            return rng.integers(0, 2, (rows, config.num_labels)).astype(np.float32)
+        case "numbers":
+            return rng.normal(size=rows).astype(np.float32)
+        case "tokens":
+            return np.where(mask, rng.integers(0, config.num_labels, ids.shape), -100)
+    return rng.integers(0, ids.shape[1], rows)
+
+
+def count(case: str, arrays: Arrays) -> int:
+    """Targets of some rows."""
+    given = arrays.get("labels")
+    if case == "clm":
+        return int((given[:, 1:] != -100).sum())
+    return int((given != -100).sum()) if case in ("mlm", "tokens") else len(arrays["input_ids"])
+
+
+def gathered(arrays: Arrays) -> Arrays:
+    """The rows of "mlm" with the places of their masked tokens, padded to 64."""
+    places = np.flatnonzero(arrays["labels"] != -100)
+    padding = -len(places) % 64
+    originals = arrays["labels"].reshape(-1)[places]
+    return arrays | {
+        "positions": np.pad(places, (0, padding)),
+        "labels": np.pad(originals, (0, padding), constant_values=-100),
+    }
+
+
+def micro_batches(case: str, arrays: Arrays, size: int | None = None) -> list[MicroBatch]:
+    """Rows in the order they have, `size` at a time."""
+    rows = len(arrays["input_ids"])
+    size = size or rows
+    parts = [{name: array[start : start + size] for name, array in arrays.items()} for start in range(0, rows, size)]
+    total = count(case, arrays)
+    return [
+        MicroBatch(
+            gathered(some) if case == "mlm" else some, count(case, some) / total, int(some["attention_mask"].sum())
+        )
+        for some in parts
+    ]
+
+
+def config_of(case: str, **overrides: Any) -> RobertaConfig:
+    return checkpoints.small_config(HEADS[CASES[case][0]], **{**NO_DROPOUT, **CASES[case][1], **overrides})
+
+
+def folder_of(folder: Any, case: str, **overrides: Any) -> Any:
+    """A checkpoint of wide random weights."""
+    head = HEADS[CASES[case][0]]
+    return checkpoints.make(folder / f"{case}".replace(" ", "-"), head, **{**NO_DROPOUT, **CASES[case][1], **overrides})
+
+
+def settings(case: str, recipe: Recipe = RECIPE, **changed: Any) -> Settings:
+    return dataclasses.replace(Settings(CASES[case][0], recipe, updates=100, dtype="float64"), **changed)
+
+
+def trainer(
+    backend: Backend, case: str, folder: Any, recipe: Recipe = RECIPE, resumed: Any = None, **changed: Any
+) -> Any:
+    """A new trainer of a new model from a folder."""
+    module = pytest.importorskip(f"roberta.{backend.name}.training")
+    chosen = settings(case, recipe, **changed)
+    model = backend.load(HEADS[chosen.task], folder, dtype="float32" if chosen.dtype == "bfloat16" else chosen.dtype)
+    return module.Trainer(model, chosen, resumed)
+
+
+def copied(arrays: Arrays) -> Arrays:
+    """Values that later updates do not change."""
+    return {name: np.array(array) for name, array in arrays.items()}
+
+
+def module_of(backend: Backend, name: str) -> Any:
+    return importlib.import_module(f"roberta.{backend.name}.{name}")
