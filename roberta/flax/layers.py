@@ -55,6 +55,7 @@ ACTIVATIONS = {
 _DEPTH = 512  # inputs that one sum of `product` runs over
 
 _compiled_code_checks: ContextVar[bool] = ContextVar("compiled_code_checks", default=True)
+_sums_are_split: ContextVar[bool] = ContextVar("sums_are_split", default=True)
 
 
 @contextmanager
@@ -70,6 +71,20 @@ def check_values(on: bool) -> Iterator[None]:
         yield
     finally:
         _compiled_code_checks.reset(token)
+
+
+@contextmanager
+def split_sums(on: bool) -> Iterator[None]:
+    """Whether code that is traced inside this context adds up long sums in parts (`product`).
+
+    Training does not: the gradient of each part would be put together from padded pieces, which takes longer than what
+    is gained is worth, as an update's noise is far above rounding.
+    """
+    token = _sums_are_split.set(on)
+    try:
+        yield
+    finally:
+        _sums_are_split.reset(token)
 
 
 def is_traced(*values: Array) -> bool:
@@ -197,7 +212,8 @@ def product(hidden: Array, kernel: Array, dimension_numbers: Any = None, precisi
     """
     del dimension_numbers, precision  # a projection's are always the same
     inputs = kernel.shape[0]
-    if kernel.dtype != jnp.float32 or inputs <= _DEPTH or jax.default_backend() != "cpu":
+    is_short = kernel.dtype != jnp.float32 or inputs <= _DEPTH
+    if is_short or not _sums_are_split.get() or jax.default_backend() != "cpu":
         return hidden @ kernel
     starts = range(0, inputs, _DEPTH)
     return sum(hidden[..., start : start + _DEPTH] @ kernel[start : start + _DEPTH] for start in starts)

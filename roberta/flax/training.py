@@ -23,7 +23,7 @@ from roberta.common.training.run import Run
 from roberta.common.training.settings import Settings
 from roberta.common.training.tasks import HEADS, Task
 from roberta.common.training_state import Group, TrainingState
-from roberta.flax.layers import check_range, check_values, position_ids
+from roberta.flax.layers import check_range, check_values, position_ids, split_sums
 from roberta.flax.legacy import canonical_name
 from roberta.flax.losses import check_labels, classification_loss, next_token_loss, span_loss, token_loss
 from roberta.flax.optimizers import fill_optimizer, read_optimizer
@@ -214,7 +214,8 @@ def programs(module: Any, settings: Settings, spread: Layout, state: TrainState)
             mean = task_loss(module, params, inputs, settings.task, dropout_key)
             return mean * weight.astype(mean.dtype)
 
-        with check_values(False):  # `check_inputs` did, and callbacks keep a program from being cached on disk
+        # `check_inputs` has checked, and callbacks keep a program from being cached on disk
+        with check_values(False), split_sums(False):
             return jax.value_and_grad(loss)(params)
 
     def add(total: tuple[Array, Params], more: tuple[Array, Params]) -> tuple[Array, Params]:

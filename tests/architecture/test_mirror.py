@@ -18,7 +18,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("tf", "layers.py"): {"check", "size", "blank", "Embedding", "embedding", "dense", "norm", "_Block", "_HasOutput"},
     # Flax: compiled code checks through callbacks; its tree has a level between `layer` and the number; XLA's sums
     ("flax", "layers.py"): {
-        "check_values", "check", "Embedding", "normal", "embedding", "product", "dense", "norm", "Layers",
+        "check_values", "split_sums", "check", "Embedding", "normal", "embedding", "product", "dense", "norm", "Layers",
     },
     # Flax: a linen module beside each public class
     ("flax", "models.py"): {
