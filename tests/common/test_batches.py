@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roberta.common.training.batches import Batches, Collated, Draw, Feature, MicroBatch, length
@@ -36,6 +36,7 @@ def seen(update: list[MicroBatch]) -> list[tuple[int, int]]:
     return sorted(pair for part in pairs for pair in part)
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(COUNTS, SIZES, SEEDS)
 def test_every_feature_is_there_once_an_epoch(count: int, batch_size: int, seed: int) -> None:
     updates = make(count, batch_size, seed=seed).updates(0, 3 * count)  # 3 * batch_size epochs
@@ -43,6 +44,7 @@ def test_every_feature_is_there_once_an_epoch(count: int, batch_size: int, seed:
     assert found == {(epoch, number): 1 for epoch in range(3 * batch_size) for number in range(count)}
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(COUNTS, SIZES, SIZES, SEEDS)
 def test_what_an_update_sees_does_not_depend_on_its_micro_batches(
     count: int, batch_size: int, micro: int, seed: int
@@ -54,6 +56,7 @@ def test_what_an_update_sees_does_not_depend_on_its_micro_batches(
         assert all(len(part.inputs["number"]) <= micro for part in parts.update(number))
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(COUNTS, SIZES, SEEDS, st.integers(0, 12))
 def test_updates_are_the_same_from_any_start(count: int, batch_size: int, seed: int, start: int) -> None:
     whole = [seen(update) for update in make(count, batch_size, seed=seed).updates(0, 12)]
@@ -67,6 +70,7 @@ def test_an_update_asked_for_again_after_later_ones_is_the_same() -> None:
     assert seen(batches.update(1)) == first
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(COUNTS, SIZES, SIZES)
 def test_weights_are_shares_of_the_targets_and_add_up_to_one(count: int, batch_size: int, micro: int) -> None:
     for update in make(count, batch_size, micro_batch_size=micro).updates(0, 4):
