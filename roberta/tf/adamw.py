@@ -29,12 +29,12 @@ class AdamW(keras.optimizers.AdamW):
         rate = tf.cast(tf.convert_to_tensor(learning_rate), tf.float64)
         root = tf.sqrt(1 - tf.pow(tf.constant(self.beta_2, tf.float64), step))
         corrected = rate * root / (1 - tf.pow(tf.constant(self.beta_1, tf.float64), step))
-        handle = getattr(variable, "value", variable) if isinstance(variable, keras.Variable) else variable
+        target = variable.value if isinstance(variable, keras.Variable) else variable
         if self.weight_decay and self._use_weight_decay(variable):
             kept = tf.cast(1 - rate * self.weight_decay, dtype)
-            tf.raw_ops.AssignVariableOp(resource=handle.handle, value=handle * kept)
+            tf.raw_ops.AssignVariableOp(resource=target.handle, value=target * kept)
         tf.raw_ops.ResourceApplyAdam(
-            var=handle.handle,
+            var=target.handle,
             m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle,
             beta1_power=tf.zeros((), dtype),

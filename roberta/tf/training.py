@@ -6,7 +6,8 @@ function for micro-batches of every shape, and put into the weights in another, 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from roberta.common.training.batches import MicroBatch
 from roberta.common.training.parts import IGNORED, part
 from roberta.common.training.run import Run
 from roberta.common.training.settings import Settings
-from roberta.common.training.tasks import Task
+from roberta.common.training.tasks import HEADS, Task
 from roberta.common.training_state import TrainingState
 from roberta.tf.adamw import AdamW
 from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss, widened
@@ -29,6 +30,7 @@ from roberta.tf.pretrained import no_initialisation
 from roberta.tf.weights import assign, canonical, keras, native
 
 TARGETS = ("labels", "positions", "start_positions", "end_positions")
+TAKE_INPUTS = ("_gradients", "_add")  # methods that are compiled for inputs of any shape
 POLICIES = {"float32": "float32", "float64": "float64", "bfloat16": "mixed_bfloat16"}
 
 
@@ -44,11 +46,17 @@ class Trainer:
             is no sharding, else a copy, as Keras cannot change these of a model that is built.
 
     Raises:
-        ValueError: the settings want weights and optimizer split, or several devices, and there is one.
+        ValueError: the model is of another task; the settings want weights and optimizer split; or they want several
+            devices, and there is one.
         CheckpointError: `resumed` is of another model.
     """
 
     def __init__(self, model: Any, settings: Settings, resumed: TrainingState | None = None) -> None:
+        if model.head != HEADS[settings.task]:
+            raise ValueError(
+                f"task {settings.task!r} trains TFRoberta{HEADS[settings.task]}, and the model is a "
+                f"{type(model).__name__}; load it with the class of the task"
+            )
         self.settings = settings
         self.strategy = strategy_of(settings.sharding)
         self.world = self.strategy.num_replicas_in_sync
@@ -71,14 +79,14 @@ class Trainer:
         Raises:
             ValueError: an id, a length or a label is not of this model.
         """
-        loss, gradients = 0.0, None
+        loss, gradients = 0.0, []  # no gradients: they are in the sums
+        has_sums = len(micro_batches) > 1
+        if has_sums:
+            self._clear_sums()
         for index, micro_batch in enumerate(micro_batches):
-            name = "_gradients" if len(micro_batches) == 1 else "_add" if index else "_first"
             arguments = self._arguments(micro_batch, number, index)
-            if name != "_gradients" and not self._sums:
-                self._make_sums()
             try:
-                losses, gradients = self._call(name, *arguments)
+                losses, gradients = self._call("_add" if has_sums else "_gradients", *arguments)
             except tf.errors.InvalidArgumentError as error:
                 raise ValueError(f"update {number}: {reason(error)}") from error
             loss += math.fsum(float(one) for one in self.strategy.experimental_local_results(losses))
@@ -144,23 +152,25 @@ class Trainer:
             draws.append(tf.constant(drawn, tf.uint32))
         return parts, weights, draws
 
-    def _make_sums(self) -> None:
+    def _clear_sums(self) -> None:
+        """Make the sums of gradients zero; the first time, make them."""
+        if self._sums:
+            self._call("_clear")
+            return
         with self.strategy.scope():
             self._sums = [tf.Variable(tf.zeros_like(one), trainable=False) for one in self._variables]
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """Run a method on every device, compiled once for all shapes of inputs."""
-        if name not in self._compiled:
-            method = getattr(self, name)
+        signature = tf.nest.map_structure(any_length, arguments) if name in TAKE_INPUTS else None
+        key = f"{name} {signature}"
+        if key not in self._compiled:
+            whole = partial(self._everywhere, getattr(self, name))  # a partial: TensorFlow warns of retracing by code
+            self._compiled[key] = tf.function(whole, input_signature=signature, autograph=False)
+        return self._compiled[key](*arguments)
 
-            def everywhere(*given: Any) -> Any:
-                return self.strategy.run(method, args=given)
-
-            signature = (
-                tf.nest.map_structure(any_length, arguments) if name in ("_gradients", "_first", "_add") else None
-            )
-            self._compiled[name] = tf.function(everywhere, input_signature=signature, autograph=False)
-        return self._compiled[name](*arguments)
+    def _everywhere(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        return self.strategy.run(method, args=arguments)
 
     def _gradients(
         self, parts: list[dict[str, Tensor]], weights: list[Tensor], draws: list[Tensor]
@@ -176,28 +186,26 @@ class Trainer:
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         return loss, gradients if self.world == 1 else context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
 
-    def _first(self, *arguments: Any) -> tuple[Tensor, None]:
-        """As `_gradients`, which become the sums."""
-        loss, gradients = self._gradients(*arguments)
-        for total, gradient in zip(self._sums, gradients, strict=True):
-            tf.raw_ops.AssignVariableOp(resource=total.handle, value=gradient)
-        return loss, None
+    def _clear(self) -> None:
+        """Make the sums zero."""
+        for total in self._sums:
+            tf.raw_ops.AssignVariableOp(resource=total.handle, value=tf.zeros_like(total))
 
-    def _add(self, *arguments: Any) -> tuple[Tensor, None]:
+    def _add(self, *arguments: Any) -> tuple[Tensor, list[Tensor]]:
         """As `_gradients`, which are added to the sums."""
         loss, gradients = self._gradients(*arguments)
         for total, gradient in zip(self._sums, gradients, strict=True):
             tf.raw_ops.AssignAddVariableOp(resource=total.handle, value=gradient)
-        return loss, None
+        return loss, []
 
-    def _size(self, gradients: list[Tensor] | None) -> Tensor:
+    def _size(self, gradients: list[Tensor]) -> Tensor:
         """The norm of all gradients together."""
-        return tf.linalg.global_norm(self._sums if gradients is None else gradients)
+        return tf.linalg.global_norm(gradients or self._sums)
 
-    def _apply(self, gradients: list[Tensor] | None, learning_rate: Tensor, scale: Tensor) -> None:
+    def _apply(self, gradients: list[Tensor], learning_rate: Tensor, scale: Tensor) -> None:
         """Change weights and moments."""
         is_clipped = self.settings.recipe.clip_norm > 0
-        for gradient, variable in zip(self._sums if gradients is None else gradients, self._variables, strict=True):
+        for gradient, variable in zip(gradients or self._sums, self._variables, strict=True):
             clipped = gradient * tf.cast(scale, gradient.dtype) if is_clipped else gradient
             self.optimizer.update_step(clipped, variable, learning_rate)
 
@@ -322,8 +330,9 @@ def without_padding(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def any_length(tensor: Tensor) -> tf.TensorSpec:
-    """A tensor's type and rank."""
-    return tf.TensorSpec([None] * tensor.shape.rank, tensor.dtype)
+    """A tensor's type and rank, and of (rows, choices, seq) the choices, which are the classes there."""
+    shape = [None] * tensor.shape.rank
+    return tf.TensorSpec([None, tensor.shape[1], None] if len(shape) == 3 else shape, tensor.dtype)
 
 
 def reason(error: tf.errors.InvalidArgumentError) -> str:
