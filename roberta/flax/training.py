@@ -94,7 +94,7 @@ class Trainer:
         assert total is not None, "an update without micro-batches"
         state, loss = self._apply(self.train_state, total[1], total[0], np.float64(learning_rate))
         self._set(state)
-        self.rate = learning_rate if jnp.isfinite(loss) else self.rate
+        self.rate = learning_rate if np.isfinite(float(loss)) else self.rate
         return float(loss)
 
     def state(self) -> TrainingState:
@@ -222,7 +222,10 @@ def programs(module: Any, settings: Settings, spread: Layout, state: TrainState)
         return jax.tree.map(jnp.add, total, more)
 
     def apply(state: TrainState, gradients: Params, loss: Array, learning_rate: Array) -> tuple[TrainState, Array]:
-        rate, size = learning_rate.astype(loss.dtype), optax.global_norm(gradients)
+        rate, size = (
+            learning_rate.astype(loss.dtype),
+            sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradients)),
+        )
         is_finite = jnp.isfinite(loss) & jnp.isfinite(size)
         ready = state.replace(opt_state=optax.tree_utils.tree_set(state.opt_state, learning_rate=rate))
         new = ready.apply_gradients(grads=gradients)
