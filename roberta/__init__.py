@@ -27,6 +27,7 @@ _MODULES = {
     "BatchEncoding": "roberta.common.batch_encoding",
     "AddedToken": "roberta.common.special_tokens",
     "pipeline": "roberta.common.pipelines",
+    "Training": "roberta.common.training.session",
     **{
         f"{prefix}Roberta{name}": f"roberta.{backend}.{'pretrained' if name == 'PreTrainedModel' else 'models'}"
         for prefix, backend in (("", "pt"), ("TF", "tf"), ("Flax", "flax"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import roberta
 from roberta.common.text_commands import add_text_commands
+from roberta.common.training.arguments import add_train
 
 # Literal, so that `roberta --help` imports neither numpy nor the converter; a test compares them with the converter's.
 FORMATS = ("safetensors", "pt", "tf", "flax", "fairseq", "keras-hub")
@@ -46,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     info_.set_defaults(run=info)
     add_convert(commands)
     add_verify(commands)
+    add_train(commands, train)
     add_text_commands(commands, texts)
     return top
 
@@ -128,6 +130,13 @@ def verify(options: argparse.Namespace) -> int:
     for path in options.report:
         report.save(path)
     return report.exit_code
+
+
+def train(options: argparse.Namespace) -> int:
+    """`roberta train`."""
+    from roberta.common.training.command import run as run_training
+
+    return run_training(options)
 
 
 def texts(options: argparse.Namespace) -> int:

@@ -96,6 +96,13 @@ def restore(folder: Path) -> None:
         ) from error
 
 
+def pieces(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, 16 MB at a time."""
+    with open(path, "rb") as file:
+        while piece := file.read(2**24):
+            yield piece
+
+
 def _temporary_files(target: Path) -> Iterator[Path]:
     """What writers have in the folder."""
     return target.glob(".*.[0-9]*.tmp")
@@ -139,7 +146,7 @@ def _write_beside(
             if error.errno not in _NOT_BESIDE or not target.is_dir():
                 raise
             # contents that come in pieces are spent by now, but they lie in the folder beside
-            _write_inside(target, {name: _pieces(temporary / name) for name in files}, stale)
+            _write_inside(target, {name: pieces(temporary / name) for name in files}, stale)
         sync(target.parent)
 
 
@@ -201,12 +208,6 @@ def _write(path: Path, content: Content) -> None:
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        while piece := file.read(2**24):
-            yield piece
 
 
 def _remove_litter(litter: Iterable[Path]) -> None:

@@ -153,14 +153,7 @@ class Saving(SpecialTokens):
         Raises:
             CheckpointError: the folder is a file.
         """
-        files = self._config_files()
-        if legacy_format is not False:
-            files |= {VOCAB_FILE: vocab_text(self._vocabulary), MERGES_FILE: merges_text(self._merges)}
-            beside = {text: index for text, index in self._ids_of_added.items() if text not in self._vocabulary}
-            if beside:
-                files[ADDED_FILE] = json_text(beside)
-        if self.is_fast or legacy_format is False:
-            files[TOKENIZER_FILE] = self._tokenizer_json()
+        files = self.files_to_save(legacy_format)
         prefix = f"{filename_prefix}-" if filename_prefix else ""
         ours = {prefix + name for name in FILES}
         write_folder(
@@ -176,6 +169,22 @@ class Saving(SpecialTokens):
                 revision=revision,
             )
         return tuple(str(Path(save_directory, prefix + name)) for name in files)
+
+    def files_to_save(self, legacy_format: bool | None = None) -> dict[str, bytes]:
+        """What `save_pretrained` writes, by file name, for a caller that writes more in the same save.
+
+        Args:
+            legacy_format: as in `save_pretrained`.
+        """
+        files = self._config_files()
+        if legacy_format is not False:
+            files |= {VOCAB_FILE: vocab_text(self._vocabulary), MERGES_FILE: merges_text(self._merges)}
+            beside = {text: index for text, index in self._ids_of_added.items() if text not in self._vocabulary}
+            if beside:
+                files[ADDED_FILE] = json_text(beside)
+        if self.is_fast or legacy_format is False:
+            files[TOKENIZER_FILE] = self._tokenizer_json()
+        return files
 
     def save_vocabulary(self, save_directory: str | Path, filename_prefix: str | None = None) -> tuple[str, str]:
         """Write vocab.json and merges.txt into a folder, without added tokens; returns their paths."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from roberta.common import safetensors_file
-from roberta.common.files import CheckpointError, write_folder
+from roberta.common.files import CheckpointError, Content, write_folder
 from roberta.common.held_files import read_one_save
 from roberta.common.loading import DTYPES
 from roberta.common.safetensors_file import MAX_HEADER, Source, StoredTensor, numpy_dtype
@@ -93,6 +93,15 @@ def save_training_state(folder: str | Path, state: TrainingState) -> None:
     Raises:
         CheckpointError: moments and groups do not belong together; nothing is written.
     """
+    write_folder(folder, state_contents(state))
+
+
+def state_contents(state: TrainingState) -> dict[str, Content]:
+    """The files of a training state by name, for a caller that writes more in the same save.
+
+    Raises:
+        CheckpointError: moments and groups do not belong together.
+    """
     _raise(state.source, _disagreements(state.moments, state.groups))
     step = np.array([state.step], np.int64)
     tensors: dict[str, Source] = {_STEP: (step.shape, "int64", lambda: step)}
@@ -101,7 +110,7 @@ def save_training_state(folder: str | Path, state: TrainingState) -> None:
     }
     settings = {"algorithm": _ALGORITHM, "groups": [asdict(group) for group in state.groups]}
     text = json.dumps(settings, indent=2) + "\n"
-    write_folder(folder, {TENSORS_FILE: safetensors_file.pieces(tensors), SETTINGS_FILE: text.encode()})
+    return {TENSORS_FILE: safetensors_file.pieces(tensors), SETTINGS_FILE: text.encode()}
 
 
 def load_training_state(folder: str | Path, *, dtype: str | None = None) -> TrainingState:

@@ -60,7 +60,9 @@ def fill_optimizer(state: TrainingState, opt_state: Any) -> Any:
         return jax.tree_util.tree_map_with_path(leaf, getattr(adam, NAMES[moment]))
 
     step = to_array(np.array(state.step), adam.count.dtype)
-    return optax.tree_utils.tree_set(opt_state, count=step, **{name: new(m) for m, name in NAMES.items()})
+    filled = optax.tree_utils.tree_set(opt_state, count=step, **{name: new(m) for m, name in NAMES.items()})
+    # each count its own array: a step that is given the state's memory takes no array twice
+    return jax.tree.map(lambda leaf: leaf.copy() if leaf is step else leaf, filled)
 
 
 def _moments(opt_state: Any) -> tuple[Any, Found]:

@@ -29,6 +29,7 @@ from roberta.common.loading import (
 )
 from roberta.common.outputs import OUTPUTS, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, LANGUAGE_MODELS, Head, Parameter, parameters
+from roberta.common.safetensors_file import Source
 from roberta.flax import cache as kv
 from roberta.flax import legacy
 from roberta.flax.infer import infer, release
@@ -300,6 +301,24 @@ class FlaxRobertaPreTrainedModel:
             hub: with `push_to_hub`, the arguments of `push_to_hub`.
         """
         upload = upload_arguments(save_directory, push_to_hub, hub)
+        texts, tensors = self.to_save(params)
+        save_checkpoint(
+            save_directory,
+            texts,
+            tensors,
+            max_shard_size=max_shard_size,
+            variant=variant,
+            legacy=None if safe_serialization else legacy,
+        )
+        if upload is not None:
+            upload_folder(save_directory, **upload)
+
+    def to_save(self, params: Mapping[str, Any] | None = None) -> tuple[dict[str, str], dict[str, Source]]:
+        """What `save_pretrained` writes: the text files, and the tensors by canonical name, in PyTorch's shapes.
+
+        Args:
+            params: instead of `self.params`.
+        """
         leaves = native(self.params if params is None else params)
         config = RobertaConfig.from_dict(self.config.to_dict())
         config.architectures = [type(self).__name__.removeprefix("Flax")]
@@ -315,16 +334,7 @@ class FlaxRobertaPreTrainedModel:
             )
             for name, (leaf, turned) in leaves.items()
         }
-        save_checkpoint(
-            save_directory,
-            texts,
-            tensors,
-            max_shard_size=max_shard_size,
-            variant=variant,
-            legacy=None if safe_serialization else legacy,
-        )
-        if upload is not None:
-            upload_folder(save_directory, **upload)
+        return texts, tensors
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Save to a temporary folder and upload it; returns the address of the commit. See `hub.upload_model`."""

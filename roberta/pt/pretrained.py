@@ -24,6 +24,7 @@ from roberta.common.loading import (
 )
 from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAttentions, ModelOutput
 from roberta.common.parameters import Head, kind_of
+from roberta.common.safetensors_file import Source
 from roberta.pt import legacy
 from roberta.pt.infer import infer, release
 from roberta.pt.layers import Attention, Encoder
@@ -173,6 +174,24 @@ class RobertaPreTrainedModel(nn.Module):
         upload = upload_arguments(save_directory, push_to_hub, hub)
         if not is_main_process:
             return
+        texts, tensors = self.to_save(state_dict)
+        save_checkpoint(
+            save_directory,
+            texts,
+            tensors,
+            max_shard_size=max_shard_size,
+            variant=variant,
+            legacy=None if safe_serialization else legacy,
+        )
+        if upload is not None:
+            upload_folder(save_directory, **upload)
+
+    def to_save(self, state_dict: Mapping[str, Tensor] | None = None) -> tuple[dict[str, str], dict[str, Source]]:
+        """What `save_pretrained` writes: the text files, and the tensors by canonical name, in PyTorch's shapes.
+
+        Args:
+            state_dict: instead of the model's own.
+        """
         names = self.state_dict().keys()
         state = self.state_dict() if state_dict is None else {name: state_dict[name] for name in names}
         config = RobertaConfig.from_dict(self.config.to_dict())
@@ -189,16 +208,7 @@ class RobertaPreTrainedModel(nn.Module):
             )
             for name, tensor in state.items()
         }
-        save_checkpoint(
-            save_directory,
-            texts,
-            tensors,
-            max_shard_size=max_shard_size,
-            variant=variant,
-            legacy=None if safe_serialization else legacy,
-        )
-        if upload is not None:
-            upload_folder(save_directory, **upload)
+        return texts, tensors
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Save to a temporary folder and upload it; returns the address of the commit. See `hub.upload_model`."""

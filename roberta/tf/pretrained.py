@@ -25,6 +25,7 @@ from roberta.common.loading import (
 )
 from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAttentions, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, Head, kind_of
+from roberta.common.safetensors_file import Source
 from roberta.tf import legacy
 from roberta.tf.infer import infer, release
 from roberta.tf.layers import draws_parameters
@@ -202,6 +203,20 @@ class TFRobertaPreTrainedModel(keras.Model):
             hub: with `push_to_hub`, the arguments of `push_to_hub`.
         """
         upload = upload_arguments(save_directory, push_to_hub, hub)
+        texts, tensors = self.to_save()
+        save_checkpoint(
+            save_directory,
+            texts,
+            tensors,
+            max_shard_size=max_shard_size,
+            variant=variant,
+            legacy=None if safe_serialization else legacy,
+        )
+        if upload is not None:
+            upload_folder(save_directory, **upload)
+
+    def to_save(self) -> tuple[dict[str, str], dict[str, Source]]:
+        """What `save_pretrained` writes: the text files, and the tensors by canonical name, in PyTorch's shapes."""
         config = RobertaConfig.from_dict(self.config.to_dict())
         config.architectures = [type(self).__name__.removeprefix("TF")]
         config.dtype = self.variable_dtype
@@ -216,16 +231,7 @@ class TFRobertaPreTrainedModel(keras.Model):
             )
             for name, (variable, transposed) in native(self).items()
         }
-        save_checkpoint(
-            save_directory,
-            texts,
-            tensors,
-            max_shard_size=max_shard_size,
-            variant=variant,
-            legacy=None if safe_serialization else legacy,
-        )
-        if upload is not None:
-            upload_folder(save_directory, **upload)
+        return texts, tensors
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Save to a temporary folder and upload it; returns the commit's address. See `hub.upload_model`."""

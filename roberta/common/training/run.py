@@ -2,26 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import math
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, Protocol
 
-from roberta.common.training.batches import Batches
+from roberta.common.files import CheckpointError
+from roberta.common.recipes import learning_rate
+from roberta.common.training.batches import Batches, Feature
+from roberta.common.training.checkpoints import Checkpoints, Position, Saved
+from roberta.common.training.journal import Journal
 from roberta.common.training.settings import Settings
 from roberta.common.training_state import TrainingState
+
+Evaluate = Callable[[Any], dict[str, float]]
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Trainer(Protocol):
     """A model and its optimizer, in one framework."""
 
-    model: Any  # one of the public classes: `save_pretrained`, `infer`
+    model: Any  # one of the public classes: `to_save`, `infer`, `release_infer`
 
     def state(self) -> TrainingState:
         """What the optimizer knows."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal ended a training, after a checkpoint was written.
+
+    Attributes:
+        status: what the process ends with, as a shell counts it: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    def __init__(self, number: int, where: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; {where} is written, go on from it with --resume")
+        self.status = 128 + number
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When what is done between updates.
+
+    Attributes:
+        save_every, evaluate_every: updates from one to the next; both are done after the last update too, and what
+            was evaluated is saved.
+        metric: by which evaluations are compared, and whether more of it is better.
+        keeps_best: give the model of the best evaluation at the end, instead of the last one.
+    """
+
+    save_every: int
+    evaluate_every: int
+    metric: tuple[str, bool] = ("loss", False)
+    keeps_best: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("save_every", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1 update")
+
+
 class Run:
     """One training.
 
-    A backend makes updates `start` + 1 to `stop` and calls `finished` after each.
+    A backend makes updates `start` + 1 to `stop` and calls `finished` after each. As a context it takes signals: the
+    update at work is finished, a checkpoint written, and `Interrupted` raised; a second signal ends at once. The log is
+    closed at its end.
+
+    Args:
+        journal: the log; None in a process that only helps another one: it writes nothing.
+        agreement: what a training that goes on has to share with this one.
+        evaluate: a model -> its metrics; None without validation data.
+        saved: the checkpoint to go on from.
 
     Attributes:
         start: updates made before.
@@ -29,15 +84,35 @@ class Run:
         resumed: what the optimizer knew after `start` updates; None for a new one.
     """
 
-    settings: Settings
-    batches: Batches
-    start: int
-    stop: int
-    resumed: TrainingState | None
+    def __init__(
+        self,
+        settings: Settings,
+        batches: Batches,
+        checkpoints: Checkpoints,
+        journal: Journal | None,
+        plan: Plan,
+        *,
+        agreement: Mapping[str, Any],
+        evaluate: Evaluate | None = None,
+        saved: Saved | None = None,
+    ) -> None:
+        self.settings = settings
+        self.batches = batches
+        self.checkpoints = checkpoints
+        self.journal = journal
+        self.plan = plan
+        self.agreement = agreement
+        self.evaluate = evaluate
+        self.start = 0 if saved is None else saved.position.update
+        self.stop = settings.updates
+        self.resumed = None if saved is None else saved.state
+        self.best = None if saved is None else saved.position.best
+        self.signal: int | None = None
+        self._handlers: dict[int, Any] = {}
 
     def learning_rate(self, number: int) -> float:
         """The rate of update `number`, which counts from 1."""
-        raise AssertionError("to be written")
+        return learning_rate(number, self.settings.recipe, self.stop)
 
     def finished(self, number: int, loss: float, trainer: Trainer) -> None:
         """Called after update `number` with its loss, that of the weights before the update.
@@ -45,5 +120,101 @@ class Run:
         Raises:
             ValueError: the loss is not finite. A backend leaves weights and optimizer as they were in that case, so
                 that what was trained so far can be saved.
+            Interrupted: a signal came.
+            CheckpointError: the disk is full or refuses.
         """
-        raise AssertionError("to be written")
+        if not math.isfinite(loss):
+            self._fail(number, loss, trainer)
+        is_evaluated = self.evaluate is not None and self._is_due(number, self.plan.evaluate_every)
+        try:
+            self._log(number, loss)
+            if is_evaluated:
+                self._evaluate(number, trainer)
+        except OSError as error:
+            raise CheckpointError(
+                f"the log of update {number} could not be written: {error}; {self.checkpoints.what_is_kept()}"
+            ) from error
+        # what was evaluated is saved: it may be the best, which a process without the metrics cannot know
+        if self._is_due(number, self.plan.save_every) or is_evaluated or self.signal is not None:
+            self._save(number, trainer)
+        if self.signal is not None:
+            raise Interrupted(self.signal, str(self.checkpoints.path(number)))
+        if self.journal is not None:
+            self.journal.resumed()
+
+    def chosen(self) -> int:
+        """The update whose model is the result: the last one, or the best where that is wanted."""
+        return self.best[0] if self.plan.keeps_best and self.best is not None else self.stop
+
+    def epoch(self, number: int) -> float:
+        """Passes over the data after an update."""
+        return number * self.batches.batch_size / len(self.batches.features)
+
+    # -- signals -------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Run:
+        if threading.current_thread() is threading.main_thread():  # only there may handlers be set
+            self._handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if self.journal is not None:
+            self.journal.close()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        for other, handler in self._handlers.items():
+            signal.signal(other, handler)
+        if self.journal is not None:
+            self.journal.say("stopping: the update at work is finished and saved first; once more stops at once")
+
+    # -- parts of `finished` -------------------------------------------------------------------------------------
+
+    def _is_due(self, number: int, every: int) -> bool:
+        return number % every == 0 or number == self.stop
+
+    def _log(self, number: int, loss: float) -> None:
+        if self.journal is not None:
+            tokens = sum(tokens_of(self.batches.features[index]) for _, _, index in self.batches.draws(number))
+            self.journal.update(number, self.epoch(number), loss, self.learning_rate(number), tokens)
+
+    def _evaluate(self, number: int, trainer: Trainer) -> None:
+        """Note the metrics of the model, and whether it is the best so far."""
+        if self.journal is None or self.evaluate is None:
+            return
+        trainer.model.release_infer()  # laid out from older weights
+        metrics = self.evaluate(trainer.model)
+        trainer.model.release_infer()
+        self.journal.evaluation(number, self.epoch(number), metrics)
+        name, more_is_better = self.plan.metric
+        value, sign = metrics[name], 1 if more_is_better else -1
+        if not math.isnan(value) and (self.best is None or sign * value > sign * self.best[1]):
+            self.best = (number, value)
+
+    def _save(self, number: int, trainer: Trainer) -> None:
+        """Every process takes part where a model is spread over several: whole tensors are gathered from all."""
+        state, model = trainer.state(), trainer.model.to_save()
+        if self.journal is not None:
+            position = Position(number, self.journal.metrics.size(), self.best, self.agreement)
+            self.checkpoints.save(position, model, state)
+
+    def _fail(self, number: int, loss: float, trainer: Trainer) -> NoReturn:
+        """Save the state before an update without a finite loss, and raise the error."""
+        before = number - 1
+        if before not in self.checkpoints.updates():
+            self._save(before, trainer)
+        raise ValueError(
+            f"update {number} has a loss of {loss}; the weights before it are in {self.checkpoints.path(before)}. "
+            f"Try a lower learning_rate (it was {self.learning_rate(number):.3g}), a longer warmup, clip_norm=1.0 or "
+            "another dtype, in a new output folder that starts from that model"
+        )
+
+
+def tokens_of(feature: Feature) -> int:
+    """Real tokens of a feature, of all choices together."""
+    ids = feature["input_ids"]
+    return sum(map(len, ids)) if len(ids) and hasattr(ids[0], "__len__") else len(ids)

@@ -1,0 +1,45 @@
+"""What `roberta train` does with its arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+
+from roberta.common.recipes import default, named
+from roberta.common.training.arguments import RECIPE_OPTIONS
+from roberta.common.training.run import Interrupted
+from roberta.common.training.session import Training
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train; the exit status: 0, or 130 or 143 for a signal, after which --resume goes on."""
+    try:
+        result = training(options).run()
+    except Interrupted as signal:
+        print(f"roberta train: {signal}", file=sys.stderr)
+        return signal.status
+    best = "" if result.best is None else f"; the best evaluation was after update {result.best[0]}"
+    print(f"{result.output} has the model after update {result.update}{best}")
+    return 0
+
+
+def training(options: argparse.Namespace) -> Training:
+    """The training that the arguments describe.
+
+    Raises:
+        ValueError: two of them contradict each other, or one cannot be.
+    """
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "run")}
+    fields = {flag.removeprefix("--").replace("-", "_") for flag in RECIPE_OPTIONS}
+    overrides = {name: given.pop(name) for name in fields & set(given)}
+    if "updates" in overrides:
+        overrides.setdefault("epochs", None)
+    elif "epochs" in overrides:
+        overrides["updates"] = None
+    chosen = named(given["recipe"]) if "recipe" in given else default(given["task"])
+    given["recipe"] = replace(chosen, **overrides)
+    if given.get("framework") == "flax" and given.get("dtype") == "float64":
+        os.environ.setdefault("JAX_ENABLE_X64", "1")  # JAX reads it when it is imported
+    return Training(**given)

@@ -1,0 +1,298 @@
+"""A training from beginning to end: what is asked for, what is there already, the backend's loop, and the result."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from roberta.common import frameworks
+from roberta.common.parameters import Head
+from roberta.common.recipes import Recipe, default, named, total_updates
+from roberta.common.tokenizer_base import TokenizerBase
+from roberta.common.tokenizer_fast import RobertaTokenizerFast
+from roberta.common.training import plot
+from roberta.common.training.batches import Batches
+from roberta.common.training.checkpoints import Checkpoints, Saved, differences
+from roberta.common.training.data import Data, DataSettings, fingerprint, prepare, tokenizer_hash
+from roberta.common.training.evaluation import BEST
+from roberta.common.training.journal import METRICS_FILE, Journal
+from roberta.common.training.labels import Problem
+from roberta.common.training.run import Plan, Run
+from roberta.common.training.settings import Settings
+from roberta.common.training.start import open_config, start
+from roberta.common.training.tasks import HEADS, Task
+
+LOCK_FILE = ".training.lock"
+MOST_BETWEEN_SAVES = 1000  # updates
+_CONFIG_APART = ("_name_or_path", "architectures", "dtype", "transformers_version")  # no part of what is trained
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training ended with: its folder, which `from_pretrained` reads, and the update that its model is of.
+
+    Attributes:
+        best: update and value of the best evaluation; None without validation data.
+    """
+
+    output: Path
+    update: int
+    best: tuple[int, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A training, to be made with `run()`: what is trained on what, how, and where it is written.
+
+    Attributes:
+        task: one of `tasks.Task`.
+        model: folder, weights file or hub name; or a config alone, for new weights.
+        train, validation: files, or one object of the `datasets` library.
+        output: the folder of the training, which becomes a model folder.
+        framework: "pt", "tf" or "flax"; None for the first that is installed.
+        tokenizer: folder, name, or one of ours; None for the model's.
+        recipe: the optimization, or its name; None for the task's.
+        seed: of new weights, order, masks and dropout.
+        dtype, compile, sharding: see `Settings`.
+        max_length: tokens of a row; None for what the model takes, and at most 384 for question answering.
+        micro_batch_size: rows that go through the model at once; None for all of a batch.
+        format: of the files; None to tell it by their names.
+        truncation: False makes a text that is longer than a row an error, where it is cut by default.
+        masking, masking_rate, whole_words: how "mlm" hides tokens: "exact", 0.15, False; see `roberta.common.masking`.
+        packing: how sentences become rows, for "mlm" and "clm": "full-sentences"; see `roberta.common.packing`.
+        stride: tokens that two windows of a context share, for question answering: 128, or half a window.
+        problem: what the labels of texts are; None to see it by them.
+        labels: their names by number, where the data does not have all of them.
+        save_every, evaluate_every: updates; None for an epoch, and 1000 at most.
+        keep: checkpoints that are kept, beside the best.
+        log_every: updates for a line of `metrics.jsonl`.
+        best: give the model of the best evaluation at the end, instead of the last one.
+        metric: that the best has most of, or least of a loss; None for the task's.
+        resume: go on from the newest checkpoint in `output`; where there is none, begin.
+        workers: processes that prepare batches, in PyTorch.
+        tensorboard: write events; None where tensorboardX is installed.
+        progress: show a bar; None on a terminal.
+    """
+
+    task: Task
+    model: str | Path
+    train: Sequence[str | Path] | Any
+    output: str | Path
+    validation: Sequence[str | Path] | Any = None
+    framework: str | None = None
+    tokenizer: str | Path | TokenizerBase | None = None
+    recipe: Recipe | str | None = None
+    seed: int = 0
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    max_length: int | None = None
+    micro_batch_size: int | None = None
+    format: Literal["txt", "tsv", "csv", "jsonl", "json", "conll"] | None = None
+    truncation: bool | None = None
+    masking: Literal["exact", "bernoulli"] | None = None
+    masking_rate: float | None = None
+    whole_words: bool | None = None
+    packing: str | None = None
+    stride: int | None = None
+    problem: Problem | None = None
+    labels: Sequence[str] | None = None
+    save_every: int | None = None
+    evaluate_every: int | None = None
+    keep: int = 2
+    log_every: int = 1
+    best: bool = False
+    metric: str | None = None
+    resume: bool = False
+    compile: bool = False
+    sharding: Literal["none", "data", "full"] = "none"
+    workers: int = 0
+    tensorboard: bool | None = None
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in HEADS:
+            raise ValueError(f"task={self.task!r} must be one of {', '.join(HEADS)}")
+        if self.best and self.validation is None:
+            raise ValueError("best=True needs validation data, to know which model is the best")
+        if self.log_every < 1:
+            raise ValueError(f"log_every={self.log_every} must be at least 1")
+
+    def run(self) -> Result:
+        """Train, or go on; the model is in `output` at the end.
+
+        Raises:
+            ValueError: data, settings or an older training in `output` do not allow it; nothing of it was changed.
+            Interrupted: a signal came; a checkpoint is written.
+            CheckpointError: a model or checkpoint cannot be read, or the disk refuses; names what is kept.
+        """
+        name = frameworks.one_framework(self.framework, frameworks.installed())
+        if self.workers and name != "pt":
+            raise ValueError(f"workers={self.workers} are PyTorch's; framework={name!r} prepares batches itself")
+        output = Path(self.output)
+        with alone(output) if self._is_first(name) else contextlib.nullcontext():
+            self._check_output(output)
+            data = self._data()
+            checkpoints = Checkpoints(output, keep=self.keep, texts=self._tokenizer.files_to_save())
+            agreement = self._agreement(data)
+            saved = self._saved(checkpoints, agreement)
+            run = self._run(data, checkpoints, agreement, saved, is_first=self._is_first(name))
+            with run:
+                self._train(run, name, data, saved)
+            if self._is_first(name):
+                checkpoints.publish(run.chosen())
+                plot.draw_beside(output)
+        return Result(output, run.chosen(), run.best)
+
+    # -- parts of `run` ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def head(self) -> Head:
+        """The class that is trained."""
+        return HEADS[self.task]
+
+    @cached_property
+    def chosen_recipe(self) -> Recipe:
+        """The recipe asked for, or the task's."""
+        if isinstance(self.recipe, Recipe):
+            return self.recipe
+        return default(self.task) if self.recipe is None else named(self.recipe)
+
+    @cached_property
+    def _tokenizer(self) -> TokenizerBase:
+        given = self.model if self.tokenizer is None else self.tokenizer
+        if not isinstance(given, str | Path):
+            return given
+        folder = Path(given).parent if Path(given).is_file() else given
+        return RobertaTokenizerFast.from_pretrained(folder)
+
+    def _is_first(self, framework: str) -> bool:
+        """Whether this process writes: torchrun starts several, which share a training where it is sharded."""
+        return framework != "pt" or self.sharding == "none" or os.environ.get("RANK", "0") == "0"
+
+    def _check_output(self, output: Path) -> None:
+        """Refuse a folder that has a training already, or the model's own."""
+        has_log = (output / METRICS_FILE).is_file() and (output / METRICS_FILE).stat().st_size > 0
+        if not self.resume and (has_log or Checkpoints(output).updates()):
+            raise ValueError(
+                f"{output} has a training already: --resume (resume=True) goes on with it; or give another folder"
+            )
+        own = Path(self.model)
+        if output.resolve() == (own if own.is_dir() else own.parent).resolve() and own.exists() and not self.resume:
+            raise ValueError(f"{output} is the model's own folder, which the result would replace; give another folder")
+
+    def _data(self) -> Data:
+        settings = DataSettings(**{field.name: getattr(self, field.name) for field in fields(DataSettings)})
+        return prepare(
+            self.task, self.train, self.validation, settings, config=open_config(self.model),
+            recipe=self.chosen_recipe, tokenizer=self._tokenizer, seed=self.seed,
+        )  # fmt: skip
+
+    def _settings(self, data: Data) -> Settings:
+        updates = total_updates(self.chosen_recipe, len(data.features))
+        return Settings(
+            self.task, self.chosen_recipe, updates, self.seed, self.dtype, self.compile, self.sharding
+        )  # fmt: skip
+
+    def _agreement(self, data: Data) -> dict[str, Any]:
+        """What a training that goes on has to share with the one that began: all that its numbers depend on."""
+        recipe = {name: value for name, value in asdict(self.chosen_recipe).items() if name != "source"}
+        config = {name: value for name, value in data.config.to_dict().items() if name not in _CONFIG_APART}
+        files = fingerprint("train", self.train, data.features)
+        if data.evaluation is not None:
+            files |= fingerprint("validation", self.validation, data.evaluation.features)
+        agreement = {
+            **{"task": self.task, "seed": self.seed, "dtype": self.dtype, "updates": self._settings(data).updates},
+            **{"rows": data.agreement, "recipe": recipe, "config": config},
+            **{"data": files, "tokenizer": tokenizer_hash(self._tokenizer)},
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(agreement))
+        return plain
+
+    def _saved(self, checkpoints: Checkpoints, agreement: Mapping[str, Any]) -> Saved | None:
+        """The checkpoint to go on from, which is of the same training."""
+        saved = checkpoints.newest() if self.resume else None
+        wrong = [] if saved is None else differences(saved.position.agreement, agreement)
+        if saved is not None and wrong:
+            raise ValueError(
+                f"{saved.folder} is of another training:\n  " + "\n  ".join(wrong) + "\n"
+                "Give what it had to go on with it, or start anew from its model: --model "
+                f"{saved.folder} --output with another folder"
+            )
+        return saved
+
+    def _run(
+        self, data: Data, checkpoints: Checkpoints, agreement: Mapping[str, Any], saved: Saved | None, *, is_first: bool
+    ) -> Run:
+        settings, recipe = self._settings(data), self.chosen_recipe
+        batches = Batches(
+            data.features, data.collate, batch_size=recipe.batch_size, micro_batch_size=self.micro_batch_size,
+            seed=self.seed,
+        )  # fmt: skip
+        journal = None
+        start_, size = (0, 0) if saved is None else (saved.position.update, saved.position.metrics_bytes)
+        plan = self._plan(data)
+        if is_first:
+            checkpoints.remove_litter()
+            journal = Journal(
+                checkpoints.output, metrics_bytes=size, start=start_, stop=settings.updates, log_every=self.log_every,
+                tensorboard=self.tensorboard, progress=self.progress,
+            )  # fmt: skip
+        return Run(
+            settings, batches, checkpoints, journal, plan, agreement=agreement, evaluate=data.evaluation, saved=saved
+        )
+
+    def _plan(self, data: Data) -> Plan:
+        epoch = -(-len(data.features) // self.chosen_recipe.batch_size)  # updates
+        save_every = self.save_every if self.save_every is not None else min(epoch, MOST_BETWEEN_SAVES)
+        evaluate_every = self.evaluate_every if self.evaluate_every is not None else save_every
+        name, more_is_better = BEST[self.task] if data.config.problem_type != "regression" else ("pearson", True)
+        if self.metric is not None:
+            name, more_is_better = self.metric, self.metric not in ("loss", "perplexity")
+        return Plan(save_every, evaluate_every, (name, more_is_better), self.best)
+
+    def _train(self, run: Run, framework: str, data: Data, saved: Saved | None) -> None:
+        """Load the model and make the updates that are left."""
+        if run.start == run.stop:
+            return
+        wide = "float64" if self.dtype == "float64" else "float32"
+        source = self.model if saved is None else saved.folder
+        with start(
+            source, self.head, data.config, seed=self.seed, dtype=wide, beside=run.checkpoints.output
+        ) as (place, new):  # fmt: skip
+            class_ = frameworks.class_of(framework, self.head)
+            model = class_.from_pretrained(place, config=data.config, dtype=wide)
+        if new and run.journal is not None:
+            run.journal.say(
+                f"{class_.__name__}: {len(new)} tensors are new: {', '.join(new[:4])}{', ...' * (len(new) > 4)}"
+            )
+        backend = importlib.import_module(f"roberta.{framework}.training")
+        backend.train(model, run, **({"workers": self.workers} if self.workers else {}))
+
+
+@contextlib.contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """While it lasts no other process trains in this folder.
+
+    Raises:
+        ValueError: one does.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another process trains in {output}; wait for it, or give another folder") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (output / LOCK_FILE).unlink()
+        lock.release()

@@ -1,0 +1,254 @@
+"""Training in Flax: a `TrainState`, an optax chain, and a jitted step that may be split over a mesh of devices.
+
+Between two updates the weights are the model's own `params`, so that it can be evaluated and saved. Everything random
+follows from (seed, number of the update, number of the micro-batch): no random state is kept.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax.training.train_state import TrainState
+from jax import Array
+
+from roberta.common.config import RobertaConfig
+from roberta.common.parameters import kind_of
+from roberta.common.recipes import Recipe
+from roberta.common.training.batches import MicroBatch
+from roberta.common.training.run import Run
+from roberta.common.training.settings import Settings
+from roberta.common.training.tasks import HEADS, Task
+from roberta.common.training_state import Group, TrainingState
+from roberta.flax.layers import check_range, check_values, position_ids, split_sums
+from roberta.flax.legacy import canonical_name
+from roberta.flax.losses import check_labels, classification_loss, next_token_loss, span_loss, token_loss
+from roberta.flax.optimizers import fill_optimizer, read_optimizer
+from roberta.flax.sharding import Layout, layout
+from roberta.flax.weights import Params, checked, native
+
+TARGETS = ("positions", "labels", "start_positions", "end_positions")  # inputs that the encoder does not see
+UNDECAYED = ("bias", "norm", "norm_bias")  # kinds of parameters, where the recipe spares some
+
+
+class Trainer:
+    """A model and its optimizer.
+
+    The arrays of `model.params` are given up by each update, whose results take their memory: copy what is to be kept
+    for longer. Those that the model came with are left alone.
+
+    Args:
+        model: one of the public classes, the one that `settings.task` trains; it gets weights in the settings' dtype.
+        resumed: what the optimizer knew; None for a new one.
+
+    Raises:
+        ValueError: the model is of another task, the dtype is switched off, or the devices cannot be used.
+        CheckpointError: `resumed` does not fit the model.
+    """
+
+    def __init__(self, model: Any, settings: Settings, resumed: TrainingState | None = None) -> None:
+        if model.head != HEADS[settings.task]:
+            raise ValueError(
+                f"task {settings.task!r} trains FlaxRoberta{HEADS[settings.task]}, and the model is a "
+                f"{type(model).__name__}; load it with the class of the task"
+            )
+        self.model, self.settings = model, settings
+        self.rate = settings.recipe.learning_rate if resumed is None else resumed.groups[0].learning_rate
+        module = trained_module(model, settings)
+        kind = checked("float32" if settings.dtype == "bfloat16" else settings.dtype)
+        params = jax.tree.map(lambda leaf: jnp.array(leaf, kind, copy=True), model.params)
+        state = TrainState.create(apply_fn=module.apply, params=params, tx=optimizer(settings.recipe, params))
+        if resumed is not None:
+            state = state.replace(step=resumed.step, opt_state=fill_optimizer(resumed, state.opt_state))
+        self.layout = layout(settings.sharding)
+        self._set(self.layout.put_state(state))
+        self._gradients, self._add, self._apply = programs(module, settings, self.layout, self.train_state)
+
+    def _set(self, state: TrainState) -> None:
+        self.train_state = state
+        self.model.params = state.params
+
+    def update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
+        """Change the weights once; returns the loss of the weights before.
+
+        Args:
+            number: of the update, from 1: with the seed it says which hidden states are dropped.
+
+        Returns:
+            Not finite where the loss or a gradient is not; weights and optimizer are as they were then.
+
+        Raises:
+            ValueError: an id, a length or a label is not of this model.
+        """
+        total = None
+        for index, batch in enumerate(micro_batches):
+            check_inputs(batch.inputs, self.settings.task, self.model.config)
+            inputs = self.layout.put_inputs(batch.inputs, self.model.config.pad_token_id)
+            draw = np.array([number, index], np.uint32)
+            found = self._gradients(self.train_state.params, inputs, draw, np.float64(batch.weight))
+            total = found if total is None else self._add(total, found)
+            jax.block_until_ready(total)  # or JAX starts the next one, and both need memory
+        assert total is not None, "an update without micro-batches"
+        state, loss = self._apply(self.train_state, total[1], total[0], np.float64(learning_rate))
+        self._set(state)
+        self.rate = learning_rate if np.isfinite(float(loss)) else self.rate
+        return float(loss)
+
+    def state(self) -> TrainingState:
+        """What the optimizer knows; its arrays may share memory with it until the next update."""
+        return read_optimizer(self.train_state.opt_state, groups=self._groups())
+
+    def _groups(self) -> tuple[Group, ...]:
+        recipe, names = self.settings.recipe, list(native(self.train_state.params))
+        shared = (self.rate, recipe.beta1, recipe.beta2, recipe.epsilon)
+        decayed = tuple(name for name in names if decays(name, recipe))
+        spared = tuple(name for name in names if not decays(name, recipe))
+        pairs = ((recipe.weight_decay, decayed), (0.0, spared))
+        return tuple(Group(*shared, decay, some) for decay, some in pairs if some)
+
+
+def train(model: Any, run: Run) -> Trainer:
+    """Make the updates that are left of a run."""
+    trainer = Trainer(model, run.settings, run.resumed)
+    for number, batch in enumerate(run.batches.updates(run.start, run.stop), run.start + 1):
+        loss = trainer.update(batch, run.learning_rate(number), number)
+        run.finished(number, loss, trainer)
+    return trainer
+
+
+def task_loss(
+    module: nn.Module, params: Params, inputs: Mapping[str, Array], task: Task, dropout_key: Array | None = None
+) -> Array:
+    """The mean loss of a micro-batch, a scalar of at least float32.
+
+    Args:
+        module: the linen module of the task's class.
+        inputs: as `Collated.inputs` has them; there may be more rows than labels, and those behind do not count.
+        dropout_key: a `jax.random.key`; None for no dropout.
+    """
+    given: dict[str, Any] = {name: value for name, value in inputs.items() if name not in TARGETS}
+    given |= {"deterministic": dropout_key is None, "rngs": {} if dropout_key is None else {"dropout": dropout_key}}
+    if task == "mlm":
+        scores = module.apply({"params": params}, positions=inputs["positions"], method=masked_scores, **given)
+        return token_loss(_wide(scores), inputs["labels"])
+    output = module.apply({"params": params}, return_dict=True, **given)
+    if task == "question-answering":
+        start, end = inputs["start_positions"], inputs["end_positions"]
+        return span_loss(_wide(output.start_logits)[: len(start)], _wide(output.end_logits)[: len(end)], start, end)
+    labels = inputs["labels"]
+    logits = _wide(output.logits)[: len(labels)]
+    if task == "clm":
+        return next_token_loss(logits, labels)
+    return (
+        classification_loss(logits, labels, module.config)
+        if task == "text-classification"
+        else token_loss(logits, labels)
+    )
+
+
+def masked_scores(module: Any, input_ids: Array, attention_mask: Array, positions: Array, deterministic: bool) -> Array:
+    """Scores of every vocabulary entry at some tokens only: (n, vocab).
+
+    Args:
+        module: a `RobertaForMaskedLMModule`.
+        positions: int, (n,), in the flattened (rows * seq).
+    """
+    outputs = module.roberta(input_ids, attention_mask, return_dict=True, deterministic=deterministic)
+    hidden = outputs.last_hidden_state
+    hidden = hidden.reshape(-1, hidden.shape[-1])[positions]
+    return module.lm_head(hidden, module.roberta.embeddings.word_embeddings.embedding)
+
+
+def _wide(logits: Array) -> Array:
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+def trained_module(model: Any, settings: Settings) -> Any:
+    """The model's module with the settings' dtype, after the model's config was given the recipe's dropout."""
+    dropout = settings.recipe.dropout
+    if dropout is not None:
+        changed = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout, "classifier_dropout": None}
+        model.config.update(changed)  # the module has the same config
+    return model.module.clone(dtype=checked(settings.dtype))
+
+
+def decays(name: str, recipe: Recipe) -> bool:
+    """Whether weights are taken off a parameter, by canonical name."""
+    return recipe.decays_all or kind_of(name) not in UNDECAYED
+
+
+def optimizer(recipe: Recipe, params: Params) -> optax.GradientTransformation:
+    """AdamW with decoupled decay; each update's rate is the state's hyperparameter "learning_rate".
+
+    Args:
+        params: arrays, or shapes.
+    """
+
+    def is_decayed(path: Any, leaf: Any) -> bool:
+        return decays(canonical_name("/".join(key.key for key in path))[0], recipe)
+
+    mask = None if recipe.decays_all else jax.tree_util.tree_map_with_path(is_decayed, params)
+    return optax.chain(
+        optax.clip_by_global_norm(recipe.clip_norm) if recipe.clip_norm > 0 else optax.identity(),
+        optax.scale_by_adam(recipe.beta1, recipe.beta2, recipe.epsilon),
+        optax.add_decayed_weights(recipe.weight_decay, mask),
+        optax.inject_hyperparams(optax.scale_by_learning_rate)(learning_rate=0.0),
+    )
+
+
+def programs(module: Any, settings: Settings, spread: Layout, state: TrainState) -> tuple[Any, Any, Any]:
+    """The three compiled functions of an update: gradients of a micro-batch, their sum, and the new state.
+
+    The first is compiled for each shape of a micro-batch, the others once. The sum takes the memory of what is summed,
+    the new state that of the old one.
+    """
+    key, places = jax.random.key(settings.seed), spread.places(state)
+
+    def gradients(params: Params, inputs: dict[str, Array], draw: Array, weight: Array) -> tuple[Array, Params]:
+        dropout_key = jax.random.fold_in(jax.random.fold_in(key, draw[0]), draw[1])
+
+        def loss(params: Params) -> Array:
+            mean = task_loss(module, params, inputs, settings.task, dropout_key)
+            return mean * weight.astype(mean.dtype)
+
+        # `check_inputs` has checked, and callbacks keep a program from being cached on disk
+        with check_values(False), split_sums(False):
+            return jax.value_and_grad(loss)(params)
+
+    def add(total: tuple[Array, Params], more: tuple[Array, Params]) -> tuple[Array, Params]:
+        return jax.tree.map(jnp.add, total, more)
+
+    def apply(state: TrainState, gradients: Params, loss: Array, learning_rate: Array) -> tuple[TrainState, Array]:
+        rate, size = (
+            learning_rate.astype(loss.dtype),
+            sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradients)),
+        )
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(size)
+        ready = state.replace(opt_state=optax.tree_utils.tree_set(state.opt_state, learning_rate=rate))
+        new = ready.apply_gradients(grads=gradients)
+        kept = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new, state)
+        return kept, jnp.where(is_finite, loss, loss + size)
+
+    pair = None if places is None else (spread.everywhere, places.params)
+    return (
+        jax.jit(gradients, out_shardings=pair),
+        jax.jit(add, donate_argnums=0, out_shardings=pair),
+        jax.jit(apply, donate_argnums=0, out_shardings=None if places is None else (places, spread.everywhere)),
+    )
+
+
+def check_inputs(inputs: Mapping[str, np.ndarray], task: Task, config: RobertaConfig) -> None:
+    """Raise `ValueError` for an id, a length or a label that is not of the model: compiled code would give nan."""
+    ids = inputs["input_ids"].reshape(-1, inputs["input_ids"].shape[-1])
+    check_range("input_ids", ids, config.vocab_size, "is the tokenizer this model's?")
+    limit = f"this model takes {config.max_length_tokens} tokens: truncate the examples, or cut them into windows"
+    check_range("position_ids", position_ids(ids, config.pad_token_id), config.max_position_embeddings, limit)
+    labels = inputs.get("labels")
+    if labels is None or np.issubdtype(labels.dtype, np.floating):
+        return
+    classes = {"mlm": config.vocab_size, "clm": config.vocab_size, "multiple-choice": inputs["input_ids"].shape[1]}
+    if task != "text-classification" or config.num_labels > 1:
+        check_labels("labels", labels, classes.get(task, config.num_labels))
