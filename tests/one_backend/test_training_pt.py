@@ -155,6 +155,17 @@ def test_bfloat16_keeps_weights_and_loss_in_float32(tmp_path: Path) -> None:
     assert {array.dtype.name for array in trainer.state().moments.values()} == {"float32"}
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # by PyTorch's compiler itself
+def test_compiled_code_gives_the_same_losses(tmp_path: Path) -> None:
+    folder = updates.folder_of(tmp_path, "mlm", num_hidden_layers=1)
+    batches = updates.micro_batches("mlm", updates.inputs("mlm", updates.config_of("mlm")))
+    losses = []
+    for compiles in (False, True):
+        trainer = updates.trainer(backend("pt"), "mlm", folder, compile=compiles)
+        losses.append([trainer.update(batches, 1e-3, number) for number in (1, 2)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-10)
+
+
 def test_the_random_numbers_of_the_caller_are_left_alone(tmp_path: Path) -> None:
     folder = updates.folder_of(tmp_path, "mlm", hidden_dropout_prob=0.1)
     trainer = updates.trainer(backend("pt"), "mlm", folder)
