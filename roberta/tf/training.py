@@ -178,8 +178,8 @@ class Trainer:
         """This device's part of the loss, and the gradients of all devices together."""
         context = tf.distribute.get_replica_context()
         rank = int(tf.get_static_value(context.replica_id_in_sync_group)) if self.world > 1 else 0
-        states = zip(self._seeds, tf.unstack(draws[rank], num=len(self._seeds)), strict=True) if self._seeds else ()
-        with tf.GradientTape() as tape, keras.StatelessScope(list(states)):
+        drawn = tf.unstack(tf.reshape(draws[rank], (len(self._seeds), 2)))
+        with tf.GradientTape() as tape, keras.StatelessScope(list(zip(self._seeds, drawn, strict=True))):
             loss = task_loss(self.model, parts[rank], self.settings.task, training=True)
             loss *= tf.cast(weights[rank], loss.dtype)
         gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
