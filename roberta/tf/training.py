@@ -115,7 +115,7 @@ class Trainer:
         self.model.train_function = lambda numbers: self._next(run, numbers)
         try:
             self.model.fit(
-                self._numbers(run.start, run.stop), steps_per_epoch=run.stop - run.start, verbose=0,
+                self._numbers(run.start, run.stop), steps_per_epoch=run.stop - run.start, verbose=0, shuffle=False,
                 callbacks=[Finished(run, self), *callbacks],
             )  # fmt: skip
         finally:
@@ -338,4 +338,7 @@ def any_length(tensor: Tensor) -> tf.TensorSpec:
 def reason(error: tf.errors.InvalidArgumentError) -> str:
     """What an assertion of the model says, of a message that says also where in the graph."""
     lines = [line for line in error.message.splitlines() if "assertion failed" in line]
-    return lines[0].split("assertion failed:")[-1].strip() if lines else error.message
+    if not lines:
+        return error.message
+    pieces = lines[0].split("assertion failed:")[-1].strip().strip("[]")  # each value in brackets, quotes escaped
+    return pieces.replace("] [", "").replace("\\'", "'")
