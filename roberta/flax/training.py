@@ -167,11 +167,13 @@ def _wide(logits: Array) -> Array:
 
 
 def trained_module(model: Any, settings: Settings) -> Any:
-    """The model's module with the settings' dtype, after the model's config was given the recipe's dropout."""
+    """The model's module with the settings' dtype, after the model's config was given the recipe's dropout.
+
+    A head keeps its own, where the config has one.
+    """
     dropout = settings.recipe.dropout
-    if dropout is not None:
-        changed = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout, "classifier_dropout": None}
-        model.config.update(changed)  # the module has the same config
+    if dropout is not None:  # the module has the same config
+        model.config.update({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
     return model.module.clone(dtype=checked(settings.dtype))
 
 
