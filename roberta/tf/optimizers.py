@@ -9,7 +9,7 @@ from typing import Any
 
 from roberta.common.safetensors_file import numpy_dtype
 from roberta.common.training_state import Group, TrainingState, check_fits, entries, refuse
-from roberta.tf.weights import assign, canonical, keras, native
+from roberta.tf.weights import assign, canonical, keras, native, to_numpy
 
 NAMES = {"exp_avg": "_momentums", "exp_avg_sq": "_velocities"}  # moment -> attribute of Keras' optimizer
 REFUSED = ("amsgrad", "use_ema", "gradient_accumulation_steps")  # they change the update, or keep more tensors
@@ -27,12 +27,12 @@ def read_optimizer(optimizer: Any, model: Any) -> TrainingState:
     arrays = {entry: canonical(variable, is_turned) for entry, (variable, is_turned) in moments.items()}
     decay = float(optimizer.weight_decay or 0.0)
     decays = {name: decay if optimizer._use_weight_decay(variable) else 0.0 for name, (variable, _) in found.items()}
-    shared = (float(optimizer.learning_rate), optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
+    shared = (float(to_numpy(optimizer.learning_rate)), optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
     groups = tuple(
         Group(*shared, value, tuple(name for name in found if decays[name] == value))
         for value in sorted(set(decays.values()), reverse=True)
     )
-    return TrainingState(int(optimizer.iterations), arrays, groups, "the Keras optimizer")
+    return TrainingState(int(to_numpy(optimizer.iterations)), arrays, groups, "the Keras optimizer")
 
 
 def fill_optimizer(state: TrainingState, optimizer: Any, model: Any) -> None:

@@ -115,7 +115,7 @@ class Trainer:
         self.model.train_function = lambda numbers: self._next(run, numbers)
         try:
             self.model.fit(
-                self._numbers(run.start, run.stop), steps_per_epoch=run.stop - run.start, verbose=0,
+                self._numbers(run.start, run.stop), steps_per_epoch=run.stop - run.start, verbose=0, shuffle=False,
                 callbacks=[Finished(run, self), *callbacks],
             )  # fmt: skip
         finally:
@@ -178,8 +178,8 @@ class Trainer:
         """This device's part of the loss, and the gradients of all devices together."""
         context = tf.distribute.get_replica_context()
         rank = int(tf.get_static_value(context.replica_id_in_sync_group)) if self.world > 1 else 0
-        states = zip(self._seeds, tf.unstack(draws[rank], num=len(self._seeds)), strict=True) if self._seeds else ()
-        with tf.GradientTape() as tape, keras.StatelessScope(list(states)):
+        drawn = tf.unstack(tf.reshape(draws[rank], (len(self._seeds), 2)))
+        with tf.GradientTape() as tape, keras.StatelessScope(list(zip(self._seeds, drawn, strict=True))):
             loss = task_loss(self.model, parts[rank], self.settings.task, training=True)
             loss *= tf.cast(weights[rank], loss.dtype)
         gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -338,4 +338,7 @@ def any_length(tensor: Tensor) -> tf.TensorSpec:
 def reason(error: tf.errors.InvalidArgumentError) -> str:
     """What an assertion of the model says, of a message that says also where in the graph."""
     lines = [line for line in error.message.splitlines() if "assertion failed" in line]
-    return lines[0].split("assertion failed:")[-1].strip() if lines else error.message
+    if not lines:
+        return error.message
+    pieces = lines[0].split("assertion failed:")[-1].strip().strip("[]")  # each value in brackets, quotes escaped
+    return pieces.replace("] [", "").replace("\\'", "'")
