@@ -41,10 +41,11 @@ oracle: .oracle/transformers4 .oracle/transformers5
 	$(BIN)/python -m pip install --quiet --no-deps --target $@.part $(PACKAGES)
 	mv $@.part $@
 
+# seqeval comes as source: --use-pep517 builds it without a setuptools of our own.
 # A virtual environment with the tested versions and this project, editable; made again when they change.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --use-pep517 --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 clean:
