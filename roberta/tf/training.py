@@ -220,7 +220,7 @@ class Finished(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Called by Keras after an update."""
         assert logs is not None
-        self.run.finished(logs["number"], logs["loss"], self.trainer)
+        self.run.finished(int(logs["number"]), logs["loss"], self.trainer)
 
 
 def train(model: Any, run: Run, *, callbacks: Sequence[Any] = ()) -> Trainer:
@@ -291,7 +291,9 @@ def strategy_of(sharding: str) -> Any:
             f'sharding="data" is over several devices, and TensorFlow has {[one.name for one in devices]}; use '
             'sharding="none", or split a device with tf.config.set_logical_device_configuration'
         )
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    # on CPUs: collective operations mix up the gradients of two strategies in one process
+    reduction = tf.distribute.ReductionToOneDevice() if devices[0].device_type == "CPU" else None
+    return tf.distribute.MirroredStrategy([device.name for device in devices], cross_device_ops=reduction)
 
 
 def fitting(model: Any, settings: Settings, is_copied: bool) -> Any:
