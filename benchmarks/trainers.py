@@ -92,6 +92,62 @@ def transformers_torch(folder: Path, dtype: str) -> Update:
     return update
 
 
+def transformers_tf(folder: Path, dtype: str) -> Update:
+    """Its TensorFlow class with tf_keras' AdamW in one `tf.function`, logits of all tokens."""
+    import tensorflow as tf
+    import tf_keras
+    from transformers import TFRobertaForMaskedLM
+
+    model: Any = TFRobertaForMaskedLM.from_pretrained(folder, from_pt=True)
+    optimizer = tf_keras.optimizers.AdamW(
+        RATE, weight_decay=DECAY, beta_1=BETAS[0], beta_2=BETAS[1], epsilon=EPSILON, global_clipnorm=1.0, jit_compile=False
+    )  # fmt: skip
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int64)] * 3)
+    def update(ids: Any, mask: Any, labels: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(model(input_ids=ids, attention_mask=mask, labels=labels, training=True).loss)
+        variables = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return loss
+
+    return lambda arrays: float(update(*map(tf.constant, whole_labels(arrays).values())))
+
+
+def transformers_flax(folder: Path, dtype: str) -> Update:
+    """Its Flax class and optax.adamw in one jitted step of a TrainState, logits of all tokens."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax.training.train_state import TrainState
+    from transformers import FlaxRobertaForMaskedLM
+
+    model = FlaxRobertaForMaskedLM.from_pretrained(folder, from_pt=True)
+    adamw = optax.adamw(RATE, *BETAS, eps=EPSILON, weight_decay=DECAY)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), adamw)
+    state = TrainState.create(apply_fn=model.__call__, params=model.params, tx=optimizer)
+    keys = iter(jax.random.split(jax.random.PRNGKey(0), 1000))
+
+    def step(state: TrainState, ids: Any, mask: Any, labels: Any, key: Any) -> tuple[TrainState, Any]:
+        def loss(params: Any) -> Any:
+            logits = state.apply_fn(ids, mask, params=params, dropout_rng=key, train=True)[0]
+            counts = labels != -100
+            each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(counts, labels, 0))
+            return jnp.where(counts, each, 0).sum() / counts.sum()
+
+        value, gradients = jax.value_and_grad(loss)(state.params)
+        return state.apply_gradients(grads=gradients), value
+
+    compiled = jax.jit(step, donate_argnums=0)
+
+    def update(arrays: Arrays) -> float:
+        nonlocal state
+        state, value = compiled(state, *whole_labels(arrays).values(), next(keys))
+        return float(value)
+
+    return update
+
+
 @dataclass(frozen=True)
 class Side:
     """One system.
@@ -110,10 +166,16 @@ class Side:
 TORCH_ONLY = (("USE_TF", "0"), ("USE_FLAX", "0"))
 SIDES: dict[str, Side] = {
     "ours, PyTorch": Side(ours("pt", ""), ("float32", "bfloat16")),
-    "ours, TensorFlow": Side(ours("tf", "TF")),
-    "ours, Flax": Side(ours("flax", "Flax")),
+    "ours, TensorFlow": Side(ours("tf", "TF"), ("float32", "bfloat16")),
+    "ours, Flax": Side(ours("flax", "Flax"), ("float32", "bfloat16")),
     "transformers 4.57, PyTorch": Side(transformers_torch, ("float32", "bfloat16"), ("transformers4",), TORCH_ONLY),
-}
+    "transformers 4.57, TensorFlow": Side(
+        transformers_tf, paths=("transformers4",), environment=(("USE_FLAX", "0"), ("TF_USE_LEGACY_KERAS", "1"))
+    ),
+    "transformers 4.57, Flax": Side(
+        transformers_flax, paths=("transformers4-flax", "transformers4"), environment=(("USE_TF", "0"),)
+    ),
+}  # fmt: skip
 
 
 def main() -> None:

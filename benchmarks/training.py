@@ -1,6 +1,6 @@
 """One update of a masked language model of roberta-base size beside transformers' own, on a CPU, in one run.
 
-    python -m benchmarks.training [--sides WORD ...] [--rounds 5] [--threads 2]
+    python -m benchmarks.training [--frameworks PyTorch TensorFlow Flax] [--rounds 5] [--threads 2] [--docs]
 
 A batch of 8 x 128 tokens without padding, 15 % of them masked, dropout of 0.1, AdamW, in float32, and in bfloat16 where
 the processor computes in it. Each side is a process of its own with the same number of threads; rounds go around all
@@ -13,14 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import jobs, peers
+from benchmarks import jobs, pages, peers
 from benchmarks.inference import Worker as Machine
 from benchmarks.trainers import MASKED, ROWS, SEQ, SIDES, VOCABULARY
 
@@ -110,41 +112,69 @@ def measure(wanted: list[tuple[str, str]], folder: Path, rounds: int, threads: i
 
 
 def table(found: dict[str, Any]) -> str:
-    """A line a side: seconds, fraction of the machine, and how often faster than transformers in float32."""
-    lines = ["| update of 8 x 128 | wall s | CPU s | of the machine | times transformers (wall, CPU) | peak MB |"]
-    lines += ["| --- | --- | --- | --- | --- | --- |"]
-    for key, value in found["updates"].items():
-        framework = key.split(", ")[1]
-        peer = found["updates"].get(f"transformers 4.57, {framework}, float32")
-        ratio = "" if peer is None else f"{peer['wall'] / value['wall']:.2f}, {peer['cpu'] / value['cpu']:.2f}"
-        share = flops() / value["wall"] / 1e9 / found["GFLOP/s"][key.split(", ")[2]]
+    """A line a side: seconds, fraction of the machine, and how often faster than transformers and our PyTorch."""
+    lines = [
+        "| update of 8 x 128 | wall s | CPU s | of the machine | times transformers | times our PyTorch | peak MB |"
+    ]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+    updates = found["updates"]
+    for key, value in updates.items():
+        _, framework, dtype = key.split(", ")
+        share = flops() / value["wall"] / 1e9 / found["GFLOP/s"][dtype]
+        against = [
+            ""
+            if peer is None or peer is value
+            else f"{peer['wall'] / value['wall']:.2f} ({peer['cpu'] / value['cpu']:.2f})"
+            for peer in (updates.get(f"transformers 4.57, {framework}, float32"), updates.get("ours, PyTorch, float32"))
+        ]
         lines.append(
-            f"| {key} | {value['wall']:.2f} | {value['cpu']:.2f} | {share:.0%} | {ratio} | {value['MB']:.0f} |"
+            f"| {key} | {value['wall']:.2f} | {value['cpu']:.2f} | {share:.0%} | {' | '.join(against)} | {value['MB']:.0f} |"
         )
     return "\n".join(lines + [f"{key} did not run: {why}" for key, why in found["failed"].items()])
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", nargs="+", default=[""], help="words of the names of the sides to run")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    known = jobs.dtypes()
-    wanted = [
+def text(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    lines = [
+        f"{results['date']}, {results['cores']} cores, {results['threads']} threads a side, {results['rounds']} rounds; "
+        f"`{results['command']}`. Ratios are of medians by wall time, in brackets by CPU time.",
+    ]
+    return "\n\n".join([*lines, *(table(found) for found in results["frameworks"].values())])
+
+
+def sides_of(framework: str) -> list[tuple[str, str]]:
+    """The sides of a framework in the dtypes that this processor has, and our PyTorch."""
+    return [
         (name, dtype)
         for name, side in SIDES.items()
         for dtype in side.dtypes
-        if dtype in known and any(word in name for word in arguments.sides)
+        if dtype in jobs.dtypes() and (framework in name or (name, dtype) == ("ours, PyTorch", "float32"))
     ]
+
+
+def main() -> None:
+    """Measure and print, and with --docs write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = ["PyTorch", "TensorFlow", "Flax"]
+    parser.add_argument("--frameworks", nargs="+", choices=names, default=names)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--docs", action="store_true", help="keep the results, and put them into docs/training.md")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "base"
         make = [sys.executable, "-m", "benchmarks.checkpoints", "base", "ForMaskedLM", str(folder)]
         subprocess.run(make, env=peers.environment(), check=True)
-        found = measure(wanted, folder, arguments.rounds, arguments.threads)
-    print(json.dumps({"cores": os.cpu_count(), "threads": arguments.threads, "rounds": arguments.rounds, **found}))
-    print(table(found))
+        found = {
+            name: measure(sides_of(name), folder, arguments.rounds, arguments.threads) for name in arguments.frameworks
+        }
+    command = shlex.join(["python", "-m", "benchmarks", "training", *sys.argv[1:]])
+    head = {"date": date.today().isoformat(), "cores": os.cpu_count(), "command": command}
+    results = {**head, "threads": arguments.threads, "rounds": arguments.rounds, "frameworks": found}
+    print(text(results))
+    if arguments.docs:
+        pages.keep("training", results)
+        pages.put("training.md", "speed", text(results))
 
 
 if __name__ == "__main__":
