@@ -16,7 +16,6 @@ threads, stand beside them.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import subprocess
@@ -30,67 +29,33 @@ from typing import Any
 import numpy as np
 
 from benchmarks import jobs, pages, peers, performance
+from benchmarks.children import Child
 from benchmarks.engines import ENGINES
 
 
-class Worker:
+def worker(name: str, dtype: str, folder: Path, sequences: int, threads: int) -> Child:
     """A process of benchmarks.worker."""
-
-    def __init__(self, name: str, dtype: str, folder: Path, sequences: int, threads: int) -> None:
-        engine = ENGINES.get(name)
-        paths, settings = (engine.paths, dict(engine.environment)) if engine else ((), {})
-        settings |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
-        settings |= {"TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-        self.log = (folder.parent / f"{name}-{dtype}.log").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", name, dtype, str(folder), str(sequences)],
-            env=peers.environment(*paths, **settings),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-        )
-        self.started = self._answer()
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """The answer to a request.
-
-        Raises:
-            RuntimeError: the process has ended; with the end of what it printed.
-        """
-        assert self.process.stdin is not None
-        print(json.dumps(request), file=self.process.stdin, flush=True)
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            code = self.process.wait()
-            self.log.seek(0)
-            raise RuntimeError(f"ended with {code}: {self.log.read()[-1500:]}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        """End it."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-        self.log.close()
+    engine = ENGINES.get(name)
+    paths, settings = (engine.paths, dict(engine.environment)) if engine else ((), {})
+    settings |= peers.quiet(threads) | {"TRANSFORMERS_VERBOSITY": "error"}
+    return Child(
+        [sys.executable, "-m", "benchmarks.worker", name, dtype, str(folder), str(sequences)],
+        peers.environment(*paths, **settings),
+        folder.parent / f"{name}-{dtype}.log",
+    )
 
 
 def started(
     wanted: list[tuple[str, str]], folder: Path, sequences: int, threads: int
-) -> tuple[dict[tuple[str, str], Worker], dict[str, str]]:
+) -> tuple[dict[tuple[str, str], Child], dict[str, str]]:
     """The sides that run, and why others do not."""
     workers, failures = {}, {}
     for name, dtype in wanted:
         print(f"start {name}, {dtype}", file=sys.stderr)
         try:
-            worker = Worker(name, dtype, folder, sequences, threads)
-            worker.ask(work="1 x 16")
-            workers[name, dtype] = worker
+            child = worker(name, dtype, folder, sequences, threads)
+            child.ask(work="1 x 16")
+            workers[name, dtype] = child
         except RuntimeError as error:
             failures[f"{name}, {dtype}"] = str(error).strip().splitlines()[-1]
             print(f"{name}, {dtype}: {error}", file=sys.stderr)
@@ -98,18 +63,18 @@ def started(
 
 
 def first_runs(
-    workers: dict[tuple[str, str], Worker], folder: Path, works: list[str]
+    workers: dict[tuple[str, str], Child], folder: Path, works: list[str]
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, float]]:
     """Seconds of the first run of every work and side, and the largest difference from the first side's numbers."""
     seconds: dict[str, dict[str, dict[str, float]]] = {work: {} for work in works}
     differences: dict[str, float] = {}
     for work in works:
         truth = None
-        for (name, dtype), worker in workers.items():
+        for (name, dtype), child in workers.items():
             if not runs(name, dtype, work):
                 continue
             key = f"{name}, {dtype}"
-            seconds[work][key] = worker.ask(work=work, first=str(folder / "first.npy"))
+            seconds[work][key] = child.ask(work=work, first=str(folder / "first.npy"))
             values = np.load(folder / "first.npy")
             truth = values if truth is None else truth
             differences[key] = max(differences.get(key, 0.0), float(np.abs(values - truth).max()))
@@ -139,7 +104,7 @@ def measure(
 ) -> dict[str, Any]:
     """Everything that the page is made from."""
     workers, failures = started(wanted, folder, sequences, threads)
-    ceiling = Worker("machine", "-", folder, 0, threads)
+    ceiling = worker("machine", "-", folder, 0, threads)
     speeds = [ceiling.ask()]
     first, checked = first_runs(workers, folder.parent, works)
     values = {
@@ -152,15 +117,15 @@ def measure(
                 continue
             print(f"round {number + 1} of {count}: {work}", file=sys.stderr)
             speeds.append(ceiling.ask())
-            for (name, dtype), worker in workers.items():
+            for (name, dtype), child in workers.items():
                 if runs(name, dtype, work):
-                    values[work][f"{name}, {dtype}"].append(worker.ask(work=work))
-    for worker in [*workers.values(), ceiling]:
-        worker.close()
+                    values[work][f"{name}, {dtype}"].append(child.ask(work=work))
+    for child in [*workers.values(), ceiling]:
+        child.close()
     return {
         "machine": {kind: max(speed[kind] for speed in speeds) for kind in speeds[0]},
         "GFLOP": {work: jobs.flops(work, sequences) / 1e9 for work in works},
-        "started": {f"{name}, {dtype}": worker.started for (name, dtype), worker in workers.items()},
+        "started": {f"{name}, {dtype}": child.started for (name, dtype), child in workers.items()},
         "failed": failures,
         "differences": checked,
         "first": first,

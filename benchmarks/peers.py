@@ -55,6 +55,12 @@ def environment(*names: str | None, **settings: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, str(ROOT)]), **settings}
 
 
+def quiet(threads: int) -> dict[str, str]:
+    """Settings of a child: so many threads, which sleep while they wait, and no greetings."""
+    settings = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+    return {**settings, "TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"}
+
+
 def measured(command: list[str], settings: dict[str, str]) -> tuple[dict[str, float], str]:
     """Wall and CPU seconds and peak MB of a process from its start to its end, and what it printed.
 

@@ -11,7 +11,6 @@ counts the products of the layers and of the head at masked tokens: what has to 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import subprocess
@@ -22,54 +21,21 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import jobs, pages, peers
-from benchmarks.inference import Worker as Machine
+from benchmarks import inference, jobs, pages, peers
+from benchmarks.children import Child
 from benchmarks.trainers import MASKED, ROWS, SEQ, SIDES, VOCABULARY
 
 HIDDEN, WIDE, LAYERS = 768, 3072, 12
 
 
-class Worker:
+def worker(name: str, dtype: str, folder: Path, threads: int) -> Child:
     """A process of benchmarks.trainers."""
-
-    def __init__(self, name: str, dtype: str, folder: Path, threads: int) -> None:
-        side = SIDES[name]
-        settings = dict(side.environment) | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-        settings |= {"KMP_BLOCKTIME": "0", "TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"}
-        self.log = (folder.parent / f"{name}-{dtype}.log").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.trainers", name, dtype, str(folder)],
-            env=peers.environment(*side.paths, **settings),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True,
-        )  # fmt: skip
-        self.started = self._answer()
-
-    def ask(self, seed: int) -> dict[str, float]:
-        """Wall and CPU seconds, loss and peak memory of an update.
-
-        Raises:
-            RuntimeError: the process has ended; with the end of what it printed.
-        """
-        assert self.process.stdin is not None
-        print(json.dumps({"seed": seed}), file=self.process.stdin, flush=True)
-        return self._answer()
-
-    def _answer(self) -> dict[str, float]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            code = self.process.wait()
-            self.log.seek(0)
-            raise RuntimeError(f"ended with {code}: {self.log.read()[-1500:]}")
-        answer: dict[str, float] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        """End it."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-        self.log.close()
+    side = SIDES[name]
+    return Child(
+        [sys.executable, "-m", "benchmarks.trainers", name, dtype, str(folder)],
+        peers.environment(*side.paths, **dict(side.environment), **peers.quiet(threads)),
+        folder.parent / f"{name}-{dtype}.log",
+    )
 
 
 def flops() -> float:
@@ -86,20 +52,20 @@ def measure(wanted: list[tuple[str, str]], folder: Path, rounds: int, threads: i
     first: dict[str, dict[str, float]] = {}
     for name, dtype in wanted:
         try:
-            worker = Worker(name, dtype, folder, threads)
-            first[f"{name}, {dtype}"] = worker.ask(0)
-            workers[f"{name}, {dtype}"] = worker
+            child = worker(name, dtype, folder, threads)
+            first[f"{name}, {dtype}"] = child.ask(seed=0)
+            workers[f"{name}, {dtype}"] = child
         except RuntimeError as error:
             failed[f"{name}, {dtype}"] = str(error).strip().splitlines()[-1]
-    machine = Machine("machine", "-", folder, 0, threads)
+    machine = inference.worker("machine", "-", folder, 0, threads)
     speeds, values = [], {key: [] for key in workers}
     for number in range(1, rounds + 1):
         speeds.append(machine.ask())
-        for key, worker in workers.items():
-            values[key].append(worker.ask(number))
+        for key, child in workers.items():
+            values[key].append(child.ask(seed=number))
             print(f"round {number}: {key}: {values[key][-1]}", file=sys.stderr)
-    for worker in [*workers.values(), machine]:
-        worker.close()
+    for child in [*workers.values(), machine]:
+        child.close()
     return {
         "GFLOP/s": {kind: max(speed[kind] for speed in speeds) for kind in speeds[0]},
         "first": first,
