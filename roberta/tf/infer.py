@@ -240,8 +240,8 @@ def value(variable: Any) -> Tensor:
 
 
 def cast(variable: Any, dtype: str) -> Tensor:
-    """A variable's value in `dtype`; the same memory if that is its own."""
-    own = value(variable)
+    """A variable's value, or a tensor, in `dtype`; the same memory if that is its own."""
+    own = variable if isinstance(variable, Tensor) else value(variable)
     return own if own.dtype == dtype else tf.cast(own, dtype)
 
 
