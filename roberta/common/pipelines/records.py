@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from roberta.common.pipelines.inputs import shown
 from roberta.common.text_commands import FORMATS, Command
+from roberta.common.text_files import decoded, lines
 
 
 def from_arguments(command: Command, texts: Sequence[str], context: Path | None) -> list[Any]:
     """The inputs that are arguments: texts, or one input of several fields."""
     if context is not None:
-        text = _decoded(context.read_bytes(), str(context))
+        text = decoded(context.read_bytes(), str(context))
         return [{"question": question, "context": text} for question in texts]
     if command.needed == 1:
         return list(texts)
@@ -39,28 +40,13 @@ def from_file(command: Command, path: Path | None, format_: str | None) -> Itera
 def _records(command: Command, path: Path | None, name: str, format_: str) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         file: BinaryIO = sys.stdin.buffer if path is None else stack.enter_context(path.open("rb"))
-        lines = _lines(file, name)
+        found = lines(file, f"{name} line {{}}")
         if format_ == "txt":
-            yield from (text for text, _ in lines)
+            yield from (text for text, _ in found)
         elif format_ == "jsonl":
-            yield from (_parsed(command, text, where) for text, where in lines)
+            yield from (_parsed(command, text, where) for text, where in found)
         else:
-            yield from _columns(command, lines)
-
-
-def _lines(file: Iterable[bytes], name: str) -> Iterator[tuple[str, str]]:
-    """Each line without its end, and where it is."""
-    for number, raw in enumerate(file, 1):
-        where = f"{name} line {number}"
-        text = _decoded(raw, where).rstrip("\r\n")
-        yield (text.removeprefix("\ufeff") if number == 1 else text), where
-
-
-def _decoded(raw: bytes, where: str) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where} is no UTF-8: {error}; convert the file") from None
+            yield from _columns(command, found)
 
 
 def _parsed(command: Command, text: str, where: str) -> Any:
@@ -75,10 +61,10 @@ def _parsed(command: Command, text: str, where: str) -> Any:
     return found.get("text") if command.fields == ("text",) else found
 
 
-def _columns(command: Command, lines: Iterator[tuple[str, str]]) -> Iterator[Any]:
+def _columns(command: Command, found: Iterator[tuple[str, str]]) -> Iterator[Any]:
     """The inputs of lines of columns; a first line with the names of the fields says which columns they are."""
     places: list[int] | None = None
-    for number, (text, where) in enumerate(lines):
+    for number, (text, where) in enumerate(found):
         cells = text.split("\t")
         if number == 0 and set(command.fields[: command.needed]) <= set(cells) and not command.many:
             places = [cells.index(field) for field in command.fields if field in cells]
