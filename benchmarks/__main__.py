@@ -7,7 +7,7 @@ import runpy
 import sys
 from pathlib import Path
 
-HELPERS = ("__main__", "worker")  # started by benchmarks
+HELPERS = ("__main__", "worker", "trainers")  # started by benchmarks
 
 
 def found() -> dict[str, str]:

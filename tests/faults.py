@@ -1,10 +1,11 @@
-"""Disturb saves and see what is left: `python tests/faults.py kills|syscalls|torn|permissions [--framework pt ...]`.
+"""Disturb saves and see what is left: `python tests/faults.py kills|syscalls|torn|permissions|training [--framework pt]`.
 
 Not a test that pytest collects; `tests/conversion/test_faults.py` runs a little of each.
 
 kills: a child that saves again and again is killed at a random moment. syscalls: at every system call of one save that
 changes something, the disk is full, fails or is interrupted, or the child is killed (Linux, with strace). torn: two
-writers and one reader of one folder. permissions: the umask, and a disk that is read-only.
+writers and one reader of one folder. permissions: the umask, and a disk that is read-only. training: whole trainings are
+killed, and have to end as one that nobody killed (`training_faults.py`).
 
 Each ends in a table; the end is 1 when anything but the old or the new version, whole, was found.
 """
@@ -31,6 +32,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import syscall_faults
+import training_faults
 from saves import KINDS, VERSIONS, Kind, Save, contents, found, import_framework, litter, make_sources, saver
 
 from roberta import CheckpointError
@@ -304,10 +306,23 @@ def runs(arguments: argparse.Namespace, kind: Kind, folder: Path) -> Iterator[tu
         yield "read-only", counts, counts["ended with 1, old"] + counts["error, old"] == 1 or "skip" in str(counts)
 
 
+def trainings(arguments: argparse.Namespace) -> int:
+    """A row for each framework; 1 when a training that was killed ended otherwise than one that was not."""
+    bad = 0
+    for framework in (name for name in arguments.framework if name in ("pt", "tf", "flax")):
+        with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+            counts = training_faults.kills(framework, arguments.count, Path(folder), random.Random(arguments.seed))
+        listed = ", ".join(f"{name} {number}" for name, number in counts.items())
+        is_good = training_faults.good(counts)
+        print(f"{'good' if is_good else 'BAD ':4}  {'training':10} {framework:8} {listed}", flush=True)
+        bad += not is_good
+    return min(bad, 1)
+
+
 def main() -> int:
     """Run what the arguments say; 1 when anything was bad."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["kills", "syscalls", "torn", "permissions"])
+    parser.add_argument("what", choices=["kills", "syscalls", "torn", "permissions", "training"])
     parser.add_argument("--framework", nargs="+", choices=list(KINDS), default=["files", "convert", "pt"])
     parser.add_argument("--kind", help="only the kind of that name, such as 'safetensors, shards'")
     parser.add_argument("--count", type=int, default=200, help="kills of each framework, spread over its kinds")
@@ -317,6 +332,8 @@ def main() -> int:
     if arguments.what == "syscalls" and syscall_faults.lacking() is not None:
         print(f"skipped: {syscall_faults.lacking()}")
         return 0
+    if arguments.what == "training":
+        return trainings(arguments)
     bad = 0
     for kind in (kind for name in arguments.framework for kind in KINDS[name]):
         if arguments.kind in (None, kind.name):

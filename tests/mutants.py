@@ -22,6 +22,11 @@ CONVERT = "tests/conversion/test_convert.py"
 FAIRSEQ = "tests/conversion/test_fairseq.py"
 REPORT = "tests/conversion/test_verify_command.py"
 BATCHING = "tests/common/test_batching.py"
+BATCHES = "tests/common/test_batches.py"
+COLLATION = "tests/common/test_collation.py"
+MASKING = "tests/common/test_masking.py"
+PACKING = "tests/common/test_packing.py"
+RECIPES = "tests/common/test_recipes.py"
 PIPELINES = "tests/common/test_pipelines.py"
 TASKS = "tests/common/test_pipeline_tasks.py"
 TEXTS = "tests/common/test_text_commands.py"
@@ -101,6 +106,19 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("common/batching.py", 'side="right"', 'side="left"', BATCHING, "room"),
     ("common/batching.py", "if window and total + cost(item) > budget:", "if False:", BATCHING, "bounded"),
     ("common/batching.py", "            failure = error\n", "            pass\n", BATCHING, "failed"),
+    ("common/masking.py", "* count + generator.random()", "* count + 0.5", MASKING, "rounds_up"),
+    ("common/masking.py", "if exact else every", "if not exact else every", MASKING, "uniform"),
+    ("common/masking.py", "fate[unit[places]]", "fate[places % len(fate)]", MASKING, "whole_words"),
+    ("common/collation.py", "labels[:, 1:] != IGNORED", "labels != IGNORED", COLLATION, "clm"),
+    ("common/collation.py", "np.concatenate([number * seq + places", "np.concatenate([places", COLLATION, "mlm"),
+    ("common/packing.py", "len(row) + len(between) + len(line)", "len(row) + len(line)", PACKING, "too_long"),
+    ("common/packing.py", "                row, between = [], []", "                row = []", PACKING, "every_token"),
+    ("common/pairing.py", "-min(largest, wanted // 2)", "-1", PACKING, "two_documents"),
+    ("common/pairing.py", " - len(last) // 2\n", "\n", PACKING, "among_the_half"),
+    ("common/recipes.py", "(updates - warmup), recipe.power", "updates, recipe.power", RECIPES, "formula"),
+    ("common/recipes.py", "if number >= updates", "if number > updates", RECIPES, "last_update"),
+    ("common/training/batches.py", "part.count / total", "1 / len(parts)", BATCHES, "weights"),
+    ("common/training/batches.py", "range(start + 1, stop + 1)", "range(start, stop)", BATCHES, "once_an_epoch"),
     ("common/pipelines/base.py", "values[index] = value", "values[len(flat) - 1 - index] = value", PIPELINES, "alone"),
     ("common/pipelines/base.py", "yield from self.window(items[: error.number - items[0].number], options)", "pass", PIPELINES, "come_first"),
     ("common/pipelines/base.py", "items = [Item(self.checked(Item(value, number)), number) for", "items = [Item(value, number) for", PIPELINES, "named_before"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from typing import Any
 
 import checkpoints
@@ -16,6 +15,7 @@ from roberta.common.recipes import Recipe
 from roberta.common.training.batches import MicroBatch
 from roberta.common.training.settings import Settings
 from roberta.common.training.tasks import HEADS, Task
+from roberta.common.training_state import save_training_state
 
 SEQ = 12
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -30,7 +30,8 @@ CASES: dict[str, tuple[Task, dict[str, Any]]] = {
     "answers": ("question-answering", {}),
     "choices": ("multiple-choice", {}),
 }
-RECIPE = Recipe(learning_rate=2e-3, batch_size=6, weight_decay=0.1)
+RATE_OF_TESTS = 2e-3
+RECIPE = Recipe(learning_rate=RATE_OF_TESTS, batch_size=6, weight_decay=0.1)
 
 
 def inputs(case: str, config: RobertaConfig, rows: int = 6, seed: int = 0) -> Arrays:
@@ -133,5 +134,32 @@ def copied(arrays: Arrays) -> Arrays:
     return {name: np.array(array) for name, array in arrays.items()}
 
 
-def module_of(backend: Backend, name: str) -> Any:
-    return importlib.import_module(f"roberta.{backend.name}.{name}")
+class Listed:
+    """Micro-batches of each update, as `Batches` gives them."""
+
+    def __init__(self, case: str, config: RobertaConfig, rows: int, size: int) -> None:
+        self.case, self.config, self.rows, self.size = case, config, rows, size
+
+    def update(self, number: int) -> list[MicroBatch]:
+        return micro_batches(self.case, inputs(self.case, self.config, self.rows, seed=number), self.size)
+
+
+class ShortRun:
+    """A `Run` that keeps the losses, saves model and state behind its last update, and can fail in one."""
+
+    def __init__(self, chosen: Settings, batches: Any, stop: int, *, start: int = 0, resumed: Any = None) -> None:
+        self.settings, self.batches, self.start, self.stop, self.resumed = chosen, batches, start, stop, resumed
+        self.losses: list[float] = []
+        self.folder: Any = None
+        self.fails_at = 0
+
+    def learning_rate(self, number: int) -> float:
+        return RATE_OF_TESTS / number
+
+    def finished(self, number: int, loss: float, trainer: Any) -> None:
+        self.losses.append(loss)
+        if number == self.fails_at:
+            raise ValueError(f"update {number} fails")
+        if number == self.stop and self.folder is not None:
+            trainer.model.save_pretrained(self.folder)
+            save_training_state(self.folder, trainer.state())

@@ -33,6 +33,8 @@ def library(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         top = module.partition(".")[0]
+        if error.name != top and error.name != module:  # what that library itself lacks
+            raise
         raise ModuleNotFoundError(
             f"these metrics need {_NAMES.get(top, top)}, which is not installed; pip install 'roberta[train]'",
             name=error.name,

@@ -7,7 +7,7 @@ paper's or fairseq's rule loses, doubles or overruns, ours does not; `pack` says
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from roberta.common.pairing import paired
 from roberta.common.training.batches import Feature
 
 Packing = Literal["full-sentences", "doc-sentences", "sentence", "blocks", "segment-pair", "sentence-pair"]
-Sentence = Sequence[int]
+Sentence = Sequence[int]  # or an array of ids
 Document = Sequence[Sentence]
 
 PAIR_SPECIALS = 4  # <s> A </s></s> B </s>
@@ -59,12 +59,17 @@ def pack(
     least = PAIR_SPECIALS + 2 if packing in _PARTS else 3
     if max_length < least:
         raise ValueError(f"max_length={max_length!r} has no room for {packing!r}; it must be at least {least}")
-    kept = ([sentence for sentence in document if len(sentence)] for document in documents)
+    kept = ([_ids(sentence) for sentence in document if len(sentence)] for document in documents)
     filled = (document for document in kept if document)
     if packing in _PARTS:
         return _pair_rows(filled, _PARTS[packing], (max_length - PAIR_SPECIALS) // 2, bos, eos, seed)
     rows = _ROWS[packing](filled, max_length - 1, eos)
     return ({"input_ids": np.array([bos, *row], np.int32)} for row in rows)
+
+
+def _ids(sentence: Sentence | np.ndarray) -> list[int]:
+    """The ids as Python's ints, which lists hold and numpy takes back several times as fast as its own."""
+    return cast("list[int]", sentence.tolist()) if isinstance(sentence, np.ndarray) else list(sentence)
 
 
 def _cut(tokens: Sentence, size: int) -> Iterator[Sentence]:

@@ -52,9 +52,11 @@ ACTIVATIONS = {
     "tanh": nn.tanh,
 }
 
+_CHANCES = 2**16  # of a value to be dropped: what half a random word tells apart
 _DEPTH = 512  # inputs that one sum of `product` runs over
 
 _compiled_code_checks: ContextVar[bool] = ContextVar("compiled_code_checks", default=True)
+_sums_are_split: ContextVar[bool] = ContextVar("sums_are_split", default=True)
 
 
 @contextmanager
@@ -70,6 +72,20 @@ def check_values(on: bool) -> Iterator[None]:
         yield
     finally:
         _compiled_code_checks.reset(token)
+
+
+@contextmanager
+def split_sums(on: bool) -> Iterator[None]:
+    """Whether code that is traced inside this context adds up long sums in parts (`product`).
+
+    Training does not: the gradient of each part would be put together from padded pieces, which takes longer than what
+    is gained is worth, as an update's noise is far above rounding.
+    """
+    token = _sums_are_split.set(on)
+    try:
+        yield
+    finally:
+        _sums_are_split.reset(token)
 
 
 def is_traced(*values: Array) -> bool:
@@ -197,7 +213,8 @@ def product(hidden: Array, kernel: Array, dimension_numbers: Any = None, precisi
     """
     del dimension_numbers, precision  # a projection's are always the same
     inputs = kernel.shape[0]
-    if kernel.dtype != jnp.float32 or inputs <= _DEPTH or jax.default_backend() != "cpu":
+    is_short = kernel.dtype != jnp.float32 or inputs <= _DEPTH
+    if is_short or not _sums_are_split.get() or jax.default_backend() != "cpu":
         return hidden @ kernel
     starts = range(0, inputs, _DEPTH)
     return sum(hidden[..., start : start + _DEPTH] @ kernel[start : start + _DEPTH] for start in starts)
@@ -213,6 +230,28 @@ def norm(config: RobertaConfig, dtype: DTypeLike) -> nn.LayerNorm:
     return nn.LayerNorm(config.layer_norm_eps, dtype=dtype, use_fast_variance=False)
 
 
+class Dropout(nn.Module):
+    """Zeros in place of some values, the others larger by as much; the rate is that of linen's, to 1 in 65,536.
+
+    Two values are drawn from each random word, where linen's takes a word for each: drawing takes a good part of a
+    step on a CPU.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, values: Array, deterministic: bool = True) -> Array:
+        """Any shape; `deterministic` returns the values as they are."""
+        dropped = round(self.rate * _CHANCES)
+        if deterministic or dropped == 0:
+            return values
+        if dropped == _CHANCES:
+            return jnp.zeros_like(values)
+        words = jax.random.bits(self.make_rng("dropout"), ((values.size + 1) // 2,), jnp.uint32)
+        halves = jnp.stack((words & (_CHANCES - 1), words >> 16), axis=-1).reshape(-1)[: values.size]
+        return jnp.where(halves.reshape(values.shape) >= dropped, values * (_CHANCES / (_CHANCES - dropped)), 0)
+
+
 class Embeddings(nn.Module):
     """Sum of word, position and token type embeddings, normalised."""
 
@@ -225,7 +264,7 @@ class Embeddings(nn.Module):
         self.position_embeddings = embedding(config, config.max_position_embeddings, hidden, self.dtype, pad)
         self.token_type_embeddings = embedding(config, config.type_vocab_size, hidden, self.dtype)
         self.LayerNorm = norm(config, self.dtype)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def __call__(
         self,
@@ -273,7 +312,7 @@ class SelfAttention(nn.Module):
         if self.has_distances:
             rows = 2 * config.max_position_embeddings - 1
             self.distance_embedding = embedding(config, rows, config.head_size, self.dtype)
-        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+        self.dropout = Dropout(config.attention_probs_dropout_prob)
 
     def __call__(
         self,
@@ -356,7 +395,7 @@ class ResidualOutput(nn.Module):
     def setup(self) -> None:
         self.dense = dense(self.config, self.config.hidden_size, self.dtype)
         self.LayerNorm = norm(self.config, self.dtype)
-        self.dropout = nn.Dropout(self.config.hidden_dropout_prob)
+        self.dropout = Dropout(self.config.hidden_dropout_prob)
 
     def __call__(self, hidden: Array, residual: Array, deterministic: bool = True) -> Array:
         """`hidden`: (batch, seq, inputs); `residual` and the result: (batch, seq, hidden)."""
@@ -556,7 +595,7 @@ class ClassificationHead(nn.Module):
 
     def setup(self) -> None:
         self.dense = dense(self.config, self.config.hidden_size, self.dtype)
-        self.dropout = nn.Dropout(self.config.head_dropout)
+        self.dropout = Dropout(self.config.head_dropout)
         self.out_proj = dense(self.config, self.config.num_labels, self.dtype)
 
     def __call__(self, hidden: Array, deterministic: bool = True) -> Array:

@@ -28,6 +28,7 @@ from roberta.flax import cache as kv
 from roberta.flax.generation import GenerationMixin
 from roberta.flax.layers import (
     ClassificationHead,
+    Dropout,
     Embeddings,
     Encoder,
     LMHead,
@@ -305,7 +306,7 @@ class RobertaForMultipleChoiceModule(RobertaModule):
 
     def setup(self) -> None:
         self.roberta = self.backbone(add_pooling_layer=True)
-        self.dropout = nn.Dropout(self.config.hidden_dropout_prob)
+        self.dropout = Dropout(self.config.hidden_dropout_prob)
         self.classifier = dense(self.config, 1, self.dtype)
 
     def __call__(
@@ -354,7 +355,7 @@ class RobertaForTokenClassificationModule(RobertaModule):
 
     def setup(self) -> None:
         self.roberta = self.backbone()
-        self.dropout = nn.Dropout(self.config.head_dropout)
+        self.dropout = Dropout(self.config.head_dropout)
         self.classifier = dense(self.config, self.config.num_labels, self.dtype)
 
     def __call__(

@@ -23,7 +23,7 @@ from roberta.common.training.run import Run
 from roberta.common.training.settings import Settings
 from roberta.common.training.tasks import HEADS, Task
 from roberta.common.training_state import Group, TrainingState
-from roberta.flax.layers import check_range, check_values, position_ids
+from roberta.flax.layers import check_range, check_values, position_ids, split_sums
 from roberta.flax.legacy import canonical_name
 from roberta.flax.losses import check_labels, classification_loss, next_token_loss, span_loss, token_loss
 from roberta.flax.optimizers import fill_optimizer, read_optimizer
@@ -94,7 +94,7 @@ class Trainer:
         assert total is not None, "an update without micro-batches"
         state, loss = self._apply(self.train_state, total[1], total[0], np.float64(learning_rate))
         self._set(state)
-        self.rate = learning_rate if jnp.isfinite(loss) else self.rate
+        self.rate = learning_rate if np.isfinite(float(loss)) else self.rate
         return float(loss)
 
     def state(self) -> TrainingState:
@@ -214,14 +214,18 @@ def programs(module: Any, settings: Settings, spread: Layout, state: TrainState)
             mean = task_loss(module, params, inputs, settings.task, dropout_key)
             return mean * weight.astype(mean.dtype)
 
-        with check_values(False):  # `check_inputs` did, and callbacks keep a program from being cached on disk
+        # `check_inputs` has checked, and callbacks keep a program from being cached on disk
+        with check_values(False), split_sums(False):
             return jax.value_and_grad(loss)(params)
 
     def add(total: tuple[Array, Params], more: tuple[Array, Params]) -> tuple[Array, Params]:
         return jax.tree.map(jnp.add, total, more)
 
     def apply(state: TrainState, gradients: Params, loss: Array, learning_rate: Array) -> tuple[TrainState, Array]:
-        rate, size = learning_rate.astype(loss.dtype), optax.global_norm(gradients)
+        rate, size = (
+            learning_rate.astype(loss.dtype),
+            sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradients)),
+        )
         is_finite = jnp.isfinite(loss) & jnp.isfinite(size)
         ready = state.replace(opt_state=optax.tree_utils.tree_set(state.opt_state, learning_rate=rate))
         new = ready.apply_gradients(grads=gradients)

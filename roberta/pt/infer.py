@@ -4,7 +4,9 @@ Rows of one length share a call of attention, so nothing is padded and no mask i
 the CPU's matrix library once, on the first call. The numbers are those of `forward`, to rounding.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import groupby
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,12 +26,14 @@ GELU = ("gelu", "gelu_python")
 Linear = Callable[[Tensor], Tensor]
 Results = dict[str, Tensor]
 
+FEW = 512  # tokens up to which oneDNN's layout is faster with AVX2: `python -m benchmarks kernels`
+
 
 def linear(weight: Tensor, bias: Tensor, dtype: str, *, gelu: bool = False) -> Linear:
     """A projection of (tokens, inputs) by a weight (outputs, inputs), laid out for this machine.
 
-    oneDNN's own layout is taken where the CPU has AVX-512. With AVX2 alone torch's library is as fast or faster, and
-    GELU by itself faster than fused: `python -m benchmarks kernels` shows both.
+    oneDNN's own layout is taken where the CPU has AVX-512. With AVX2 alone it is faster for few tokens only, so the
+    weight is laid out when they come a second time; for many tokens torch's library stays, with GELU by itself.
 
     Args:
         dtype: "int8" computes with weights and inputs of 8 bits, inputs scaled anew for every call.
@@ -41,9 +45,32 @@ def linear(weight: Tensor, bias: Tensor, dtype: str, *, gelu: bool = False) -> L
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
         after = ("gelu", [], "none") if gelu else ("none", [], "")
         return lambda hidden: torch.ops.mkldnn._linear_pointwise(hidden, packed, bias, *after)
-    if gelu:
-        return lambda hidden: F.gelu(F.linear(hidden, weight, bias))
-    return lambda hidden: F.linear(hidden, weight, bias)
+    project = FewTokens(weight, bias) if _is_float_on_cpu(weight) else partial(F.linear, weight=weight, bias=bias)
+    return (lambda hidden: F.gelu(project(hidden))) if gelu else project
+
+
+class FewTokens:
+    """A projection that is laid out for few tokens when these come a second time: who asks once keeps the memory."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.weight, self.bias = weight, bias
+        self.calls = 0  # with few tokens
+        self.packed: Tensor | None = None
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """(tokens, outputs)."""
+        if not 0 < len(hidden) <= FEW:
+            return F.linear(hidden, self.weight, self.bias)
+        self.calls += 1
+        if self.packed is None and self.calls > 1:
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
+        if self.packed is None:
+            return F.linear(hidden, self.weight, self.bias)
+        return torch.ops.mkldnn._linear_pointwise(hidden, self.packed, self.bias, "none", [], "")
+
+
+def _is_float_on_cpu(weight: Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
 def _prefers_onednn(dtype: torch.dtype) -> bool:
@@ -57,8 +84,33 @@ def _has_avx512() -> bool:
 
 
 def _int8(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
-    """Weights in 8 bits with one scale for each output, inputs in 8 with one for each call; the library is oneDNN."""
-    scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    """Weights in 8 bits with one scale for each output, inputs in 8 with one for each call.
+
+    The library is oneDNN where the CPU multiplies 8 bits (VNNI), and else FBGEMM, which is faster there; PyTorch means
+    to take FBGEMM's tensors out one day, and then oneDNN is left.
+    """
+    if torch.cpu._is_vnni_supported() or not hasattr(torch, "quantize_per_channel"):
+        return _int8_onednn(weight, bias, gelu)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.quantize_per_tensor, torch.quantize_per_channel", UserWarning)
+        zeros = torch.zeros(len(weight), dtype=torch.long)
+        codes = torch.quantize_per_channel(weight, _scale(weight).double(), zeros, 0, torch.qint8)
+    packed = torch.ops.quantized.linear_prepack(codes, bias)
+
+    def project(hidden: Tensor) -> Tensor:
+        # inputs in 7 bits: else pairs of products overflow the 16 bits of their sum
+        result = torch.ops.quantized.linear_dynamic(hidden, packed, True)
+        return F.gelu(result) if gelu else result
+
+    return project
+
+
+def _scale(weight: Tensor) -> Tensor:
+    return weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+
+
+def _int8_onednn(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
+    scale = _scale(weight)
     packed = torch.ops.onednn.qlinear_prepack((weight / scale.unsqueeze(1)).round().to(torch.int8), None)
     zeros = torch.zeros(len(weight), dtype=torch.long)
     levels = 255 if torch.cpu._is_vnni_supported() else 127  # else pairs of products overflow the 16 bits of their sum

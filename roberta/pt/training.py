@@ -103,7 +103,7 @@ class Trainer:
         loss = self._loss(tensors(inputs, self._model.device, keeps_padding=self.settings.compile))
         weight = micro_batch.weight * share
         (loss * (weight * self.world)).backward()  # processes' gradients are averaged, and have to be added
-        return loss.detach().cpu() * weight
+        return loss.detach().cpu().double() * weight
 
     def _seed(self, number: int, index: int) -> int:
         """Of the dropout of a micro-batch."""

@@ -11,6 +11,7 @@ outside its table makes its sequence nan there, and a label outside makes the lo
 """
 
 import math
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -142,6 +143,21 @@ def _differ(known: int | None, wanted: int | Tensor) -> bool:
     return known is not None and isinstance(wanted, int) and known != wanted
 
 
+@tf.custom_gradient
+def lookup(table: Tensor, ids: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, None]]]:
+    """Rows of a table, with a dense gradient.
+
+    TensorFlow's own is sparse, with a row for each id, and Keras' optimizers square the occurrences of an id one by
+    one: the second moment of Adam is wrong then.
+    """
+    rows = tf.shape(table)[0]
+
+    def gradient(upstream: Tensor) -> tuple[Tensor, None]:
+        return tf.math.unsorted_segment_sum(upstream, ids, rows), None
+
+    return tf.gather(table, ids), gradient
+
+
 class Embedding(keras.layers.Embedding):
     """A table of rows; the lookup gives the row `padding_id` no gradient (torch's `padding_idx`)."""
 
@@ -149,7 +165,7 @@ class Embedding(keras.layers.Embedding):
 
     def call(self, ids: Tensor) -> Tensor:
         """int, (batch, seq) -> (batch, seq, hidden)."""
-        found = tf.cast(tf.gather(self.embeddings, ids), self.compute_dtype)
+        found = tf.cast(lookup(tf.convert_to_tensor(self.embeddings), ids), self.compute_dtype)
         if is_traced():  # XLA drops the check of the ids and takes the nearest row
             outside = tf.expand_dims((ids < 0) | (ids >= self.input_dim), -1)
             found = tf.where(outside, tf.cast(math.nan, found.dtype), found)

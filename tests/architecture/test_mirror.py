@@ -16,9 +16,11 @@ MIRRORED = (
 ALLOWED: dict[tuple[str, str], set[str]] = {
     # PyTorch: its layers come with the right padding gradient, initial values and dtype
     ("tf", "layers.py"): {"check", "size", "blank", "Embedding", "embedding", "dense", "norm", "_Block", "_HasOutput"},
-    # Flax: compiled code checks through callbacks; its tree has a level between `layer` and the number; XLA's sums
+    # Flax: compiled code checks through callbacks; its tree has a level between `layer` and the number; XLA's sums;
+    # linen draws twice the random words
     ("flax", "layers.py"): {
-        "check_values", "check", "Embedding", "normal", "embedding", "product", "dense", "norm", "Layers",
+        "check_values", "split_sums", "check", "Embedding", "normal", "embedding", "product", "dense", "norm",
+        "Dropout", "Layers",
     },
     # Flax: a linen module beside each public class
     ("flax", "models.py"): {

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roberta.common.packing import Packing, pack
@@ -32,6 +32,7 @@ def rows(lengths: list[list[int]], packing: Any, max_length: int, seed: int = 0)
     return [feature["input_ids"].tolist() for feature in packed]
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(LENGTHS, st.sampled_from(PACKINGS), ROOMS, st.integers(0, 9))
 def test_every_token_is_in_exactly_one_row_and_no_row_is_too_long(
     lengths: list[list[int]], packing: Packing, max_length: int, seed: int
@@ -43,6 +44,7 @@ def test_every_token_is_in_exactly_one_row_and_no_row_is_too_long(
     assert packing == "blocks" or all(row[-1] == EOS and any(token >= 10 for token in row) for row in found)
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(LENGTHS, st.sampled_from([packing for packing in PACKINGS if packing not in PAIRS]), ROOMS)
 def test_tokens_stay_in_their_order(lengths: list[list[int]], packing: Packing, max_length: int) -> None:
     tokens = [token for row in rows(lengths, packing, max_length) for token in row if token >= 10]
@@ -61,6 +63,7 @@ def test_a_separator_that_would_stand_at_the_edge_of_a_row_is_left_out() -> None
     assert rows([[3], [3]], "full-sentences", 5) == [[0, 10, 11, 12, 2], [0, 13, 14, 15, 2]]
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(LENGTHS, ROOMS)
 def test_full_sentences_start_a_row_only_when_the_next_does_not_fit(lengths: list[list[int]], max_length: int) -> None:
     last = {sentence[-1] for document in documents(lengths) for sentence in filter(None, document[-1:])}
@@ -108,12 +111,18 @@ def test_a_part_that_nothing_follows_goes_with_one_of_another_document() -> None
     assert list(paired([["a", "b", "c"]], seed=0)) == [("a", "b", True), ("c", None, False)]
 
 
+def test_parts_that_nothing_follows_count_among_the_half_that_is_not_next() -> None:
+    pairs = list(paired([[(number, place) for place in range(5)] for number in range(40)], seed=0))
+    assert sum(is_next for _, _, is_next in pairs) * 2 == len(pairs) == 100
+
+
 def test_one_document_trades_with_itself() -> None:
     pairs = list(paired([list(range(40))], seed=0))
     assert sum(is_next for _, _, is_next in pairs) == 10
     assert all((second == first + 1) == is_next for first, second, is_next in pairs)
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(st.lists(st.integers(0, 9), max_size=9), st.integers(0, 99))
 def test_parts_are_in_one_pair_each(counts: list[int], seed: int) -> None:
     parts = [[(number, place) for place in range(count)] for number, count in enumerate(counts)]
@@ -133,6 +142,14 @@ def test_a_stream_is_read_one_document_at_a_time() -> None:
     endless = ([[10, 11, 12]] for _ in itertools.count())
     packed = pack(endless, "full-sentences", max_length=9, bos=BOS, eos=EOS)
     assert np.array_equal(next(packed)["input_ids"], [0, 10, 11, 12, 2])
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_sentences_may_be_arrays(packing: Packing) -> None:
+    lists = documents([[3, 0, 9], [1, 2], [20]])
+    arrays = [[np.array(sentence, np.int32) for sentence in document] for document in lists]
+    found = [list(pack(made, packing, max_length=16, bos=BOS, eos=EOS)) for made in (lists, arrays)]
+    assert [feature["input_ids"].tolist() for feature in found[0]] == [f["input_ids"].tolist() for f in found[1]]
 
 
 def test_what_cannot_be_packed_is_refused() -> None:

@@ -126,7 +126,7 @@ def test_an_empty_line_ends_a_document(write: Write) -> None:
 TABLES = {  # file -> content; all say the same
     "plain.tsv": 'good film\t1\nbad "film\t0\n',
     "header.tsv": 'label\tsentence\n1\tgood film\n0\tbad "film\n',
-    "windows.tsv": b'\xef\xbb\xbfsentence\tlabel\r\ngood film\t1\r\n\r\nbad "film\t0\r\n',
+    "windows.tsv": b'\xef\xbb\xbflabel\tsentence\r\n1\tgood film\r\n\r\n0\tbad "film\r\n',
     "comma.csv": 'text,label\n"good film",1\n"bad ""film",0\n',
     "lines.jsonl": '{"text": "good film", "label": 1}\n\n{"text": "bad \\"film", "label": 0}\n',
     "lines.json": '{"text": "good film", "label": 1}\n{"text": "bad \\"film", "label": 0}\n',
@@ -199,6 +199,11 @@ def test_a_data_set_names_the_labels_of_words() -> None:
     rows = DataSet([{"tokens": ["Ann", "ran"], "ner_tags": [1, 0]}], {"tokens": object(), "ner_tags": tags})
     (example,) = read(rows, "token-classification")
     assert example.labels == ("B-PER", "O")
+
+
+def test_a_data_set_may_give_arrays() -> None:
+    (example,) = read([{"tokens": np.array(["Ann", "ran"]), "ner_tags": np.array([1, 0])}], "token-classification")
+    assert (example.words, example.labels) == (("Ann", "ran"), ("1", "0"))
 
 
 def test_an_unlabelled_split_of_a_data_set_is_refused() -> None:
@@ -344,6 +349,16 @@ def test_a_label_that_is_no_number_is_no_regression() -> None:
         labels.target(examples[1].label, examples[1].where)
 
 
+def test_labels_that_do_not_fit_the_problem_are_refused() -> None:
+    with pytest.raises(ValueError, match="has a name twice"):
+        find_labels(texts("a", "b"), CONFIG, labels=["a", "b", "a"])
+    with pytest.raises(ValueError, match="regression learns one number"):
+        find_labels(texts(1.5, 2.5), CONFIG, labels=["a", "b"])
+    words = read([{"words": ["a"], "labels": [1]}], "token-classification")
+    with pytest.raises(ValueError, match="problem='regression' is for texts"):
+        find_labels(words, CONFIG, problem="regression")
+
+
 # -- features ----------------------------------------------------------------------------------------------------------
 
 
@@ -398,14 +413,34 @@ ANSWERS = ["Vltava", "Prague", "🏰", "430 km", "Mělník.", "The  Vltava"]
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize(("max_length", "stride"), [(200, 0), (40, 12)])
 def test_the_tokens_of_an_answer_are_its_text(tokenizer: Any, answer: str, max_length: int, stride: int) -> None:
-    found = set(spans_of(tokenizer, CONTEXT, answer, max_length, stride))
-    # a token that the answer has in part is in, so a whole word may be found for a part of it
-    assert found - {""}
-    assert all(answer in text and len(text) <= len(answer) + 2 for text in found - {""})
+    assert set(spans_of(tokenizer, CONTEXT, answer, max_length, stride)) - {""} == {answer}
 
 
-def test_spaces_around_an_answer_are_no_part_of_it(tokenizer: Any) -> None:
-    assert spans_of(tokenizer, CONTEXT, " Prague ", 200, 0) == ["Prague"]
+def test_a_token_that_an_answer_has_in_part_is_in(tokenizer: Any) -> None:
+    (found,) = spans_of(tokenizer, CONTEXT, "ragu", 200, 0)
+    assert "ragu" in found
+    assert found in "Prague"
+
+
+@pytest.mark.parametrize("answer", [" Prague ", "  Vltava "])
+def test_spaces_around_an_answer_are_no_part_of_it(tokenizer: Any, answer: str) -> None:
+    assert spans_of(tokenizer, CONTEXT, answer, 200, 0) == [answer.strip()]
+
+
+@pytest.mark.parametrize("name", ["squad2.json", "sample_flat.json"])
+def test_the_tokens_of_the_answers_of_squad_are_their_words(tokenizer: Any, data: Path, name: str) -> None:
+    examples = [e for e in read(data / "squad" / name, "question-answering") if e.answers]
+    lengths = make_lengths(
+        "question-answering", RobertaConfig(max_position_embeddings=4002), tokenizer, max_length=4000
+    )
+    features = make_features(examples, "question-answering", tokenizer, lengths)
+    assert len(features) == len(examples)
+    for example, feature in zip(examples, features, strict=True):
+        offsets = tokenizer(example.question, example.context, return_offsets_mapping=True)["offset_mapping"]
+        first, last = (offsets[feature[side]] for side in ("start_positions", "end_positions"))
+        found, answer = example.context[first[0] : last[1]], example.answers[0].text
+        assert answer in found  # more than it where it ends within a token
+        assert len(found.split()) == len(answer.split())
 
 
 def test_a_window_without_the_whole_answer_has_none(tokenizer: Any) -> None:
@@ -476,10 +511,15 @@ def test_more_tokens_than_positions_are_refused(tokenizer: Any) -> None:
 
 
 def test_documents_are_the_tokens_of_their_sentences(tokenizer: Any, write: Write) -> None:
-    documents = make_documents(read(write("a.txt", "the cat\nsat\n\non the mat\n"), "mlm"), tokenizer)
+    documents = list(make_documents(read(write("a.txt", "the cat\nsat\n\non the mat\n"), "mlm"), tokenizer))
     found = [[tokenizer.decode(sentence) for sentence in document] for document in documents]
     assert found == [["the cat", "sat"], ["on the mat"]]
     assert documents[0][0].dtype == np.int32
+
+
+def test_documents_are_tokenised_as_they_are_read(tokenizer: Any, write: Write) -> None:
+    path = write("a.txt", b"one\n\n" * 1500 + b"\xff\n")
+    assert len(next(make_documents(read(path, "mlm"), tokenizer))) == 1
 
 
 def test_json_and_text_say_the_same_documents(write: Write) -> None:

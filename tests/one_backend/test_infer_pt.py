@@ -88,8 +88,13 @@ def test_a_model_that_has_inferred_can_be_copied_pickled_and_trained(tmp_path: P
     assert model.roberta.embeddings.word_embeddings.weight.grad is not None
 
 
-def test_eight_bits_are_close_to_single_precision(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_fbgemm", [True, False])
+def test_eight_bits_are_close_to_single_precision(
+    has_fbgemm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rounding to 1 in 254 of the largest, in both factors: a few hundredths of the largest result."""
+    if not has_fbgemm:
+        monkeypatch.delattr(torch, "quantize_per_channel")
     model = load(tmp_path, "Model", num_hidden_layers=1)
     wanted, found = model.infer(INPUTS), model.infer(INPUTS, dtype="int8")
     for name, values in wanted.items():
@@ -97,10 +102,7 @@ def test_eight_bits_are_close_to_single_precision(tmp_path: Path) -> None:
         assert_close(found[name], values, 0.08, name)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_the_layout_for_avx512_gives_the_same_numbers(
-    dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_layout_for_avx512_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """oneDNN runs on every x86 processor; only the choice depends on this one."""
     from roberta.pt import infer
 
@@ -109,8 +111,31 @@ def test_the_layout_for_avx512_gives_the_same_numbers(
     for has_avx512 in (False, True):
         monkeypatch.setattr(infer, "_has_avx512", lambda has=has_avx512: has)
         model.release_infer()
-        results.append(model.infer(INPUTS, dtype=dtype)["logits"])
-    assert_close(results[1], results[0], 1e-5 if dtype == "float32" else 0.02)
+        results.append(model.infer(INPUTS)["logits"])
+    assert_close(results[1], results[0], 1e-5)
+
+
+def test_few_tokens_are_laid_out_for_when_they_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from roberta.pt import infer
+
+    monkeypatch.setattr(infer, "_has_avx512", lambda: False)
+    monkeypatch.setattr(infer, "FEW", 6)
+    made: list[torch.Tensor] = []
+    reorder = torch.ops.mkldnn._reorder_linear_weight
+    monkeypatch.setattr(
+        torch.ops.mkldnn, "_reorder_linear_weight", lambda weight: made.append(weight) or reorder(weight)
+    )
+    model = load(tmp_path, "Model")
+    many, few = INPUTS, {name: value[1:] for name, value in INPUTS.items()}
+    before = model.infer(many), model.infer(few)
+    assert not made
+    after = model.infer(few)
+    assert len(made) == 4 * model.config.num_hidden_layers
+    for now, then in ((model.infer(many), before[0]), (after, before[1])):
+        assert_close(now["last_hidden_state"], then["last_hidden_state"], 1e-5)
+    with torch.no_grad():
+        wanted = model(**{name: torch.from_numpy(value) for name, value in few.items()}).last_hidden_state.numpy()
+    assert_close(after["last_hidden_state"][0, :3], wanted[0, :3], 1e-5)
 
 
 def test_what_was_laid_out_goes_with_the_model(tmp_path: Path) -> None:

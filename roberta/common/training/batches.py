@@ -54,6 +54,9 @@ class Batches:
         batch_size: features of an update.
         micro_batch_size: features that go through the model at once, at most; None for all of an update.
         seed: of the orders.
+
+    Raises:
+        ValueError: there are no features, a size is no int of at least 1, or the seed none of at least 0.
     """
 
     def __init__(
@@ -67,10 +70,14 @@ class Batches:
     ) -> None:
         if not len(features):
             raise ValueError("there is nothing to train on: the data has no examples")
+        micro = batch_size if micro_batch_size is None else micro_batch_size
+        for name, value, least in (("batch_size", batch_size, 1), ("micro_batch_size", micro, 1), ("seed", seed, 0)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(f"{name}={value!r} must be an int of at least {least}")
         self.features = features
         self.collate = collate
         self.batch_size = batch_size
-        self.micro_batch_size = batch_size if micro_batch_size is None else micro_batch_size
+        self.micro_batch_size = micro
         self.seed = seed
         self._orders: dict[int, np.ndarray] = {}
 
@@ -99,7 +106,10 @@ class Batches:
         parts = [self.collate([self.features[draw[2]] for draw in group], group) for group in groups]
         total = sum(part.count for part in parts)
         if not total:
-            raise ValueError(f"update {number} has nothing to learn: none of its {len(draws)} examples has a target")
+            raise ValueError(
+                f"update {number} has nothing to learn: none of its {len(draws)} examples has a target (a label that is "
+                "not -100, a masked token); see to the labels, or take a larger batch_size"
+            )
         return [
             MicroBatch(part.inputs, part.count / total, int(part.inputs["attention_mask"].sum()))
             for part in parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -109,7 +109,7 @@ def prepare(
         task, config, tokenizer, max_length=settings.max_length, stride=settings.stride,
         truncation=settings.truncation is not False,
     )  # fmt: skip
-    examples = _read(train, task, settings.format)
+    examples: Iterable[Example] = _read(train, task, settings.format)
     labels = None
     if task in ("text-classification", "token-classification"):
         examples = list(examples)
@@ -220,7 +220,7 @@ def _features(
         return make_features(
             examples, task, tokenizer, lengths, labels=labels, for_evaluation=for_evaluation and is_question
         )
-    documents = make_documents(cast("Iterator[Document]", examples), tokenizer)
+    documents: Any = make_documents(cast("Iterable[Document]", examples), tokenizer)  # of arrays, in place of lists
     bos, eos = tokenizer.cls_token_id, tokenizer.sep_token_id
     if bos is None or eos is None:
         raise ValueError("the tokenizer has no cls token or no sep token; rows begin and end with them")

@@ -39,10 +39,10 @@ _LIBRARIES = {"text-classification": ("sklearn.metrics", "scipy.stats"), "token-
 
 
 class Part(NamedTuple):
-    """What a model makes of some features: the sum of the losses of `count` targets, and what is compared, aligned."""
+    """What a model makes of some features: the sum of the losses of some targets, and what is compared, aligned."""
 
     loss: float
-    count: int
+    targets: int
     predicted: Any = ()
     labels: Any = ()
 
@@ -111,11 +111,11 @@ class Evaluation:
         for group, collated in self.batches(model.config):
             part = PARTS[self.task](model, collated)
             if pipeline is not None:  # the best spans alone are kept, not all logits
-                for index, sides in zip(group, part.predicted, strict=True):
-                    found[index] = pipeline.found(self.features[index]["window"], *sides, pipeline.options)
+                for index, (start, end) in zip(group, part.predicted, strict=True):
+                    found[index] = pipeline.found(self.features[index]["window"], start, end, pipeline.options)
                 part = part._replace(predicted=())
             parts.append(part)
-        count = sum(part.count for part in parts)
+        count = sum(part.targets for part in parts)
         if not count:
             raise ValueError(f"the validation data of {len(self.features)} examples has no target: nothing to evaluate")
         loss = sum(part.loss for part in parts) / count

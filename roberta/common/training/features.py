@@ -5,6 +5,7 @@ Tokens and the labels of tokens are numpy arrays of int32: a list of Python ints
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -96,7 +97,8 @@ def make_features(
     Returns:
         Dictionaries, all with "input_ids":
         - text-classification: "labels", see `Labels.target`.
-        - token-classification: "labels", (tokens,): at the first token of each word its label, else -100.
+        - token-classification: "labels", (tokens,): at the first token of each word its label, else -100. Words that
+          are cut off have none.
         - question-answering: "start_positions", "end_positions": of the answer's first and last token; 0, the
           place of `<s>`, where the window does not have all of it.
         - multiple-choice: "input_ids" is a list of rows, one a choice; "labels", the number of the right one.
@@ -215,15 +217,18 @@ _MAKERS: dict[Task, Callable[[Any, TokenizerBase, Lengths, Labels | None], Itera
 }
 
 
-def make_documents(documents: Iterable[Document], tokenizer: TokenizerBase) -> list[list[np.ndarray]]:
+def make_documents(documents: Iterable[Document], tokenizer: TokenizerBase) -> Iterator[list[np.ndarray]]:
     """The sentences of each document as int32 arrays of ids without special tokens, ready to be packed into rows.
 
-    A stream is tokenised part by part, so that only the ids of a large file are in memory.
+    A stream is tokenised as it is read, so that of a large file no more is in memory than one document.
     """
-    result: list[list[np.ndarray]] = []
-    for chunk in windows(documents, CHUNK):
-        sentences = [sentence for document in chunk for sentence in document.sentences]
-        ids = tokenizer(sentences, add_special_tokens=False, verbose=False)["input_ids"]
-        arrays = iter([np.array(row, np.int32) for row in ids])
-        result += ([next(arrays) for _ in document.sentences] for document in chunk)
-    return result
+    sentences = ((number, text) for number, document in enumerate(documents) for text in document.sentences)
+    rows = itertools.chain.from_iterable(_sentences(chunk, tokenizer) for chunk in windows(sentences, CHUNK))
+    for _, group in itertools.groupby(rows, key=lambda row: row[0]):
+        yield [ids for _, ids in group]
+
+
+def _sentences(chunk: Sequence[tuple[int, str]], tokenizer: TokenizerBase) -> list[tuple[int, np.ndarray]]:
+    """The number of the document and the ids of each sentence."""
+    found = tokenizer([text for _, text in chunk], add_special_tokens=False, verbose=False)["input_ids"]
+    return [(number, np.array(ids, np.int32)) for (number, _), ids in zip(chunk, found, strict=True)]

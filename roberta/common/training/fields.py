@@ -181,7 +181,6 @@ def spelled(label: Any, where: str) -> str:
     Raises:
         ValueError: it is something else, or empty.
     """
-    label = label.item() if hasattr(label, "item") else label  # a number of numpy
     if isinstance(label, bool):
         return str(label).lower()
     if isinstance(label, int | float):

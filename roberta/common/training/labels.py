@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 from roberta.common.config import RobertaConfig
@@ -31,14 +32,20 @@ class Labels:
         """As the model's config has them."""
         return dict(enumerate(self.names))
 
+    @cached_property
+    def label2id(self) -> dict[str, int]:
+        """The number of each label."""
+        return {name: number for number, name in enumerate(self.names)}
+
     def id_of(self, label: str, where: str) -> int:
         """The number of a label: of its name, or, where names are no numbers, a number that stands for itself.
 
         Raises:
             ValueError: there is no such label.
         """
-        if label in self.names:
-            return self.names.index(label)
+        number = self.label2id.get(label)
+        if number is not None:
+            return number
         if label.isdecimal() and int(label) < len(self.names) and not any(map(is_number, self.names)):
             return int(label)
         known = ", ".join(map(repr, self.names[:SHOWN])) + (", ..." if len(self.names) > SHOWN else "")
@@ -94,12 +101,21 @@ def find_labels(
     """
     if problem is not None and problem not in get_args(Problem):
         raise ValueError(f"problem={problem!r} is unknown; it must be one of {', '.join(get_args(Problem))}")
+    if labels is not None and len(set(labels)) < len(labels):
+        raise ValueError(f"labels={list(labels)} has a name twice; give each once")
+    examples = list(examples)
     first = _first_places(examples)
     own = tuple(config.id2label[number] for number in range(config.num_labels))
     is_own = own != tuple(f"LABEL_{number}" for number in range(len(own)))
+    if examples and isinstance(examples[0], LabelledWords):
+        if problem not in (None, "single_label_classification"):
+            raise ValueError(f"problem={problem!r} is for texts; each word has one label of several: leave it out")
+        problem = "single_label_classification"
     chosen = problem or (config.problem_type if is_own else None) or _problem(first, config.num_labels)
     if chosen == "regression":
-        return Labels("regression", own if len(own) == 1 else ("LABEL_0",))
+        if labels is not None and len(labels) != 1:
+            raise ValueError(f"labels={list(labels)}: regression learns one number; give one name, or none")
+        return Labels("regression", tuple(labels or (own if len(own) == 1 else ("LABEL_0",))))
     singles = {one: place for label, place in first.items() for one in _singles(label, chosen)}
     if labels is not None:
         own, is_own = (own if is_own and set(own) == set(labels) else tuple(labels)), True

@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from roberta.common.training import records
 from roberta.common.training.examples import Document, Example
 from roberta.common.training.fields import Roles, check_columns, example, find_roles, header_of
@@ -132,10 +134,11 @@ def rows(source: Any) -> Iterator[Record]:
     """The rows of a data set or of a list of dictionaries; labels that are numbers of a `ClassLabel` are named."""
     if isinstance(source, Mapping):
         raise ValueError(f"the data set is a mapping of {', '.join(map(str, source))}; give one of its values")
-    if not isinstance(source, Iterable):
+    if not isinstance(source, Iterable) and not hasattr(source, "__getitem__"):
         raise ValueError(f"the data is a {type(source).__name__}; give a path, a data set or a list of dictionaries")
     named = _named_columns(source)
-    for number, row in enumerate(source, 1):
+    found = source if isinstance(source, Iterable) else (source[number] for number in range(len(source)))
+    for number, row in enumerate(found, 1):
         where = f"the data set, item {number}"
         if not isinstance(row, Mapping):
             raise ValueError(f"{where} is a {type(row).__name__}; it has to be a dictionary of fields")
@@ -163,6 +166,8 @@ def _named_columns(source: Any) -> dict[str, tuple[str, ...]]:
 
 def _name(value: Any, names: tuple[str, ...] | None, where: str) -> Any:
     """A value, or its name where it is the number of one."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     if names is None or isinstance(value, str) or value is None:
         return value
     if isinstance(value, Iterable):

@@ -1,0 +1,135 @@
+"""Every system that `benchmarks.training` measures, each in a process of its own: one update of a masked language model.
+
+    python -m benchmarks.trainers SIDE DTYPE FOLDER
+
+One function a side: (folder, dtype) -> update; update: micro-batch as collation makes it -> loss. Serves a line of JSON
+on standard output for each on standard input, as `benchmarks.worker` does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.worker import answers, timed
+
+ROWS, SEQ, MASKED, VOCABULARY = 8, 128, 0.15, 50_265
+RATE, BETAS, EPSILON, DECAY = 1e-4, (0.9, 0.98), 1e-6, 0.01
+Arrays = dict[str, np.ndarray]
+Update = Callable[[Arrays], float]
+
+
+def batch(seed: int) -> Arrays:
+    """Rows without padding, 15 % of the tokens masked: places and ids of these, as collation gives them."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(4, VOCABULARY, (ROWS, SEQ))
+    count = round(MASKED * ROWS * SEQ)
+    places = np.sort(rng.choice(ROWS * SEQ, count, replace=False))
+    padding = -count % 64
+    return {
+        "input_ids": ids,
+        "attention_mask": np.ones_like(ids),
+        "positions": np.pad(places, (0, padding)),
+        "labels": np.pad(ids.reshape(-1)[places], (0, padding), constant_values=-100),
+    }
+
+
+def whole_labels(arrays: Arrays) -> Arrays:
+    """The batch as peers take it: labels (rows, seq), -100 where nothing is masked."""
+    labels = np.full(ROWS * SEQ, -100)
+    is_real = arrays["labels"] != -100
+    labels[arrays["positions"][is_real]] = arrays["labels"][is_real]
+    given = {name: arrays[name] for name in ("input_ids", "attention_mask")}
+    return {**given, "labels": labels.reshape(ROWS, SEQ)}
+
+
+def ours(framework: str, prefix: str) -> Callable[[Path, str], Update]:
+    """This project's trainer in a framework."""
+
+    def load(folder: Path, dtype: str) -> Update:
+        import roberta
+        from roberta.common.recipes import Recipe
+        from roberta.common.training.batches import MicroBatch
+        from roberta.common.training.settings import Settings
+
+        model = getattr(roberta, f"{prefix}RobertaForMaskedLM").from_pretrained(folder)
+        recipe = Recipe(RATE, ROWS, beta1=BETAS[0], beta2=BETAS[1], epsilon=EPSILON, weight_decay=DECAY, clip_norm=1.0)
+        settings: Any = Settings("mlm", recipe, updates=1000, dtype=dtype)  # type: ignore[arg-type]
+        trainer = importlib.import_module(f"roberta.{framework}.training").Trainer(model, settings)
+        made = iter(range(1, 1000))
+        return lambda arrays: trainer.update([MicroBatch(arrays, 1.0, ROWS * SEQ)], RATE, next(made))
+
+    return load
+
+
+def transformers_torch(folder: Path, dtype: str) -> Update:
+    """A step as its Trainer makes one: its class with SDPA, PyTorch's fused AdamW and clipping, logits of all tokens."""
+    import torch
+    from transformers import RobertaForMaskedLM
+
+    model = RobertaForMaskedLM.from_pretrained(folder, attn_implementation="sdpa").train()
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, BETAS, EPSILON, DECAY, fused=True)
+
+    def update(arrays: Arrays) -> float:
+        inputs = {name: torch.from_numpy(array) for name, array in whole_labels(arrays).items()}
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = model(**inputs).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss)
+
+    return update
+
+
+@dataclass(frozen=True)
+class Side:
+    """One system.
+
+    Attributes:
+        paths: names in `benchmarks.peers` of what goes on its path.
+        environment: what it is told so.
+    """
+
+    load: Callable[[Path, str], Update]
+    dtypes: tuple[str, ...] = ("float32",)
+    paths: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+TORCH_ONLY = (("USE_TF", "0"), ("USE_FLAX", "0"))
+SIDES: dict[str, Side] = {
+    "ours, PyTorch": Side(ours("pt", ""), ("float32", "bfloat16")),
+    "ours, TensorFlow": Side(ours("tf", "TF")),
+    "ours, Flax": Side(ours("flax", "Flax")),
+    "transformers 4.57, PyTorch": Side(transformers_torch, ("float32", "bfloat16"), ("transformers4",), TORCH_ONLY),
+}
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    name, dtype, folder = sys.argv[1:]
+    with answers() as stream:
+        start = time.perf_counter()
+        update = SIDES[name].load(Path(folder), dtype)
+        print(json.dumps({"seconds": time.perf_counter() - start}), file=stream, flush=True)
+        for line in sys.stdin:
+            request = json.loads(line)
+            arrays, losses = batch(request["seed"]), []
+            seconds = timed(lambda arrays=arrays, losses=losses: losses.append(update(arrays)), 1)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+            print(json.dumps({**seconds, "loss": losses[0], "MB": peak}), file=stream, flush=True)
+
+
+if __name__ == "__main__":
+    main()

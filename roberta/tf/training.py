@@ -1,0 +1,341 @@
+"""The updates of the weights in TensorFlow: AdamW on the loss of a task, in Keras' `fit`, on one device or several.
+
+Nothing random is kept from one update to the next: the states of the dropouts are given to every micro-batch, by
+(seed, number of the update, number of the micro-batch), and never stored. Gradients are computed in one compiled
+function for micro-batches of every shape, and put into the weights in another, so that the loss is known in between.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import Tensor
+
+from roberta.common.config import RobertaConfig
+from roberta.common.parameters import kind_of
+from roberta.common.recipes import Recipe
+from roberta.common.training.batches import MicroBatch
+from roberta.common.training.parts import IGNORED, part
+from roberta.common.training.run import Run
+from roberta.common.training.settings import Settings
+from roberta.common.training.tasks import HEADS, Task
+from roberta.common.training_state import TrainingState
+from roberta.tf.adamw import AdamW
+from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss, widened
+from roberta.tf.optimizers import fill_optimizer, read_optimizer
+from roberta.tf.pretrained import no_initialisation
+from roberta.tf.weights import assign, canonical, keras, native
+
+TARGETS = ("labels", "positions", "start_positions", "end_positions")
+TAKE_INPUTS = ("_gradients", "_add")  # methods that are compiled for inputs of any shape
+POLICIES = {"float32": "float32", "float64": "float64", "bfloat16": "mixed_bfloat16"}
+
+
+class Trainer:
+    """A model and its AdamW.
+
+    Args:
+        model: one of the public classes, that of `tasks.HEADS`.
+        resumed: what the optimizer knew when the training stopped; None for a new one.
+
+    Attributes:
+        model: the one that is trained: the given one where it has the dtype and the dropout of the settings and there
+            is no sharding, else a copy, as Keras cannot change these of a model that is built.
+
+    Raises:
+        ValueError: the model is of another task; the settings want weights and optimizer split; or they want several
+            devices, and there is one.
+        CheckpointError: `resumed` is of another model.
+    """
+
+    def __init__(self, model: Any, settings: Settings, resumed: TrainingState | None = None) -> None:
+        if model.head != HEADS[settings.task]:
+            raise ValueError(
+                f"task {settings.task!r} trains TFRoberta{HEADS[settings.task]}, and the model is a "
+                f"{type(model).__name__}; load it with the class of the task"
+            )
+        self.settings = settings
+        self.strategy = strategy_of(settings.sharding)
+        self.world = self.strategy.num_replicas_in_sync
+        with self.strategy.scope():
+            self.model = fitting(model, settings, is_copied=self.world > 1)
+            self.optimizer = adamw(self.model, settings.recipe)
+        if resumed is not None:
+            fill_optimizer(resumed, self.optimizer, self.model)
+        self._variables = [variable.value for variable in self.model.trainable_variables]
+        self._seeds = dropout_seeds(self.model)
+        self._sums: list[Any] = []  # of gradients, where an update has several micro-batches
+        self._compiled: dict[str, Any] = {}
+
+    def update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
+        """Make update `number`, and return the loss that the weights had before.
+
+        Where loss or gradients are not finite, weights and optimizer stay as they were, and what is returned is not
+        finite either.
+
+        Raises:
+            ValueError: an id, a length or a label is not of this model.
+        """
+        loss, gradients = 0.0, []  # no gradients: they are in the sums
+        has_sums = len(micro_batches) > 1
+        if has_sums:
+            self._clear_sums()
+        for index, micro_batch in enumerate(micro_batches):
+            arguments = self._arguments(micro_batch, number, index)
+            try:
+                losses, gradients = self._call("_add" if has_sums else "_gradients", *arguments)
+            except tf.errors.InvalidArgumentError as error:
+                raise ValueError(f"update {number}: {reason(error)}") from error
+            loss += math.fsum(float(one) for one in self.strategy.experimental_local_results(losses))
+        size = float(self.strategy.experimental_local_results(self._call("_size", gradients))[0])
+        if math.isfinite(loss) and math.isfinite(size):
+            limit = self.settings.recipe.clip_norm
+            scale = limit / size if 0 < limit < size else 1.0
+            self._call("_apply", gradients, tf.constant(learning_rate, tf.float64), tf.constant(scale, tf.float64))
+            self.optimizer.iterations.assign_add(1)
+            self.optimizer.learning_rate = learning_rate
+        return loss if math.isfinite(size) else loss + size
+
+    def state(self) -> TrainingState:
+        """What the optimizer knows."""
+        return read_optimizer(self.optimizer, self.model)
+
+    def fit(self, run: Run, callbacks: Sequence[Any] = ()) -> None:
+        """Make the updates of a run that are left, by Keras' `fit` of the model, and call `run.finished` after each.
+
+        Args:
+            callbacks: of Keras; a batch is an update, and the run an epoch.
+        """
+        if run.start >= run.stop:
+            return
+        self.model.compile(optimizer=self.optimizer)
+        self.model.train_function = lambda numbers: self._next(run, numbers)
+        try:
+            self.model.fit(
+                self._numbers(run.start, run.stop), steps_per_epoch=run.stop - run.start, verbose=0,
+                callbacks=[Finished(run, self), *callbacks],
+            )  # fmt: skip
+        finally:
+            self.model.train_function = None  # the caller's own `fit` makes one for its own data
+
+    # -- what `fit` runs -----------------------------------------------------------------------------------------
+
+    def _numbers(self, start: int, stop: int) -> Any:
+        """The numbers of the updates as a dataset; each device is told each of them."""
+        numbers = tf.data.Dataset.range(start + 1, stop + 1)
+        if self.world == 1:
+            return numbers
+        told = numbers.flat_map(lambda number: tf.data.Dataset.from_tensors(number).repeat(self.world))
+        return self.strategy.distribute_datasets_from_function(lambda _: told)
+
+    def _next(self, run: Run, numbers: Iterator[Any]) -> dict[str, float]:
+        """Make the next update; its loss as Keras' callbacks see it."""
+        number = int(self.strategy.experimental_local_results(next(numbers))[0])
+        loss = self.update(run.batches.update(number), run.learning_rate(number), number)
+        self.model.metrics[0].update_state(loss)  # what Keras reports for an epoch
+        return {"loss": loss, "number": number}
+
+    # -- what is compiled ----------------------------------------------------------------------------------------
+
+    def _arguments(self, micro_batch: MicroBatch, number: int, index: int) -> tuple[Any, ...]:
+        """What each device computes: its inputs, how much of the loss they are, and the states of its dropouts."""
+        parts, weights, draws = [], [], []
+        for rank in range(self.world):
+            inputs, share = part(micro_batch.inputs, self.settings.task, rank, self.world)
+            parts.append({name: tf.constant(array) for name, array in without_padding(inputs).items()})
+            weights.append(tf.constant(micro_batch.weight * share, tf.float64))
+            seeds = np.random.SeedSequence((self.settings.seed, number, index, rank))
+            drawn = seeds.generate_state(2 * len(self._seeds)).reshape(-1, 2)
+            draws.append(tf.constant(drawn, tf.uint32))
+        return parts, weights, draws
+
+    def _clear_sums(self) -> None:
+        """Make the sums of gradients zero; the first time, make them."""
+        if self._sums:
+            self._call("_clear")
+            return
+        with self.strategy.scope():
+            self._sums = [tf.Variable(tf.zeros_like(one), trainable=False) for one in self._variables]
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """Run a method on every device, compiled once for all shapes of inputs."""
+        signature = tf.nest.map_structure(any_length, arguments) if name in TAKE_INPUTS else None
+        key = f"{name} {signature}"
+        if key not in self._compiled:
+            whole = partial(self._everywhere, getattr(self, name))  # a partial: TensorFlow warns of retracing by code
+            self._compiled[key] = tf.function(whole, input_signature=signature, autograph=False)
+        return self._compiled[key](*arguments)
+
+    def _everywhere(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        return self.strategy.run(method, args=arguments)
+
+    def _gradients(
+        self, parts: list[dict[str, Tensor]], weights: list[Tensor], draws: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """This device's part of the loss, and the gradients of all devices together."""
+        context = tf.distribute.get_replica_context()
+        rank = int(tf.get_static_value(context.replica_id_in_sync_group)) if self.world > 1 else 0
+        states = zip(self._seeds, tf.unstack(draws[rank], num=len(self._seeds)), strict=True) if self._seeds else ()
+        with tf.GradientTape() as tape, keras.StatelessScope(list(states)):
+            loss = task_loss(self.model, parts[rank], self.settings.task, training=True)
+            loss *= tf.cast(weights[rank], loss.dtype)
+        gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        return loss, gradients if self.world == 1 else context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+
+    def _clear(self) -> None:
+        """Make the sums zero."""
+        for total in self._sums:
+            tf.raw_ops.AssignVariableOp(resource=total.handle, value=tf.zeros_like(total))
+
+    def _add(self, *arguments: Any) -> tuple[Tensor, list[Tensor]]:
+        """As `_gradients`, which are added to the sums."""
+        loss, gradients = self._gradients(*arguments)
+        for total, gradient in zip(self._sums, gradients, strict=True):
+            tf.raw_ops.AssignAddVariableOp(resource=total.handle, value=gradient)
+        return loss, []
+
+    def _size(self, gradients: list[Tensor]) -> Tensor:
+        """The norm of all gradients together."""
+        return tf.linalg.global_norm(gradients or self._sums)
+
+    def _apply(self, gradients: list[Tensor], learning_rate: Tensor, scale: Tensor) -> None:
+        """Change weights and moments."""
+        is_clipped = self.settings.recipe.clip_norm > 0
+        for gradient, variable in zip(gradients or self._sums, self._variables, strict=True):
+            clipped = gradient * tf.cast(scale, gradient.dtype) if is_clipped else gradient
+            self.optimizer.update_step(clipped, variable, learning_rate)
+
+
+class Finished(keras.callbacks.Callback):
+    """Tells a run of every update."""
+
+    def __init__(self, run: Run, trainer: Trainer) -> None:
+        super().__init__()
+        self.run, self.trainer = run, trainer
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Called by Keras after an update."""
+        assert logs is not None
+        self.run.finished(logs["number"], logs["loss"], self.trainer)
+
+
+def train(model: Any, run: Run, *, callbacks: Sequence[Any] = ()) -> Trainer:
+    """Make the updates of a run that are left; `model` of the trainer returned is the trained one.
+
+    Args:
+        callbacks: of Keras, called beside `run.finished`; a batch is an update, and the run an epoch.
+    """
+    trainer = Trainer(model, run.settings, run.resumed)
+    trainer.fit(run, callbacks)
+    return trainer
+
+
+def task_loss(model: Any, inputs: Mapping[str, Tensor], task: Task, training: bool = False) -> Tensor:
+    """The mean loss of a batch over its targets, a scalar in float32 or wider.
+
+    Args:
+        inputs: as `roberta.common.training.batches.Collated` has them. For "mlm" the head runs at "positions" only.
+        training: whether there is dropout.
+    """
+    given = {name: value for name, value in inputs.items() if name not in TARGETS}
+    if task == "mlm":
+        hidden = model.roberta(**given, return_dict=True, training=training).last_hidden_state
+        chosen = tf.gather(tf.reshape(hidden, (-1, model.config.hidden_size)), inputs["positions"])
+        logits = model.lm_head(chosen[tf.newaxis], model.word_embedding)[0]
+        return token_loss(widened(logits), inputs["labels"])
+    outputs = model(**given, return_dict=True, training=training, **({"use_cache": False} if task == "clm" else {}))
+    if task == "question-answering":
+        start, end = widened(outputs.start_logits), widened(outputs.end_logits)
+        return span_loss(start, end, inputs["start_positions"], inputs["end_positions"])
+    logits, labels = widened(outputs.logits), inputs["labels"]
+    if task == "clm":
+        return next_token_loss(logits, labels)
+    if task == "text-classification":
+        return classification_loss(logits, labels, model.config)
+    return token_loss(logits, labels)
+
+
+def adamw(model: Any, recipe: Recipe) -> AdamW:
+    """The recipe's optimizer of a model; the rate is given to every step."""
+    optimizer = AdamW(
+        learning_rate=recipe.learning_rate, beta_1=recipe.beta1, beta_2=recipe.beta2, epsilon=recipe.epsilon,
+        weight_decay=recipe.weight_decay,
+    )  # fmt: skip
+    if not recipe.decays_all:
+        kinds = ((variable, kind_of(name)) for name, (variable, _) in native(model).items())
+        optimizer.exclude_from_weight_decay([one for one, kind in kinds if kind not in ("embedding", "dense")])
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def strategy_of(sharding: str) -> Any:
+    """How the work is spread over devices.
+
+    Raises:
+        ValueError: there is one device only, or weights and optimizer are to be split.
+    """
+    if sharding == "full":
+        raise ValueError(
+            'sharding="full" splits weights and optimizer, which tf.distribute does not do for one training on one '
+            'machine; train with sharding="data", or in PyTorch or Flax, which have it'
+        )
+    if sharding == "none":
+        return tf.distribute.get_strategy()
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+        raise ValueError(
+            f'sharding="data" is over several devices, and TensorFlow has {[one.name for one in devices]}; use '
+            'sharding="none", or split a device with tf.config.set_logical_device_configuration'
+        )
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def fitting(model: Any, settings: Settings, is_copied: bool) -> Any:
+    """A model with the dtype and the dropout of the settings: the given one, or a copy in the current strategy."""
+    config, dropout = RobertaConfig.from_dict(model.config.to_dict()), settings.recipe.dropout
+    if dropout is not None:
+        config.update({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
+    policy = POLICIES[settings.dtype]
+    if not is_copied and model.dtype_policy.name == policy and config.to_dict() == model.config.to_dict():
+        return model
+    with no_initialisation():
+        copy = type(model).from_config({**model.get_config(), "config": config.to_dict(), "dtype": policy})
+    given = native(model)
+    for name, (variable, is_turned) in native(copy).items():
+        assign(variable, canonical(*given[name]), is_turned)
+        variable.trainable = given[name][0].trainable
+    if model.is_gradient_checkpointing:
+        copy.gradient_checkpointing_enable()
+    if model.can_generate():
+        copy.generation_config = model.generation_config
+    return copy
+
+
+def dropout_seeds(model: Any) -> list[Any]:
+    """The variables that Keras' dropouts draw from, in the order of the layers."""
+    layers = model._flatten_layers(include_self=False)
+    return [layer.seed_generator.state for layer in layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
+
+
+def without_padding(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Inputs without the masked tokens that only fill an array up: one compiled function takes every length."""
+    if "positions" not in inputs:
+        return dict(inputs)
+    is_real = inputs["labels"] != IGNORED
+    return {**inputs, "positions": inputs["positions"][is_real], "labels": inputs["labels"][is_real]}
+
+
+def any_length(tensor: Tensor) -> tf.TensorSpec:
+    """A tensor's type and rank, and of (rows, choices, seq) the choices, which are the classes there."""
+    shape = [None] * tensor.shape.rank
+    return tf.TensorSpec([None, tensor.shape[1], None] if len(shape) == 3 else shape, tensor.dtype)
+
+
+def reason(error: tf.errors.InvalidArgumentError) -> str:
+    """What an assertion of the model says, of a message that says also where in the graph."""
+    lines = [line for line in error.message.splitlines() if "assertion failed" in line]
+    return lines[0].split("assertion failed:")[-1].strip() if lines else error.message

@@ -1,0 +1,80 @@
+"""A whole training in each framework: stopped and gone on with, in the same one to the bit, in the others to rounding."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import training_cases
+from backends import Backend
+from backends import backend as get_backend
+from training_standin import log
+
+from roberta import Training
+from roberta.common import safetensors_file
+from roberta.common.recipes import Recipe
+from roberta.common.training.journal import Journal
+from roberta.common.training.run import Interrupted
+
+RECIPE = Recipe(2e-3, 4, updates=5, warmup=2, clip_norm=1.0, dropout=0.1)
+ONE_SHAPE = {"max_length": 16, "validation": None}  # all rows are in one bucket: XLA compiles one program
+FRAMEWORKS = ("pt", "tf", "flax")
+
+
+def stopped_at(number: int, training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, and have the process told to end while an update is noted."""
+    original = Journal.update
+
+    def update(self: Journal, at: int, *values: Any) -> None:
+        original(self, at, *values)
+        if at == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "update", update)
+        with pytest.raises(Interrupted):
+            training.run()
+
+
+def result(output: Path) -> dict[str, bytes]:
+    names = ("model.safetensors", "metrics.jsonl", "checkpoints/step-000005/optimizer.safetensors")
+    return {name: (output / name).read_bytes() for name in names}
+
+
+def test_a_training_that_was_stopped_ends_with_the_same_bytes(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = training_cases.make(tmp_path, "mlm") | ONE_SHAPE
+    arguments |= {"framework": backend.name, "recipe": RECIPE, "micro_batch_size": 2, "seed": 7}
+    Training(**arguments, output=tmp_path / "whole").run()
+    stopped_at(3, Training(**arguments, output=tmp_path / "stopped"), monkeypatch)
+    Training(**arguments, output=tmp_path / "stopped", resume=True).run()
+    assert result(tmp_path / "stopped") == result(tmp_path / "whole")
+    losses = [entry["loss"] for entry in log(tmp_path / "whole") if "loss" in entry]
+    assert len(set(losses)) == 5
+
+
+def weights(output: Path) -> dict[str, np.ndarray]:
+    return {name: tensor.load() for name, tensor in safetensors_file.read(output / "model.safetensors").items()}
+
+
+@pytest.mark.parametrize("first", FRAMEWORKS, ids="from_{}".format)
+def test_another_framework_goes_on_to_the_same_weights(
+    first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = FRAMEWORKS[(FRAMEWORKS.index(first) + 1) % 3]
+    get_backend(first), get_backend(second)
+    arguments = training_cases.make(tmp_path, "text-classification") | {"dtype": "float64"} | ONE_SHAPE
+    arguments["recipe"] = replace(RECIPE, dropout=0.0)
+    Training(**arguments, framework=second, output=tmp_path / "whole").run()
+    stopped_at(3, Training(**arguments, framework=first, output=tmp_path / "mixed"), monkeypatch)
+    Training(**arguments, framework=second, output=tmp_path / "mixed", resume=True).run()
+    wanted = weights(tmp_path / "whole")
+    for name, found in weights(tmp_path / "mixed").items():
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, wanted[name], rtol=0, atol=1e-10, err_msg=name)

@@ -1,0 +1,181 @@
+"""What training has in PyTorch alone: several processes, a DataLoader with workers, compiled code, bfloat16.
+
+Run as a program under torchrun, this file is one of several processes: `test_training_pt.py FOLDER`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+import updates  # noqa: E402
+from backends import assert_close, backend  # noqa: E402
+
+from roberta.common.training.batches import MicroBatch  # noqa: E402
+from roberta.common.training.parts import part, targets  # noqa: E402
+from roberta.common.training.tasks import HEADS  # noqa: E402
+from roberta.common.training_state import load_training_state  # noqa: E402
+
+CASES = ("mlm", "tokens", "numbers", "choices")
+SHARDINGS = ("data", "full")
+TESTS = Path(__file__).parents[1]
+UPDATES, ROWS, SIZE = 3, 5, 2  # micro-batches of 2, 2 and 1 rows: the second process has none of the last
+
+
+def run_of(case: str, sharding: Any = "none", **changed: Any) -> updates.ShortRun:
+    chosen = updates.settings(case, sharding=sharding, **changed)
+    return updates.ShortRun(chosen, updates.Listed(case, updates.config_of(case), ROWS, SIZE), UPDATES)
+
+
+def trained(folder: Path, case: str, run: updates.ShortRun, **options: Any) -> Any:
+    from roberta.pt.training import train
+
+    model = backend("pt").load(HEADS[run.settings.task], folder / case, dtype="float64")
+    return train(model, run, **options)
+
+
+def serve(folder: Path) -> None:
+    """One of several processes: train every case in every way, and see the first one's failure."""
+    for sharding in SHARDINGS:
+        for case in CASES:
+            run = run_of(case, sharding)
+            run.folder = folder / f"{case}-{sharding}"
+            trained(folder, case, run)
+            if run.losses:
+                (run.folder / "losses.json").write_text(json.dumps(run.losses))
+            else:
+                assert torch.distributed.get_rank() == 1, "the first process sees every update, the others none"
+    failing = run_of("tokens", "data")
+    failing.fails_at = 2
+    with pytest.raises((ValueError, RuntimeError)) as caught:
+        trained(folder, "tokens", failing)
+    (folder / f"failure-{torch.distributed.get_rank()}.txt").write_text(str(caught.value))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what two processes trained."""
+    folder = tmp_path_factory.mktemp("together")
+    for case in CASES:
+        updates.folder_of(folder, case)
+    paths = [str(TESTS), *(path for path in sys.path if path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
+    done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True, timeout=300)
+    assert not done.returncode, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_train_as_one_does(case: str, sharding: str, together: Path, tmp_path: Path) -> None:
+    alone = run_of(case)
+    trainer = trained(together, case, alone)
+    folder = together / f"{case}-{sharding}"
+    assert json.loads((folder / "losses.json").read_text()) == pytest.approx(alone.losses, rel=1e-10)
+    model = backend("pt").load(HEADS[alone.settings.task], folder)
+    for name, wanted in trainer.model.state_dict().items():
+        assert_close(model.state_dict()[name].numpy(), wanted.numpy(), 1e-8, name)
+    moments, state = trainer.state().moments, load_training_state(folder)
+    assert state.step == UPDATES
+    for name, wanted in moments.items():
+        if np.abs(wanted).max() > 1e-14:  # what moves no softmax has gradients of rounding alone
+            assert_close(state.moments[name], wanted, 1e-7, name)
+
+
+def test_a_failure_of_the_first_process_ends_the_others(together: Path) -> None:
+    assert (together / "failure-0.txt").read_text() == "update 2 fails"
+    assert "the first process has ended the training" in (together / "failure-1.txt").read_text()
+
+
+def test_several_processes_need_torchrun(tmp_path: Path) -> None:
+    updates.folder_of(tmp_path, "tokens")
+    with pytest.raises(ValueError, match="sharding='data' is for several processes, and this is one alone; start it"):
+        trained(tmp_path, "tokens", run_of("tokens", "data"))
+
+
+@pytest.mark.parametrize("case", updates.CASES)
+def test_rows_of_all_ranks_are_those_of_the_micro_batch(case: str) -> None:
+    """Each row is in one rank, and the shares of ranks without a target are 0."""
+    task = updates.CASES[case][0]
+    (whole,) = updates.micro_batches(case, updates.inputs(case, updates.config_of(case), 3))
+    found = [part(whole.inputs, task, rank, 4) for rank in range(4)]
+    assert sum(share for _, share in found) == pytest.approx(1.0)
+    assert found[3][1] == 0.0
+    assert all(targets(inputs, task) for inputs, _ in found)
+    rows = [inputs["input_ids"] for inputs, share in found if share]
+    np.testing.assert_array_equal(np.concatenate(rows), whole.inputs["input_ids"])
+
+
+def test_workers_change_no_number(tmp_path: Path) -> None:
+    updates.folder_of(tmp_path, "tokens")
+    losses = []
+    for workers in (0, 2):
+        run = run_of("tokens")
+        trained(tmp_path, "tokens", run, workers=workers)
+        losses.append(run.losses)
+    assert len(losses[0]) == UPDATES
+    assert losses[0] == losses[1]
+
+
+def test_a_run_that_goes_on_makes_the_updates_that_are_left(tmp_path: Path) -> None:
+    updates.folder_of(tmp_path, "tokens")
+    whole = run_of("tokens")
+    trained(tmp_path, "tokens", whole)
+    first = run_of("tokens")
+    first.stop, first.folder = 2, tmp_path / "stopped"
+    trained(tmp_path, "tokens", first)
+    (tmp_path / "rest").mkdir()
+    rest = run_of("tokens")
+    rest.start, rest.resumed = 2, load_training_state(tmp_path / "stopped")
+    (tmp_path / "rest" / "tokens").symlink_to(tmp_path / "stopped")
+    trained(tmp_path / "rest", "tokens", rest)
+    assert first.losses + rest.losses == whole.losses
+
+
+def test_bfloat16_keeps_weights_and_loss_in_float32(tmp_path: Path) -> None:
+    folder = updates.folder_of(tmp_path, "mlm")
+    batches = updates.micro_batches("mlm", updates.inputs("mlm", updates.config_of("mlm")))
+    wanted = updates.trainer(backend("pt"), "mlm", folder, dtype="float32").update(batches, 1e-3, 1)
+    trainer = updates.trainer(backend("pt"), "mlm", folder, dtype="bfloat16")
+    found = trainer.update(batches, 1e-3, 1)
+    assert found != wanted
+    assert found == pytest.approx(wanted, rel=0.05)
+    assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
+    assert {array.dtype.name for array in trainer.state().moments.values()} == {"float32"}
+
+
+def test_the_random_numbers_of_the_caller_are_left_alone(tmp_path: Path) -> None:
+    folder = updates.folder_of(tmp_path, "mlm", hidden_dropout_prob=0.1)
+    trainer = updates.trainer(backend("pt"), "mlm", folder)
+    batches = updates.micro_batches("mlm", updates.inputs("mlm", updates.config_of("mlm")))
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    trainer.update(batches, 1e-3, 1)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_gradients_that_are_not_finite_change_nothing(tmp_path: Path) -> None:
+    """A finite loss can have them: here one of a weight that the loss of the batch does not see."""
+    trainer = updates.trainer(backend("pt"), "tokens", updates.folder_of(tmp_path, "tokens"))
+    arrays = updates.inputs("tokens", updates.config_of("tokens"))
+    trainer.model.classifier.bias.register_hook(lambda gradient: gradient * np.inf)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    found = trainer.update([MicroBatch(arrays, 1.0, 1)], 1e-3, 1)
+    assert not np.isfinite(found)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))
