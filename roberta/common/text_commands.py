@@ -126,7 +126,7 @@ def add_text_commands(
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.help)
         own.add_argument("inputs", nargs="*", metavar="TEXT", help=_positional(command))
-        own.add_argument("--model", required=True, help="folder, weights file, or name on the hub")
+        own.add_argument("--model", help="folder, weights file, or name on the hub (a small one that comes along)")
         own.add_argument("--tokenizer", help="folder or name (the model's)")
         own.add_argument("--framework", choices=FRAMEWORKS, help="(the first that is installed)")
         own.add_argument("--dtype", choices=DTYPES, help="(float32)")

@@ -12,7 +12,7 @@ from roberta.common.pipelines.classify import Classify, ClassifyOptions
 from roberta.common.pipelines.embed import Embed, EmbedOptions, EmbedSentences, SentenceOptions
 from roberta.common.pipelines.fill_mask import FillMask, FillMaskOptions
 from roberta.common.pipelines.generate import Generate, GenerateOptions
-from roberta.common.pipelines.opening import Source, dtypes, open_model, open_tokenizer
+from roberta.common.pipelines.opening import DEFAULT_MODEL, Source, dtypes, open_model, open_tokenizer
 from roberta.common.pipelines.options import Options
 from roberta.common.pipelines.tag import Tag, TagOptions
 
@@ -32,7 +32,7 @@ OTHER_NAMES = {"sentiment-analysis": "text-classification", "ner": "token-classi
 
 def pipeline(
     task: str,
-    model: Any,
+    model: Any = None,
     tokenizer: Any = None,
     *,
     framework: str | None = None,
@@ -49,7 +49,8 @@ def pipeline(
 
     Args:
         task: one of `TASKS`, or "sentiment-analysis" or "ner".
-        model: a folder, a weights file, a name on the hub, or a loaded model of any framework.
+        model: a folder, a weights file, a name on the hub, or a loaded model of any framework; None for the small one
+            that comes with this package, which was trained for masked tokens on Shakespeare.
         tokenizer: likewise; None for the one beside the model.
         framework: "pt", "tf" or "flax"; None for the first that is installed.
         dtype: "float32" (None), "float64"; "bfloat16" or "int8", in which `infer` computes on weights in float32.
@@ -68,6 +69,7 @@ def pipeline(
         raise ValueError(f"task={task!r} must be one of {', '.join((*TASKS, *OTHER_NAMES))}")
     class_, options_class = TASKS[name]
     chosen = options_class().updated(options)
+    model = DEFAULT_MODEL if model is None else model
     is_loaded = not isinstance(model, str | Path)
     loaded_in, computed_in = dtypes(dtype, is_loaded=is_loaded)
     source = Source(revision, cache_dir, local_files_only, token)

@@ -12,6 +12,9 @@ from roberta.common.parameters import Head
 from roberta.common.tokenizer_base import TokenizerBase
 from roberta.common.tokenizer_fast import RobertaTokenizerFast
 
+# What stands in for a model that is not given: a small one of our own; docs/small_model.md has its making.
+DEFAULT_MODEL = Path(__file__).parents[2] / "small"
+
 LOADED = ("float32", "float64")  # a model is loaded in these
 COMPUTED = ("bfloat16", "int8")  # and `infer` computes in these, from weights in float32
 
