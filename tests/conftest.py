@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,15 @@ from backends import Backend
 from backends import backend as get_backend
 
 SHARED = Path(os.environ.get("ROBERTA_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """JAX compiles a program once for all tests, and the processes they start, that have the same one."""
+    folder = tempfile.TemporaryDirectory(prefix="roberta-jax-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -21,6 +33,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Backend:
     return get_backend(request.param)
+
+
+@pytest.fixture(autouse=True)
+def quick_compiling(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Trainings run a program few times: JAX compiles it in a third of the time without most optimisations.
+
+    All other tests run the code that users run.
+    """
+    jax = sys.modules.get("jax")
+    if jax is None or "training" not in request.path.name:
+        yield
+        return
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from typing import Any
 
 import checkpoints
 import numpy as np
-import pytest
 from backends import Arrays, Backend
 
 from roberta import RobertaConfig
@@ -18,7 +18,9 @@ from roberta.common.training.tasks import HEADS, Task
 from roberta.common.training_state import save_training_state
 
 SEQ = 12
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+MASK = 3
+# One layer: that layers follow one another is for other tests, and compiling them takes most of the time of these.
+SMALL = {"num_hidden_layers": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 # A case is a task, and what of the config decides the kind of its labels.
 CASES: dict[str, tuple[Task, dict[str, Any]]] = {
     "mlm": ("mlm", {}),
@@ -57,7 +59,7 @@ def labels(case: str, config: RobertaConfig, ids: np.ndarray, mask: np.ndarray, 
             is_masked = mask & (rng.random(ids.shape) < 0.3)
             is_masked[:, 1] = True
             original = np.where(is_masked, ids, -100)
-            ids[is_masked] = 3
+            ids[is_masked] = MASK
             return original
         case "clm":
             return np.where(mask, ids, -100)
@@ -106,13 +108,13 @@ def micro_batches(case: str, arrays: Arrays, size: int | None = None) -> list[Mi
 
 
 def config_of(case: str, **overrides: Any) -> RobertaConfig:
-    return checkpoints.small_config(HEADS[CASES[case][0]], **{**NO_DROPOUT, **CASES[case][1], **overrides})
+    return checkpoints.small_config(HEADS[CASES[case][0]], **{**SMALL, **CASES[case][1], **overrides})
 
 
 def folder_of(folder: Any, case: str, **overrides: Any) -> Any:
     """A checkpoint of wide random weights."""
     head = HEADS[CASES[case][0]]
-    return checkpoints.make(folder / f"{case}".replace(" ", "-"), head, **{**NO_DROPOUT, **CASES[case][1], **overrides})
+    return checkpoints.make(folder / f"{case}".replace(" ", "-"), head, **{**SMALL, **CASES[case][1], **overrides})
 
 
 def settings(case: str, recipe: Recipe = RECIPE, **changed: Any) -> Settings:
@@ -123,7 +125,7 @@ def trainer(
     backend: Backend, case: str, folder: Any, recipe: Recipe = RECIPE, resumed: Any = None, **changed: Any
 ) -> Any:
     """A new trainer of a new model from a folder."""
-    module = pytest.importorskip(f"roberta.{backend.name}.training")
+    module = importlib.import_module(f"roberta.{backend.name}.training")
     chosen = settings(case, recipe, **changed)
     model = backend.load(HEADS[chosen.task], folder, dtype="float32" if chosen.dtype == "bfloat16" else chosen.dtype)
     return module.Trainer(model, chosen, resumed)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from roberta.common.packing import Packing, pack
@@ -25,6 +25,11 @@ def documents(lengths: list[list[int]]) -> list[list[list[int]]]:
     """Documents of sentences of those lengths; every token of its own id, from 10 on."""
     tokens = itertools.count(10)
     return [[list(itertools.islice(tokens, length)) for length in document] for document in lengths]
+
+
+def filled(document: list[list[int]]) -> list[list[int]]:
+    """Its sentences that are not empty."""
+    return [sentence for sentence in document if sentence]
 
 
 def rows(lengths: list[list[int]], packing: Any, max_length: int, seed: int = 0) -> list[list[int]]:
@@ -65,8 +70,9 @@ def test_a_separator_that_would_stand_at_the_edge_of_a_row_is_left_out() -> None
 
 @settings(deadline=None)  # a machine may be busy
 @given(LENGTHS, ROOMS)
+@example([[1, 0], [2]], 6)  # the last sentence of a document is empty
 def test_full_sentences_start_a_row_only_when_the_next_does_not_fit(lengths: list[list[int]], max_length: int) -> None:
-    last = {sentence[-1] for document in documents(lengths) for sentence in filter(None, document[-1:])}
+    last = {document[-1][-1] for document in map(filled, documents(lengths)) if document}
     for row, after in itertools.pairwise(rows(lengths, "full-sentences", max_length)):
         separator = row[-2] in last
         assert len(row) + separator + after.index(EOS) > max_length

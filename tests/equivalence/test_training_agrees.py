@@ -26,7 +26,7 @@ def other(request: pytest.FixtureRequest) -> Backend:
 
 @functools.cache
 def folder(case: str, root: Path) -> Path:
-    return updates.folder_of(root, case, num_hidden_layers=1)
+    return updates.folder_of(root, case)
 
 
 @functools.cache

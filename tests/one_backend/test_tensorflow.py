@@ -12,8 +12,9 @@ from backends import assert_close, backend
 tf = pytest.importorskip("tensorflow", reason="tensorflow is not installed")
 keras = pytest.importorskip("keras", reason="keras is not installed")
 TF = backend("tf")
-weights = pytest.importorskip("roberta.tf.weights")
-fast = pytest.importorskip("roberta.tf.infer")
+from roberta.tf import infer as fast  # noqa: E402
+from roberta.tf import weights  # noqa: E402
+
 CONFIG = checkpoints.small_config("ForSequenceClassification")
 OPTIONS = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 

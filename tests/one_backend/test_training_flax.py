@@ -45,14 +45,6 @@ def trainer(folder: Path, dtype: Any = "float64", recipe: Recipe = RECIPE, **opt
     return Trainer(model, Settings("mlm", recipe, 10, dtype=dtype, **options))
 
 
-@pytest.fixture(autouse=True)
-def quick_compiling() -> Iterator[None]:
-    """Programs that run few times are compiled in a third of the time without optimisations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture
 def compiled() -> Iterator[list[str]]:
     """The programs compiled so far."""

@@ -66,8 +66,8 @@ def serve(folder: Path) -> None:
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what two processes trained."""
     folder = tmp_path_factory.mktemp("together")
-    for case in CASES:
-        updates.folder_of(folder, case)
+    for case in CASES:  # of two layers, as sharding="full" gathers one layer after another
+        updates.folder_of(folder, case, num_hidden_layers=2)
     paths = [str(TESTS), *(path for path in sys.path if path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
@@ -117,6 +117,14 @@ def test_rows_of_all_ranks_are_those_of_the_micro_batch(case: str) -> None:
     np.testing.assert_array_equal(np.concatenate(rows), whole.inputs["input_ids"])
 
 
+def test_places_of_masked_tokens_are_counted_in_the_rows_of_their_rank() -> None:
+    (whole,) = updates.micro_batches("mlm", updates.inputs("mlm", updates.config_of("mlm"), 3))
+    for rank in range(3):
+        inputs, _ = part(whole.inputs, "mlm", rank, 3)
+        masked = np.flatnonzero(inputs["input_ids"] == updates.MASK)
+        np.testing.assert_array_equal(inputs["positions"], masked)
+
+
 def test_workers_change_no_number(tmp_path: Path) -> None:
     updates.folder_of(tmp_path, "tokens")
     losses = []
@@ -157,7 +165,7 @@ def test_bfloat16_keeps_weights_and_loss_in_float32(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # by PyTorch's compiler itself
 def test_compiled_code_gives_the_same_losses(tmp_path: Path) -> None:
-    folder = updates.folder_of(tmp_path, "mlm", num_hidden_layers=1)
+    folder = updates.folder_of(tmp_path, "mlm")
     batches = updates.micro_batches("mlm", updates.inputs("mlm", updates.config_of("mlm")))
     losses = []
     for compiles in (False, True):

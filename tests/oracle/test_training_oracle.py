@@ -40,7 +40,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for case in CLASSES:
         config = updates.config_of(case)
         (folder / case).mkdir()
-        overrides = {**updates.NO_DROPOUT, **updates.CASES[case][1]}
+        overrides = {**updates.SMALL, **updates.CASES[case][1]}
         checkpoints.make(folder / case / "model", config.architectures[0].removeprefix("Roberta"), **overrides)
         for number in range(BATCHES):
             np.savez(folder / case / f"{number}.npz", **updates.inputs(case, config, seed=number))
