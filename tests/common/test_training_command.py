@@ -113,6 +113,12 @@ def test_the_best_needs_validation_data(trained: Any, tmp_path: Path, capsys: An
     assert "best=True needs validation data" in capsys.readouterr().err
 
 
+def test_a_file_in_the_place_of_the_output_folder_is_named(trained: Any, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "run").write_text("")
+    assert again((tmp_path / "run", trained[1])) == 1
+    assert f"output={tmp_path / 'run'} cannot be a folder" in capsys.readouterr().err
+
+
 def test_a_folder_in_which_a_process_trains_is_refused(trained: Any, tmp_path: Path, capsys: Any) -> None:
     with alone(tmp_path):
         assert again((tmp_path, trained[1])) == 1

@@ -99,13 +99,20 @@ def test_a_signal_finishes_the_update_saves_and_goes_on_to_the_same_bytes(
 def test_a_loss_that_is_not_finite_saves_the_state_before_it_and_says_what_to_try(tmp_path: Path) -> None:
     train(make_run(tmp_path / "short", updates=8))
     with pytest.raises(
-        ValueError, match=r"update 9 has a loss of nan; the weights before it are in .*step-000008"
+        ValueError, match=r"update 9 has a loss of nan; the weights that gave it are in .*step-000008"
     ) as error:
         train(make_run(tmp_path / "bad"), bad=9)
     assert "learning_rate" in str(error.value)
     saved = Checkpoints(tmp_path / "bad").newest()
     assert saved is not None
     assert saved.position.update == saved.state.step == 8
+
+
+def test_a_loss_that_is_not_finite_costs_no_older_checkpoint(tmp_path: Path) -> None:
+    run = make_run(tmp_path, evaluate=None, keep=1)  # saves every 6 updates
+    with pytest.raises(ValueError, match=r"step-000010, older ones beside it in step-000006\."):
+        train(run, bad=11)
+    assert run.checkpoints.updates() == [6, 10]
 
 
 def test_a_full_disk_at_a_save_keeps_the_older_checkpoints_and_says_so(

@@ -80,12 +80,18 @@ class Checkpoints:
         return sorted(int(name[1]) for name in names if name)
 
     def save(
-        self, position: Position, model: tuple[Mapping[str, str], Mapping[str, Source]], state: TrainingState
+        self,
+        position: Position,
+        model: tuple[Mapping[str, str], Mapping[str, Source]],
+        state: TrainingState,
+        *,
+        removes_old: bool = True,
     ) -> Path:
         """Write a checkpoint, whole or not at all, and remove the older ones that are not kept; returns its folder.
 
         Args:
             model: text files and tensors, as the model's `to_save` gives them.
+            removes_old: False keeps them all, for this once.
 
         Raises:
             CheckpointError: it cannot be written; names what is kept.
@@ -99,7 +105,8 @@ class Checkpoints:
             write_folder(target, files)
         except OSError as error:
             raise CheckpointError(f"{target} could not be written: {error}; {self.what_is_kept()}") from error
-        self._remove_old(position.best)
+        if removes_old:
+            self._remove_old(position.best)
         return target
 
     def publish(self, update: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from roberta.common.training.journal import METRICS_FILE
 
 CURVES_FILE = "curves.svg"
-SMOOTH_FROM = 200  # points of a loss, from which on its mean over a hundredth of them is drawn over it
+SMOOTH_FROM = 500  # points of a loss, from which on its mean over a hundredth of them is drawn over it
 
 
 def read(run: str | Path) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
@@ -78,7 +78,8 @@ def draw(runs: Sequence[str | Path], picture: str | Path) -> None:
         for number, (_, evaluations) in enumerate(logs.values()):
             if metric in evaluations:
                 axes.plot(evaluations["update"], evaluations[metric], ".-", color=f"C{number}")
-    figure.savefig(picture, metadata={"Date": None} if str(picture).endswith(".svg") else None)
+    with pyplot.rc_context({"svg.hashsalt": "roberta"}):  # the same file for the same logs
+        figure.savefig(picture, metadata={"Date": None} if str(picture).endswith(".svg") else None)
     pyplot.close(figure)
 
 
@@ -86,10 +87,11 @@ def _losses(axes: Any, logs: dict[str, tuple[dict[str, list[float]], dict[str, l
     axes.set(title="training loss", xlabel="update")
     for number, (name, (losses, _)) in enumerate(logs.items()):
         many = len(losses["loss"]) >= SMOOTH_FROM
-        style = {"color": f"C{number}", "alpha": 0.3 if many else 1.0, "label": None if many else name}
-        axes.plot(losses["update"], losses["loss"], **style)
+        width = 1.5 * (len(logs) - number)  # the first ones are wider, so that curves that coincide are all seen
+        style = {"color": f"C{number}", "alpha": 0.3 if many else 1.0, "linewidth": width}
+        axes.plot(losses["update"], losses["loss"], label=None if many else name, **style)
         if many:
-            axes.plot(losses["update"], smoothed(losses["loss"]), color=f"C{number}", label=name)
+            axes.plot(losses["update"], smoothed(losses["loss"]), label=name, color=f"C{number}", linewidth=width)
     if len(logs) > 1:
         axes.legend()
 

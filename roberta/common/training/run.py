@@ -195,22 +195,28 @@ class Run:
         if not math.isnan(value) and (self.best is None or sign * value > sign * self.best[1]):
             self.best = (number, value)
 
-    def _save(self, number: int, trainer: Trainer) -> None:
+    def _save(self, number: int, trainer: Trainer, *, removes_old: bool = True) -> None:
         """Every process takes part where a model is spread over several: whole tensors are gathered from all."""
         state, model = trainer.state(), trainer.model.to_save()
         if self.journal is not None:
             position = Position(number, self.journal.metrics.size(), self.best, self.agreement)
-            self.checkpoints.save(position, model, state)
+            self.checkpoints.save(position, model, state, removes_old=removes_old)
 
     def _fail(self, number: int, loss: float, trainer: Trainer) -> NoReturn:
-        """Save the state before an update without a finite loss, and raise the error."""
+        """Save the state before an update without a finite loss, and raise the error.
+
+        That state may be lost already, so no older one is removed for it.
+        """
         before = number - 1
         if before not in self.checkpoints.updates():
-            self._save(before, trainer)
+            self._save(before, trainer, removes_old=False)
+        older = [self.checkpoints.path(update).name for update in self.checkpoints.updates() if update < before]
         raise ValueError(
-            f"update {number} has a loss of {loss}; the weights before it are in {self.checkpoints.path(before)}. "
-            f"Try a lower learning_rate (it was {self.learning_rate(number):.3g}), a longer warmup, clip_norm=1.0 or "
-            "another dtype, in a new output folder that starts from that model"
+            f"update {number} has a loss of {loss}; the weights that gave it are in {self.checkpoints.path(before)}, "
+            f"older ones beside it in {', '.join(older) if older else 'no folder'}. Start from the newest of them all "
+            "that was still good, or from the model that this training began with, in a new output folder, with a "
+            f"lower learning_rate (it was {self.learning_rate(number):.3g}), a longer warmup, clip_norm=1.0 or another "
+            "dtype"
         )
 
 

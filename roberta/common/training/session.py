@@ -282,9 +282,15 @@ def alone(output: Path) -> Iterator[None]:
     """While it lasts no other process trains in this folder.
 
     Raises:
-        ValueError: one does.
+        ValueError: one does, or the folder cannot be made.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"output={output} cannot be a folder for a training: {error.strerror}; give the path of a folder, or of a "
+            "new one in a place that may be written"
+        ) from error
     lock = FileLock(output / LOCK_FILE)
     try:
         lock.acquire(timeout=0)
