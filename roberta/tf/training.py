@@ -220,7 +220,8 @@ class Finished(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Called by Keras after an update."""
         assert logs is not None
-        self.run.finished(int(logs["number"]), logs["loss"], self.trainer)
+        number = int(logs["number"])  # Keras makes floats of all that a callback is told
+        self.run.finished(number, logs["loss"], self.trainer)
 
 
 def train(model: Any, run: Run, *, callbacks: Sequence[Any] = ()) -> Trainer:
