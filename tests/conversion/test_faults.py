@@ -19,7 +19,7 @@ import faults
 import saves
 import syscall_faults
 import training_faults
-from backends import backend as get_backend
+from backends import Backend
 
 from roberta.conversion import convert
 
@@ -44,9 +44,8 @@ def test_a_fault_at_any_system_call_leaves_one_version_whole(name: str, tmp_path
     assert faults.good_syscalls(counts), counts
 
 
-def test_a_training_that_is_killed_ends_with_the_bytes_of_one_that_is_not(tmp_path: Path) -> None:
-    get_backend("pt")
-    counts = training_faults.kills("pt", 2, tmp_path, random.Random(1))
+def test_a_training_that_is_killed_ends_with_the_bytes_of_one_that_is_not(backend: Backend, tmp_path: Path) -> None:
+    counts = training_faults.kills(backend.name, 2, tmp_path, random.Random(1))
     assert training_faults.good(counts), counts
 
 
