@@ -159,6 +159,7 @@ class ShortRun:
         return RATE_OF_TESTS / number
 
     def finished(self, number: int, loss: float, trainer: Any) -> None:
+        assert isinstance(number, int), f"update {number!r}: a run counts with the number"
         self.losses.append(loss)
         if number == self.fails_at:
             raise ValueError(f"update {number} fails")

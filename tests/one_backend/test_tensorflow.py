@@ -135,7 +135,11 @@ def test_every_batch_runs_the_same_three_programs(tmp_path: Path) -> None:
         ids = np.full((rows, seq), 7)
         model.infer({"input_ids": ids}, where=ids == 7)
     run = fast.programs("float64", 8, False, "gelu", 3e-5, True)
-    assert [part.function.experimental_get_tracing_count() for part in (run.attention, run.rest, run.language)] == [1, 1, 1]
+    assert [part.function.experimental_get_tracing_count() for part in (run.attention, run.rest, run.language)] == [
+        1,
+        1,
+        1,
+    ]
 
 
 def test_weights_in_another_dtype_follow_a_training_step(tmp_path: Path) -> None:
