@@ -33,6 +33,8 @@ TEXTS = "tests/common/test_text_commands.py"
 TRAINING = "tests/every_backend/test_training.py"
 RUN = "tests/common/test_training_run.py"
 TRAINING_PT = "tests/one_backend/test_training_pt.py"
+TRAINING_TF = "tests/one_backend/test_training_tf.py"
+TRAINING_FLAX = "tests/one_backend/test_training_flax.py"
 
 # file, what is there, the mistake, the tests that run, and their selection
 MUTANTS: list[tuple[str, str, str, str, str]] = [
@@ -141,6 +143,9 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("pt/training.py", "with torch.random.fork_rng([device] if device.type == \"cuda\" else []):", "if True:", TRAINING_PT, "caller"),
     ("pt/training.py", "if model.head != HEADS[settings.task]:", "if False:", TRAINING, "in_pt and another_task"),
     ("pt/sharding.py", "        loss.compile()", "        pass", TRAINING_PT, "compiled_code"),
+    ("tf/adamw.py", "epsilon=tf.cast(self.epsilon * root, dtype)", "epsilon=tf.cast(self.epsilon, dtype)", TRAINING_TF, "adamw_is"),
+    ("flax/training.py", "jax.jit(apply, donate_argnums=0,", "jax.jit(apply,", TRAINING_FLAX, "memory"),
+    ("flax/training.py", "jax.random.fold_in(jax.random.fold_in(key, draw[0]), draw[1])", "jax.random.fold_in(key, draw[1])", TRAINING, "in_flax and dropout_follows"),
     ("common/pipelines/base.py", "values[index] = value", "values[len(flat) - 1 - index] = value", PIPELINES, "alone"),
     ("common/pipelines/base.py", "yield from self.window(items[: error.number - items[0].number], options)", "pass", PIPELINES, "come_first"),
     ("common/pipelines/base.py", "items = [Item(self.checked(Item(value, number)), number) for", "items = [Item(value, number) for", PIPELINES, "named_before"),
