@@ -30,6 +30,11 @@ RECIPES = "tests/common/test_recipes.py"
 PIPELINES = "tests/common/test_pipelines.py"
 TASKS = "tests/common/test_pipeline_tasks.py"
 TEXTS = "tests/common/test_text_commands.py"
+TRAINING = "tests/every_backend/test_training.py"
+RUN = "tests/common/test_training_run.py"
+TRAINING_PT = "tests/one_backend/test_training_pt.py"
+TRAINING_TF = "tests/one_backend/test_training_tf.py"
+TRAINING_FLAX = "tests/one_backend/test_training_flax.py"
 
 # file, what is there, the mistake, the tests that run, and their selection
 MUTANTS: list[tuple[str, str, str, str, str]] = [
@@ -119,6 +124,28 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("common/recipes.py", "if number >= updates", "if number > updates", RECIPES, "last_update"),
     ("common/training/batches.py", "part.count / total", "1 / len(parts)", BATCHES, "weights"),
     ("common/training/batches.py", "range(start + 1, stop + 1)", "range(start, stop)", BATCHES, "once_an_epoch"),
+    ("common/training/parts.py", "return own, count / whole", "return own, 1 / world", TRAINING_PT, "rows_of_all"),
+    ("common/training/parts.py", "row[kept] // world * inputs", "row[kept] * inputs", TRAINING_PT, "places"),
+    ("common/training/run.py", "sign * value > sign * self.best[1]", "sign * value < sign * self.best[1]", RUN, "newest"),
+    ("common/training/run.py", "self.start = 0 if saved is None else saved.position.update", "self.start = 0", RUN, "killed"),
+    ("common/training/run.py", "            self._save(before, trainer)", "            pass", RUN, "finite"),
+    ("common/training/run.py", "            signal.signal(number, handler)", "            pass", RUN, "callers"),
+    ("common/training/journal.py", "self._file.truncate(size)", "pass", RUN, "killed"),
+    ("common/training/checkpoints.py", "if best is None or update != best[0]:", "if True:", RUN, "newest"),
+    ("common/training/checkpoints.py", "if path.name not in (*FILES, TRAINER_FILE)]", "]", RUN, "only_a_training"),
+    ("pt/training.py", "(self.settings.seed, number, index, self.rank)", "(self.settings.seed, 1, index, self.rank)", TRAINING, "in_pt and dropout_follows"),
+    ("pt/training.py", "gradient.mul_(limit / size)", "gradient.mul_(limit)", TRAINING, "in_pt and clipped"),
+    ("pt/training.py", "if math.isfinite(loss) and math.isfinite(size):", "if math.isfinite(loss):", TRAINING_PT, "gradients_that_are"),
+    ("pt/training.py", "(loss * (weight * self.world)).backward()", "(loss * self.world).backward()", TRAINING, "in_pt and add_up and tokens"),
+    ("pt/training.py", 'kind_of(name) in ("embedding", "dense")]', 'kind_of(name) != "bias"]', TRAINING, "in_pt and undecayed"),
+    ("pt/training.py", "number = self.start + 1 + index", "number = 1 + index", TRAINING_PT, "goes_on"),
+    ("pt/training.py", "enabled=self.is_low", "enabled=False", TRAINING_PT, "bfloat16"),
+    ("pt/training.py", "with torch.random.fork_rng([device] if device.type == \"cuda\" else []):", "if True:", TRAINING_PT, "caller"),
+    ("pt/training.py", "if model.head != HEADS[settings.task]:", "if False:", TRAINING, "in_pt and another_task"),
+    ("pt/sharding.py", "        loss.compile()", "        pass", TRAINING_PT, "compiled_code"),
+    ("tf/adamw.py", "epsilon=tf.cast(self.epsilon * root, dtype)", "epsilon=tf.cast(self.epsilon, dtype)", TRAINING_TF, "adamw_is"),
+    ("flax/training.py", "jax.jit(apply, donate_argnums=0,", "jax.jit(apply,", TRAINING_FLAX, "memory"),
+    ("flax/training.py", "jax.random.fold_in(jax.random.fold_in(key, draw[0]), draw[1])", "jax.random.fold_in(key, draw[1])", TRAINING, "in_flax and dropout_follows"),
     ("common/pipelines/base.py", "values[index] = value", "values[len(flat) - 1 - index] = value", PIPELINES, "alone"),
     ("common/pipelines/base.py", "yield from self.window(items[: error.number - items[0].number], options)", "pass", PIPELINES, "come_first"),
     ("common/pipelines/base.py", "items = [Item(self.checked(Item(value, number)), number) for", "items = [Item(value, number) for", PIPELINES, "named_before"),

@@ -7,7 +7,7 @@ function for micro-batches of every shape, and put into the weights in another, 
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -292,9 +292,17 @@ def strategy_of(sharding: str) -> Any:
             f'sharding="data" is over several devices, and TensorFlow has {[one.name for one in devices]}; use '
             'sharding="none", or split a device with tf.config.set_logical_device_configuration'
         )
-    # on CPUs: collective operations mix up the gradients of two strategies in one process
-    reduction = tf.distribute.ReductionToOneDevice() if devices[0].device_type == "CPU" else None
-    return tf.distribute.MirroredStrategy([device.name for device in devices], cross_device_ops=reduction)
+    return mirrored(tuple(device.name for device in devices))
+
+
+@cache
+def mirrored(devices: tuple[str, ...]) -> Any:
+    """The one strategy of this process over some devices, which all its trainings share.
+
+    Each `MirroredStrategy` numbers its collective operations from the same start, so those of a second one over the
+    same devices would be taken for the first one's: wrong sums of gradients, or a "shape mismatch".
+    """
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def fitting(model: Any, settings: Settings, is_copied: bool) -> Any:

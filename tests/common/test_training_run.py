@@ -96,6 +96,12 @@ def test_a_signal_finishes_the_update_saves_and_goes_on_to_the_same_bytes(
     }
 
 
+def test_signals_are_the_callers_again_behind_a_training(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    train(make_run(tmp_path, updates=2))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_loss_that_is_not_finite_saves_the_state_before_it_and_says_what_to_try(tmp_path: Path) -> None:
     train(make_run(tmp_path / "short", updates=8))
     with pytest.raises(

@@ -165,13 +165,17 @@ def test_bfloat16_keeps_weights_and_loss_in_float32(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # by PyTorch's compiler itself
 def test_compiled_code_gives_the_same_losses(tmp_path: Path) -> None:
+    from torch._dynamo.utils import counters
+
     folder = updates.folder_of(tmp_path, "mlm")
     batches = updates.micro_batches("mlm", updates.inputs("mlm", updates.config_of("mlm")))
     losses = []
+    counters.clear()
     for compiles in (False, True):
         trainer = updates.trainer(backend("pt"), "mlm", folder, compile=compiles)
         losses.append([trainer.update(batches, 1e-3, number) for number in (1, 2)])
     assert losses[1] == pytest.approx(losses[0], rel=1e-10)
+    assert counters["stats"]["unique_graphs"] > 0
 
 
 def test_the_random_numbers_of_the_caller_are_left_alone(tmp_path: Path) -> None:
