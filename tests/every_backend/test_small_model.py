@@ -39,5 +39,5 @@ def test_the_command_needs_no_model(backend: Backend, capsys: pytest.CaptureFixt
 
 
 def test_a_task_that_it_was_not_trained_for_says_so(backend: Backend) -> None:
-    with pytest.raises(ValueError, match="was saved as RobertaForMaskedLM and has no .*would answer at random"):
+    with pytest.raises(ValueError, match=r"was saved as RobertaForMaskedLM and has no .*would answer at random"):
         pipeline("text-classification", framework=backend.name)
