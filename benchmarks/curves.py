@@ -1,6 +1,6 @@
 """One training in three frameworks: the losses of every update, overlapped, and how far they are apart.
 
-    python -m benchmarks curves [--data FOLDER] [--updates 200] [--dtypes float32 float64] [--docs]
+    python -m benchmarks curves [--data FOLDER] [--tasks TASK ...] [--dtypes float32 float64] [--docs]
 
 A small new model is trained by `roberta train`, once in each framework, from one seed and without dropout: the same
 weights, batches and masks. With --docs the page docs/curves.md and its plots are written; matplotlib is fetched for
@@ -129,6 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder of shakespeare/ and sst2/ (beside the project)")
     parser.add_argument("--updates", type=int, default=200, help="of each training (%(default)s)")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--dtypes", nargs="+", choices=["float32", "float64"], default=["float32", "float64"])
     parser.add_argument("--docs", action="store_true", help="write docs/curves.md")
     options = parser.parse_args()
@@ -137,12 +138,14 @@ def main() -> None:
         folder = Path(place)
         make_model(folder / "model", options.data)
         for dtype in options.dtypes:
-            for task in TASKS:
+            for task in options.tasks:
                 row = losses[f"{task}-{dtype}"] = {}
                 for framework, name in FRAMEWORKS.items():
                     row[name] = train(folder, options.data, task, framework, dtype, options.updates)
                     print(f"{task}, {dtype}, {name}: {row[name][0]:.6f} to {row[name][-1]:.6f}", flush=True)
-        words = f"python -m benchmarks curves --dtypes {' '.join(options.dtypes)} --docs"
+        words = (
+            f"python -m benchmarks curves --tasks {' '.join(options.tasks)} --dtypes {' '.join(options.dtypes)} --docs"
+        )
         results = {"date": f"{date.today()}", "command": words, "updates": options.updates, "losses": losses}
         print("\n".join(table(results)))
         if options.docs:

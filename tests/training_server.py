@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -104,6 +105,8 @@ def be_training(words: list[str], errors: str) -> NoReturn:
         code = main(words)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(code)  # an exception of ours or of a framework would go on in the parent's loop
