@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from backends import Backend
 from backends import backend as get_backend
+from tqdm import tqdm
 
 SHARED = Path(os.environ.get("ROBERTA_SHARED", Path(__file__).parents[2] / "shared"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """JAX compiles a program once for all tests, and the processes they start, that have the same one."""
+    """What holds for all tests, and the processes that they start.
+
+    JAX compiles a program once for all that have the same one. Ctrl-C can be sent, which a shell has its background
+    processes ignore. tqdm's lock is none that forked children share: those that are killed would keep it.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    tqdm.set_lock(threading.RLock())
     folder = tempfile.TemporaryDirectory(prefix="roberta-jax-")
     config.add_cleanup(folder.cleanup)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
