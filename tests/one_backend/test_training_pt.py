@@ -125,6 +125,8 @@ def test_places_of_masked_tokens_are_counted_in_the_rows_of_their_rank() -> None
         np.testing.assert_array_equal(inputs["positions"], masked)
 
 
+# JAX, when another test has imported it, warns of every fork; the workers use numpy alone
+@pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
 def test_workers_change_no_number(tmp_path: Path) -> None:
     updates.folder_of(tmp_path, "tokens")
     losses = []
