@@ -66,7 +66,7 @@ def ours(framework: str, prefix: str) -> Callable[[Path, str], Update]:
         settings: Any = Settings("mlm", recipe, updates=1000, dtype=dtype)  # type: ignore[arg-type]
         trainer = importlib.import_module(f"roberta.{framework}.training").Trainer(model, settings)
         made = iter(range(1, 1000))
-        return lambda arrays: trainer.update([MicroBatch(arrays, 1.0, ROWS * SEQ)], RATE, next(made))
+        return lambda arrays: trainer.update([MicroBatch(arrays, 1.0)], RATE, next(made))
 
     return load
 

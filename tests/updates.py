@@ -99,12 +99,7 @@ def micro_batches(case: str, arrays: Arrays, size: int | None = None) -> list[Mi
     size = size or rows
     parts = [{name: array[start : start + size] for name, array in arrays.items()} for start in range(0, rows, size)]
     total = count(case, arrays)
-    return [
-        MicroBatch(
-            gathered(some) if case == "mlm" else some, count(case, some) / total, int(some["attention_mask"].sum())
-        )
-        for some in parts
-    ]
+    return [MicroBatch(gathered(some) if case == "mlm" else some, count(case, some) / total) for some in parts]
 
 
 def config_of(case: str, **overrides: Any) -> RobertaConfig:

@@ -94,7 +94,7 @@ def test_the_longest_features_go_together() -> None:
 def test_a_micro_batch_without_a_target_is_left_out() -> None:
     features = [{"input_ids": [7] * n, "number": n, "targets": int(n == 3)} for n in range(1, 5)]
     update = Batches(features, collate, batch_size=4, micro_batch_size=1).update(1)
-    assert [(part.inputs["number"].tolist(), part.weight, part.tokens) for part in update] == [([3], 1.0, 3)]
+    assert [(part.inputs["number"].tolist(), part.weight) for part in update] == [([3], 1.0)]
 
 
 def test_an_update_without_any_target_is_refused_with_the_way_out() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +33,6 @@ def rows(lengths: list[int], seed: int = 0) -> Arrays:
 def forward(model: Any, inputs: Arrays) -> np.ndarray:
     logits = np.asarray(model(**inputs).logits)
     return np.where(inputs["attention_mask"][..., None] > 0, logits, 0)
-
-
-@pytest.fixture
-def compiled() -> Iterator[list[str]]:
-    """The programs compiled so far; none is left from tests before."""
-    found: list[str] = []
-    is_on = [True]
-
-    def listen(name: str, seconds: float, **details: Any) -> None:
-        if is_on and name.endswith("backend_compile_duration"):
-            found.append(name)
-
-    jax.clear_caches()
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield found
-    is_on.clear()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def micro_batch(seed: int, rows: int = 3, seq: int = 12, weight: float = 1.0) ->
     positions, labels = np.zeros(64, np.int64), np.full(64, -100)
     positions[:7], labels[:7] = rng.permutation(seq)[:7], rng.integers(5, 61, 7)
     inputs = {"input_ids": ids, "attention_mask": (ids != 1).astype(np.int64), "positions": positions, "labels": labels}
-    return MicroBatch(inputs, weight, int((ids != 1).sum()))
+    return MicroBatch(inputs, weight)
 
 
 def trainer(folder: Path, dtype: Any = "float64", recipe: Recipe = RECIPE, **options: Any) -> Any:
@@ -43,21 +42,6 @@ def trainer(folder: Path, dtype: Any = "float64", recipe: Recipe = RECIPE, **opt
     made = checkpoints.make(folder, "ForMaskedLM", **LAYERS)
     model = backend("flax").load("ForMaskedLM", made, dtype="float64" if dtype == "float64" else "float32")
     return Trainer(model, Settings("mlm", recipe, 10, dtype=dtype, **options))
-
-
-@pytest.fixture
-def compiled() -> Iterator[list[str]]:
-    """The programs compiled so far."""
-    found: list[str] = []
-    is_on = [True]
-
-    def listen(name: str, seconds: float, **details: Any) -> None:
-        if is_on and name.endswith("backend_compile_duration"):
-            found.append(name)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield found
-    is_on.clear()
 
 
 def test_a_training_compiles_a_program_for_each_shape_and_two_more(compiled: list[str], tmp_path: Path) -> None:
@@ -140,7 +124,7 @@ def test_float64_that_is_switched_off_is_an_error(tmp_path: Path, monkeypatch: p
 def test_inputs_that_are_not_of_the_model_are_named(change: Arrays, message: str, tmp_path: Path) -> None:
     batch = micro_batch(0)
     with pytest.raises(ValueError, match=message):
-        trainer(tmp_path).update([MicroBatch({**batch.inputs, **change}, 1.0, 1)], 1e-2, 1)
+        trainer(tmp_path).update([MicroBatch({**batch.inputs, **change}, 1.0)], 1e-2, 1)
 
 
 def test_a_train_state_by_hand_makes_the_trainers_update(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_gradients_that_are_not_finite_change_nothing(tmp_path: Path) -> None:
     arrays = updates.inputs("tokens", updates.config_of("tokens"))
     trainer.model.classifier.bias.register_hook(lambda gradient: gradient * np.inf)
     before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-    found = trainer.update([MicroBatch(arrays, 1.0, 1)], 1e-3, 1)
+    found = trainer.update([MicroBatch(arrays, 1.0)], 1e-3, 1)
     assert not np.isfinite(found)
     assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from roberta.common.text_commands import flag
+
 TASKS = (
     "mlm", "clm", "text-classification", "token-classification", "question-answering", "multiple-choice"
 )  # fmt: skip
@@ -20,63 +22,56 @@ FORMATS = ("txt", "tsv", "csv", "jsonl", "json", "conll")
 PACKINGS = ("full-sentences", "doc-sentences", "sentence", "blocks", "segment-pair", "sentence-pair")
 PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
 
+YES_OR_NO = argparse.BooleanOptionalAction  # --name and --no-name
+
 Settings = dict[str, Any]
-
-
-def _option(help: str, type: Callable[[str], Any] | None = None, **settings: Any) -> Settings:
-    """Settings of an argument that is left out of the options where it is not given."""
-    return {"help": help, "default": argparse.SUPPRESS, **({} if type is None else {"type": type}), **settings}
-
-
-def _flag(help: str) -> Settings:
-    return _option(help, action=argparse.BooleanOptionalAction)
 
 
 # The name of each, with underscores, is the argument of `session.train`; those of the second table are of a `Recipe`.
 OPTIONS: dict[str, Settings] = {
-    "--validation": _option("files to evaluate on", Path, nargs="+", metavar="FILE"),
-    "--framework": _option("(the first that is installed)", choices=FRAMEWORKS),
-    "--tokenizer": _option("folder or name (the model's)"),
-    "--seed": _option("of new weights, order, masks and dropout (0)", int, metavar="N"),
-    "--dtype": _option("to compute in; with bfloat16 weights stay in float32 (float32)", choices=DTYPES),
-    "--max-length": _option("tokens of a row (what the model takes; 384 for question answering)", int, metavar="N"),
-    "--micro-batch-size": _option("rows that go through the model at once (all of a batch)", int, metavar="N"),
-    "--format": _option("of the files (by their names)", choices=FORMATS),
-    "--truncation": _flag("cut texts that are longer than a row, the default, or refuse them"),
-    "--masking": _option("how tokens are chosen: as fairseq or as transformers (exact)", choices=("exact", "bernoulli")),
-    "--masking-rate": _option("the share of tokens that are chosen (0.15)", float, metavar="P"),
-    "--whole-words": _flag("mask whole words"),
-    "--packing": _option("how sentences become rows (full-sentences)", choices=PACKINGS),
-    "--stride": _option("tokens that two windows of a context share (128)", int, metavar="N"),
-    "--problem": _option("what the labels of texts are (by the labels)", choices=PROBLEMS),
-    "--labels": _option("their names by number, where the data does not have all", nargs="+", metavar="NAME"),
-    "--save-every": _option("updates from checkpoint to checkpoint (an epoch, 1000 at most)", int, metavar="N"),
-    "--keep": _option("checkpoints that are kept, beside the best (2)", int, metavar="N"),
-    "--evaluate-every": _option("updates from evaluation to evaluation (as --save-every)", int, metavar="N"),
-    "--log-every": _option("updates for a line of metrics.jsonl (1)", int, metavar="N"),
-    "--best": _flag("give the model of the best evaluation at the end, instead of the last"),
-    "--metric": _option("that the best has most of, or least of a loss (the task's first)"),
-    "--resume": _flag("go on from the newest checkpoint in OUTPUT"),
-    "--compile": _flag("torch.compile, in PyTorch"),
-    "--sharding": _option("over processes or devices: data, or weights and optimizer too (none)", choices=SHARDINGS),
-    "--workers": _option("processes that prepare batches, in PyTorch (0)", int, metavar="N"),
-    "--tensorboard": _flag("write TensorBoard events (where tensorboardX is installed)"),
+    "--validation": flag("files to evaluate on", Path, nargs="+", metavar="FILE"),
+    "--framework": flag("(the first that is installed)", str, choices=FRAMEWORKS),
+    "--tokenizer": flag("folder or name (the model's)", str),
+    "--seed": flag("of new weights, order, masks and dropout (0)", int, metavar="N"),
+    "--dtype": flag("to compute in; with bfloat16 weights stay in float32 (float32)", str, choices=DTYPES),
+    "--max-length": flag("tokens of a row (what the model takes; 384 for question answering)", int, metavar="N"),
+    "--micro-batch-size": flag("rows that go through the model at once (all of a batch)", int, metavar="N"),
+    "--format": flag("of the files (by their names)", str, choices=FORMATS),
+    "--truncation": flag("cut texts that are longer than a row, the default, or refuse them", action=YES_OR_NO),
+    "--masking": flag("how tokens are chosen: as fairseq or as transformers (exact)", str, choices=("exact", "bernoulli")),
+    "--masking-rate": flag("the share of tokens that are chosen (0.15)", float, metavar="P"),
+    "--whole-words": flag("mask whole words", action=YES_OR_NO),
+    "--packing": flag("how sentences become rows (full-sentences)", str, choices=PACKINGS),
+    "--stride": flag("tokens that two windows of a context share (128)", int, metavar="N"),
+    "--problem": flag("what the labels of texts are (by the labels)", str, choices=PROBLEMS),
+    "--labels": flag("their names by number, where the data does not have all", str, nargs="+", metavar="NAME"),
+    "--save-every": flag("updates from checkpoint to checkpoint (an epoch, 1000 at most)", int, metavar="N"),
+    "--keep": flag("checkpoints that are kept, beside the best (2)", int, metavar="N"),
+    "--evaluate-every": flag("updates from evaluation to evaluation (as --save-every)", int, metavar="N"),
+    "--log-every": flag("updates for a line of metrics.jsonl (1)", int, metavar="N"),
+    "--best": flag("give the model of the best evaluation at the end, instead of the last", action=YES_OR_NO),
+    "--metric": flag("that the best has most of, or least of a loss (the task's first)", str),
+    "--resume": flag("go on from the newest checkpoint in OUTPUT", action=YES_OR_NO),
+    "--compile": flag("torch.compile, in PyTorch", action=YES_OR_NO),
+    "--sharding": flag("over processes or devices: data, or weights and optimizer too (none)", str, choices=SHARDINGS),
+    "--workers": flag("processes that prepare batches, in PyTorch (0)", int, metavar="N"),
+    "--tensorboard": flag("write TensorBoard events (where tensorboardX is installed)", action=YES_OR_NO),
 }  # fmt: skip
 RECIPE_OPTIONS: dict[str, Settings] = {
-    "--learning-rate": _option("the largest", float, metavar="RATE"),
-    "--batch-size": _option("rows of an update", int, metavar="N"),
-    "--updates": _option("in all", int, metavar="N"),
-    "--epochs": _option("instead of updates", float, metavar="N"),
-    "--warmup": _option("updates until the rate is largest; below 1 a share of all", float, metavar="N"),
-    "--power": _option("of the decay; 1 is a line", float, metavar="P"),
-    "--end-learning-rate": _option("of the last update", float, metavar="RATE"),
-    "--beta1": _option("of Adam", float, metavar="B"),
-    "--beta2": _option("of Adam", float, metavar="B"),
-    "--epsilon": _option("of Adam", float, metavar="E"),
-    "--weight-decay": _option("times the rate, off the weights", float, metavar="D"),
-    "--decays-all": _flag("norms and biases decay too"),
-    "--clip-norm": _option("largest norm of the gradients; 0 for any", float, metavar="NORM"),
-    "--dropout": _option("of hidden states and attention", float, metavar="P"),
+    "--learning-rate": flag("the largest", float, metavar="RATE"),
+    "--batch-size": flag("rows of an update", int, metavar="N"),
+    "--updates": flag("in all", int, metavar="N"),
+    "--epochs": flag("instead of updates", float, metavar="N"),
+    "--warmup": flag("updates until the rate is largest; below 1 a share of all", float, metavar="N"),
+    "--power": flag("of the decay; 1 is a line", float, metavar="P"),
+    "--end-learning-rate": flag("of the last update", float, metavar="RATE"),
+    "--beta1": flag("of Adam", float, metavar="B"),
+    "--beta2": flag("of Adam", float, metavar="B"),
+    "--epsilon": flag("of Adam", float, metavar="E"),
+    "--weight-decay": flag("times the rate, off the weights", float, metavar="D"),
+    "--decays-all": flag("norms and biases decay too", action=YES_OR_NO),
+    "--clip-norm": flag("largest norm of the gradients; 0 for any", float, metavar="NORM"),
+    "--dropout": flag("of hidden states and attention", float, metavar="P"),
 }
 
 

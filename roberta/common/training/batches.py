@@ -35,12 +35,10 @@ class MicroBatch:
     Attributes:
         inputs: as in `Collated`.
         weight: the update's loss is the sum of weight * mean loss of its micro-batches; weights add up to 1.
-        tokens: real tokens.
     """
 
     inputs: dict[str, np.ndarray]
     weight: float
-    tokens: int
 
 
 class Batches:
@@ -110,11 +108,7 @@ class Batches:
                 f"update {number} has nothing to learn: none of its {len(draws)} examples has a target (a label that is "
                 "not -100, a masked token); see to the labels, or take a larger batch_size"
             )
-        return [
-            MicroBatch(part.inputs, part.count / total, int(part.inputs["attention_mask"].sum()))
-            for part in parts
-            if part.count
-        ]
+        return [MicroBatch(part.inputs, part.count / total) for part in parts if part.count]
 
     def updates(self, start: int, stop: int) -> Iterator[list[MicroBatch]]:
         """The micro-batches of each update from `start` + 1 to `stop`."""
