@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
 
 import numpy as np
 
@@ -16,14 +15,13 @@ from roberta.common.checkpoint import open_checkpoint, save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.files import CheckpointError
 from roberta.common.hub import local_checkpoint
-from roberta.common.loading import open_pretrained
+from roberta.common.loading import HubOptions, open_pretrained
 from roberta.common.parameters import HEAD_PARTS, Head, Parameter, parameters
 from roberta.common.safetensors_file import Source, StoredTensor, numpy_dtype
 
-_NO_HUB: dict[str, Any] = {
-    "revision": "main", "subfolder": "", "cache_dir": None, "force_download": False, "local_files_only": False,
-    "token": None,
-}  # fmt: skip
+_AS_IT_IS = HubOptions(
+    revision="main", subfolder="", cache_dir=None, force_download=False, local_files_only=False, token=None
+)  # fmt: skip
 
 
 def is_config(model: str | Path) -> bool:
@@ -106,7 +104,7 @@ def _drawn(parameter: Parameter, config: RobertaConfig, seed: int, dtype: str) -
 def _found(model: str | Path, head: Head, config: RobertaConfig) -> Mapping[str, StoredTensor]:
     """The tensors of a checkpoint that fit; only a head's may have another shape."""
     opened = open_pretrained(
-        model, head, config=config, overrides={}, hub=_NO_HUB, formats=None, variant=None, has_pooler=None,  # type: ignore[arg-type]
+        model, head, config=config, overrides={}, hub=_AS_IT_IS, formats=None, variant=None, has_pooler=None,
         ignore_mismatched_sizes=True,
     )  # fmt: skip
     wrong = [
