@@ -13,6 +13,8 @@ import pytest
 from conftest import SHARED
 
 from roberta import RobertaConfig, RobertaTokenizer, RobertaTokenizerFast
+from roberta.common.recipes import RECIPES
+from roberta.common.training.data import trained_config
 from roberta.common.training.features import make_documents, make_features, make_lengths
 from roberta.common.training.labels import Labels, find_labels
 from roberta.common.training.readers import class_names, read
@@ -335,6 +337,12 @@ def test_lists_of_labels_are_one_number_for_each_label() -> None:
     assert [labels.target(label, "") for label in (("love", "joy"), ())] == [[0.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
     with pytest.raises(ValueError, match="a label twice"):
         labels.target(("joy", "joy"), "a.jsonl:1")
+
+
+def test_masked_language_models_start_from_causal_ones_and_the_other_way_round() -> None:
+    decoder = RobertaConfig(is_decoder=True)
+    assert not trained_config("mlm", decoder, None, RECIPES["roberta-base"]).is_decoder
+    assert trained_config("clm", CONFIG, None, RECIPES["roberta-base"]).is_decoder
 
 
 def test_one_label_alone_cannot_be_learnt() -> None:

@@ -13,8 +13,7 @@ from backends import Backend, backend
 from roberta.common.recipes import learning_rate
 
 RECIPE = replace(updates.RECIPE, warmup=0.1, decays_all=False, clip_norm=1.0)
-# Updates of each case: all 200 of the longest one, and enough of the others to show a difference that grows.
-COUNTS = {case: 200 if case == "mlm" else 40 for case in updates.CASES}
+UPDATES = 200
 BATCHES = 5  # that come again and again, so that the losses fall
 ROWS, SIZE = 6, 3
 
@@ -35,10 +34,9 @@ def curve(framework: Backend, case: str, root: Path) -> list[float]:
     config = updates.config_of(case)
     batches = [updates.micro_batches(case, updates.inputs(case, config, ROWS, seed), SIZE) for seed in range(BATCHES)]
     trainer = updates.trainer(framework, case, folder(case, root), RECIPE)
-    count = COUNTS[case]
     return [
-        trainer.update(batches[number % BATCHES], learning_rate(number, RECIPE, count), number)
-        for number in range(1, count + 1)
+        trainer.update(batches[number % BATCHES], learning_rate(number, RECIPE, UPDATES), number)
+        for number in range(1, UPDATES + 1)
     ]
 
 

@@ -143,8 +143,8 @@ def trained_config(task: Task, config: RobertaConfig, labels: Labels | None, rec
             changes["problem_type"] = labels.problem
     elif task == "question-answering" and config.num_labels != 2:
         changes = {"num_labels": 2}
-    elif task == "clm":
-        changes = {"is_decoder": True}
+    elif task in ("clm", "mlm"):
+        changes = {"is_decoder": task == "clm"}  # one may start from what the other has learnt
     if recipe.dropout is not None:
         dropout = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), recipe.dropout)
         changes |= {**dropout, "classifier_dropout": None}
