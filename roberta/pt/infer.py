@@ -23,10 +23,24 @@ from roberta.pt.weights import to_numpy
 
 GELU = ("gelu", "gelu_python")
 
-Linear = Callable[[Tensor], Tensor]
 Results = dict[str, Tensor]
 
 FEW = 512  # tokens up to which oneDNN's layout is faster with AVX2: `python -m benchmarks kernels`
+
+
+class Scratch:
+    """Memory for the widest results of a piece, one after another: fresh memory costs as much time as GELU does."""
+
+    def __init__(self, tokens: int, width: int, like: Tensor) -> None:
+        self.flat = like.new_empty(tokens * width)
+
+    def take(self, tokens: int, width: int) -> Tensor:
+        """(tokens, width), which holds until the next is taken."""
+        return self.flat[: tokens * width].view(tokens, width)
+
+
+# (tokens, inputs) and scratch memory, if there is some -> (tokens, outputs), there where the library can write there
+Linear = Callable[..., Tensor]
 
 
 def linear(weight: Tensor, bias: Tensor, dtype: str, *, gelu: bool = False) -> Linear:
@@ -44,9 +58,20 @@ def linear(weight: Tensor, bias: Tensor, dtype: str, *, gelu: bool = False) -> L
     if weight.device.type == "cpu" and _prefers_onednn(weight.dtype):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
         after = ("gelu", [], "none") if gelu else ("none", [], "")
-        return lambda hidden: torch.ops.mkldnn._linear_pointwise(hidden, packed, bias, *after)
-    project = FewTokens(weight, bias) if _is_float_on_cpu(weight) else partial(F.linear, weight=weight, bias=bias)
-    return (lambda hidden: F.gelu(project(hidden))) if gelu else project
+        return lambda hidden, scratch=None: torch.ops.mkldnn._linear_pointwise(hidden, packed, bias, *after)
+    project: Linear = FewTokens(weight, bias) if _is_float_on_cpu(weight) else partial(_plain, weight=weight, bias=bias)
+    return with_gelu(project) if gelu else project
+
+
+def with_gelu(project: Linear) -> Linear:
+    """A projection with GELU (erf) behind it."""
+    return lambda hidden, scratch=None: torch.ops.aten.gelu_(project(hidden, scratch))
+
+
+def _plain(hidden: Tensor, scratch: Scratch | None = None, *, weight: Tensor, bias: Tensor) -> Tensor:
+    """By torch's own library."""
+    result = None if scratch is None else scratch.take(len(hidden), len(weight))
+    return torch.addmm(bias, hidden, weight.t(), out=result)
 
 
 class FewTokens:
@@ -57,15 +82,14 @@ class FewTokens:
         self.calls = 0  # with few tokens
         self.packed: Tensor | None = None
 
-    def __call__(self, hidden: Tensor) -> Tensor:
+    def __call__(self, hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
         """(tokens, outputs)."""
-        if not 0 < len(hidden) <= FEW:
-            return F.linear(hidden, self.weight, self.bias)
-        self.calls += 1
+        is_few = 0 < len(hidden) <= FEW
+        self.calls += is_few
         if self.packed is None and self.calls > 1:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
-        if self.packed is None:
-            return F.linear(hidden, self.weight, self.bias)
+        if self.packed is None or not is_few:
+            return _plain(hidden, scratch, weight=self.weight, bias=self.bias)
         return torch.ops.mkldnn._linear_pointwise(hidden, self.packed, self.bias, "none", [], "")
 
 
@@ -97,12 +121,11 @@ def _int8(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
         codes = torch.quantize_per_channel(weight, _scale(weight).double(), zeros, 0, torch.qint8)
     packed = torch.ops.quantized.linear_prepack(codes, bias)
 
-    def project(hidden: Tensor) -> Tensor:
+    def project(hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
         # inputs in 7 bits: else pairs of products overflow the 16 bits of their sum
-        result = torch.ops.quantized.linear_dynamic(hidden, packed, True)
-        return F.gelu(result) if gelu else result
+        return torch.ops.quantized.linear_dynamic(hidden, packed, True)
 
-    return project
+    return with_gelu(project) if gelu else project
 
 
 def _scale(weight: Tensor) -> Tensor:
@@ -117,7 +140,7 @@ def _int8_onednn(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
     fused = gelu and _has_avx512()
     after = ("gelu", [], "none") if fused else ("none", [], "")
 
-    def project(hidden: Tensor) -> Tensor:
+    def project(hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
         if not len(hidden):
             return hidden.new_empty(0, len(weight))
         low, high = (float(value) for value in hidden.aminmax())
@@ -125,12 +148,11 @@ def _int8_onednn(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
         step = max((high - low) / levels, torch.finfo(torch.float32).tiny)
         zero = round(-low / step)
         codes = (hidden / step).add_(zero).round_().clamp_(0, levels).to(torch.uint8)
-        result = torch.ops.onednn.qlinear_pointwise(
+        return torch.ops.onednn.qlinear_pointwise(
             codes, step, zero, packed, scale, zeros, bias, 1.0, 0, torch.float32, *after
         )
-        return F.gelu(result) if gelu and not fused else result
 
-    return project
+    return with_gelu(project) if gelu and not fused else project
 
 
 class FastLayer:
@@ -142,6 +164,7 @@ class FastLayer:
         weight = torch.cat([part.weight for part in parts]).to(compute_dtype(dtype))
         bias = torch.cat([part.bias for part in parts]).to(compute_dtype(dtype))
         self.project = linear(weight, bias, dtype)
+        self.width = max(len(weight), layer.intermediate.dense.out_features)
         self.head_size = attention.self.config.head_size
         self.causal = causal
         self.join = dense(attention.output.dense, dtype)
@@ -152,17 +175,17 @@ class FastLayer:
         self.narrow = dense(layer.output.dense, dtype)
         self.output_norm = norm(layer.output.LayerNorm, dtype)
 
-    def __call__(self, hidden: Tensor, lengths: list[tuple[int, int]], kept: Tensor | None) -> Tensor:
+    def __call__(self, hidden: Tensor, lengths: list[tuple[int, int]], kept: Tensor | None, scratch: Scratch) -> Tensor:
         """Hidden states of all tokens, or of those `kept`: (kept, hidden).
 
         Args:
             lengths: (rows, tokens of each), in the order of the tokens.
         """
-        context = self.attend(self.project(hidden), lengths)
+        context = self.attend(self.project(hidden, scratch), lengths)
         if kept is not None:
             context, hidden = context[kept], hidden[kept]
         hidden = self.attention_norm(self.join(context).add_(hidden))
-        wide = self.widen(hidden)
+        wide = self.widen(hidden, scratch)
         if self.activation is not None:
             wide = self.activation(wide)
         return self.output_norm(self.narrow(wide).add_(hidden))
@@ -238,6 +261,7 @@ class FastModel:
         self.kind = compute_dtype(dtype)
         self.embedding_norm = norm(self.embeddings.LayerNorm, dtype)
         self.layers = [FastLayer(layer, dtype, base.config.is_decoder) for layer in base.encoder.layer]
+        self.width = max((layer.width for layer in self.layers), default=0)
         self.head = _HEADS[model.head](model, dtype)
 
     def __call__(self, tokens: Tokens) -> Arrays:
@@ -263,8 +287,9 @@ class FastModel:
         last = len(self.layers) - 1
         if not self.layers:
             return hidden[kept]
+        scratch = Scratch(len(hidden), self.width, hidden)
         for index, layer in enumerate(self.layers):
-            hidden = layer(hidden, lengths, kept if index == last and len(kept) < len(hidden) else None)
+            hidden = layer(hidden, lengths, kept if index == last and len(kept) < len(hidden) else None, scratch)
         return hidden
 
 
