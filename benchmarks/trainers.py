@@ -53,14 +53,16 @@ def whole_labels(arrays: Arrays) -> Arrays:
 
 
 def ours(framework: str, prefix: str) -> Callable[[Path, str], Update]:
-    """This project's trainer in a framework."""
+    """This project's trainer in a framework, in a process that is set up as that of `roberta train`."""
 
     def load(folder: Path, dtype: str) -> Update:
         import roberta
+        from roberta.common.memory import keep_freed_memory
         from roberta.common.recipes import Recipe
         from roberta.common.training.batches import MicroBatch
         from roberta.common.training.settings import Settings
 
+        keep_freed_memory()
         model = getattr(roberta, f"{prefix}RobertaForMaskedLM").from_pretrained(folder)
         recipe = Recipe(RATE, ROWS, beta1=BETAS[0], beta2=BETAS[1], epsilon=EPSILON, weight_decay=DECAY, clip_norm=1.0)
         settings: Any = Settings("mlm", recipe, updates=1000, dtype=dtype)  # type: ignore[arg-type]

@@ -134,15 +134,19 @@ def verify(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """`roberta train`."""
+    from roberta.common.memory import keep_freed_memory
     from roberta.common.training.command import run as run_training
 
+    keep_freed_memory()
     return run_training(options)
 
 
 def texts(options: argparse.Namespace) -> int:
     """`roberta fill-mask`, `classify`, `tag`, `answer`, `choose`, `embed` and `generate`."""
+    from roberta.common.memory import keep_freed_memory
     from roberta.common.pipelines.command import run as run_command
 
+    keep_freed_memory()
     return run_command(options)
 
 
