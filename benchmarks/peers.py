@@ -56,8 +56,8 @@ def environment(*names: str | None, **settings: str) -> dict[str, str]:
 
 
 def quiet(threads: int) -> dict[str, str]:
-    """Settings of a child: so many threads, which sleep while they wait, and no greetings."""
-    settings = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+    """Settings of a child: so many threads, which wait for a millisecond before they sleep, and no greetings."""
+    settings = {"OMP_NUM_THREADS": str(threads), "KMP_BLOCKTIME": "1"}  # GNU's wait about that long by themselves
     return {**settings, "TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"}
 
 
