@@ -45,6 +45,8 @@ def trained(folder: Path, case: str, run: updates.ShortRun, **options: Any) -> A
 
 def serve(folder: Path) -> None:
     """One of several processes: train every case in every way, and see the first one's failure."""
+    from torch._dynamo.utils import counters
+
     for sharding in SHARDINGS:
         for case in CASES:
             run = run_of(case, sharding)
@@ -54,6 +56,12 @@ def serve(folder: Path) -> None:
                 (run.folder / "losses.json").write_text(json.dumps(run.losses))
             else:
                 assert torch.distributed.get_rank() == 1, "the first process sees every update, the others none"
+        run = run_of("tokens", sharding, compile=True)
+        run.folder = folder / f"tokens-{sharding}-compiled"
+        trained(folder, "tokens", run)
+        if run.losses:
+            assert counters["stats"]["unique_graphs"] > 0
+            (run.folder / "losses.json").write_text(json.dumps(run.losses))
     failing = run_of("tokens", "data")
     failing.fails_at = 2
     with pytest.raises((ValueError, RuntimeError)) as caught:
@@ -91,6 +99,14 @@ def test_two_processes_train_as_one_does(case: str, sharding: str, together: Pat
     for name, wanted in moments.items():
         if np.abs(wanted).max() > 1e-14:  # what moves no softmax has gradients of rounding alone
             assert_close(state.moments[name], wanted, 1e-7, name)
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_two_processes_with_compiled_code_train_as_one_does(sharding: str, together: Path) -> None:
+    alone = run_of("tokens")
+    trained(together, "tokens", alone)
+    losses = json.loads((together / f"tokens-{sharding}-compiled" / "losses.json").read_text())
+    assert losses == pytest.approx(alone.losses, rel=1e-10)
 
 
 def test_a_failure_of_the_first_process_ends_the_others(together: Path) -> None:
