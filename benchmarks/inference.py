@@ -3,8 +3,8 @@
     python -m benchmarks.inference [--sides WORD ...] [--works WORK ...] [--rounds 5] [--sequences 512] [--docs]
 
 Each side, in each dtype it has, is a process of its own with the same number of threads; rounds go around all sides in
-turn, and the others wait for input meanwhile; they stop spinning after a millisecond. Weights are those of a new model (see
-benchmarks/checkpoints.py). What is compared is RobertaModel's last hidden state, without pooler: a head for masked
+turn, and the others wait for input meanwhile; they stop spinning after a millisecond. Weights are those of a new model
+(see benchmarks/checkpoints.py). What is compared is RobertaModel's last hidden state, without pooler: a head for masked
 tokens would be most of the work, the same for all. Every side's numbers are compared with the first side's.
 
 The ragged job is run by peers in the given order with batches of 32, and sorted with a budget of 1,024 tokens, padding
@@ -100,9 +100,14 @@ def summary(values: list[dict[str, float]]) -> dict[str, float]:
 
 
 def measure(
-    wanted: list[tuple[str, str]], works: list[str], folder: Path, count: int, job_runs: int, sequences: int,
+    wanted: list[tuple[str, str]],
+    works: list[str],
+    folder: Path,
+    count: int,
+    job_runs: int,
+    sequences: int,
     threads: int,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Everything that the page is made from."""
     workers, failures = started(wanted, folder, sequences, threads)
     ceiling = worker("machine", "-", folder, 0, threads)
@@ -143,7 +148,9 @@ def main() -> None:
     )
     parser.add_argument("--works", nargs="+", choices=jobs.WORKS, default=list(jobs.WORKS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--job-runs", type=int, default=1, help="of a ragged job, which takes minutes")
+    parser.add_argument(
+        "--job-runs", type=int, default=1, help="of a ragged job, which takes minutes; one a round at most"
+    )
     parser.add_argument("--sequences", type=int, default=512, help="of the ragged job")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--docs", action="store_true", help="keep the results, draw the plot and write the page")
