@@ -5,6 +5,49 @@ its own framework only.
 """
 
 import importlib
+import importlib.util
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a test compares the two
+    from roberta.common.batch_encoding import BatchEncoding as BatchEncoding
+    from roberta.common.config import RobertaConfig as RobertaConfig
+    from roberta.common.files import CheckpointError as CheckpointError
+    from roberta.common.generation import GenerationConfig as GenerationConfig
+    from roberta.common.pipelines import pipeline as pipeline
+    from roberta.common.special_tokens import AddedToken as AddedToken
+    from roberta.common.tokenizer import RobertaTokenizer as RobertaTokenizer
+    from roberta.common.tokenizer_fast import RobertaTokenizerFast as RobertaTokenizerFast
+    from roberta.common.training.session import Training as Training
+    from roberta.flax.models import (
+        FlaxRobertaForCausalLM as FlaxRobertaForCausalLM,
+        FlaxRobertaForMaskedLM as FlaxRobertaForMaskedLM,
+        FlaxRobertaForMultipleChoice as FlaxRobertaForMultipleChoice,
+        FlaxRobertaForQuestionAnswering as FlaxRobertaForQuestionAnswering,
+        FlaxRobertaForSequenceClassification as FlaxRobertaForSequenceClassification,
+        FlaxRobertaForTokenClassification as FlaxRobertaForTokenClassification,
+        FlaxRobertaModel as FlaxRobertaModel,
+    )
+    from roberta.flax.pretrained import FlaxRobertaPreTrainedModel as FlaxRobertaPreTrainedModel
+    from roberta.pt.models import (
+        RobertaForCausalLM as RobertaForCausalLM,
+        RobertaForMaskedLM as RobertaForMaskedLM,
+        RobertaForMultipleChoice as RobertaForMultipleChoice,
+        RobertaForQuestionAnswering as RobertaForQuestionAnswering,
+        RobertaForSequenceClassification as RobertaForSequenceClassification,
+        RobertaForTokenClassification as RobertaForTokenClassification,
+        RobertaModel as RobertaModel,
+    )
+    from roberta.pt.pretrained import RobertaPreTrainedModel as RobertaPreTrainedModel
+    from roberta.tf.models import (
+        TFRobertaForCausalLM as TFRobertaForCausalLM,
+        TFRobertaForMaskedLM as TFRobertaForMaskedLM,
+        TFRobertaForMultipleChoice as TFRobertaForMultipleChoice,
+        TFRobertaForQuestionAnswering as TFRobertaForQuestionAnswering,
+        TFRobertaForSequenceClassification as TFRobertaForSequenceClassification,
+        TFRobertaForTokenClassification as TFRobertaForTokenClassification,
+        TFRobertaModel as TFRobertaModel,
+    )
+    from roberta.tf.pretrained import TFRobertaPreTrainedModel as TFRobertaPreTrainedModel
 
 __version__ = "0.1.0"
 
@@ -34,27 +77,40 @@ _MODULES = {
         for name in _CLASSES
     },
 }
-_EXTRAS = {"torch": "pt", "tensorflow": "tf", "keras": "tf", "jax": "flax", "flax": "flax"}
+_NEEDS = {"pt": ("torch",), "tf": ("tensorflow", "keras"), "flax": ("jax", "flax")}
+_EXTRAS = {package: backend for backend, packages in _NEEDS.items() for package in packages}
 
-__all__ = [*sorted(_MODULES), "__version__"]
 
+if not TYPE_CHECKING:  # so that a type checker notices a name that does not exist
 
-def __getattr__(name: str) -> object:
-    """Import the module that defines `name`; a missing framework is named with the extra that brings it."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'roberta' has no attribute {name!r}")
-    try:
-        module = importlib.import_module(_MODULES[name])
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        raise ModuleNotFoundError(
-            f"{name} needs {error.name}, which is not installed; pip install 'roberta[{extra}]'",
-            name=error.name,
-        ) from error
-    return getattr(module, name)
+    def __getattr__(name: str) -> object:
+        """Import the module that defines `name`; a missing framework is named with the extra that brings it."""
+        if name == "__all__":  # what `from roberta import *` takes: the classes of the frameworks that are installed
+            return _importable()
+        if name not in _MODULES:
+            raise AttributeError(f"module 'roberta' has no attribute {name!r}")
+        try:
+            module = importlib.import_module(_MODULES[name])
+        except ModuleNotFoundError as error:
+            extra = _EXTRAS.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            raise ModuleNotFoundError(
+                f"{name} needs {error.name}, which is not installed; pip install 'roberta[{extra}]'",
+                name=error.name,
+            ) from error
+        return getattr(module, name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*sorted(_MODULES), "__version__"]
+
+
+def _importable() -> list[str]:
+    """The public names whose framework is installed; nothing is imported to find out."""
+    absent = {
+        f"roberta.{backend}."
+        for backend, packages in _NEEDS.items()
+        if any(importlib.util.find_spec(package) is None for package in packages)
+    }
+    return [name for name in __dir__() if not _MODULES.get(name, "").startswith(tuple(absent))]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from backends import backend as get_backend
@@ -66,3 +70,26 @@ def test_the_public_names(prefix: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'RobertaForEverything'"):
         roberta.RobertaForEverything  # noqa: B018
+
+
+def test_type_checkers_see_the_same_names_from_the_same_modules() -> None:
+    tree = ast.parse(Path(roberta.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    found = {alias.asname: node.module for node in block.body for alias in node.names}
+    assert found == roberta._MODULES
+
+
+@pytest.mark.parametrize("absent", [("tensorflow", "keras"), ("jax", "flax"), ("torch", "jax")])
+def test_everything_is_imported_with_the_installed_frameworks_alone(absent: tuple[str, ...]) -> None:
+    code = (
+        "import importlib.util as util; find = util.find_spec\n"
+        f"util.find_spec = lambda name, package=None: None if name in {absent} else find(name, package)\n"
+        "import roberta; names = roberta.__all__\n"
+        "print(*names)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = set(done.stdout.split())
+    assert {"RobertaConfig", "pipeline"} <= names
+    assert ("RobertaModel" in names) == ("torch" not in absent)
+    assert ("TFRobertaModel" in names) == ("keras" not in absent)
+    assert ("FlaxRobertaModel" in names) == ("jax" not in absent)
