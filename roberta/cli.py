@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         status: int = options.run(options)
+        sys.stdout.flush()  # here, where a reader that is gone can be told from other errors
+    except BrokenPipeError:  # `roberta info model | head`: nobody reads on, as a shell says it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's exit fails at it
+        return 141
     except (OSError, ValueError, ModuleNotFoundError) as error:
         print(f"roberta {options.command}: {error}", file=sys.stderr)
         return 1

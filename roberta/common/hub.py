@@ -414,7 +414,10 @@ def _explained(error: Exception | None, repository: _Repository, file: str | Non
         case errors.EntryNotFoundError():  # after LocalEntryNotFoundError, which is one too
             text = f"{what} is not there; check the name, revision and subfolder"
         case _:
-            text = f"{what} cannot be fetched: {_line(error)}; check the connection and token="
+            text = (
+                f"there is no file or folder {name}, and the hub, asked for {what}, gives no answer ({_line(error)}); "
+                "check the path, or the connection and token="
+            )
     return CheckpointError(text)
 
 

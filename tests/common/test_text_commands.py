@@ -17,6 +17,7 @@ import pytest
 from backends import backend as get_backend
 from pipeline_cases import FRANCE, RAILWAY, TEXTS, make_models
 
+import roberta
 from roberta import pipeline
 from roberta.cli import main
 from roberta.common.text_commands import COMMANDS
@@ -263,3 +264,16 @@ for name in ("fill-mask", "classify", "tag", "answer", "choose", "embed", "gener
 assert "numpy" not in sys.modules and "tokenizers" not in sys.modules
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    small = Path(roberta.__file__).parent / "small"
+    command = f"{sys.executable} -m roberta info {small} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_a_pipeline_says_what_it_is(folder: Path) -> None:
+    text = repr(pipeline("text-classification", folder / "labels", top_k=2))
+    assert "model=RobertaForSequenceClassification, framework='pt'" in text
+    assert "top_k=2" in text

@@ -91,6 +91,14 @@ class Pipeline(ABC, Generic[O]):
         self.batch_tokens = batch_tokens
         self.progress = progress
 
+    def __repr__(self) -> str:
+        """The task, the model's class and framework, and what is not as by default."""
+        return (
+            f"{type(self).__name__}(task={self.task!r}, model={type(self.model).__name__}, "
+            f"framework={self.model.framework!r}, dtype={self.dtype or 'of the model'!r}, "
+            f"batch_tokens={self.batch_tokens}, options={self.options})"
+        )
+
     @property
     def limit(self) -> int:
         """Tokens of a row, at most: the smaller of what the model and the tokenizer allow."""
