@@ -6,9 +6,9 @@ Positions are those of the model's own forward: from `pad_token_id + 1`, padding
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -307,12 +307,40 @@ def log_softmax(scores: Floats) -> Floats:
     return result
 
 
-def _perturbed(scores: Floats, generator: np.random.Generator) -> Floats:
+Seed = int | Sequence[int]  # what `numpy.random.default_rng` takes
+
+
+class Draws:
+    """The random numbers of sampling: of one stream for all prompts, or of one for each.
+
+    Args:
+        seed: of the one stream; or a list with a seed for each prompt, whose draws then do not depend on which other
+            prompts are in the batch.
+    """
+
+    def __init__(self, seed: int | Sequence[Seed], prompts: int) -> None:
+        is_one = isinstance(seed, int | np.integer)
+        seeds: Sequence[Any] = [seed] if is_one else cast(Sequence[Any], seed)
+        if not is_one and len(seeds) != prompts:
+            raise ValueError(f"seed is a list of {len(seeds)} for {prompts} prompts; give one number, or one a prompt")
+        self.streams = [np.random.default_rng(one) for one in seeds]
+
+    def of_all(self, shape: tuple[int, ...]) -> Floats:
+        """Gumbel draws for the rows of all prompts, which follow one another."""
+        rows = shape[0] // len(self.streams)
+        return np.concatenate([stream.gumbel(size=(rows, *shape[1:])) for stream in self.streams])
+
+    def of(self, prompt: int) -> np.random.Generator:
+        """The stream of one prompt."""
+        return self.streams[prompt if len(self.streams) > 1 else 0]
+
+
+def _perturbed(scores: Floats, draws: Floats) -> Floats:
     """Scores whose best is a draw from their softmax, and whose best n are n draws without putting back.
 
     Source: the Gumbel-max trick; Kool et al. 2019, "Stochastic Beams and Where to Find Them".
     """
-    return scores + generator.gumbel(size=scores.shape)
+    return scores + draws
 
 
 def _check_choice(best: Floats) -> None:
@@ -327,13 +355,13 @@ def _check_choice(best: Floats) -> None:
 # -- the searches --------------------------------------------------------------------------------------------
 
 
-def decode(stepper: Stepper, plan: Plan, seed: int) -> Decoded:
-    """Run the search that the settings name; `seed` decides the draws of sampling."""
-    generator = np.random.default_rng(seed)
-    return _beams(stepper, plan, generator) if plan.config.num_beams > 1 else _walk(stepper, plan, generator)
+def decode(stepper: Stepper, plan: Plan, seed: int | Sequence[Seed]) -> Decoded:
+    """Run the search that the settings name; `seed` decides the draws of sampling (see `Draws`)."""
+    draws = Draws(seed, len(plan.rows.input_ids))
+    return _beams(stepper, plan, draws) if plan.config.num_beams > 1 else _walk(stepper, plan, draws)
 
 
-def _walk(stepper: Stepper, plan: Plan, generator: np.random.Generator) -> Decoded:
+def _walk(stepper: Stepper, plan: Plan, draws: Draws) -> Decoded:
     """One token after the other, the best or drawn ones."""
     config, decoded = plan.config, Decoded()
     logits = stepper.start(plan.rows.inputs(), plan.copies)
@@ -343,7 +371,7 @@ def _walk(stepper: Stepper, plan: Plan, generator: np.random.Generator) -> Decod
         scores = process(logits, rows.input_ids, plan)
         decoded.record(config, scores, logits)
         _check_choice(scores.max(axis=1)[is_open])
-        tokens = (_perturbed(scores, generator) if config.do_sample else scores).argmax(axis=1)
+        tokens = (_perturbed(scores, draws.of_all(scores.shape)) if config.do_sample else scores).argmax(axis=1)
         rows = rows.appended(np.where(is_open, tokens, plan.pad_token_id))
         is_open &= ~np.isin(tokens, config.eos_token_ids)
         if rows.length == plan.max_length or not is_open.any():
@@ -352,7 +380,7 @@ def _walk(stepper: Stepper, plan: Plan, generator: np.random.Generator) -> Decod
         logits = stepper.step(rows.inputs(last_only=config.use_cache))
 
 
-def _beams(stepper: Stepper, plan: Plan, generator: np.random.Generator) -> Decoded:
+def _beams(stepper: Stepper, plan: Plan, draws: Draws) -> Decoded:
     """The likeliest sequences that a beam search finds, best first."""
     config, decoded, beams = plan.config, Decoded(), plan.config.num_beams
     logits = stepper.start(plan.rows.inputs(), beams)
@@ -361,7 +389,7 @@ def _beams(stepper: Stepper, plan: Plan, generator: np.random.Generator) -> Deco
     while True:
         scores = process(log_softmax(logits), rows.input_ids, plan)
         decoded.record(config, scores, logits)
-        moves = [search.advance(scores[search.rows], generator) for search in searches]
+        moves = [search.advance(scores[search.rows], draws.of(index)) for index, search in enumerate(searches)]
         if not any(search.is_open for search in searches):
             return _best_of(searches, plan, decoded)
         tokens, origins = (np.concatenate(parts) for parts in zip(*moves, strict=True))
@@ -423,7 +451,7 @@ class BeamSearch:
         if self.is_open:
             _check_choice(totals.max(keepdims=True))
         count = max(2, 1 + len(config.eos_token_ids)) * config.num_beams
-        ranking = _perturbed(totals, generator) if config.do_sample else totals
+        ranking = _perturbed(totals, generator.gumbel(size=totals.shape)) if config.do_sample else totals
         chosen = np.argsort(-ranking, kind="stable")[:count]
         chosen = chosen[np.argsort(-totals[chosen], kind="stable")]
         return [

@@ -1,7 +1,7 @@
 """`generate()` in Flax: the driver of `common.search` over this backend's model and cache."""
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from roberta.common.generation import (
     generation_defaults,
     one_prompt,
 )
-from roberta.common.search import Plan, decode, make_plan
+from roberta.common.search import Plan, Seed, decode, make_plan
 from roberta.flax import cache as kv
 from roberta.flax.layers import check_values
 
@@ -134,7 +134,7 @@ class GenerationMixin:
         token_type_ids: Array | None = None,
         encoder_hidden_states: Array | None = None,
         encoder_attention_mask: Array | None = None,
-        seed: int | None = None,
+        seed: int | Sequence[Seed] | None = None,
         params: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Any:
@@ -147,7 +147,8 @@ class GenerationMixin:
             generation_config: instead of the model's, which fills in pad, bos and eos ids that are None; transformers'
                 own class, or a dictionary, will do.
             inputs: another name of input_ids.
-            seed: of sampling; the same in the three frameworks. None draws one from numpy's global generator.
+            seed: of sampling, or a list with one for each prompt; the same in the three frameworks.
+                None draws one from numpy's global generator.
             params: taken instead of `self.params`.
             settings: fields of `GenerationConfig` to replace: max_new_tokens, do_sample, num_beams, ...
 

@@ -1,6 +1,6 @@
 """`generate()` in TensorFlow: the driver of `common.search` over this backend's model and cache."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from roberta.common.generation import (
     generation_defaults,
     one_prompt,
 )
-from roberta.common.search import Plan, decode, make_plan
+from roberta.common.search import Plan, Seed, decode, make_plan
 from roberta.tf import cache as kv
 
 
@@ -103,7 +103,7 @@ class GenerationMixin:
         token_type_ids: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        seed: int | None = None,
+        seed: int | Sequence[Seed] | None = None,
         **settings: Any,
     ) -> Any:
         """Continue the prompts: greedy by default, without dropout, positions as in the model's own call.
@@ -115,7 +115,8 @@ class GenerationMixin:
             generation_config: instead of the model's, which fills in pad, bos and eos ids that are None; transformers'
                 own class, or a dictionary, will do.
             inputs: another name of input_ids.
-            seed: of sampling; the same in the three frameworks. None draws one from TensorFlow's generator.
+            seed: of sampling, or a list with one for each prompt; the same in the three frameworks.
+                None draws one from TensorFlow's generator.
             settings: fields of `GenerationConfig` to replace: max_new_tokens, do_sample, num_beams, ...
 
         Returns:

@@ -213,6 +213,16 @@ def test_a_pipeline_samples_unless_told_otherwise_and_a_seed_repeats_it(folder: 
     assert pipe("A ship", do_sample=False) == pipe("A ship", do_sample=False)
 
 
+@pytest.mark.parametrize("settings", [{}, {"num_return_sequences": 2}, {"num_beams": 2}])
+def test_each_prompt_has_draws_of_its_own_whatever_is_beside_it(folder: Path, settings: dict[str, Any]) -> None:
+    prompts, options = ["A ship"] * 6, {"seed": 1, "max_new_tokens": 8, "temperature": 2.0, "top_k": 0, **settings}
+    together = writer(folder, **options)(prompts)
+    assert len({str(texts) for texts in together}) == 6
+    assert writer(folder, batch_tokens=12, **options)(prompts) == together  # one prompt a batch
+    assert list(writer(folder, **options)(iter(prompts))) == together
+    assert writer(folder, **options)("A ship") == together[0]
+
+
 def test_without_a_number_of_tokens_it_writes_as_far_as_the_model_goes(folder: Path) -> None:
     found = writer(folder, return_tensors=True, do_sample=False, eos_token_id=379)("A ship")
     assert len(found[0]["generated_token_ids"]) == LENGTH

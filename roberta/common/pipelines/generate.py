@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Self, cast
+from typing import Any, Literal, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 
@@ -31,8 +31,17 @@ class Writer(Model, Protocol):
     def generation_config(self) -> GenerationConfig:
         """The model's own settings."""
 
-    def generate(self, input_ids: Any, *, attention_mask: Any, seed: int | None, **settings: Any) -> Any:
+    def generate(
+        self, input_ids: Any, *, attention_mask: Any, seed: Sequence[tuple[int, int]] | None, **settings: Any
+    ) -> Any:
         """Prompts and new tokens, (rows * returns, tokens)."""
+
+
+class Note(NamedTuple):
+    """What a row's results need: how many new tokens it gets, and the place of its prompt in the list or stream."""
+
+    new: int
+    place: int
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,10 @@ class GenerateOptions(Options):
         add_special_tokens: put `<s>` before the prompt and `</s>` behind it, as transformers does.
         truncation: cut a prompt that is too long for the model.
         handle_long_generation: "hole" drops the beginning of a prompt that leaves no room for max_new_tokens.
-        clean_up_tokenization_spaces: of `tokenizer.decode`; None for the tokenizer's own setting.
-        seed: of sampling, the same in the three frameworks.
+        clean_up_tokenization_spaces: of `tokenizer.decode`, as transformers' pipeline has it; None for the
+            tokenizer's own setting.
+        seed: of sampling, the same in the three frameworks. Each prompt has draws of its own, from the seed and its
+            place in the list or stream, whatever is computed beside it.
         settings: of `GenerationConfig`, by name.
     """
 
@@ -57,7 +68,7 @@ class GenerateOptions(Options):
     add_special_tokens: bool = True
     truncation: bool = False
     handle_long_generation: Literal["hole"] | None = None
-    clean_up_tokenization_spaces: bool | None = None
+    clean_up_tokenization_spaces: bool | None = True
     seed: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -97,7 +108,7 @@ class Generate(TextPipeline[GenerateOptions]):
         self.convert = converter(TENSORS[model.framework])
 
     def rows(self, items: Sequence[Item], options: GenerateOptions) -> list[list[Row]]:
-        """One row a prompt; the number of its new tokens is its note."""
+        """One row a prompt; the number of its new tokens and its place are its note."""
         ids = self.tokenizer(
             [options.prefix + item.value for item in items],
             add_special_tokens=options.add_special_tokens,
@@ -134,7 +145,7 @@ class Generate(TextPipeline[GenerateOptions]):
                 f"has {len(ids)} tokens, which max_length={settings['max_length']} counts, so that nothing is left to "
                 "generate; pass max_new_tokens",
             )
-        return Row(ids, new)
+        return Row(ids, Note(new, item.number or 0))
 
     def settings(self, options: GenerateOptions) -> tuple[dict[str, Any], bool]:
         """What is generated with, and whether the number of new tokens is the pipeline's own."""
@@ -159,25 +170,30 @@ class Generate(TextPipeline[GenerateOptions]):
         settings, _ = self.settings(options)
         kinds: dict[tuple[int, int], list[int]] = {}
         for index, row in enumerate(rows):  # a batch shares its settings, and min_length counts the prompt
-            kinds.setdefault((row.note, len(row.ids) if "min_length" in settings else 0), []).append(index)
+            kinds.setdefault((row.note.new, len(row.ids) if "min_length" in settings else 0), []).append(index)
         found: dict[int, np.ndarray] = {}
         for (new, _), kind in kinds.items():
             sizes = np.array([len(rows[index].ids) + new for index in kind])
             for group in groups(sizes, self.batch_tokens, padded=True):
                 chosen = [kind[index] for index in group]
-                sequences = self.generated([rows[index].ids for index in chosen], new, settings, options.seed)
+                seeds = None if options.seed is None else [(options.seed, rows[index].note.place) for index in chosen]
+                sequences = self.generated([rows[index].ids for index in chosen], new, settings, seeds)
                 found.update(zip(chosen, sequences, strict=True))
         return [found[index] for index in range(len(rows))]
 
     def generated(
-        self, prompts: Sequence[Sequence[int]], new: int, settings: Mapping[str, Any], seed: int | None
+        self,
+        prompts: Sequence[Sequence[int]],
+        new: int,
+        settings: Mapping[str, Any],
+        seeds: Sequence[tuple[int, int]] | None,
     ) -> list[np.ndarray]:
         """What the model makes of some prompts together."""
         pad = self.model.config.pad_token_id
         ids, mask = rectangle(prompts, pad, left=True)
         told = {name: value for name, value in settings.items() if name not in ("max_length", "max_new_tokens")}
         output = cast(Writer, self.model).generate(
-            self.convert(ids), attention_mask=self.convert(mask), seed=seed, max_new_tokens=new, **told
+            self.convert(ids), attention_mask=self.convert(mask), seed=seeds, max_new_tokens=new, **told
         )
         sequences = np.asarray(output.cpu() if hasattr(output, "cpu") else output)
         found = []
