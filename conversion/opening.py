@@ -14,25 +14,35 @@ from roberta.common.config import RobertaConfig
 from roberta.common.files import CheckpointError
 from roberta.common.loading import HubOptions, Pretrained, open_pretrained
 from roberta.common.parameters import Head, parameters
+from roberta.common.safetensors_file import StoredTensor
 from roberta.conversion.convert import convert
 from roberta.conversion.formats import recognise
 from roberta.conversion.frameworks import Subject
 from roberta.conversion.judgement import STEPS, apart
 from roberta.conversion.model import HEADS
 
-# Fields of a config that change nothing of what is computed.
+# Fields of a config that change nothing of what is computed or answered (label2id says what id2label says).
 _NAMES_ONLY = (
-    "architectures", "dtype", "id2label", "label2id", "transformers_version", "name_or_path", "_name_or_path",
+    "architectures", "dtype", "label2id", "transformers_version", "name_or_path", "_name_or_path",
     "tokenizer_class", "use_cache", "output_attentions", "output_hidden_states", "initializer_range",
 )  # fmt: skip
+
+# The step between the numbers next to 0 of each type, which is all that rounding there explains.
+SMALLEST = {"float64": 5e-324, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor that two checkpoints hold with different values, and the largest difference."""
+    """A tensor that two checkpoints hold with different values.
+
+    Attributes:
+        absolute: the largest difference.
+        is_explained: every value is within what the narrower of two types of storage rounds off.
+    """
 
     name: str
     absolute: float
+    is_explained: bool
 
 
 @contextmanager
@@ -126,9 +136,20 @@ def check_comparable(
 
 def different_tensors(found: Pretrained, second: Pretrained) -> tuple[Stored, ...]:
     """The stored tensors that differ in a value, read one pair at a time, in the order of the table."""
-    pairs = ((name, tensor.load(), second.match.found[name].load()) for name, tensor in found.match.found.items())
-    compared = (Stored(name, apart(b.astype(np.float64), a.astype(np.float64))) for name, a, b in pairs)
-    return tuple(stored for stored in compared if stored.absolute != 0.0)
+    compared = (stored(name, tensor, second.match.found[name]) for name, tensor in found.match.found.items())
+    return tuple(one for one in compared if one.absolute != 0.0)
+
+
+def stored(name: str, one: StoredTensor, other: StoredTensor) -> Stored:
+    """How far the values of one tensor are apart in two checkpoints."""
+    left, right = (tensor.load().astype(np.float64) for tensor in (one, other))
+    if one.dtype == other.dtype:
+        is_explained = np.array_equal(left, right)
+    else:
+        narrow = max(one.dtype, other.dtype, key=STEPS.__getitem__)
+        allowed = STEPS[narrow] * np.abs(left) + SMALLEST[narrow]
+        is_explained = bool((np.abs(right - left) <= allowed).all())
+    return Stored(name, apart(right, left), is_explained)
 
 
 def different_settings(one: RobertaConfig, other: RobertaConfig) -> tuple[str, ...]:

@@ -121,9 +121,19 @@ def verdict(report: Report) -> list[str]:
             ]
     if report.suspect is not None:
         lines.append(f"The others agree with each other there: {report.suspect} is the odd one out.")
-    if not lines:
-        lines.append("NOT THE SAME: the values agree, the gradients do not.")
-    return lines
+    if any(not difference.is_explained for row in report.gradients for difference in row.differences.values()):
+        lines = lines or ["NOT THE SAME: the values agree, the gradients do not."]
+    return [*lines, *stored_apart(report)]
+
+
+def stored_apart(report: Report) -> Iterator[str]:
+    """What two checkpoints hold that is not the same, whether the inputs showed it or not."""
+    beyond = [stored.name for stored in report.tensors if not stored.is_explained]
+    if beyond:
+        more = f" and {len(beyond) - 3} more" if len(beyond) > 3 else ""
+        yield f"NOT THE SAME: stored values differ by more than a type rounds off, in {', '.join(beyond[:3])}{more}."
+    if report.is_renamed:
+        yield "NOT THE SAME: the labels have other names (id2label)."
 
 
 def parameters_of(place: str, head: Head) -> str:

@@ -66,9 +66,16 @@ class Report:
 
     @property
     def agree(self) -> bool:
-        """Whether rounding explains every difference, of the gradients too."""
+        """Whether rounding explains every difference, of gradients and stored tensors too, and labels have one name."""
         table = [*self.places, *self.gradients]
-        return all(difference.is_explained for row in table for difference in row.differences.values())
+        is_computed = all(difference.is_explained for row in table for difference in row.differences.values())
+        return is_computed and all(stored.is_explained for stored in self.tensors) and not self.is_renamed
+
+    @property
+    def is_renamed(self) -> bool:
+        """Whether the two checkpoints answer with other names of labels."""
+        has_labels = self.head in ("ForSequenceClassification", "ForTokenClassification")
+        return has_labels and any(setting.startswith("id2label:") for setting in self.settings)
 
     @property
     def exit_code(self) -> int:

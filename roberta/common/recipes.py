@@ -105,6 +105,10 @@ def learning_rate(number: int, recipe: Recipe, updates: int) -> float:
     warmup = recipe.warmup * updates if recipe.warmup < 1 else recipe.warmup
     if number <= warmup:
         return recipe.learning_rate * number / max(warmup, 1)
+    if updates == 1:
+        return (
+            recipe.learning_rate
+        )  # the last update is the first: with the end rate, 0 in most recipes, nothing is learnt
     if number >= updates:
         return recipe.end_learning_rate
     left = math.pow(1 - (number - warmup) / (updates - warmup), recipe.power)

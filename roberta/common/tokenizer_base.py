@@ -19,7 +19,7 @@ from roberta.common.tokenizer_files import (
     read_vocabulary,
 )
 from roberta.common.tokenizer_inputs import Table, flatten, make_plan, whole_plan
-from roberta.common.tokenizer_options import UNLIMITED, first_given, length_limit, one_of
+from roberta.common.tokenizer_options import MODEL_INPUT_NAMES, UNLIMITED, first_given, length_limit, one_of
 from roberta.common.tokenizer_preparing import Preparing
 from roberta.common.tokenizer_rows import encodings, trimmed
 from roberta.common.tokenizer_saving import Saving
@@ -70,7 +70,7 @@ class TokenizerBase(Preparing, Saving, ABC):
         pad_token_type_id: int = 0,
         clean_up_tokenization_spaces: bool = False,
         split_special_tokens: bool = False,
-        model_input_names: Sequence[str] = ("input_ids", "attention_mask"),
+        model_input_names: Sequence[str] = MODEL_INPUT_NAMES,
         name_or_path: str = "",
         config: Mapping[str, Any] | None = None,
         vocabulary: Vocabulary | None = None,

@@ -12,6 +12,7 @@ from roberta.common.tokenizer_rows import PADDINGS, TRUNCATIONS, Padding, Shape,
 logger = logging.getLogger(__name__)
 
 UNLIMITED = int(1e30)  # model_max_length when nothing says otherwise: what transformers writes
+MODEL_INPUT_NAMES = ("input_ids", "attention_mask")  # what a call returns when nothing says otherwise
 _LARGE = 10**20
 
 

@@ -26,6 +26,7 @@ from roberta.common.tokenizer_files import (
     tokenizer_json,
     vocab_text,
 )
+from roberta.common.tokenizer_options import MODEL_INPUT_NAMES
 
 # The keys of tokenizer_config.json that are arguments of the constructor; the others are kept and written back.
 _ARGUMENTS = (
@@ -53,6 +54,7 @@ class Saving(SpecialTokens):
     truncation_side: str
     clean_up_tokenization_spaces: bool
     split_special_tokens: bool
+    model_input_names: list[str]
     _merges: str
     _config: dict[str, Any]
 
@@ -236,6 +238,8 @@ class Saving(SpecialTokens):
             "tokenizer_class": "RobertaTokenizer",
             "trim_offsets": self.trim_offsets,
         }
+        if tuple(self.model_input_names) != MODEL_INPUT_NAMES:
+            config["model_input_names"] = list(self.model_input_names)
         for name in self.extra_special_tokens:
             config.pop(name, None)
         if self.padding_side != "right":

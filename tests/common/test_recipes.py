@@ -140,3 +140,7 @@ def test_how_long_to_train_has_to_be_said() -> None:
         total_updates(PLAIN, 10)
     with pytest.raises(ValueError, match="the data has no examples"):
         total_updates(PLAIN, 0)
+
+
+def test_a_training_of_one_update_learns_something() -> None:
+    assert learning_rate(1, replace(PLAIN, warmup=0), 1) == PLAIN.learning_rate

@@ -249,6 +249,7 @@ def grown(tokenizer: Any) -> Any:
     tokenizer.add_special_tokens({"additional_special_tokens": ["<e1>", "<e2>"], "pad_token": "[PAD]"})
     tokenizer.model_max_length = 123
     tokenizer.padding_side = "left"
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
     return tokenizer
 
 
@@ -259,6 +260,7 @@ def test_what_one_class_saves_the_other_loads(cls: Any, other: Any, change: Any,
     second = other.from_pretrained(tmp_path / "one")
     assert results(second) == results(first)
     assert second.added_tokens_decoder == first.added_tokens_decoder
+    assert second.model_input_names == first.model_input_names
     second.save_pretrained(tmp_path / "two")
     assert results(cls.from_pretrained(tmp_path / "two")) == results(first)
 

@@ -205,6 +205,41 @@ def test_a_wrong_setting_of_the_second_checkpoint_is_found(change: dict[str, Any
     assert not report.tensors
 
 
+@pytest.mark.parametrize(
+    ("name", "row", "dtype"),
+    [
+        ("roberta.embeddings.word_embeddings.weight", -1, "float32"),
+        ("roberta.embeddings.position_embeddings.weight", -1, "float16"),
+    ],
+)
+def test_a_fault_in_a_row_that_no_input_reaches_is_not_the_same(
+    name: str, row: int, dtype: str, tmp_path: Path
+) -> None:
+    have("pt")
+    config = checkpoints.small_config("ForMaskedLM")
+    tensors = checkpoints.draw(config, "ForMaskedLM")
+    one = checkpoints.save(tmp_path / "one", config, tensors, "float32")
+    changed = tensors[name].copy()
+    changed[row] += 0.01
+    other = checkpoints.save(tmp_path / "other", config, {**tensors, name: changed}, dtype)
+    report = verify(one, against=other, frameworks=["pt"], ids=[[0, 5, 2]])
+    assert report.exit_code == 1
+    assert f"NOT THE SAME: stored values differ by more than a type rounds off, in {name}." in str(report)
+
+
+def test_other_names_of_labels_are_not_the_same(tmp_path: Path) -> None:
+    have("pt")
+    heads = {"one": {0: "good", 1: "bad"}, "other": {0: "bad", 1: "good"}}
+    one, other = (
+        checkpoints.make(tmp_path / name, "ForSequenceClassification", num_labels=None, id2label=names)
+        for name, names in heads.items()
+    )
+    report = verify(one, against=other, frameworks=["pt"])
+    assert not report.agree
+    assert "NOT THE SAME: the labels have other names (id2label)." in str(report)
+    assert "id2label: {0: 'good', 1: 'bad'} and {0: 'bad', 1: 'good'}" in str(report)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_rounding_to_a_narrower_file_is_no_fault(dtype: str, tmp_path: Path) -> None:
     have("pt")
