@@ -115,8 +115,8 @@ def example(task: Task, record: Record, columns: Roles) -> Example:
         ValueError: a field is missing or of another kind; says where.
     """
     roles = find_roles(task, list(record.value), columns)
-    missing = missing_roles(task, list(record.value), columns)
-    if missing:
+    missing = [role for role in (*NEEDED[task], *columns) if role not in roles]
+    if missing and (missing := missing_roles(task, list(record.value), columns)):  # the second knows "" for none
         role, said = missing[0], {**columns, **dict.fromkeys(missing, "NAME")}
         raise ValueError(
             f"{record.where} has no {role}: its fields are {', '.join(map(str, record.value)) or 'none'}; name one of "

@@ -22,7 +22,8 @@ from roberta.common.tokenizer_fast import RobertaTokenizerFast
 from roberta.common.training import plot
 from roberta.common.training.batches import Batches
 from roberta.common.training.checkpoints import Checkpoints, Saved, differences
-from roberta.common.training.data import Data, DataSettings, fingerprint, prepare, tokenizer_hash
+from roberta.common.training.data import Data, fingerprint, prepare, tokenizer_hash
+from roberta.common.training.data_settings import DataSettings
 from roberta.common.training.evaluation import BEST
 from roberta.common.training.journal import METRICS_FILE, Journal
 from roberta.common.training.labels import Problem
