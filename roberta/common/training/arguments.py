@@ -27,6 +27,14 @@ YES_OR_NO = argparse.BooleanOptionalAction  # --name and --no-name
 Settings = dict[str, Any]
 
 
+def column(text: str) -> tuple[str, str]:
+    """A role and the name of its column, of "role=name"."""
+    role, sign, name = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{text!r} must be ROLE=NAME, such as text2=answer")
+    return role, name
+
+
 # The name of each, with underscores, is the argument of `session.train`; those of the second table are of a `Recipe`.
 OPTIONS: dict[str, Settings] = {
     "--validation": flag("files to evaluate on", Path, nargs="+", metavar="FILE"),
@@ -37,6 +45,15 @@ OPTIONS: dict[str, Settings] = {
     "--max-length": flag("tokens of a row (what the model takes; 384 for question answering)", int, metavar="N"),
     "--micro-batch-size": flag("rows that go through the model at once (all of a batch)", int, metavar="N"),
     "--format": flag("of the files (by their names)", str, choices=FORMATS),
+    "--header": flag("the first line of a table names its columns, or does not (by the names in it)", action=YES_OR_NO),
+    "--text-column": flag("name, or number from 1, of the column of texts, or of words (by the usual names)", str,
+                          metavar="NAME"),
+    "--label-column": flag("the same of the labels", str, metavar="NAME"),
+    "--columns": {
+        **flag("the same of anything else that an example has: text2, question, context, answers, ...; ROLE= for none",
+               action="extend", nargs="+", metavar="ROLE=NAME"), "type": column,
+    },
+    "--skip-unusable": flag("leave rows out that cannot be used, and say how many", action=YES_OR_NO),
     "--truncation": flag("cut texts that are longer than a row, the default, or refuse them", action=YES_OR_NO),
     "--masking": flag("how tokens are chosen: as fairseq or as transformers (exact)", str, choices=("exact", "bernoulli")),
     "--masking-rate": flag("the share of tokens that are chosen (0.15)", float, metavar="P"),
@@ -44,7 +61,9 @@ OPTIONS: dict[str, Settings] = {
     "--packing": flag("how sentences become rows (full-sentences)", str, choices=PACKINGS),
     "--stride": flag("tokens that two windows of a context share (128)", int, metavar="N"),
     "--problem": flag("what the labels of texts are (by the labels)", str, choices=PROBLEMS),
-    "--labels": flag("their names by number, where the data does not have all", str, nargs="+", metavar="NAME"),
+    "--labels": flag("their names in the order of their numbers, where the data has numbers, or not all of them; "
+                     "with commas or spaces between", str, nargs="+", metavar="NAME"),
+    "--keep-labels": flag("the labels are those of the model; numbers in the data are its ids", action=YES_OR_NO),
     "--save-every": flag("updates from checkpoint to checkpoint (an epoch, 1000 at most)", int, metavar="N"),
     "--keep": flag("checkpoints that are kept, beside the best (2)", int, metavar="N"),
     "--evaluate-every": flag("updates from evaluation to evaluation (as --save-every)", int, metavar="N"),

@@ -7,22 +7,32 @@ import os
 import sys
 from dataclasses import replace
 
+from roberta.common.files import CheckpointError
 from roberta.common.recipes import default, named
-from roberta.common.training.arguments import RECIPE_OPTIONS
+from roberta.common.training.arguments import OPTIONS, RECIPE_OPTIONS
 from roberta.common.training.run import Interrupted
 from roberta.common.training.session import Training
+from roberta.common.training.spelling import in_options
 
 
 def run(options: argparse.Namespace) -> int:
     """Train; the exit status: 0, or 130 or 143 for a signal, after which --resume goes on."""
     try:
         result = training(options).run()
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise ValueError(in_options(str(error), ARGUMENTS)) from error
     except Interrupted as signal:
         print(f"roberta train: {signal}", file=sys.stderr)
         return signal.status
     best = "" if result.best is None else f"; the best evaluation was after update {result.best[0]}"
     print(f"{result.output} has the model after update {result.update}{best}")
     return 0
+
+
+# The arguments of `Training` and of a `Recipe` that messages name.
+ARGUMENTS = [flag.removeprefix("--").replace("-", "_") for flag in (*OPTIONS, *RECIPE_OPTIONS)] + ["output", "model"]
 
 
 def training(options: argparse.Namespace) -> Training:
@@ -32,6 +42,10 @@ def training(options: argparse.Namespace) -> Training:
         ValueError: two of them contradict each other, or one cannot be.
     """
     given = {name: value for name, value in vars(options).items() if name not in ("command", "run")}
+    if "columns" in given:
+        given["columns"] = dict(given["columns"])
+    if len(given.get("labels", ())) == 1:
+        given["labels"] = given["labels"][0].split(",")
     fields = {flag.removeprefix("--").replace("-", "_") for flag in RECIPE_OPTIONS}
     overrides = {name: given.pop(name) for name in fields & set(given)}
     if "updates" in overrides:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,46 +19,15 @@ from roberta.common.packing import pack
 from roberta.common.recipes import Recipe
 from roberta.common.tokenizer_base import TokenizerBase
 from roberta.common.training.batches import Collated, Draw, Feature
+from roberta.common.training.data_settings import DataSettings, agreement
 from roberta.common.training.evaluation import Evaluation, Questions
-from roberta.common.training.examples import Document, Example, LabelledText, LabelledWords
-from roberta.common.training.features import Lengths, make_documents, make_features, make_lengths
-from roberta.common.training.labels import Labels, Problem, find_labels
+from roberta.common.training.examples import Document, Example, LabelledText, LabelledWords, Question
+from roberta.common.training.features import Lengths, Making, make_documents, make_features, make_lengths
+from roberta.common.training.labels import Labels, find_labels
 from roberta.common.training.readers import class_names, read
+from roberta.common.training.reading import Reading, Unusable
+from roberta.common.training.report import Part, Report, counts_of, examples_of
 from roberta.common.training.tasks import Task
-
-# Task -> what of `DataSettings` means something for it, beside the length of rows.
-OF_TASK: dict[Task, tuple[str, ...]] = {
-    "mlm": ("packing", "masking", "masking_rate", "whole_words"),
-    "clm": ("packing",),
-    "text-classification": ("truncation", "problem", "labels"),
-    "token-classification": ("truncation", "labels"),
-    "question-answering": ("stride",),
-    "multiple-choice": ("truncation",),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSettings:
-    """How data becomes features; None for the usual. `Training` says what each is."""
-
-    max_length: int | None = None
-    format: Literal["txt", "tsv", "csv", "jsonl", "json", "conll"] | None = None
-    truncation: bool | None = None
-    masking: Literal["exact", "bernoulli"] | None = None
-    masking_rate: float | None = None
-    whole_words: bool | None = None
-    packing: str | None = None
-    stride: int | None = None
-    problem: Problem | None = None
-    labels: Sequence[str] | None = None
-
-    def check(self, task: Task) -> None:
-        """Refuse what means nothing for a task, instead of training without it."""
-        everyone = {name for names in OF_TASK.values() for name in names}
-        for name in sorted(everyone - set(OF_TASK[task])):
-            if getattr(self, name) is not None:
-                tasks = ", ".join(one for one, names in OF_TASK.items() if name in names)
-                raise ValueError(f"{name}={getattr(self, name)!r} is for {tasks}; leave it out for {task}")
 
 
 @dataclass(frozen=True)
@@ -70,6 +39,8 @@ class Data:
         config: of the model to be trained, with the labels of the data and the recipe's dropout.
         evaluation: None without validation data.
         agreement: what the features follow from, beside files and tokenizer.
+        report: what was read.
+        is_new_head: whether the model's classifier is for other labels, and is made anew.
     """
 
     features: list[Feature]
@@ -77,6 +48,8 @@ class Data:
     config: RobertaConfig
     evaluation: Evaluation | None
     agreement: Mapping[str, Any]
+    report: Report
+    is_new_head: bool = False
 
 
 def prepare(
@@ -109,12 +82,17 @@ def prepare(
         task, config, tokenizer, max_length=settings.max_length, stride=settings.stride,
         truncation=settings.truncation is not False,
     )  # fmt: skip
-    examples: Iterable[Example] = _read(train, task, settings.format)
+    made = _Maker(task, settings, tokenizer, lengths, seed)
+    part = made.part("train")
+    examples: Iterable[Example] = made.examples(train, part)
     labels = None
     if task in ("text-classification", "token-classification"):
         examples = list(examples)
-        named = cast(list[LabelledText | LabelledWords], examples)
-        labels = find_labels(named, config, problem=settings.problem, labels=settings.labels or _declared(train, task))
+        labels = find_labels(
+            cast("list[LabelledText | LabelledWords]", examples), config, problem=settings.problem,
+            labels=settings.labels or _declared(train, task, settings.roles(task)), keep_labels=settings.keep_labels,
+            are_columns_said="label" in settings.roles(task), skips=settings.skip_unusable,
+        )  # fmt: skip
     config = trained_config(task, config, labels, recipe)
     masking = Masking(
         rate=0.15 if settings.masking_rate is None else settings.masking_rate,
@@ -123,15 +101,25 @@ def prepare(
     )
     masker = Masker(Vocabulary.of(tokenizer), masking) if task == "mlm" else None
     collate = Collator(task, lengths.max_length, config.pad_token_id, masker)
-    features = _features(examples, task, tokenizer, lengths, labels, settings, seed)
-    evaluation = None
+    features = made.features(examples, part, labels)
+    parts, evaluation = [part], None
     if validation is not None:
-        held_out: Any = list(_read(validation, task, settings.format))
-        rows = _features(held_out, task, tokenizer, lengths, labels, settings, seed, for_evaluation=True)
-        questions = Questions(held_out, tokenizer) if task == "question-answering" else None
+        parts.append(made.part("validation"))
+        held_out: Any = list(made.examples(validation, parts[1], known=() if labels is None else labels.names))
+        rows = made.features(held_out, parts[1], labels, for_evaluation=True)
+        questions = Questions(_kept(held_out, rows), tokenizer) if task == "question-answering" else None
         evaluation = Evaluation(task, rows, collate, seed, questions)
-    agreement = {name: getattr(settings, name) for name in OF_TASK[task] if name not in ("problem", "labels")}
-    return Data(features, collate, config, evaluation, {"max_length": lengths.max_length, **agreement})
+    report = Report(parts, lengths.max_length, labels)
+    is_new_head = labels is not None and labels.is_new_head
+    return Data(features, collate, config, evaluation, agreement(task, settings, lengths), report, is_new_head)
+
+
+def _kept(questions: Sequence[Question], rows: Sequence[Feature]) -> list[Question]:
+    """The questions that rows were made of; the rows get their numbers among these."""
+    numbers = {number: place for place, number in enumerate(dict.fromkeys(row["example"] for row in rows))}
+    for row in rows:
+        cast("dict[str, Any]", row)["example"] = numbers[row["example"]]
+    return [questions[number] for number in numbers]
 
 
 def trained_config(task: Task, config: RobertaConfig, labels: Labels | None, recipe: Recipe) -> RobertaConfig:
@@ -191,38 +179,64 @@ def _paths(source: Any) -> list[Path]:
     return [Path(source)] if isinstance(source, str | PathLike) else [Path(one) for one in source]
 
 
-def _read(source: Any, task: Task, format: Any) -> Iterator[Example]:
-    """The examples of files, one after another, or of other data."""
-    if not _is_files(source):
-        return read(source, task)
-    if not _paths(source):
-        raise ValueError("there are no files to read; give at least one")
-    return itertools.chain.from_iterable(read(path, task, format=format) for path in _paths(source))
+def _declared(source: Any, task: Task, columns: Mapping[str, str]) -> tuple[str, ...] | None:
+    return None if _is_files(source) else class_names(source, task, columns) or None
 
 
-def _declared(source: Any, task: Task) -> tuple[str, ...] | None:
-    return None if _is_files(source) else class_names(source, task) or None
+@dataclass(frozen=True)
+class _Maker:
+    """Makes examples of data and features of examples, and notes in a part of the report what became of them."""
 
+    task: Task
+    settings: DataSettings
+    tokenizer: TokenizerBase
+    lengths: Lengths
+    seed: int
 
-def _features(
-    examples: Any,
-    task: Task,
-    tokenizer: TokenizerBase,
-    lengths: Lengths,
-    labels: Labels | None,
-    settings: DataSettings,
-    seed: int,
-    *,
-    for_evaluation: bool = False,
-) -> list[Feature]:
-    if task not in ("mlm", "clm"):
-        is_question = task == "question-answering"
-        return make_features(
-            examples, task, tokenizer, lengths, labels=labels, for_evaluation=for_evaluation and is_question
-        )
-    documents: Any = make_documents(cast("Iterable[Document]", examples), tokenizer)  # of arrays, in place of lists
-    bos, eos = tokenizer.cls_token_id, tokenizer.sep_token_id
-    if bos is None or eos is None:
-        raise ValueError("the tokenizer has no cls token or no sep token; rows begin and end with them")
-    packing: Any = settings.packing or "full-sentences"
-    return list(pack(documents, packing, max_length=lengths.max_length, bos=bos, eos=eos, seed=seed))
+    def part(self, name: str) -> Part:
+        """A part of the report, empty as yet."""
+        return Part(name, making=Making(Unusable(self.settings.skip_unusable)))
+
+    def examples(self, source: Any, part: Part, known: Sequence[str] = ()) -> Iterator[Example]:
+        """The examples of files, one after another, or of other data."""
+        columns, unusable = self.settings.roles(self.task), part.making.unusable
+        if not _is_files(source):
+            part.readings.append(Reading("", ""))
+            return read(source, self.task, columns=columns, unusable=unusable, reading=part.readings[0])
+        if not _paths(source):
+            raise ValueError("there are no files to read; give at least one")
+        part.readings += [Reading(str(path), "") for path in _paths(source)]
+        return itertools.chain.from_iterable(
+            read(
+                path, self.task, format=self.settings.format, header=self.settings.header, columns=columns, known=known,
+                unusable=unusable, reading=reading,
+            )
+            for path, reading in zip(_paths(source), part.readings, strict=True)
+        )  # fmt: skip
+
+    def features(
+        self, examples: Any, part: Part, labels: Labels | None, *, for_evaluation: bool = False
+    ) -> list[Feature]:
+        """The features of the examples."""
+        if self.task in ("mlm", "clm"):
+            features = self._packed(examples)
+        else:
+            is_question = self.task == "question-answering"
+            features = make_features(
+                examples, self.task, self.tokenizer, self.lengths, labels=labels,
+                for_evaluation=for_evaluation and is_question, making=part.making,
+            )  # fmt: skip
+        if not features and part.making.unusable.count:
+            raise ValueError(f"{part.name} has no row that can be used, such as: {part.making.unusable.first[0]}")
+        part.rows = len(features)
+        part.counts = counts_of(self.task, features, labels) if features else {}
+        part.examples = examples_of(self.task, features, self.tokenizer, labels)
+        return features
+
+    def _packed(self, examples: Iterable[Document]) -> list[Feature]:
+        documents: Any = make_documents(examples, self.tokenizer)  # of arrays, in place of lists
+        bos, eos = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        if bos is None or eos is None:
+            raise ValueError("the tokenizer has no cls token or no sep token; rows begin and end with them")
+        packing: Any = self.settings.packing or "full-sentences"
+        return list(pack(documents, packing, max_length=self.lengths.max_length, bos=bos, eos=eos, seed=self.seed))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from roberta.common.training.batches import Feature
 from roberta.common.training.examples import Choice, Document, Example, LabelledText, LabelledWords, Question
 from roberta.common.training.labels import Labels
 from roberta.common.training.question_features import of_questions
+from roberta.common.training.reading import Unusable
 from roberta.common.training.tasks import Task
 
 CHUNK = 1000  # examples that are tokenised together
@@ -78,6 +80,21 @@ def make_lengths(
     return Lengths(max_length, (half if stride is None else stride) if task == "question-answering" else 0, truncation)
 
 
+@dataclass
+class Making:
+    """What becomes of examples while features are made of them.
+
+    Attributes:
+        unusable: what is done about an example that cannot be used.
+        cut: examples that are longer than a row, and were cut.
+        choices: how many the first example of multiple choice has, and where it is.
+    """
+
+    unusable: Unusable = field(default_factory=Unusable)
+    cut: int = 0
+    choices: tuple[int, str] | None = None
+
+
 def make_features(
     examples: Iterable[Example],
     task: Task,
@@ -86,11 +103,13 @@ def make_features(
     *,
     labels: Labels | None = None,
     for_evaluation: bool = False,
+    making: Making | None = None,
 ) -> list[Feature]:
     """The features of examples, in their order; of a question one for each window over its context.
 
     Args:
         labels: of the two classifications.
+        making: says what becomes of an example that cannot be used, and counts; None makes the first an error.
         for_evaluation: a feature of a question also has "example" (its number), "window"
             (`pipelines.answer.Window`) and "offsets" (the characters of the window's tokens), which find answers.
 
@@ -110,7 +129,7 @@ def make_features(
         raise ValueError(f"task={task!r} has documents, not features: see make_documents, and pack them into rows")
     if for_evaluation and task != "question-answering":
         raise ValueError(f"for_evaluation=True is for question-answering; leave it out for {task}")
-    return list(_features(examples, task, tokenizer, lengths, labels, for_evaluation))
+    return list(_features(examples, task, tokenizer, lengths, labels, for_evaluation, making or Making()))
 
 
 def _features(
@@ -120,60 +139,99 @@ def _features(
     lengths: Lengths,
     labels: Labels | None,
     for_evaluation: bool,
+    making: Making,
 ) -> Iterator[Feature]:
     number = 0
     for chunk in windows(examples, CHUNK):
         if task == "question-answering":
             questions = cast(list[Question], chunk)
             yield from of_questions(
-                questions, number, tokenizer, lengths.max_length, lengths.stride, for_evaluation=for_evaluation
-            )
+                questions, number, tokenizer, lengths.max_length, lengths.stride, for_evaluation=for_evaluation,
+                unusable=making.unusable,
+            )  # fmt: skip
         else:
-            yield from _MAKERS[task](chunk, tokenizer, lengths, labels)
+            yield from _MAKERS[task](chunk, tokenizer, lengths, labels, making)
         number += len(chunk)
 
 
+def _check_length(count: int, where: str, lengths: Lengths) -> None:
+    if not lengths.truncation:
+        raise ValueError(
+            f"{where} has {count} tokens, and a row takes {lengths.max_length}; shorten it, raise max_length if "
+            "the model has positions for it, or cut it with truncation=True"
+        )
+
+
 def _rows(
-    texts: Sequence[Any], places: Sequence[str], tokenizer: TokenizerBase, lengths: Lengths, *, is_words: bool = False
-) -> Any:
-    """The tokens of texts, or of pairs of them, none longer than allowed; `places` name them in errors."""
-    batch = tokenizer(
-        list(texts),
-        is_split_into_words=is_words,
-        truncation=lengths.truncation,
-        max_length=lengths.max_length if lengths.truncation else None,
-        verbose=False,
-    )
-    for ids, where in zip(batch["input_ids"], places, strict=True):
-        if len(ids) > lengths.max_length:
-            raise ValueError(
-                f"{where} has {len(ids)} tokens, and a row takes {lengths.max_length}; shorten it, raise max_length if "
-                "the model has positions for it, or cut it with truncation=True"
-            )
-    return batch
+    texts: Sequence[str | tuple[str, str]], tokenizer: TokenizerBase, lengths: Lengths
+) -> Iterator[Callable[[str], tuple[list[int], bool]]]:
+    """Of each text or pair: where it is from -> its tokens, none more than allowed, and whether some were cut off.
+
+    The same tokens as a call with `truncation=True` gives; but the whole length is known.
+    """
+    parts = [part for text in texts for part in ((text,) if isinstance(text, str) else text)]
+    ids = iter(tokenizer(parts, add_special_tokens=False, verbose=False)["input_ids"])
+    for text in texts:
+        first = next(ids)
+        yield partial(_row, tokenizer, lengths, first, None if isinstance(text, str) else next(ids))
+
+
+def _row(
+    tokenizer: TokenizerBase, lengths: Lengths, first: list[int], second: list[int] | None, where: str
+) -> tuple[list[int], bool]:
+    first, second, is_cut = _fitted(tokenizer, lengths, first, second, where)
+    ids: Any = tokenizer.build_inputs_with_special_tokens(first, second)
+    return ids, is_cut
+
+
+def _fitted(
+    tokenizer: TokenizerBase, lengths: Lengths, first: Any, second: Any, where: str
+) -> tuple[Any, Any, bool]:  # fmt: skip
+    """What of a text or a pair fits into a row beside special tokens, and whether that is not all."""
+    excess = len(first) + len(second or ()) + tokenizer.num_special_tokens_to_add(second is not None)
+    excess -= lengths.max_length
+    if excess <= 0:
+        return first, second, False
+    _check_length(excess + lengths.max_length, where, lengths)
+    return *tokenizer.truncate_sequences(first, second, excess)[:2], True
 
 
 def _texts(
-    chunk: Sequence[LabelledText], tokenizer: TokenizerBase, lengths: Lengths, labels: Labels | None
+    chunk: Sequence[LabelledText], tokenizer: TokenizerBase, lengths: Lengths, labels: Labels | None, making: Making
 ) -> Iterator[Feature]:
     assert labels is not None, "classification has labels"
     texts = [example.text if example.text2 is None else (example.text, example.text2) for example in chunk]
-    rows = _rows(texts, [example.where for example in chunk], tokenizer, lengths)["input_ids"]
-    for example, ids in zip(chunk, rows, strict=True):
-        yield {"input_ids": np.array(ids, np.int32), "labels": labels.target(example.label, example.where)}
+    for example, row in zip(chunk, _rows(texts, tokenizer, lengths), strict=True):
+        try:
+            ids, is_cut = row(example.where)
+            target = labels.target(example.label, example.where)
+        except ValueError as error:
+            making.unusable.note(error)
+            continue
+        making.cut += is_cut
+        yield {"input_ids": np.array(ids, np.int32), "labels": target}
 
 
 def _words(
-    chunk: Sequence[LabelledWords], tokenizer: TokenizerBase, lengths: Lengths, labels: Labels | None
+    chunk: Sequence[LabelledWords], tokenizer: TokenizerBase, lengths: Lengths, labels: Labels | None, making: Making
 ) -> Iterator[Feature]:
     assert labels is not None, "classification has labels"
     # a space is put before every word, the first one too: RoBERTa's vocabulary has other tokens for words without
     words = [list(example.words) for example in chunk]
-    batch = _rows(words, [example.where for example in chunk], tokenizer, lengths, is_words=True)
-    for number, example in enumerate(chunk):
-        ids = [labels.id_of(label, example.where) for label in example.labels]
-        of_tokens = first_tokens(batch.word_ids(number), ids)
-        yield {"input_ids": np.array(batch["input_ids"][number], np.int32), "labels": of_tokens}
+    batch = tokenizer(words, is_split_into_words=True, add_special_tokens=False, verbose=False)
+    for number, (example, ids) in enumerate(zip(chunk, batch["input_ids"], strict=True)):
+        try:
+            kept, _, is_cut = _fitted(tokenizer, lengths, ids, None, example.where)
+            of_words, _, _ = _fitted(tokenizer, lengths, batch.word_ids(number), None, example.where)
+            targets = [labels.id_of(label, example.where) for label in example.labels]
+        except ValueError as error:
+            making.unusable.note(error)
+            continue
+        making.cut += is_cut
+        rest = iter(of_words)
+        places = [None if special else next(rest) for special in tokenizer.get_special_tokens_mask(kept)]
+        row = tokenizer.build_inputs_with_special_tokens(kept)
+        yield {"input_ids": np.array(row, np.int32), "labels": first_tokens(places, targets)}
 
 
 def first_tokens(words: Sequence[int | None], labels: Sequence[int]) -> np.ndarray:
@@ -194,23 +252,30 @@ def first_tokens(words: Sequence[int | None], labels: Sequence[int]) -> np.ndarr
 
 
 def _choices(
-    chunk: Sequence[Choice], tokenizer: TokenizerBase, lengths: Lengths, labels: Labels | None
+    chunk: Sequence[Choice], tokenizer: TokenizerBase, lengths: Lengths, labels: Labels | None, making: Making
 ) -> Iterator[Feature]:
     assert labels is None, "choices have no names"
     pairs = [(example.prompt, choice) for example in chunk for choice in example.choices]
-    places = [example.where for example in chunk for _ in example.choices]
-    rows = iter(_rows(pairs, places, tokenizer, lengths)["input_ids"])
+    rows = _rows(pairs, tokenizer, lengths)
     for example in chunk:
-        ids = [np.array(next(rows), np.int32) for _ in example.choices]
-        if len(ids) != len(chunk[0].choices):
-            raise ValueError(
-                f"{example.where} has {len(ids)} choices, and {chunk[0].where} has {len(chunk[0].choices)}; give all "
-                "examples as many"
-            )
-        yield {"input_ids": ids, "labels": example.label}
+        of_choices = [next(rows) for _ in example.choices]
+        try:
+            if making.choices is None:
+                making.choices = (len(of_choices), example.where)
+            elif making.choices[0] != len(of_choices):
+                raise ValueError(
+                    f"{example.where} has {len(of_choices)} choices, and {making.choices[1]} has {making.choices[0]}; "
+                    "give all examples as many"
+                )
+            made = [row(example.where) for row in of_choices]
+        except ValueError as error:
+            making.unusable.note(error)
+            continue
+        making.cut += any(is_cut for _, is_cut in made)
+        yield {"input_ids": [np.array(ids, np.int32) for ids, _ in made], "labels": example.label}
 
 
-_MAKERS: dict[Task, Callable[[Any, TokenizerBase, Lengths, Labels | None], Iterator[Feature]]] = {
+_MAKERS: dict[Task, Callable[[Any, TokenizerBase, Lengths, Labels | None, Making], Iterator[Feature]]] = {
     "text-classification": _texts,
     "token-classification": _words,
     "multiple-choice": _choices,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import functools
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,13 +37,14 @@ NAMES: dict[Task, dict[str, tuple[str, ...]]] = {
         ),
     },
     "token-classification": {
-        "words": ("words", "tokens"),
-        "labels": ("labels", "ner_tags", "ner", "tags", "label", "pos_tags", "pos"),
+        "words": ("words", "tokens", "word", "token"),
+        "labels": ("labels", "ner_tags", "ner", "tags", "tag", "ner_tag", "label", "pos_tags", "pos"),
+        "sentence": ("sentence_#", "sentence_id", "sent_id", "sentence_idx", "sentence"),  # of a table of words
     },
     "question-answering": {
         "question": ("question",),
         "context": ("context", "passage", "paragraph", "text"),
-        "answers": ("answers", "answer"),
+        "answers": ("answers", "answer", "answer_text", "text"),
         "answer_start": ("answer_start", "start"),
         "is_impossible": ("is_impossible",),
         "id": ("id", "qid", "question_id"),
@@ -60,12 +64,6 @@ NEEDED: dict[Task, tuple[str, ...]] = {
     "question-answering": ("question", "context"),
     "multiple-choice": ("prompt", "label"),
 }
-# The columns of a table without a header, by their number.
-ORDERS: dict[Task, dict[int, tuple[str, ...]]] = {
-    "mlm": {1: ("text",)},
-    "clm": {1: ("text",)},
-    "text-classification": {2: ("text", "label"), 3: ("text", "text2", "label")},
-}
 NUMBERED = re.compile(r"(?:ending|choice|option|answer)_?([0-9])")  # fields with a choice each
 
 
@@ -73,7 +71,7 @@ def find_roles(task: Task, fields: Sequence[str], columns: Roles) -> Roles:
     """Role -> field, for each role that a field has.
 
     Args:
-        columns: what the caller says; it goes before the usual names.
+        columns: what the caller says; it goes before the usual names. "" says that no field has the role.
     """
     return _find_roles(task, tuple(fields), tuple(columns.items()))
 
@@ -82,13 +80,18 @@ def find_roles(task: Task, fields: Sequence[str], columns: Roles) -> Roles:
 def _find_roles(task: Task, fields: tuple[str, ...], said: tuple[tuple[str, str], ...]) -> Roles:
     columns = dict(said)
     by_name = {field.strip().lower().replace(" ", "_").replace("-", "_"): field for field in reversed(fields)}
-    found = {role: field for role, field in columns.items() if field in fields}
+    found = {role: field for role, field in columns.items() if _is_there(role, field, fields)}
     for role, names in NAMES[task].items():
         free = (by_name[name] for name in names if name in by_name and by_name[name] not in found.values())
         field = next(free, None)
         if role not in columns and field is not None:
             found[role] = field
     return found
+
+
+def _is_there(role: str, field: str, fields: Sequence[str]) -> bool:
+    """Whether there is such a field; choices may be in several, with commas between their names."""
+    return field in fields or (role == "choices" and all(one in fields for one in field.split(",")))
 
 
 def check_columns(task: Task, columns: Roles) -> None:
@@ -98,46 +101,11 @@ def check_columns(task: Task, columns: Roles) -> None:
             raise ValueError(f"columns={{{role!r}: {field!r}}}: {task} has {', '.join(NAMES[task])}")
 
 
-def header_of(task: Task, columns: Roles, is_header: bool | None) -> Callable[[Sequence[str], str], Any]:
-    """What names the columns of a table for this task; see `records.table`.
-
-    Args:
-        is_header: whether the first line names the columns; None to tell it by the names in it.
-    """
-
-    def names(cells: Sequence[str], where: str) -> tuple[Sequence[str], bool]:
-        numbers = [str(number) for number in range(1, len(cells) + 1)]
-        by_number = bool(columns) and all(field in numbers for field in columns.values())
-        roles = find_roles(task, cells, columns)
-        known = is_header if is_header is not None else not by_number and bool(roles or columns)
-        if known:
-            _check_header(task, cells, roles, where)
-            return cells, True
-        order = numbers if columns else ORDERS.get(task, {}).get(len(cells))
-        if order is None:
-            raise ValueError(
-                f"{where} has {len(cells)} columns, which a first line has to name for {task} ({_wanted(task)}): add "
-                f"it, or say which is which by number, such as columns={{{NEEDED[task][0]!r}: '1'}}"
-            )
-        return order, False
-
-    return names
-
-
-def _check_header(task: Task, cells: Sequence[str], roles: Roles, where: str) -> None:
-    repeated = {cell for cell in cells if cell and cells.count(cell) > 1}
-    if repeated:
-        raise ValueError(f"{where} names two columns {sorted(repeated)[0]!r}; rename one")
-    missing = [role for role in NEEDED[task] if role not in roles]
-    if missing:
-        raise ValueError(
-            f"{where} names the columns {', '.join(map(repr, cells))}, none of which is known as the {missing[0]}; say "
-            f"columns={{{missing[0]!r}: NAME}}, or header=False if the line is an example"
-        )
-
-
-def _wanted(task: Task) -> str:
-    return ", ".join(NAMES[task])
+def missing_roles(task: Task, fields: Sequence[str], columns: Roles) -> list[str]:
+    """The roles that an example needs, or the caller names, and that no field has."""
+    roles = find_roles(task, fields, columns)
+    wanted = dict.fromkeys((*NEEDED[task], *(role for role, field in columns.items() if field)))
+    return [role for role in wanted if role not in roles]
 
 
 def example(task: Task, record: Record, columns: Roles) -> Example:
@@ -148,11 +116,11 @@ def example(task: Task, record: Record, columns: Roles) -> Example:
     """
     roles = find_roles(task, list(record.value), columns)
     missing = [role for role in (*NEEDED[task], *columns) if role not in roles]
-    if missing:
-        role = missing[0]
+    if missing and (missing := missing_roles(task, list(record.value), columns)):  # the second knows "" for none
+        role, said = missing[0], {**columns, **dict.fromkeys(missing, "NAME")}
         raise ValueError(
             f"{record.where} has no {role}: its fields are {', '.join(map(str, record.value)) or 'none'}; name one of "
-            f"them {' or '.join(NAMES[task][role][:3])}, or say columns={{{role!r}: NAME}}"
+            f"them {' or '.join(NAMES[task][role][:3])}, or say columns={said}"
         )
     return _MAKERS[task](record, roles)
 
@@ -169,6 +137,8 @@ def _document(record: Record, roles: Roles) -> Document:
 def _labelled_text(record: Record, roles: Roles) -> LabelledText:
     label = record.value[roles["label"]]
     where = f"{record.where}: {roles['label']}"
+    if label == "-" and roles["label"].lower() == "gold_label":
+        raise ValueError(f"{where} is '-', which says that people did not agree on a label; remove the row")
     many = isinstance(label, Sequence) and not isinstance(label, str)
     labels = tuple(spelled(one, where) for one in label) if many else spelled(label, where)
     second = _text(record, roles, "text2") if "text2" in roles else None
@@ -202,14 +172,25 @@ def _labelled_words(record: Record, roles: Roles) -> LabelledWords:
 
 
 def _list(record: Record, field: str) -> Sequence[Any]:
-    value = record.value[field]
+    value = structured(record.value[field])
     if isinstance(value, str) or not isinstance(value, Sequence) or not value:
         raise ValueError(f"{record.where}: {field} is {shown(value)}; it has to be a list that is not empty")
     return value
 
 
+def structured(value: Any) -> Any:
+    """A list or an object that a cell of a table has as text, as JSON or as Python writes it; else the value."""
+    if not isinstance(value, str) or value[:1] not in ("[", "{"):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return read(value)
+    return value
+
+
 def _question(record: Record, roles: Roles) -> Question:
     question, context = (_text(record, roles, role) for role in ("question", "context"))
+    question = question.lstrip()  # a row of SQuAD has thousands of spaces before its question
     for role, text in (("question", question), ("context", context)):
         if not text.strip():
             raise ValueError(f"{record.where}: {roles[role]} is empty; give a text, or remove the question")
@@ -223,7 +204,7 @@ def _answers(record: Record, roles: Roles, context: str) -> list[Answer]:
         return []
     if "answers" not in roles:
         raise ValueError(f"{record.where} has no answers; give an empty list if the context has none")
-    given = record.value[roles["answers"]]
+    given = structured(record.value[roles["answers"]])
     if isinstance(given, str):
         given = {"text": [given] if given else [], "answer_start": [record.value[roles["answer_start"]]]
                  if given and "answer_start" in roles else []}  # fmt: skip
@@ -279,7 +260,7 @@ def _choice(record: Record, roles: Roles) -> Choice:
 
 def _choices(record: Record, roles: Roles) -> tuple[list[str], Sequence[str]]:
     """The names and the texts of the choices; the names are numbers from 0, or letters if the label is one."""
-    given = record.value[roles["choices"]] if "choices" in roles else _numbered(record.value)
+    given = _chosen(record, roles["choices"]) if "choices" in roles else _numbered(record.value)
     if isinstance(given, Mapping) and {"label", "text"} <= set(given):  # CommonsenseQA
         return list(map(str, given["label"])), given["text"]
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) < 2:
@@ -289,6 +270,13 @@ def _choices(record: Record, roles: Roles) -> tuple[list[str], Sequence[str]]:
         )
     is_letter = str(record.value[roles["label"]]).strip().isalpha()
     return [chr(ord("A") + n) if is_letter else str(n) for n in range(len(given))], given
+
+
+def _chosen(record: Record, field: str) -> Any:
+    """The choices of a field, or of several with commas between their names."""
+    if field in record.value:
+        return structured(record.value[field])
+    return [record.value[one] for one in field.split(",")]
 
 
 def _numbered(fields: Mapping[str, Any]) -> list[Any]:

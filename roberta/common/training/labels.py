@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -13,6 +13,9 @@ from roberta.common.training.examples import LabelledText, LabelledWords
 
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 SHOWN = 20  # labels that an error lists
+FEW = 20  # rows that may well have a label each
+KEPT = "names and numbers are the model's own, and so is the classifier, if it has one"
+NOT_LABELLED = "-1"  # in public data sets
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,16 @@ class Labels:
     Attributes:
         problem: what `config.problem_type` says: one label of several, any number of them, or a number.
         names: the name of each label, by its number; of regression that of the number.
+        takes_numbers: whether the data may have the number of a label in the place of its name.
+        is_new_head: whether the classifier of the model has other labels, and is made anew.
+        remark: where the names are from, and what that means for the classifier.
     """
 
     problem: Problem
     names: tuple[str, ...]
+    takes_numbers: bool = False
+    is_new_head: bool = False
+    remark: str = ""
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -38,7 +47,7 @@ class Labels:
         return {name: number for number, name in enumerate(self.names)}
 
     def id_of(self, label: str, where: str) -> int:
-        """The number of a label: of its name, or, where names are no numbers, a number that stands for itself.
+        """The number of a label: of its name, or, where that is allowed, a number that stands for itself.
 
         Raises:
             ValueError: there is no such label.
@@ -46,12 +55,16 @@ class Labels:
         number = self.label2id.get(label)
         if number is not None:
             return number
-        if label.isdecimal() and int(label) < len(self.names) and not any(map(is_number, self.names)):
+        if self.takes_numbers and label.isdecimal() and int(label) < len(self.names):
             return int(label)
-        known = ", ".join(map(repr, self.names[:SHOWN])) + (", ..." if len(self.names) > SHOWN else "")
+        if label == NOT_LABELLED and all(map(_is_whole, self.names)):
+            raise ValueError(
+                f"{where} has the label '-1', with which public data sets mark rows without a label; remove the row, or "
+                f"if it is a label like others, give labels={['-1', *self.names[:SHOWN]]}"
+            )
         raise ValueError(
-            f"{where} has the label {label!r}, which the model does not know; it knows {known}. Correct it, or give "
-            "the labels (labels=[...]) or training data that has all of them"
+            f"{where} has the label {label!r}, which is none of the labels of this training: "
+            f"{listed(self.names)}. Correct it, or give training data that has all labels, or their names as labels="
         )
 
     def target(self, label: str | tuple[str, ...], where: str) -> int | float | list[float]:
@@ -83,8 +96,11 @@ def find_labels(
     *,
     problem: Problem | None = None,
     labels: Sequence[str] | None = None,
+    keep_labels: bool = False,
+    are_columns_said: bool = False,
+    skips: bool = False,
 ) -> Labels:
-    """The labels of a training: the model's own if it has named ones, else those of the data, sorted.
+    """The labels of a training: those of the data, sorted, or in the model's order if it has the same names.
 
     Labels that are whole numbers are sorted as numbers.
 
@@ -93,42 +109,141 @@ def find_labels(
         config: of the model. Names like LABEL_0 are none.
         problem: None to tell it: a list of labels says "multi_label_classification"; labels that are all numbers say
             "regression" if the model has one label or one of them has a fraction.
-        labels: their names in the order of their numbers, where the data does not have all of them. A model that has
-            exactly these keeps its own order.
+        labels: their names in the order of their numbers, where the data does not have all of them, or has numbers. A
+            model that has exactly these keeps its own order.
+        keep_labels: the labels are the model's; numbers are its ids.
+        are_columns_said: the column of labels is the caller's choice, so that it is one, however odd it looks.
+        skips: leave a label out that cannot be used, as its examples will be.
 
     Raises:
-        ValueError: a label of the data is not among those of the model or of `labels`; there is one label only.
+        ValueError: a label of the data is not among those asked for; there is one label only; or it cannot be told
+            what the labels are.
     """
+    _check(config, problem, labels, keep_labels)
+    examples = list(examples)
+    first = _first_places(examples)
+    own = own_names(config)
+    if examples and isinstance(examples[0], LabelledWords):
+        if problem not in (None, "single_label_classification"):
+            raise ValueError(f"problem={problem!r} is for texts; each word has one label of several: leave it out")
+        chosen: Problem = "single_label_classification"
+    else:
+        chosen = problem or _problem(first, config, own)
+        if problem is None and not labels and not keep_labels:
+            check_plausible(first, len(examples), chosen, config, are_columns_said=are_columns_said)
+    if chosen == "regression":
+        return _regression(config, own, labels)
+    singles = {one: place for label, place in first.items() for one in _singles(label, chosen)}
+    result = _named(chosen, singles, config, own, labels, keep_labels)
+    for one, place in singles.items() if not skips else ():
+        result.id_of(one, place)
+    if len(result.names) < 2 and chosen == "single_label_classification":
+        raise _one_label(result.names[0])
+    return result
+
+
+def _check(config: RobertaConfig, problem: Problem | None, labels: Sequence[str] | None, keep_labels: bool) -> None:
     if problem is not None and problem not in get_args(Problem):
         raise ValueError(f"problem={problem!r} is unknown; it must be one of {', '.join(get_args(Problem))}")
     if labels is not None and len(set(labels)) < len(labels):
         raise ValueError(f"labels={list(labels)} has a name twice; give each once")
-    examples = list(examples)
-    first = _first_places(examples)
-    own = tuple(config.id2label[number] for number in range(config.num_labels))
-    is_own = own != tuple(f"LABEL_{number}" for number in range(len(own)))
-    if examples and isinstance(examples[0], LabelledWords):
-        if problem not in (None, "single_label_classification"):
-            raise ValueError(f"problem={problem!r} is for texts; each word has one label of several: leave it out")
-        problem = "single_label_classification"
-    chosen = problem or (config.problem_type if is_own else None) or _problem(first, config.num_labels)
-    if chosen == "regression":
-        if labels is not None and len(labels) != 1:
-            raise ValueError(f"labels={list(labels)}: regression learns one number; give one name, or none")
-        return Labels("regression", tuple(labels or (own if len(own) == 1 else ("LABEL_0",))))
-    singles = {one: place for label, place in first.items() for one in _singles(label, chosen)}
-    if labels is not None:
-        own, is_own = (own if is_own and set(own) == set(labels) else tuple(labels)), True
-    names = own if is_own else tuple(sorted(singles, key=_order))
-    result = Labels(_as_problem(chosen), names)
-    for one, place in singles.items():
-        result.id_of(one, place)
-    if len(names) < 2 and chosen == "single_label_classification":
+    if labels is not None and keep_labels:
+        raise ValueError(f"labels={list(labels)} and keep_labels=True both say what the labels are; leave one out")
+
+
+def _one_label(name: str) -> ValueError:
+    hint = (
+        "; public data sets mark rows without a label so: take a part that has labels" if name == NOT_LABELLED else ""
+    )
+    more = ", or problem='regression' if it is a number" if is_number(name) else ""
+    return ValueError(
+        f"every example has the label {name!r}: there is nothing to tell apart{hint}; give data with others{more}"
+    )
+
+
+def own_names(config: RobertaConfig) -> tuple[str, ...]:
+    """The names that a model has for its labels, by their number; () for none, which LABEL_0, LABEL_1, ... are."""
+    own = tuple(str(config.id2label[number]) for number in range(config.num_labels))
+    return () if own == tuple(f"LABEL_{number}" for number in range(len(own))) else own
+
+
+def _regression(config: RobertaConfig, own: tuple[str, ...], labels: Sequence[str] | None) -> Labels:
+    if labels is not None and len(labels) != 1:
+        raise ValueError(f"labels={list(labels)}: regression learns one number; give one name, or none")
+    names = tuple(labels or (own if len(own) == 1 else ("LABEL_0",)))
+    is_new = config.num_labels != 1 or bool(own and own != names)
+    remark = (
+        f"a number; the model's labels were {listed(own)}, and its classifier is made anew" if is_new and own else ""
+    )
+    return Labels("regression", names, is_new_head=is_new, remark=remark or "a number")
+
+
+def _named(
+    chosen: Problem, singles: Mapping[str, str], config: RobertaConfig, own: tuple[str, ...],
+    labels: Sequence[str] | None, keep_labels: bool,
+) -> Labels:  # fmt: skip
+    """The names of labels, and what that means for the model's classifier."""
+    stored = tuple(str(config.id2label[number]) for number in range(config.num_labels))
+    takes_numbers = (labels is not None or keep_labels) and not any(map(is_number, labels or own))
+    if keep_labels or (labels is None and set(singles) <= set(stored)) or (labels and set(labels) == set(stored)):
+        return Labels(chosen, stored, takes_numbers, remark=KEPT)
+    if own and labels is None and all(map(_is_whole, singles)) and not any(map(is_number, own)):
         raise ValueError(
-            f"every example has the label {names[0]!r}: there is nothing to tell apart; give data with others"
-            + (", or problem='regression' if it is a number" if is_number(names[0]) else "")
+            f"the labels of the data are the numbers {listed(sorted(singles, key=_order))}, and the model's labels are "
+            f"{listed(own)}. Say what the numbers mean: their names in the order of the numbers, such as "
+            f"labels={[f'name{number}' for number in range(_most(singles) + 1)]}, or keep_labels=True if they are the "
+            "numbers of the model's own labels"
         )
-    return result
+    names = tuple(labels) if labels is not None else tuple(sorted(_usable(singles), key=_order))
+    numbers = tuple(map(str, range(len(names))))
+    is_new = len(names) != config.num_labels or bool(own) or names != numbers
+    before = f" in place of the model's {listed(own)}" if own else ""
+    remark = f"the names are {'those asked for' if labels is not None else 'those of the data'}{before}"
+    return Labels(chosen, names, takes_numbers, is_new, remark + ("; the classifier is made anew" if is_new else ""))
+
+
+def _most(singles: Iterable[str]) -> int:
+    return max(min(max(map(int, singles)), SHOWN), 1)
+
+
+def _usable(singles: Iterable[str]) -> list[str]:
+    """The labels without -1, where it marks rows without a label: all others count from 0."""
+    found = list(singles)
+    others = [one for one in found if one != NOT_LABELLED]
+    is_mark = len(others) > 1 and all(one.isdecimal() for one in others)
+    return others if is_mark else found
+
+
+def check_plausible(
+    first: Mapping[str | tuple[str, ...], str], rows: int, chosen: Problem, config: RobertaConfig, *,
+    are_columns_said: bool,
+) -> None:  # fmt: skip
+    """Refuse labels that are most likely none, where nobody said what they are.
+
+    Raises:
+        ValueError: nearly every row has a label of its own, or all numbers have a fraction of .0.
+    """
+    if chosen == "single_label_classification" and not are_columns_said and rows >= FEW and len(first) > rows / 2:
+        shown = "\n".join(f"    {str(label)[:100]}" for label in list(first)[:3])
+        raise ValueError(
+            f"{rows} rows have {len(first)} labels, nearly every row one of its own; the first are\n{shown}\nSay which "
+            "column has the labels, such as columns={'label': 'NAME'}; if these are they, "
+            "problem='single_label_classification'"
+        )
+    if chosen == "regression" and config.num_labels != 1 and all(_is_rounded(label) for label in first):
+        raise ValueError(
+            f"the labels are {listed([str(label) for label in first])}: whole numbers with a fraction of .0; say whether "
+            "they are classes, problem='single_label_classification', or amounts, problem='regression'"
+        )
+
+
+def _is_rounded(label: str | tuple[str, ...]) -> bool:
+    return isinstance(label, str) and float(label).is_integer()
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in an error or a report, the first of many."""
+    return ", ".join(map(repr, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
 
 
 def _first_places(examples: Iterable[LabelledText | LabelledWords]) -> dict[str | tuple[str, ...], str]:
@@ -140,22 +255,23 @@ def _first_places(examples: Iterable[LabelledText | LabelledWords]) -> dict[str 
     return first
 
 
-def _problem(first: Iterable[str | tuple[str, ...]], num_labels: int) -> Problem:
-    """What the labels of the data are."""
+def _problem(first: Collection[str | tuple[str, ...]], config: RobertaConfig, own: tuple[str, ...]) -> Problem:
+    """What the labels of the data are; where they may be several things, what the model's own are."""
     if any(not isinstance(label, str) for label in first):
         return "multi_label_classification"
-    numbers = [label for label in first if isinstance(label, str) and is_number(label)]
-    if len(numbers) == len(list(first)) and (num_labels == 1 or not all(map(_is_whole, numbers))):
+    labels = [label for label in first if isinstance(label, str)]
+    is_known = {one for label in labels for one in several(label)} <= set(own)
+    if own and config.problem_type == "multi_label_classification" and is_known:
+        return "multi_label_classification"
+    are_numbers = all(map(is_number, labels))
+    is_amount = own and config.problem_type == "regression"
+    if are_numbers and (config.num_labels == 1 or is_amount or not all(map(_is_whole, labels))):
         return "regression"
     return "single_label_classification"
 
 
 def _singles(label: str | tuple[str, ...], problem: str) -> list[str]:
     return several(label) if problem == "multi_label_classification" or not isinstance(label, str) else [label]
-
-
-def _as_problem(problem: str) -> Problem:
-    return "multi_label_classification" if problem == "multi_label_classification" else "single_label_classification"
 
 
 def is_number(label: str) -> bool:

@@ -11,6 +11,7 @@ from roberta.common.pipelines.windows import Text, spans, tokenised
 from roberta.common.tokenizer_base import TokenizerBase
 from roberta.common.training.batches import Feature
 from roberta.common.training.examples import Answer, Question
+from roberta.common.training.reading import Unusable
 
 
 def of_questions(
@@ -21,20 +22,27 @@ def of_questions(
     stride: int,
     *,
     for_evaluation: bool,
+    unusable: Unusable,
 ) -> Iterator[Feature]:
     """The features of questions: the windows that the pipeline `question-answering` reads; see `make_features`.
 
     Args:
         number: of the first question.
+        unusable: what becomes of a question that leaves no room for its context.
 
     Raises:
-        ValueError: a question leaves no room for its context.
+        ValueError: there is such a question, and it is not to be skipped.
     """
     asked = tokenizer([one.question for one in questions], add_special_tokens=False, verbose=False)["input_ids"]
     unique = list(dict.fromkeys(one.context for one in questions))  # many questions share a context
     contexts = dict(zip(unique, tokenised(tokenizer, unique), strict=True))
     for index, (one, question) in enumerate(zip(questions, asked, strict=True), number):
-        for ids, window in _windows(one, question, contexts[one.context], tokenizer, max_length, stride):
+        try:
+            found = list(_windows(one, question, contexts[one.context], tokenizer, max_length, stride))
+        except ValueError as error:
+            unusable.note(error)
+            continue
+        for ids, window in found:
             start, end = positions(window, one.answers[0]) if one.answers else (0, 0)
             feature: dict[str, object] = {"input_ids": ids, "start_positions": start, "end_positions": end}
             if for_evaluation:

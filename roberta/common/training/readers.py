@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,9 +12,12 @@ import numpy as np
 
 from roberta.common.training import records
 from roberta.common.training.examples import Document, Example
-from roberta.common.training.fields import Roles, check_columns, example, find_roles, header_of
+from roberta.common.training.fields import Roles, check_columns, example, find_roles
+from roberta.common.training.headers import Header
+from roberta.common.training.reading import Reading, Unusable
 from roberta.common.training.records import Record
 from roberta.common.training.tasks import HEADS, Task
+from roberta.common.training.word_tables import WordTable
 
 Format = Literal["txt", "tsv", "csv", "jsonl", "json", "conll"]
 SUFFIXES: dict[str, Format] = {
@@ -25,7 +28,7 @@ FORMATS: dict[Task, tuple[Format, ...]] = {
     "mlm": ("txt", "tsv", "csv", "jsonl", "json"),
     "clm": ("txt", "tsv", "csv", "jsonl", "json"),
     "text-classification": ("tsv", "csv", "jsonl", "json"),
-    "token-classification": ("conll", "jsonl", "json"),
+    "token-classification": ("conll", "csv", "jsonl", "json"),
     "question-answering": ("json", "jsonl", "csv", "tsv"),
     "multiple-choice": ("csv", "tsv", "jsonl", "json"),
 }
@@ -38,6 +41,9 @@ def read(
     format: Format | None = None,
     header: bool | None = None,
     columns: Roles | None = None,
+    known: Container[str] = (),
+    unusable: Unusable | None = None,
+    reading: Reading | None = None,
 ) -> Iterator[Example]:
     """The examples of some data, in its order, read as they are asked for where the format allows.
 
@@ -47,42 +53,102 @@ def read(
         header: whether the first line of a table names its columns; None to tell it by the names in it.
         columns: role -> name of the field, where that is none of the usual ones (`fields.NAMES`), or, in a table
             without a header, its number from 1. The roles of "text-classification" are text, text2 and label.
+        known: labels of the training data, which are no names of columns.
+        unusable: what becomes of rows that cannot be used; None makes the first of them an error.
+        reading: is filled in with what is found.
 
     Raises:
-        ValueError: the format cannot be told or is none of the task's; a line is broken, a field is missing, or there
-            is no example at all. Says file, line or item, and the way out.
+        ValueError: the format cannot be told or is none of the task's; a line is broken, a field is missing, what the
+            first line of a table is cannot be told, or there is no example at all. Says file, line or item, and the way
+            out.
     """
     if task not in HEADS:
         raise ValueError(f"task={task!r} is unknown; it must be one of {', '.join(HEADS)}")
     columns = dict(columns or {})
     check_columns(task, columns)
+    unusable = unusable or Unusable()
     if isinstance(source, str | PathLike):
         path = Path(source)
         kind = _format(path, task, format)
-        if header is not None and kind not in ("tsv", "csv"):
+        if header is not None and kind not in ("tsv", "csv", "conll"):
             raise ValueError(f"header={header}: {path} is read as {kind}, which has none")
         if kind == "txt" and columns:
             raise ValueError(f"columns={columns}: {path} is read as txt, which has no columns")
-        found = (
-            documents(path) if kind == "txt" else _examples(_records(path, task, kind, header, columns), task, columns)
-        )
-        return _some(found, str(path))
+        reading = _begun(reading, str(path), kind)
+        if kind in ("tsv", "csv") and task != "token-classification":
+            found = _table(path, task, kind, header, columns, known, unusable, reading)
+        else:
+            found = _plain(path, task, kind, header, columns, unusable, reading)
+        return _some(found, str(path), unusable)
     if format is not None or header is not None:
         raise ValueError(f"format={format!r} and header={header!r} are for files; leave them out")
-    return _some(_examples(rows(source), task, columns), "the data set")
+    reading = _begun(reading, "the data set", "data set")
+    return _some(_examples(rows(source), task, columns, unusable, reading), "the data set", unusable)
 
 
-def _examples(found: Iterable[Record], task: Task, columns: Roles) -> Iterator[Example]:
+def _begun(reading: Reading | None, name: str, format: str) -> Reading:
+    reading = Reading(name, format) if reading is None else reading
+    reading.name, reading.format = name, format
+    return reading
+
+
+def _table(
+    path: Path, task: Task, kind: Format, header: bool | None, columns: Roles, known: Container[str],
+    unusable: Unusable, reading: Reading,
+) -> Iterator[Example]:  # fmt: skip
+    """The examples of a table with a row an example."""
+    delimiter = "\t" if kind == "tsv" else ","
+    first = Header(
+        task, columns, header, lambda: (row for row, _ in records.cells_of(path, delimiter, Unusable(skip=True))), known
+    )
+    rows = records.table(path, delimiter, first, unusable)
+    for made in first.watched(_examples(rows, task, columns, unusable, reading)):
+        if reading.is_header is None and first.is_header is not None:
+            reading.is_header, reading.columns = first.is_header, first.shown(reading.columns)
+        yield made
+
+
+def _plain(
+    path: Path, task: Task, kind: Format, header: bool | None, columns: Roles, unusable: Unusable, reading: Reading
+) -> Iterator[Example]:
+    """The examples of a file of any other kind."""
+    if kind == "txt":
+        return _counted(documents(path), reading)
+    if kind in ("conll", "csv"):
+        table = WordTable(path, columns, header, unusable, reading, is_csv=kind == "csv")
+        return _examples(table.records(), task, {}, unusable, reading)
+    lines = records.json_lines if kind == "jsonl" else records.json_items
+    return _examples(lines(path, unusable), task, columns, unusable, reading)
+
+
+def _examples(
+    found: Iterable[Record], task: Task, columns: Roles, unusable: Unusable, reading: Reading
+) -> Iterator[Example]:
     for record in found:
-        made = example(task, record, columns)
+        try:
+            made = example(task, record, columns)
+        except ValueError as error:
+            unusable.note(error)
+            continue
+        if not reading.columns:
+            reading.columns = find_roles(task, list(record.value), columns)
         if not isinstance(made, Document) or made.sentences:
+            reading.rows += 1
             yield made
 
 
-def _some(examples: Iterator[Example], name: str) -> Iterator[Example]:
+def _counted(found: Iterable[Example], reading: Reading) -> Iterator[Example]:
+    for made in found:
+        reading.rows += 1
+        yield made
+
+
+def _some(examples: Iterator[Example], name: str, unusable: Unusable) -> Iterator[Example]:
     """The examples, of which there must be one."""
     first = next(examples, None)
     if first is None:
+        if unusable.count:
+            raise ValueError(f"{name} has no row that can be used, such as: {unusable.first[0]}")
         raise ValueError(f"{name} is empty: it has no example; give a file that has some")
     yield first
     yield from examples
@@ -105,18 +171,6 @@ def _format(path: Path, task: Task, format: Format | None) -> Format:
             f"{path} is read as {kind}, and {task} reads {', '.join(FORMATS[task])}; say format= if it is one of them"
         )
     return kind
-
-
-def _records(path: Path, task: Task, kind: Format, header: bool | None, columns: Roles) -> Iterator[Record]:
-    named = header_of(task, columns, header)
-    readers: dict[Format, Callable[[Path], Iterator[Record]]] = {
-        "tsv": lambda path: records.table(path, "\t", named),
-        "csv": lambda path: records.table(path, ",", named),
-        "jsonl": records.json_lines,
-        "json": records.json_items,
-        "conll": records.conll,
-    }
-    return readers[kind](path)
 
 
 def documents(path: Path) -> Iterator[Document]:

@@ -1,7 +1,7 @@
 """Files of data as records: a dictionary of fields for each row, line or item, and where it is.
 
-What a field means is `fields.py`'s. Tables, lines of JSON and CoNLL are read as they are asked for; a file that is one
-JSON value is read whole.
+What a field means is `fields.py`'s. Tables and lines of JSON are read as they are asked for; a file that is one JSON
+value is read whole. Tables with a word a line are `word_tables.py`'s.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ import contextlib
 import csv
 import itertools
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from roberta.common.pipelines.inputs import shown
 from roberta.common.text_files import decoded, lines
+from roberta.common.training.reading import Unusable
 
 # Names of the columns of a table: of the cells of its first line, and where that is no header, None.
 Header = Callable[[Sequence[str], str], tuple[Sequence[str], bool]]
-SPACES = re.compile(" +")  # not `str.split`, which divides words at the other spaces of Unicode
 
 
 class Record(NamedTuple):
@@ -36,7 +35,7 @@ def file_lines(path: Path) -> Iterator[tuple[str, str]]:
         yield from lines(file, f"{path}:{{}}")
 
 
-def table(path: Path, delimiter: str, header: Header) -> Iterator[Record]:
+def table(path: Path, delimiter: str, header: Header, unusable: Unusable) -> Iterator[Record]:
     """The rows of a table; empty lines are left out.
 
     Cells between commas may be quoted, and a quoted one may have line ends; between tabs a quote is a character like
@@ -44,22 +43,29 @@ def table(path: Path, delimiter: str, header: Header) -> Iterator[Record]:
 
     Args:
         header: the cells of the first line, and where it is -> the names of the columns, and whether it is a header.
+        unusable: what becomes of rows that have not as many cells as the first line, or are broken.
 
     Raises:
-        ValueError: a row that has not as many cells as the first line, or whose quotes do not close.
+        ValueError: such a row, where it is not to be skipped; quotes that do not close.
     """
-    rows = _tabbed(path) if delimiter == "\t" else _quoted(path, delimiter)
+    rows = cells_of(path, delimiter, unusable)
     first = next(rows, None)
     if first is None:
         return
     names, is_header = header(*first)
     for cells, where in rows if is_header else itertools.chain([first], rows):
         if len(cells) != len(names):
-            raise ValueError(
+            unusable.note(ValueError(
                 f"{where} has {len(cells)} columns, and the first line has {len(names)}: {shown(cells)}; correct the "
-                "line, or say the format that the file has"
-            )
+                "line, or say the format that the file has with format="
+            ))  # fmt: skip
+            continue
         yield Record(dict(zip(names, cells, strict=True)), where)
+
+
+def cells_of(path: Path, delimiter: str, unusable: Unusable) -> Iterator[tuple[list[str], str]]:
+    """The cells of each row that has some, and where it is."""
+    return _tabbed(path) if delimiter == "\t" else _quoted(path, delimiter, unusable)
 
 
 def _tabbed(path: Path) -> Iterator[tuple[list[str], str]]:
@@ -68,7 +74,7 @@ def _tabbed(path: Path) -> Iterator[tuple[list[str], str]]:
             yield text.split("\t"), where
 
 
-def _quoted(path: Path, delimiter: str) -> Iterator[tuple[list[str], str]]:
+def _quoted(path: Path, delimiter: str, unusable: Unusable) -> Iterator[tuple[list[str], str]]:
     # `csv` wants the ends of the lines, as a quoted cell may have some
     reader = csv.reader((text + "\n" for text, _ in file_lines(path)), delimiter=delimiter, strict=True)
     while True:
@@ -78,27 +84,34 @@ def _quoted(path: Path, delimiter: str) -> Iterator[tuple[list[str], str]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise ValueError(
+            wrong = ValueError(
                 f"{where} is no row of a table: {error}; close its quotes, and double those inside"
-            ) from None
+            )  # fmt: skip
+            if "unexpected end" in str(error):  # the row took all lines to the end: more than a row would be lost
+                raise wrong from None
+            unusable.note(wrong)
+            continue
         if any(cell.strip() for cell in cells):
             yield cells, where
 
 
-def json_lines(path: Path) -> Iterator[Record]:
+def json_lines(path: Path, unusable: Unusable) -> Iterator[Record]:
     """The objects of a file with one a line; empty lines are left out."""
     for text, where in file_lines(path):
         if text.strip():
-            yield Record(_object(parsed(text, where), where), where)
+            try:
+                yield Record(_object(parsed(text, where), where), where)
+            except ValueError as error:
+                unusable.note(error)
 
 
-def json_items(path: Path) -> Iterator[Record]:
+def json_items(path: Path, unusable: Unusable) -> Iterator[Record]:
     """The objects of a file that is one list of them, an object with them under "data", or lines of JSON all the same.
 
     The nested form of SQuAD (articles, paragraphs, questions) gives a record a question.
     """
     if _is_lines(path):
-        yield from json_lines(path)
+        yield from json_lines(path, unusable)
         return
     text = decoded(path.read_bytes(), str(path)).removeprefix("\ufeff")
     if not text.strip():
@@ -111,7 +124,12 @@ def json_items(path: Path) -> Iterator[Record]:
         )
     number = 0
     for place, item in enumerate(items, 1):
-        for record in _questions(_object(item, f"{path}, item {place}"), f"{path}, article {place}"):
+        try:
+            found = list(_questions(_object(item, f"{path}, item {place}"), f"{path}, article {place}"))
+        except ValueError as error:
+            unusable.note(error)
+            found = []
+        for record in found:
             number += 1
             yield Record(record, f"{path}, item {number}{_id(record)}")
 
@@ -166,36 +184,3 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError(f"{where} is {shown(value)}, and has to be an object with named fields")
     return value
-
-
-def conll(path: Path) -> Iterator[Record]:
-    """The sentences of a file with a word a line: its first column is the word, its last the label.
-
-    Columns are divided by tabs where the line has one, else by spaces. An empty line ends a sentence; lines of
-    -DOCSTART- are left out.
-
-    Raises:
-        ValueError: a line with one column, or with another number of them than the first line.
-    """
-    for is_sentence, group in itertools.groupby(_words(path), key=lambda word: word is not None):
-        found = [word for word in group if word is not None] if is_sentence else []
-        if found:
-            words, labels, places = zip(*found, strict=True)
-            yield Record({"words": list(words), "labels": list(labels)}, places[0])
-
-
-def _words(path: Path) -> Iterator[tuple[str, str, str] | None]:
-    """The word, the label and the place of each line; None between sentences."""
-    columns = None
-    for text, where in file_lines(path):
-        if not text.strip() or text.startswith("-DOCSTART-"):
-            yield None
-            continue
-        cells = text.split("\t") if "\t" in text else SPACES.split(text.strip(" "))
-        columns = columns or max(len(cells), 2)
-        if len(cells) != columns or not cells[0] or not cells[-1].strip():
-            raise ValueError(
-                f"{where} is {shown(text)}: it has to have {columns} columns, the first of them a word, the last its "
-                "label; an empty line ends a sentence"
-            )
-        yield cells[0], cells[-1].strip(), where

@@ -22,10 +22,12 @@ from roberta.common.tokenizer_fast import RobertaTokenizerFast
 from roberta.common.training import plot
 from roberta.common.training.batches import Batches
 from roberta.common.training.checkpoints import Checkpoints, Saved, differences
-from roberta.common.training.data import Data, DataSettings, fingerprint, prepare, tokenizer_hash
+from roberta.common.training.data import Data, fingerprint, prepare, tokenizer_hash
+from roberta.common.training.data_settings import DataSettings
 from roberta.common.training.evaluation import BEST
 from roberta.common.training.journal import METRICS_FILE, Journal
 from roberta.common.training.labels import Problem
+from roberta.common.training.report import REPORT_FILE, Report
 from roberta.common.training.run import Plan, Run
 from roberta.common.training.settings import Settings
 from roberta.common.training.start import open_config, start
@@ -42,11 +44,13 @@ class Result:
 
     Attributes:
         best: update and value of the best evaluation; None without validation data.
+        data: what was read; `data.lines()` is what was said before the first update.
     """
 
     output: Path
     update: int
     best: tuple[int, float] | None
+    data: Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +70,18 @@ class Training:
         max_length: tokens of a row; None for what the model takes, and at most 384 for question answering.
         micro_batch_size: rows that go through the model at once; None for all of a batch.
         format: of the files; None to tell it by their names.
+        header: whether the first line of a table names its columns; None to tell it by the names in it.
+        text_column, label_column: where texts (or words) and labels are: the name of a column or field, or its number
+            from 1 in a table without a header; None for the usual names.
+        columns: the same for all that an example has, by its role, such as {"text2": "answer"}; see `fields.NAMES`.
+        skip_unusable: leave rows out that cannot be used, and say how many, instead of an error for the first.
         truncation: False makes a text that is longer than a row an error, where it is cut by default.
         masking, masking_rate, whole_words: how "mlm" hides tokens: "exact", 0.15, False; see `roberta.common.masking`.
         packing: how sentences become rows, for "mlm" and "clm": "full-sentences"; see `roberta.common.packing`.
         stride: tokens that two windows of a context share, for question answering: 128, or half a window.
         problem: what the labels of texts are; None to see it by them.
-        labels: their names by number, where the data does not have all of them.
+        labels: their names by number, where the data does not have all of them, or has numbers in their place.
+        keep_labels: the labels are those of the model: numbers in the data are its ids.
         save_every, evaluate_every: updates; None for an epoch, and 1000 at most.
         keep: checkpoints that are kept, beside the best.
         log_every: updates for a line of `metrics.jsonl`.
@@ -96,6 +106,11 @@ class Training:
     max_length: int | None = None
     micro_batch_size: int | None = None
     format: Literal["txt", "tsv", "csv", "jsonl", "json", "conll"] | None = None
+    header: bool | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    columns: Mapping[str, str] | None = None
+    skip_unusable: bool = False
     truncation: bool | None = None
     masking: Literal["exact", "bernoulli"] | None = None
     masking_rate: float | None = None
@@ -104,6 +119,7 @@ class Training:
     stride: int | None = None
     problem: Problem | None = None
     labels: Sequence[str] | None = None
+    keep_labels: bool = False
     save_every: int | None = None
     evaluate_every: int | None = None
     keep: int = 2
@@ -144,12 +160,14 @@ class Training:
             agreement = self._agreement(data)
             saved = self._saved(checkpoints, agreement)
             run = self._run(data, checkpoints, agreement, saved, is_first=self._is_first(name))
+            if run.journal is not None:
+                self._show(data.report, run.journal)
             with run:
                 self._train(run, name, data, saved)
             if self._is_first(name):
                 checkpoints.publish(run.chosen())
                 plot.draw_beside(output)
-        return Result(output, run.chosen(), run.best)
+        return Result(output, run.chosen(), run.best, data.report)
 
     # -- parts of `run` ------------------------------------------------------------------------------------------
 
@@ -181,9 +199,7 @@ class Training:
         """Refuse a folder that has a training already, or the model's own."""
         has_log = (output / METRICS_FILE).is_file() and (output / METRICS_FILE).stat().st_size > 0
         if not self.resume and (has_log or Checkpoints(output).updates()):
-            raise ValueError(
-                f"{output} has a training already: --resume (resume=True) goes on with it; or give another folder"
-            )
+            raise ValueError(f"{output} has a training already: resume=True goes on with it; or give another folder")
         own = Path(self.model)
         if output.resolve() == (own if own.is_dir() else own.parent).resolve() and own.exists() and not self.resume:
             raise ValueError(f"{output} is the model's own folder, which the result would replace; give another folder")
@@ -194,6 +210,13 @@ class Training:
             self.task, self.train, self.validation, settings, config=open_config(self.model),
             recipe=self.chosen_recipe, tokenizer=self._tokenizer, seed=self.seed,
         )  # fmt: skip
+
+    def _show(self, report: Report, journal: Journal) -> None:
+        """Say what was read, on the terminal and in the folder, before anything is trained."""
+        for line in report.lines():
+            journal.say(line)
+        text = json.dumps(report.as_json(), indent=2, ensure_ascii=False)
+        (Path(self.output) / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
 
     def _settings(self, data: Data) -> Settings:
         updates = total_updates(self.chosen_recipe, len(data.features))
@@ -223,8 +246,8 @@ class Training:
         if saved is not None and wrong:
             raise ValueError(
                 f"{saved.folder} is of another training:\n  " + "\n  ".join(wrong) + "\n"
-                "Give what it had to go on with it, or start anew from its model: --model "
-                f"{saved.folder} --output with another folder"
+                "Give what it had to go on with it, or start anew from its model: "
+                f"model={str(saved.folder)!r}, with another folder as output"
             )
         return saved
 
@@ -265,7 +288,8 @@ class Training:
         wide = "float64" if self.dtype == "float64" else "float32"
         source = self.model if saved is None else saved.folder
         with start(
-            source, self.head, data.config, seed=self.seed, dtype=wide, beside=run.checkpoints.output
+            source, self.head, data.config, seed=self.seed, dtype=wide, beside=run.checkpoints.output,
+            is_new_head=data.is_new_head and saved is None,
         ) as (place, new):  # fmt: skip
             class_ = frameworks.class_of(framework, self.head)
             model = class_.from_pretrained(place, config=data.config, dtype=wide)

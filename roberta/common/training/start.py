@@ -65,7 +65,14 @@ def initial_value(parameter: Parameter, config: RobertaConfig, seed: int) -> np.
 
 @contextmanager
 def start(
-    model: str | Path, head: Head, config: RobertaConfig, *, seed: int, dtype: str, beside: Path
+    model: str | Path,
+    head: Head,
+    config: RobertaConfig,
+    *,
+    seed: int,
+    dtype: str,
+    beside: Path,
+    is_new_head: bool = False,
 ) -> Iterator[tuple[str | Path, list[str]]]:
     """A folder or name that `from_pretrained` reads while the block lasts, and the names of the weights that are new.
 
@@ -74,20 +81,24 @@ def start(
         config: of the model to be trained, with its own labels.
         dtype: of new weights.
         beside: a folder that may be written: where a weight is new, a checkpoint is made in it and goes at the end.
+        is_new_head: what the model has for each label is for labels of other names: it is made anew.
 
     Raises:
         CheckpointError: the weights do not fit the config; a classifier of another number of labels is made anew.
     """
     table = parameters(config, head)
     found = {} if is_config(model) else _found(model, head, config)
-    new = [name for name in table if name not in found]
+    of_labels = _of_labels(head, config) if is_new_head else set()
+    new = [name for name in table if name not in found or name in of_labels]
     if not new:
         yield model, []
         return
     place = beside / ".start.tmp"
     rmtree(place, ignore_errors=True)
     tensors: dict[str, Source] = {
-        name: (tensor.shape, tensor.dtype, tensor.load) for name, tensor in found.items() if name in table
+        name: (tensor.shape, tensor.dtype, tensor.load)
+        for name, tensor in found.items()
+        if name in table and name not in new
     }
     tensors |= {name: (table[name].shape, dtype, partial(_drawn, table[name], config, seed, dtype)) for name in new}
     try:
@@ -95,6 +106,13 @@ def start(
         yield place, new
     finally:
         rmtree(place, ignore_errors=True)
+
+
+def _of_labels(head: Head, config: RobertaConfig) -> set[str]:
+    """The parameters that have something for each label: those that one label more makes larger."""
+    more = RobertaConfig.from_dict(config.to_dict(), num_labels=config.num_labels + 1)
+    larger = parameters(more, head)
+    return {name for name, parameter in parameters(config, head).items() if parameter.shape != larger[name].shape}
 
 
 def _drawn(parameter: Parameter, config: RobertaConfig, seed: int, dtype: str) -> np.ndarray:

@@ -1,0 +1,114 @@
+"""Labels of data and labels of a model: whose count, when the classifier is kept, and when it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import make
+
+from roberta import RobertaConfig
+from roberta.common import safetensors_file
+from roberta.common.training.labels import Labels, find_labels
+from roberta.common.training.readers import read
+from roberta.common.training.start import start
+
+MNLI = RobertaConfig(id2label={0: "CONTRADICTION", 1: "NEUTRAL", 2: "ENTAILMENT"})
+
+
+def labels_of(config: RobertaConfig, *labels: Any, **settings: Any) -> Labels:
+    examples: Any = read([{"text": "x", "label": label} for label in labels], "text-classification")
+    return find_labels(examples, config, **settings)
+
+
+def test_names_of_the_data_take_the_place_of_the_models_and_its_classifier_is_new() -> None:
+    found = labels_of(MNLI, "spam", "ham")
+    assert (found.names, found.is_new_head) == (("ham", "spam"), True)
+    assert (
+        "in place of the model's 'CONTRADICTION', 'NEUTRAL', 'ENTAILMENT'; the classifier is made anew" in found.remark
+    )
+    three = labels_of(MNLI, "a", "b", "c")  # of the same size
+    assert (three.names, three.is_new_head) == (("a", "b", "c"), True)
+
+
+def test_the_same_names_in_any_order_keep_the_models_ids_and_classifier() -> None:
+    for names in (("NEUTRAL", "ENTAILMENT", "CONTRADICTION"), ("ENTAILMENT", "NEUTRAL")):
+        found = labels_of(MNLI, *names)
+        assert (found.names, found.is_new_head) == (tuple(MNLI.id2label.values()), False)
+    asked = labels_of(MNLI, "NEUTRAL", "ENTAILMENT", labels=["ENTAILMENT", "NEUTRAL", "CONTRADICTION"])
+    assert (asked.names, asked.is_new_head) == (tuple(MNLI.id2label.values()), False)
+
+
+@pytest.mark.parametrize("task", ["text-classification", "token-classification"])
+def test_numbers_on_a_model_with_names_are_asked_about_and_both_answers_work(task: Any) -> None:
+    rows = {
+        "text-classification": [{"text": "x", "label": label} for label in (0, 1, 0)],
+        "token-classification": [{"words": ["a", "b"], "labels": [0, 1]}],
+    }[task]
+    examples: Any = list(read(rows, task))
+    with pytest.raises(ValueError, match=r"numbers '0', '1', .*labels=\['name0', 'name1'\], or keep_labels=True"):
+        find_labels(examples, MNLI)
+    kept = find_labels(examples, MNLI, keep_labels=True)
+    assert (kept.names, kept.is_new_head) == (tuple(MNLI.id2label.values()), False)
+    assert kept.id_of("1", "") == 1
+    named = find_labels(examples, MNLI, labels=["ham", "spam"])
+    assert (named.names, named.is_new_head) == (("ham", "spam"), True)
+    assert named.id_of("1", "") == 1
+    with pytest.raises(ValueError, match="both say what the labels are"):
+        find_labels(examples, MNLI, labels=["ham", "spam"], keep_labels=True)
+
+
+def test_numbers_do_not_stand_for_names_of_the_data() -> None:
+    with pytest.raises(
+        ValueError, match="has the label '0', which is none of the labels of this training: 'ham', 'spam'"
+    ):
+        labels_of(MNLI, "spam", "ham").id_of("0", "dev.csv:1")
+
+
+def test_a_model_without_names_keeps_its_classifier_for_numbers_alone() -> None:
+    assert not labels_of(RobertaConfig(num_labels=2), 0, 1).is_new_head
+    assert not labels_of(RobertaConfig(num_labels=2), "LABEL_1", "LABEL_0").is_new_head
+    assert labels_of(RobertaConfig(num_labels=2), "ham", "spam").is_new_head
+    assert labels_of(RobertaConfig(num_labels=2), 0, 1, 2).is_new_head
+
+
+def test_numbers_on_a_model_that_was_trained_on_numbers_go_on() -> None:
+    config = RobertaConfig(id2label={0: "0", 1: "1"})
+    assert not labels_of(config, 1, 0).is_new_head
+    assert labels_of(config, 1, 0, 2).names == ("0", "1", "2")
+
+
+def test_the_problem_is_the_datas_where_the_models_does_not_fit() -> None:
+    score = RobertaConfig(id2label={0: "score"}, problem_type="regression")
+    assert labels_of(score, "spam", "ham").names == ("ham", "spam")
+    assert (labels_of(score, 1.5, 2).names, labels_of(score, 1.5, 2).is_new_head) == (("score",), False)
+    tags = RobertaConfig(id2label={0: "joy", 1: "love"}, problem_type="multi_label_classification")
+    assert labels_of(tags, "joy,love", "love").problem == "multi_label_classification"
+    assert labels_of(tags, "spam", "ham").problem == "single_label_classification"
+    assert labels_of(MNLI, 1.5, 2.5).is_new_head
+
+
+def test_the_mark_of_rows_without_a_label_is_no_class_unless_it_is_said_to_be() -> None:
+    with pytest.raises(ValueError, match=r"item 3 has the label '-1', .*labels=\['-1', '0', '1'\]"):
+        labels_of(RobertaConfig(), 0, 1, -1)
+    assert labels_of(RobertaConfig(), 0, 1, -1, labels=["-1", "0", "1"]).id_of("0", "") == 1
+    with pytest.raises(ValueError, match=r"every example has the label '-1'.*take a part that has labels"):
+        labels_of(RobertaConfig(), -1, -1)
+
+
+@pytest.mark.parametrize("head", ["ForSequenceClassification", "ForTokenClassification"])
+def test_a_new_classifier_of_the_same_size_has_new_weights_and_all_others_are_kept(tmp_path: Path, head: Any) -> None:
+    folder = make(tmp_path / "model", head)
+    config = RobertaConfig.from_pretrained(folder)
+    before = safetensors_file.read(folder / "model.safetensors")
+    last = "classifier.out_proj" if head == "ForSequenceClassification" else "classifier"
+    settings: dict[str, Any] = {"seed": 0, "dtype": "float64", "beside": tmp_path}
+    with start(folder, head, config, **settings, is_new_head=True) as (place, new):
+        assert new == [f"{last}.weight", f"{last}.bias"]
+        found = safetensors_file.read(Path(place) / "model.safetensors")
+        for name, tensor in found.items():
+            assert np.array_equal(tensor.load(), before[name].load()) == (name not in new), name
+    with start(folder, head, config, **settings) as (place, new):
+        assert (place, new) == (folder, [])
