@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,17 +45,29 @@ class Backend:
 
     def decode(self, model: Any, inputs: Mapping[str, Any], prefix: int, **fixed: Any) -> np.ndarray:
         """Logits of `prefix` tokens at once and then of one token at a time, through the cache."""
-        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+        return self.decode_in_steps(model, inputs, range(prefix, inputs["input_ids"].shape[1] + 1), **fixed)
+
+    def decode_in_steps(self, model: Any, inputs: Mapping[str, Any], stops: Iterable[int], **fixed: Any) -> np.ndarray:
+        """Logits of all tokens, through the cache, in steps that end before each of `stops`.
+
+        The mask may be of tokens, (batch, seq), or of pairs, (batch, seq, seq).
+        """
+        name = "input_ids" if "input_ids" in inputs else "inputs_embeds"
+        mask = inputs.get("attention_mask")
         others = {name: value for name, value in inputs.items() if name.startswith("encoder_")}
-        cache, parts = None, []
-        for start, stop in [(0, prefix), *((i, i + 1) for i in range(prefix, ids.shape[1]))]:
-            step = {"input_ids": ids[:, start:stop], **others}
+        cache, parts, start = self.empty_cache(model, inputs[name]), [], 0
+        for stop in stops:
+            step = {name: inputs[name][:, start:stop], **others}
             if mask is not None:
-                step["attention_mask"] = mask[:, :stop]
+                step["attention_mask"] = mask[:, :stop] if mask.ndim == 2 else mask[:, start:stop, :stop]
             output = self.call(model, step, past_key_values=cache, use_cache=True, **fixed)
-            cache = output.past_key_values
+            cache, start = output.past_key_values, stop
             parts.append(np.asarray(output.logits))
         return np.concatenate(parts, axis=1)
+
+    def empty_cache(self, model: Any, given: np.ndarray) -> Any:
+        """What a first call takes for `past_key_values`."""
+        return None
 
     def constant(self, value: np.ndarray) -> Any:
         """A tensor of the framework."""
@@ -138,18 +150,8 @@ class Flax(Backend):
     def call(self, model: Any, inputs: Mapping[str, Any], **flags: Any) -> Any:
         return model(**{name: self.constant(value) for name, value in inputs.items()}, **flags)
 
-    def decode(self, model: Any, inputs: Mapping[str, Any], prefix: int, **fixed: Any) -> np.ndarray:
-        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-        others = {name: value for name, value in inputs.items() if name.startswith("encoder_")}
-        cache, parts = model.init_cache(ids.shape[0], ids.shape[1] + 3), []
-        for start, stop in [(0, prefix), *((i, i + 1) for i in range(prefix, ids.shape[1]))]:
-            step = {"input_ids": ids[:, start:stop], **others}
-            if mask is not None:
-                step["attention_mask"] = mask[:, :stop]
-            output = self.call(model, step, past_key_values=cache, **fixed)
-            cache = output.past_key_values
-            parts.append(np.asarray(output.logits))
-        return np.concatenate(parts, axis=1)
+    def empty_cache(self, model: Any, given: np.ndarray) -> Any:
+        return model.init_cache(given.shape[0], given.shape[1] + 3)
 
     def gradients(self, model: Any, inputs: Mapping[str, Any], scalar: Callable[[Any], Any]) -> Arrays:
         import jax

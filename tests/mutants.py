@@ -14,6 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = "tests/every_backend/test_golden.py"
+SETTINGS = "tests/every_backend/test_golden_settings.py"
+CACHED = "tests/every_backend/test_cached_steps.py"
+PADDING = "tests/every_backend/test_padding_warning.py"
 TRAPS = "tests/every_backend/test_traps.py"
 LOADING = "tests/every_backend/test_loading.py"
 AGREE = "tests/equivalence/test_backends_agree.py"
@@ -53,7 +56,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("pt/layers.py", "key_index <= key_index[keys", "key_index < key_index[keys", GOLDEN, "in_pt and float64"),
     ("pt/layers.py", "key.transpose(-1, -2) / math.sqrt(query.shape[-1])", "key.transpose(-1, -2)", GOLDEN, "in_pt and float64"),
     ("pt/layers.py", "weights = weights if head_mask is None else weights * head_mask", "pass", GOLDEN, "in_pt and float64"),
-    ("pt/layers.py", "hidden = inputs_embeds + self.token_type_embeddings(token_type_ids) +", "hidden = inputs_embeds +", GOLDEN, "in_pt and float64"),
+    ("pt/layers.py", "hidden = inputs_embeds + self.token_type_embeddings(token_type_ids)", "hidden = inputs_embeds", GOLDEN, "in_pt and float64"),
     ("pt/layers.py", "torch.tanh(self.dense(hidden[:, 0]))", "torch.tanh(self.dense(hidden[:, 1]))", GOLDEN, "in_pt and float64"),
     ("pt/layers.py", "torch.tanh(self.dense(hidden[:, 0]))", "self.dense(hidden[:, 0])", GOLDEN, "in_pt and float64"),
     ("pt/layers.py", "self.out_proj(self.dropout(torch.tanh(self.dense(first))))", "self.out_proj(self.dropout(self.dense(first)))", GOLDEN, "in_pt and float64"),
@@ -63,8 +66,16 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("pt/losses.py", "labels.flatten().long(), ignore_index=IGNORED", "labels.flatten().long().clamp(0)", TRAPS, "in_pt"),
     ("pt/losses.py", ".clamp(0, seq)", ".clamp(0, seq - 1)", TRAPS, "in_pt"),
     ("pt/losses.py", "(one(start_logits, start) + one(end_logits, end)) / 2", "one(start_logits, start) + one(end_logits, end)", TRAPS, "in_pt"),
-    ("pt/cache.py", "attention_mask[:, : length(cache)].long().sum(dim=1, keepdim=True)", "length(cache)", GOLDEN, "in_pt and cached"),
+    ("pt/cache.py", "attention_mask[:, : length(cache)].long().sum(dim=1, keepdim=True)", "length(cache)", CACHED, "in_pt and plain_one"),
     ("pt/cache.py", "torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)", "torch.cat((key, past[0]), dim=2), torch.cat((value, past[1]), dim=2)", GOLDEN, "in_pt and cached"),
+    ("pt/cache.py", "(input_ids != pad_token_id).sum(dim=1, keepdim=True)", "(input_ids == input_ids).sum(dim=1, keepdim=True)", CACHED, "in_pt and any_ids"),
+    ("pt/cache.py", "None if cache.tokens is None else cache.tokens.index_select(0, rows)", "cache.tokens", CACHED, "in_pt and change_places"),
+    ("pt/models.py", "kv.Cache(presents, past_tokens + new_tokens)", "kv.Cache(presents)", CACHED, "in_pt and any_ids"),
+    ("pt/layers.py", "        if not config.has_distances:\n            check_range", "        if True:\n            check_range", SETTINGS, "in_pt and rel"),
+    ("pt/layers.py", "/ math.sqrt(query.shape[-1])\n            bias", "\n            bias", SETTINGS, "in_pt and rel"),
+    ("pt/layers.py", "if config.is_decoder else input_ids[:, ::", "if True else input_ids[:, ::", PADDING, "in_pt"),
+    ("pt/models.py", "input_ids is not None and cache is None:", "input_ids is not None:", PADDING, "in_pt"),
+    ("common/config.py", "config.label2id = contradiction", "pass", SETTINGS, "in_pt and disagree"),
     ("pt/models.py", "self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)", "self.qa_outputs(outputs.last_hidden_state).flip(-1).unbind(dim=-1)", GOLDEN, "in_pt and float64"),
     ("pt/models.py", "if self.choose(return_dict, \"use_return_dict\"):\n            return output", "if True:\n            return output", TRAPS, "in_pt"),
     ("pt/weights.py", "state[f\"{prefix}bias\"] = state[f\"{prefix}decoder.bias\"] = bias", "state[f\"{prefix}decoder.bias\"] = bias * 0", "tests/one_backend/test_pytorch.py", "state_dict"),

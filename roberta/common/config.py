@@ -99,8 +99,11 @@ class RobertaConfig:
         hidden_act: activation of the feed-forward block, one of `ACTIVATIONS`. The LM head always uses the exact
             (erf) GELU, whatever this says.
         max_position_embeddings: rows of the position table. A sequence has at most `max_length_tokens` tokens,
-            which is `max_position_embeddings - pad_token_id - 1`.
+            which is `max_position_embeddings - pad_token_id - 1`, and all of them with relative positions.
         layer_norm_eps: 1e-12 by default; every published RoBERTa uses 1e-5 (see `base` and `large`).
+        position_embedding_type: "absolute" adds a row of the position table to each token's embedding. "relative_key"
+            and "relative_key_query" add distances to the scores of self-attention instead: positions are not used, and
+            the table only stays in the file.
         classifier_dropout: dropout of the sequence and token classification heads; None means
             `hidden_dropout_prob`.
         num_labels, id2label, label2id: the labels; any one of them defines the other two.
@@ -217,7 +220,7 @@ class RobertaConfig:
             _is_int(self.pad_token_id) and 0 <= self.pad_token_id < self.vocab_size,
             "pad_token_id", self, f"must be an int from 0 to vocab_size - 1 = {self.vocab_size - 1}",
         )  # fmt: skip
-        if self.max_length_tokens < 1:
+        if self.max_position_embeddings <= self.pad_token_id + 1:
             raise ValueError(
                 f"max_position_embeddings={self.max_position_embeddings} leaves no position for a token: positions "
                 f"start at pad_token_id + 1 = {self.pad_token_id + 1}; RoBERTa has 514 of them for 512 tokens"
@@ -257,8 +260,16 @@ class RobertaConfig:
 
     @property
     def max_length_tokens(self) -> int:
-        """The longest sequence in tokens: positions start at `pad_token_id + 1` (514 rows for 512 tokens)."""
-        return self.max_position_embeddings - self.pad_token_id - 1
+        """The longest sequence in tokens: positions start at `pad_token_id + 1` (514 rows for 512 tokens).
+
+        Distances know no padding: with relative positions it is `max_position_embeddings`, padding included.
+        """
+        return self.max_position_embeddings - (0 if self.has_distances else self.pad_token_id + 1)
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether attention scores hold distances between tokens, and the embeddings no positions."""
+        return self.position_embedding_type != "absolute"
 
     @property
     def head_dropout(self) -> float:
@@ -360,17 +371,26 @@ class RobertaConfig:
                 "which is right only for models of the same structure (XLM-RoBERTa, CamemBERT)",
                 stacklevel=2,
             )
-        values = {**config_dict, **_file_labels(config_dict)}
+        labels, contradiction = _file_labels(config_dict)
+        values = {**config_dict, **labels}
         if "torch_dtype" in overrides:
             overrides["dtype"] = overrides.pop("torch_dtype")
         if values["id2label"] and overrides.get("num_labels") == len(values["id2label"]):
             overrides.pop("num_labels")  # the file's own names stay
         if not {"num_labels", "id2label", "label2id"}.isdisjoint(overrides):
             values.update(num_labels=None, id2label=None, label2id=None)
+            contradiction = None
         known = {*values, *vars(cls()), "num_labels"}
         used = {name: value for name, value in overrides.items() if name in known}
         unused = {name: value for name, value in overrides.items() if name not in known}
         config = cls(**{**values, **used})
+        if contradiction is not None:
+            config.label2id = contradiction
+            warnings.warn(
+                f"id2label {config.id2label} and label2id {contradiction} contradict each other; both are kept as they "
+                "are, and predictions are named by id2label",
+                stacklevel=2,
+            )
         return (config, unused) if return_unused_kwargs else config
 
     @classmethod
@@ -509,17 +529,27 @@ def _labels(
     return names, ids
 
 
-def _file_labels(config_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """The labels of a config file: id2label decides, as files with a stale label2id or num_labels are common."""
+def _file_labels(config_dict: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int] | None]:
+    """The labels of a config file, and its label2id where that contradicts id2label.
+
+    id2label decides, as files with a stale label2id or num_labels are common. The stale label2id is kept beside it.
+    """
     id2label, label2id = config_dict.get("id2label"), config_dict.get("label2id")
     if not isinstance(id2label, Mapping):
-        return {"num_labels": config_dict.get("num_labels"), "id2label": id2label, "label2id": label2id}
+        return {"num_labels": config_dict.get("num_labels"), "id2label": id2label, "label2id": label2id}, None
+    contradiction: dict[str, int] | None = None
+    if isinstance(label2id, Mapping) and _contradict(id2label, label2id):
+        contradiction = dict(label2id)
+        label2id = None
+    return {"num_labels": None, "id2label": id2label, "label2id": label2id}, contradiction
+
+
+def _contradict(id2label: Mapping[Any, str], label2id: Mapping[str, int]) -> bool:
     try:
         _labels(None, id2label, label2id)
-    except ValueError as error:
-        warnings.warn(f"{error}; id2label is taken", stacklevel=4)
-        label2id = None
-    return {"num_labels": None, "id2label": id2label, "label2id": label2id}
+    except ValueError:
+        return True
+    return False
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from roberta.common import padding
 from roberta.common.batching import check_budget, groups
 from roberta.common.config import RobertaConfig
 from roberta.common.parameters import Head
@@ -102,6 +103,8 @@ def infer(
         raise ValueError(f"input_ids of shape {shape}; {head} takes {wanted}, with at least one token")
     if where is not None:
         _check_where(where, head, given)
+    if "attention_mask" not in given:
+        _warn_of_padding(given["input_ids"], config)
     if head == "ForMultipleChoice":
         given = {name: array.reshape(-1, *array.shape[2:]) for name, array in given.items()}
     if can_unpad(given, config, pools=pools):
@@ -109,6 +112,13 @@ def infer(
     else:
         results = _padded(given, head, where, batch_tokens, run_padded)
     return {name: array.reshape(shape[:2]) for name, array in results.items()} if len(shape) == 3 else results
+
+
+def _warn_of_padding(ids: np.ndarray, config: RobertaConfig) -> None:
+    """As `warn_of_padding` of the backends' layers."""
+    ends = ids[..., :1] if config.is_decoder else ids[..., [0, -1]]
+    if not padding.was_said() and bool((ends == config.pad_token_id).any()):
+        padding.say(config.pad_token_id)
 
 
 def chosen_dtype(dtype: str | None, own: str, choices: tuple[str, ...]) -> str:

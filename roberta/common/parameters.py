@@ -92,8 +92,7 @@ def _embeddings(config: RobertaConfig, prefix: str) -> Iterator[Parameter]:
 
 def _layer(config: RobertaConfig, index: int, prefix: str) -> Iterator[Parameter]:
     hidden, inner = config.hidden_size, config.intermediate_size
-    has_distances = config.position_embedding_type != "absolute"
-    yield from _attention(config, f"{prefix}attention.", config.heads_kept(index), has_distances)
+    yield from _attention(config, f"{prefix}attention.", config.heads_kept(index), config.has_distances)
     if config.add_cross_attention:  # which knows no distances
         yield from _attention(config, f"{prefix}crossattention.", config.num_attention_heads, False)
     yield from _dense(f"{prefix}intermediate.dense", hidden, inner)

@@ -210,8 +210,8 @@ def _max_length(model: RobertaConfig, config: GenerationConfig, settings: Mappin
     """Length, padding included, at which generation ends; an error where the model has not the room."""
     tokens = int((rows.input_ids != rows.pad_token_id).sum(axis=1).max())
     room = model.max_length_tokens - tokens
-    if model.position_embedding_type != "absolute":  # the table of distances knows no padding
-        room = min(room, model.max_position_embeddings - rows.length)
+    if model.has_distances:  # between tokens and padding alike
+        room = model.max_length_tokens - rows.length
     default = GenerationConfig.max_length
     is_told = settings.get("max_length") is not None or config.max_length != default
     if config.max_new_tokens is not None:

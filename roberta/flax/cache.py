@@ -1,8 +1,9 @@
 """The key/value cache of decoder mode: a collection `cache` of fixed size, in the tree of the modules.
 
 Each self-attention has `cached_key` and `cached_value`, (batch, max_length, head, head size), and `cache_index`, int
-(), the number of tokens that are in, padding included. A cache is never changed in place: each call returns a new
-one. Cross-attention caches nothing, its keys and values come from the encoder's states each time.
+(), the number of tokens that are in, padding included. Beside the encoder stands `cached_tokens`, int (batch, 1): the
+tokens of each row that take a position, as one pass over all of them would count. A cache is never changed in place:
+each call returns a new one. Cross-attention caches nothing, its keys and values come from the encoder's states each time.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from jax.typing import DTypeLike
 from roberta.common.config import RobertaConfig
 
 NAMES = ("cached_key", "cached_value", "cache_index")
+TOKENS = "cached_tokens"
 
 LayerCache = dict[str, Array]
 Cache = dict[str, Any]
@@ -36,7 +38,7 @@ def empty(config: RobertaConfig, batch_size: int, max_length: int, dtype: DTypeL
         )
 
     layers = {str(index): {"attention": {"self": layer(index)}} for index in range(config.num_hidden_layers)}
-    return {"encoder": {"layer": layers}}
+    return {"encoder": {"layer": layers}, TOKENS: jnp.zeros((batch_size, 1), jnp.int32)}
 
 
 def as_cache(past_key_values: Any) -> Cache | None:
@@ -67,14 +69,22 @@ def max_length(cache: Cache) -> int:
 
 
 def past_tokens(cache: Cache | None, attention_mask: Array | None) -> Array | int:
-    """Number of real tokens of each row in the cache, (batch, 1): what positions go on from.
+    """Number of tokens of each row in the cache that took a position, (batch, 1): what positions go on from.
 
-    Without a 2-D mask over cached and new tokens, no cached token is taken for padding.
+    A cache that does not know has those that a 2-D mask over cached and new tokens shows; without one, all.
     """
+    if cache is not None and TOKENS in cache:
+        return cache[TOKENS]
     if cache is None or attention_mask is None or attention_mask.ndim != 2:
         return length(cache)
     is_past = jnp.arange(attention_mask.shape[1]) < length(cache)
     return (attention_mask.astype(jnp.int32) * is_past).sum(axis=1, keepdims=True)
+
+
+def count_tokens(input_ids: Array | None, inputs_embeds: Array | None, pad_token_id: int) -> Array:
+    """Number of tokens of each row that take a position, (batch, 1); of embeddings, all."""
+    is_token = jnp.ones(inputs_embeds.shape[:2]) if input_ids is None else input_ids != pad_token_id
+    return is_token.astype(jnp.int32).sum(axis=1, keepdims=True, dtype=jnp.int32)
 
 
 def extend(past: LayerCache, key: Array, value: Array) -> LayerCache:

@@ -21,6 +21,7 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
+from roberta.common import padding
 from roberta.common.config import RobertaConfig
 from roberta.flax import cache as kv
 
@@ -118,6 +119,28 @@ def check_range(name: str, values: Array, limit: int, way_out: str) -> None:
         (low, high),
         lambda low, high: f"{name} holds {low if low < 0 else high}, allowed are 0 to {limit - 1}; {way_out}",
     )
+
+
+def warn_of_padding(input_ids: Array, config: RobertaConfig, past: Array | int) -> None:
+    """Warn, once a process, where the rows of ids (batch, seq) that come without a mask seem to be padded.
+
+    Only their first and last tokens are looked at; of a decoder's the first, as none attends to what follows it.
+
+    Args:
+        past: number of tokens in the cache; behind them rows go on, and have no beginning.
+    """
+    if padding.was_said() or is_traced(input_ids, past) or past > 0:
+        return
+    ids = np.asarray(input_ids)
+    ends = ids[:, :1] if config.is_decoder else ids[:, :: max(1, ids.shape[1] - 1)]
+    if (ends == config.pad_token_id).any():
+        padding.say(config.pad_token_id)
+
+
+def way_out_of_length(config: RobertaConfig) -> str:
+    """What to do about a sequence that is too long."""
+    longest = config.max_length_tokens
+    return f"this model takes {longest} tokens: truncate with tokenizer(..., truncation=True, max_length={longest})"
 
 
 def position_ids(input_ids: Array, pad_token_id: int, past_tokens: Array | int = 0) -> Array:
@@ -253,7 +276,7 @@ class Dropout(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Sum of word, position and token type embeddings, normalised."""
+    """Sum of word, token type and, unless distances stand for them, position embeddings, normalised."""
 
     config: RobertaConfig
     dtype: DTypeLike = jnp.float32
@@ -285,16 +308,13 @@ class Embeddings(nn.Module):
         batch, seq, _ = inputs_embeds.shape
         if positions is None:  # no ids, so nothing is known to be padding
             positions = jnp.arange(seq).reshape(1, seq) + past_tokens + config.pad_token_id + 1
-        check_range(
-            "position_ids", positions, config.max_position_embeddings,
-            f"this model takes {config.max_length_tokens} tokens: truncate with "
-            f"tokenizer(..., truncation=True, max_length={config.max_length_tokens})",
-        )  # fmt: skip
         if token_type_ids is None:
             token_type_ids = jnp.zeros((batch, seq), jnp.int32)
         check_range("token_type_ids", token_type_ids, config.type_vocab_size, "most RoBERTa models know type 0 only")
         hidden = inputs_embeds.astype(self.dtype) + self.token_type_embeddings(token_type_ids)
-        hidden = hidden + self.position_embeddings(positions)
+        if not config.has_distances or self.is_initializing():  # so that the parameters are made
+            check_range("position_ids", positions, config.max_position_embeddings, way_out_of_length(config))
+            hidden = hidden + self.position_embeddings(positions)
         return self.dropout(self.LayerNorm(hidden), deterministic)
 
 
@@ -377,7 +397,10 @@ class SelfAttention(nn.Module):
         """
         limit = self.config.max_position_embeddings
         if key.shape[1] > limit:
-            raise ValueError(f"{key.shape[1]} tokens, padding included, exceed the {limit} distances of this model")
+            raise ValueError(
+                f"{key.shape[1]} tokens, padding included, exceed the {limit} distances of this model; "
+                f"{way_out_of_length(self.config)}"
+            )
         distance = (jnp.arange(query.shape[1]) + start).reshape(-1, 1) - jnp.arange(key.shape[1])  # (seq, key)
         table = self.distance_embedding(distance + limit - 1)  # (seq, key, head size)
         scores = jnp.einsum("bqhd,qkd->bhqk", query, table)
@@ -452,8 +475,7 @@ class Layer(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        has_distances = config.position_embedding_type != "absolute"
-        self.attention = Attention(config, config.heads_kept(self.index), has_distances, self.dtype)
+        self.attention = Attention(config, config.heads_kept(self.index), config.has_distances, self.dtype)
         if config.add_cross_attention:
             self.crossattention = Attention(config, config.num_attention_heads, dtype=self.dtype)
         self.intermediate = Intermediate(config, self.dtype)

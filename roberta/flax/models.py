@@ -36,6 +36,7 @@ from roberta.flax.layers import (
     attention_bias,
     check_range,
     dense,
+    warn_of_padding,
 )
 from roberta.flax.losses import classification_loss, next_token_loss, span_loss, token_loss
 from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
@@ -110,6 +111,8 @@ class RobertaModelModule(RobertaModule):
                 "RobertaConfig(is_decoder=True, add_cross_attention=True)"
             )
         cache = kv.as_cache(self.variables.get("cache")) if config.is_decoder else None
+        if attention_mask is None and input_ids is not None:
+            warn_of_padding(input_ids, config, kv.length(cache))
         seq = (inputs_embeds if input_ids is None else input_ids).shape[1]
         keys = seq
         if cache is not None:
@@ -117,6 +120,9 @@ class RobertaModelModule(RobertaModule):
             self.check_room(cache, seq, attention_mask)
             attention_mask = kv.widen(attention_mask, cache)
         past_tokens = kv.past_tokens(cache, attention_mask)
+        if cache is not None and kv.TOKENS in cache and self.is_mutable_collection("cache"):
+            new_tokens = kv.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
+            self.put_variable("cache", kv.TOKENS, past_tokens + new_tokens)
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens, deterministic)
         states_bias = None
         if encoder_hidden_states is not None:

@@ -1,16 +1,44 @@
-"""The key/value cache of decoder mode: one tuple a layer, of plain tensors.
+"""The key/value cache of decoder mode: one tuple a layer, of plain tensors, and how many tokens it counts.
 
 A layer's entry is (key, value), or (key, value, cross key, cross value) with cross-attention; each is
 (batch, head, key, head size). A cache is never changed in place: each call returns a new one.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree
 
 LayerCache = tuple[Tensor, ...]
-Cache = tuple[LayerCache, ...]
+
+
+class Cache(tuple[LayerCache, ...]):
+    """The layers' entries, and what positions go on from.
+
+    A plain tuple of the entries is a cache too, but does not know what its tokens were.
+
+    Attributes:
+        tokens: int, (batch, 1), the tokens of each row that take a position, as one pass over all of them would count;
+            None when not known.
+    """
+
+    tokens: Tensor | None
+
+    def __new__(cls, layers: Iterable[LayerCache] = (), tokens: Tensor | None = None) -> Self:
+        """A tuple's `__init__` comes too late to give it anything."""
+        self = super().__new__(cls, layers)
+        self.tokens = tokens
+        return self
+
+
+_pytree.register_pytree_node(
+    Cache,
+    lambda cache: ([*cache, cache.tokens], None),
+    lambda parts, _: Cache(parts[:-1], parts[-1]),
+    serialized_type_name="roberta.Cache",
+)
 
 
 def as_cache(past_key_values: Any) -> Cache | None:
@@ -27,7 +55,7 @@ def as_cache(past_key_values: Any) -> Cache | None:
             f"past_key_values has layers of {sorted({len(layer) for layer in layers})} tensors; each needs "
             "(key, value) or (key, value, cross key, cross value)"
         )
-    return layers
+    return Cache(layers, past_key_values.tokens if isinstance(past_key_values, Cache) else None)
 
 
 def length(cache: Cache | None) -> int:
@@ -36,13 +64,23 @@ def length(cache: Cache | None) -> int:
 
 
 def past_tokens(cache: Cache | None, attention_mask: Tensor | None) -> Tensor | int:
-    """Number of real tokens of each row in the cache, (batch, 1): what positions go on from.
+    """Number of tokens of each row in the cache that took a position, (batch, 1): what positions go on from.
 
-    Without a 2-D mask over cached and new tokens, no cached token is taken for padding.
+    A cache that does not know has those that a 2-D mask over cached and new tokens shows; without one, all.
     """
+    if cache is not None and cache.tokens is not None:
+        return cache.tokens
     if cache is None or attention_mask is None or attention_mask.dim() != 2:
         return length(cache)
     return attention_mask[:, : length(cache)].long().sum(dim=1, keepdim=True)
+
+
+def count_tokens(input_ids: Tensor | None, inputs_embeds: Tensor | None, pad_token_id: int) -> Tensor:
+    """Number of tokens of each row that take a position, (batch, 1); of embeddings, all."""
+    if input_ids is None:
+        batch, seq, _ = inputs_embeds.shape
+        return torch.full((batch, 1), seq, device=inputs_embeds.device)
+    return (input_ids != pad_token_id).sum(dim=1, keepdim=True)
 
 
 def extend(past: LayerCache | None, key: Tensor, value: Tensor) -> LayerCache:
@@ -54,4 +92,5 @@ def extend(past: LayerCache | None, key: Tensor, value: Tensor) -> LayerCache:
 
 def reorder(cache: Cache, rows: Tensor) -> Cache:
     """The cache with its batch rows taken from `rows`, int (new batch,): beams that go on from other beams."""
-    return tuple(tuple(part.index_select(0, rows) for part in layer) for layer in cache)
+    layers = (tuple(part.index_select(0, rows) for part in layer) for layer in cache)
+    return Cache(layers, None if cache.tokens is None else cache.tokens.index_select(0, rows))

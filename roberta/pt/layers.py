@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from roberta.common import padding
 from roberta.common.config import RobertaConfig
 from roberta.pt import cache as kv
 from roberta.pt.weights import drop_repeated, restore_repeated
@@ -51,6 +52,24 @@ def check_range(name: str, values: Tensor, limit: int, way_out: str) -> None:
     low, high = (int(value) for value in values.aminmax())
     if low < 0 or high >= limit:
         raise ValueError(f"{name} holds {low if low < 0 else high}, allowed are 0 to {limit - 1}; {way_out}")
+
+
+def warn_of_padding(input_ids: Tensor, config: RobertaConfig) -> None:
+    """Warn, once a process, where the rows of ids (batch, seq) that come without a mask seem to be padded.
+
+    Only their first and last tokens are looked at; of a decoder's the first, as none attends to what follows it.
+    """
+    if is_traced() or input_ids.is_meta or padding.was_said():
+        return
+    ends = input_ids[:, :1] if config.is_decoder else input_ids[:, :: max(1, input_ids.shape[1] - 1)]
+    if bool((ends == config.pad_token_id).any()):
+        padding.say(config.pad_token_id)
+
+
+def way_out_of_length(config: RobertaConfig) -> str:
+    """What to do about a sequence that is too long."""
+    longest = config.max_length_tokens
+    return f"this model takes {longest} tokens: truncate with tokenizer(..., truncation=True, max_length={longest})"
 
 
 def position_ids(input_ids: Tensor, pad_token_id: int, past_tokens: Tensor | int = 0) -> Tensor:
@@ -103,7 +122,7 @@ def attention_bias(mask: Tensor | None, queries: int, keys: int, causal: bool, l
 
 
 class Embeddings(nn.Module):
-    """Sum of word, position and token type embeddings, normalised."""
+    """Sum of word, token type and, unless distances stand for them, position embeddings, normalised."""
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__()
@@ -134,15 +153,13 @@ class Embeddings(nn.Module):
         if positions is None:  # no ids, so nothing is known to be padding
             steps = torch.arange(seq, device=inputs_embeds.device).reshape(1, seq)
             positions = steps + past_tokens + config.pad_token_id + 1
-        check_range(
-            "position_ids", positions, config.max_position_embeddings,
-            f"this model takes {config.max_length_tokens} tokens: truncate with "
-            f"tokenizer(..., truncation=True, max_length={config.max_length_tokens})",
-        )  # fmt: skip
         if token_type_ids is None:
             token_type_ids = torch.zeros((batch, seq), dtype=torch.long, device=inputs_embeds.device)
         check_range("token_type_ids", token_type_ids, config.type_vocab_size, "most RoBERTa models know type 0 only")
-        hidden = inputs_embeds + self.token_type_embeddings(token_type_ids) + self.position_embeddings(positions)
+        hidden = inputs_embeds + self.token_type_embeddings(token_type_ids)
+        if not config.has_distances:
+            check_range("position_ids", positions, config.max_position_embeddings, way_out_of_length(config))
+            hidden = hidden + self.position_embeddings(positions)
         return self.dropout(self.LayerNorm(hidden))
 
 
@@ -209,9 +226,15 @@ class SelfAttention(nn.Module):
 
         Source: Shaw et al. 2018 (relative_key), Huang et al. 2020, method 4 (relative_key_query).
         """
+        limit = self.config.max_position_embeddings
+        if key.shape[2] > limit:
+            raise ValueError(
+                f"{key.shape[2]} tokens, padding included, exceed the {limit} distances of this model; "
+                f"{way_out_of_length(self.config)}"
+            )
         index = torch.arange(key.shape[2], device=key.device)
         distance = index[key.shape[2] - query.shape[2] :].reshape(-1, 1) - index  # (seq, key)
-        table = self.distance_embedding(distance + self.config.max_position_embeddings - 1)  # (seq, key, head size)
+        table = self.distance_embedding(distance + limit - 1)  # (seq, key, head size)
         scores = torch.einsum("bhqd,qkd->bhqk", query, table)
         if self.config.position_embedding_type == "relative_key_query":
             scores = scores + torch.einsum("bhkd,qkd->bhqk", key, table)
@@ -273,8 +296,7 @@ class Layer(nn.Module):
     def __init__(self, config: RobertaConfig, index: int) -> None:
         super().__init__()
         self.chunk = config.chunk_size_feed_forward
-        has_distances = config.position_embedding_type != "absolute"
-        self.attention = Attention(config, config.heads_kept(index), has_distances)
+        self.attention = Attention(config, config.heads_kept(index), config.has_distances)
         self.crossattention = Attention(config, config.num_attention_heads) if config.add_cross_attention else None
         self.intermediate = Intermediate(config)
         self.output = ResidualOutput(config, config.intermediate_size)
@@ -337,14 +359,14 @@ class Encoder(nn.Module):
         states_bias: Tensor | None,
         cache: kv.Cache | None,
         need_weights: bool,
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], kv.Cache]:
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[kv.LayerCache, ...]]:
         """Run the layers.
 
         Args:
             head_mask: one for each layer.
 
         Returns:
-            all hidden states, the input first; attention weights; cross-attention weights; the new cache.
+            all hidden states, the input first; attention weights; cross-attention weights; what to cache of each layer.
         """
         hidden_states, attentions, cross_attentions, presents = [hidden], [], [], []
         for index, layer in enumerate(self.layer):

@@ -21,7 +21,7 @@ from roberta.common.outputs import (
 )
 from roberta.pt import cache as kv
 from roberta.pt.generation import GenerationMixin
-from roberta.pt.layers import ClassificationHead, Embeddings, Encoder, LMHead, Pooler, attention_bias
+from roberta.pt.layers import ClassificationHead, Embeddings, Encoder, LMHead, Pooler, attention_bias, warn_of_padding
 from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
 from roberta.pt.pretrained import RobertaPreTrainedModel
 
@@ -72,6 +72,8 @@ class RobertaModel(RobertaPreTrainedModel):
                 "RobertaConfig(is_decoder=True, add_cross_attention=True)"
             )
         cache = kv.as_cache(past_key_values) if config.is_decoder else None
+        if attention_mask is None and input_ids is not None and cache is None:
+            warn_of_padding(input_ids, config)
         seq = (inputs_embeds if input_ids is None else input_ids).shape[1]
         keys = kv.length(cache) + seq
         past_tokens = kv.past_tokens(cache, attention_mask)
@@ -90,10 +92,14 @@ class RobertaModel(RobertaPreTrainedModel):
         )
         needs_attentions = self.choose(output_attentions, "output_attentions")
         has_cross = needs_attentions and encoder_hidden_states is not None
+        present = None
+        if config.is_decoder and self.choose(use_cache, "use_cache"):
+            new_tokens = kv.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
+            present = kv.Cache(presents, past_tokens + new_tokens)
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden_states[-1],
             pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
-            past_key_values=presents if config.is_decoder and self.choose(use_cache, "use_cache") else None,
+            past_key_values=present,
             hidden_states=tuple(hidden_states) if self.choose(output_hidden_states, "output_hidden_states") else None,
             attentions=tuple(attentions) if needs_attentions else None,
             cross_attentions=tuple(cross_attentions) if has_cross else None,

@@ -54,8 +54,9 @@ def spread(loss: Any, sharding: Sharding, compiles: bool) -> nn.Module:
     if compiles:
         loss.compile()
     if sharding == "data":
-        # a decoder's cross-attention has no encoder to attend to here, and so no gradients to wait for
-        unused = loss.model.config.add_cross_attention
+        # no gradients to wait for: a decoder's cross-attention has no encoder to attend to here, and beside distances
+        # positions are not used
+        unused = loss.model.config.add_cross_attention or loss.model.config.has_distances
         return nn.parallel.DistributedDataParallel(loss, find_unused_parameters=unused)
     assert isinstance(loss, nn.Module)
     return loss

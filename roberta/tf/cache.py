@@ -1,16 +1,59 @@
-"""The key/value cache of decoder mode: one tuple a layer, of plain tensors.
+"""The key/value cache of decoder mode: one tuple a layer, of plain tensors, and how many tokens it counts.
 
 A layer's entry is (key, value), or (key, value, cross key, cross value) with cross-attention; each is
 (batch, head, key, head size). A cache is never changed in place: each call returns a new one.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Self
 
+import optree
 import tensorflow as tf
 from tensorflow import Tensor
 
 LayerCache = tuple[Tensor, ...]
-Cache = tuple[LayerCache, ...]
+
+
+class Cache(tuple[LayerCache, ...]):
+    """The layers' entries, and what positions go on from.
+
+    A plain tuple of the entries is a cache too, but does not know what its tokens were.
+
+    Attributes:
+        tokens: int, (batch, 1), the tokens of each row that take a position, as one pass over all of them would count;
+            None when not known.
+    """
+
+    tokens: Tensor | None
+
+    def __new__(cls, layers: Iterable[LayerCache] = (), tokens: Tensor | None = None) -> Self:
+        """A tuple's `__init__` comes too late to give it anything."""
+        self = super().__new__(cls, layers)
+        self.tokens = tokens
+        return self
+
+    def __tf_flatten__(self) -> tuple[None, tuple[Any, ...]]:
+        """For `tf.nest`, which would else make a new one of the entries alone."""
+        return None, (tuple(self), self.tokens)
+
+    @classmethod
+    def __tf_unflatten__(cls, metadata: None, parts: tuple[Any, ...]) -> Self:
+        return cls(*parts)
+
+    def __tf_tracing_type__(self, context: Any) -> Any:
+        """For the arguments of a `tf.function`, which takes a tuple of any kind for a plain one."""
+        from tensorflow.core.function.trace_type import custom_nest_trace_type, trace_type_builder
+
+        parts = (trace_type_builder.from_value(part, context) for part in self.__tf_flatten__()[1])
+        return custom_nest_trace_type.CustomNestTraceType(type(self), None, tuple(parts))
+
+
+optree.register_pytree_node(
+    Cache,
+    lambda cache: ((*cache, cache.tokens), None, None),
+    lambda _, parts: Cache(parts[:-1], parts[-1]),
+    namespace="keras",
+)
 
 
 def as_cache(past_key_values: Any) -> Cache | None:
@@ -27,7 +70,7 @@ def as_cache(past_key_values: Any) -> Cache | None:
             f"past_key_values has layers of {sorted({len(layer) for layer in layers})} tensors; each needs "
             "(key, value) or (key, value, cross key, cross value)"
         )
-    return layers
+    return Cache(layers, past_key_values.tokens if isinstance(past_key_values, Cache) else None)
 
 
 def length(cache: Cache | None) -> int | Tensor:
@@ -39,13 +82,21 @@ def length(cache: Cache | None) -> int | Tensor:
 
 
 def past_tokens(cache: Cache | None, attention_mask: Tensor | None) -> Tensor | int:
-    """Number of real tokens of each row in the cache, (batch, 1): what positions go on from.
+    """Number of tokens of each row in the cache that took a position, (batch, 1): what positions go on from.
 
-    Without a 2-D mask over cached and new tokens, no cached token is taken for padding.
+    A cache that does not know has those that a 2-D mask over cached and new tokens shows; without one, all.
     """
+    if cache is not None and cache.tokens is not None:
+        return cache.tokens
     if cache is None or attention_mask is None or attention_mask.shape.rank != 2:
         return length(cache)
     return tf.reduce_sum(tf.cast(attention_mask[:, : length(cache)], tf.int32), axis=1, keepdims=True)
+
+
+def count_tokens(input_ids: Tensor | None, inputs_embeds: Tensor | None, pad_token_id: int) -> Tensor:
+    """Number of tokens of each row that take a position, (batch, 1); of embeddings, all."""
+    is_token = tf.ones_like(inputs_embeds[:, :, 0], tf.int32) if input_ids is None else input_ids != pad_token_id
+    return tf.reduce_sum(tf.cast(is_token, tf.int32), axis=1, keepdims=True)
 
 
 def extend(past: LayerCache | None, key: Tensor, value: Tensor) -> LayerCache:
@@ -57,4 +108,4 @@ def extend(past: LayerCache | None, key: Tensor, value: Tensor) -> LayerCache:
 
 def reorder(cache: Cache, rows: Tensor) -> Cache:
     """The cache with its batch rows taken from `rows`, int (new batch,): beams that go on from others."""
-    return tuple(tuple(tf.gather(part, rows) for part in layer) for layer in cache)
+    return tf.nest.map_structure(lambda part: None if part is None else tf.gather(part, rows), cache)

@@ -18,6 +18,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import Tensor
 
+from roberta.common import padding
 from roberta.common.config import RobertaConfig
 from roberta.tf import cache as kv
 from roberta.tf.weights import keras
@@ -83,6 +84,25 @@ def check_range(name: str, values: Tensor, limit: int, way_out: str) -> Tensor:
     if not values.dtype.is_integer:
         raise ValueError(f"{name} is of type {values.dtype.name}; give integers")
     return check(values, limit, f"{name} holds ", f", allowed are 0 to {limit - 1}; {way_out}")
+
+
+def warn_of_padding(input_ids: Tensor, config: RobertaConfig) -> None:
+    """Warn, once a process, where the rows of ids (batch, seq) that come without a mask seem to be padded.
+
+    Only their first and last tokens are looked at; of a decoder's the first, as none attends to what follows it.
+    """
+    if is_traced() or padding.was_said():
+        return
+    ids = input_ids.numpy()
+    ends = ids[:, :1] if config.is_decoder else ids[:, :: max(1, ids.shape[1] - 1)]
+    if (ends == config.pad_token_id).any():
+        padding.say(config.pad_token_id)
+
+
+def way_out_of_length(config: RobertaConfig) -> str:
+    """What to do about a sequence that is too long."""
+    longest = config.max_length_tokens
+    return f"this model takes {longest} tokens: truncate with tokenizer(..., truncation=True, max_length={longest})"
 
 
 def position_ids(input_ids: Tensor, pad_token_id: int, past_tokens: Tensor | int = 0) -> Tensor:
@@ -211,7 +231,7 @@ class _Block(keras.layers.Layer):
 
 
 class Embeddings(_Block):
-    """Sum of word, position and token type embeddings, normalised."""
+    """Sum of word, token type and, unless distances stand for them, position embeddings, normalised."""
 
     def __init__(self, config: RobertaConfig, dtype: Any = None) -> None:
         super().__init__(config, dtype)
@@ -241,16 +261,15 @@ class Embeddings(_Block):
         if positions is None:  # no ids, so nothing is known to be padding
             steps = tf.reshape(tf.range(size(inputs_embeds, 1)), (1, -1))
             positions = steps + past_tokens + config.pad_token_id + 1
-        positions = check_range(
-            "position_ids", positions, config.max_position_embeddings,
-            f"this model takes {config.max_length_tokens} tokens: truncate with "
-            f"tokenizer(..., truncation=True, max_length={config.max_length_tokens})",
-        )  # fmt: skip
         if token_type_ids is None:
             token_type_ids = tf.zeros_like(inputs_embeds[:, :, 0], tf.int32)
         way_out = "most RoBERTa models know type 0 only"
         token_type_ids = check_range("token_type_ids", token_type_ids, config.type_vocab_size, way_out)
-        hidden = inputs_embeds + self.token_type_embeddings(token_type_ids) + self.position_embeddings(positions)
+        hidden = inputs_embeds + self.token_type_embeddings(token_type_ids)
+        if not config.has_distances:
+            limit = config.max_position_embeddings
+            positions = check_range("position_ids", positions, limit, way_out_of_length(config))
+            hidden = hidden + self.position_embeddings(positions)
         return self.dropout(self.LayerNorm(hidden))
 
 
@@ -318,7 +337,10 @@ class SelfAttention(_Block):
         limit = self.config.max_position_embeddings
         seq, keys = size(query, 2), size(key, 2)
         if isinstance(keys, int) and keys > limit:
-            raise ValueError(f"{keys} tokens, padding included, exceed the {limit} distances of this model")
+            raise ValueError(
+                f"{keys} tokens, padding included, exceed the {limit} distances of this model; "
+                f"{way_out_of_length(self.config)}"
+            )
         index = tf.range(keys)
         distance = tf.reshape(index[keys - seq :], (-1, 1)) - index  # (seq, key)
         table = self.distance_embedding(distance + limit - 1)  # (seq, key, head size)
@@ -393,8 +415,8 @@ class Layer(_HasOutput):
 
     def __init__(self, config: RobertaConfig, index: int, dtype: Any = None) -> None:
         super().__init__(config, dtype)
-        policy, has_distances = self.dtype_policy, config.position_embedding_type != "absolute"
-        self.attention = Attention(config, config.heads_kept(index), has_distances, policy)
+        policy = self.dtype_policy
+        self.attention = Attention(config, config.heads_kept(index), config.has_distances, policy)
         self.crossattention = None
         if config.add_cross_attention:
             self.crossattention = Attention(config, config.num_attention_heads, dtype=policy)
@@ -461,14 +483,14 @@ class Encoder(_Block):
         cache: kv.Cache | None,
         need_weights: bool,
         training: bool | None = None,
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], kv.Cache]:
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[kv.LayerCache, ...]]:
         """Run the layers.
 
         Args:
             head_mask: one for each layer.
 
         Returns:
-            all hidden states, the input first; attention weights; cross-attention weights; the new cache.
+            all hidden states, the input first; attention weights; cross-attention weights; what to cache of each layer.
         """
         hidden_states, attentions, cross_attentions, presents = [hidden], [], [], []
         for index, layer in enumerate(self.layer):

@@ -82,6 +82,18 @@ def test_fields_of_old_files(tmp_path: Path) -> None:
     assert config.to_dict()["output_past"] is True
 
 
+def test_a_files_two_maps_of_labels_are_kept_as_they_are(tmp_path: Path) -> None:
+    """As transformers does; a saved model has them again."""
+    labels = {"id2label": {"0": "no", "1": "yes"}, "label2id": {"yes": 0, "no": 1}}
+    (tmp_path / "config.json").write_text(json.dumps(labels))
+    with pytest.warns(UserWarning, match="contradict each other.* predictions are named by id2label"):
+        config = RobertaConfig.from_pretrained(tmp_path)
+    assert config.id2label == {0: "no", 1: "yes"}
+    assert config.label2id == {"yes": 0, "no": 1}
+    assert json.loads(config.to_json_string())["label2id"] == {"yes": 0, "no": 1}
+    assert RobertaConfig.from_pretrained(tmp_path, id2label={0: "a", 1: "b"}).label2id == {"a": 0, "b": 1}
+
+
 def test_overrides_and_what_is_left_of_them(tmp_path: Path) -> None:
     RobertaConfig().save_pretrained(tmp_path)
     config, unused = RobertaConfig.from_pretrained(

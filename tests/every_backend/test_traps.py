@@ -90,6 +90,20 @@ def test_the_longest_sequence_fits_and_padding_behind_it_too(backend: Backend, f
     assert_close(found[:, :LONGEST], wanted)
 
 
+def test_distances_take_the_place_of_positions(backend: Backend, tmp_path: Path) -> None:
+    """As in transformers: the table stays in the file, and nothing reads it. Distances count padding."""
+    folder = checkpoints.make(tmp_path, "ForMaskedLM", position_embedding_type="relative_key")
+    model = backend.load("ForMaskedLM", folder)
+    assert model.config.max_length_tokens == 30
+    full = {"input_ids": np.full((1, 30), 5)}
+    wanted = backend.run(model, full)["logits"]
+    found = backend.run(model, {**full, "position_ids": np.full((1, 30), 999)})["logits"]
+    assert np.array_equal(found, wanted)
+    assert "roberta.embeddings.position_embeddings.weight" in backend.parameters(model)
+    with pytest.raises(ValueError, match=r"31 tokens, padding included, exceed the 30 distances.*max_length=30\)"):
+        backend.run(model, {"input_ids": np.full((1, 31), 5)})
+
+
 def test_the_lm_head_uses_the_exact_gelu_whatever_the_config_says(backend: Backend, tmp_path: Path) -> None:
     """With no layer the activation of the config is nowhere used."""
     logits = []

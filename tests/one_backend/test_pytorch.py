@@ -50,6 +50,20 @@ def test_the_encoder_compiles_whole(folder: Path) -> None:
     assert torch.allclose(compiled(**inputs).logits, model(**inputs).logits, atol=1e-12)
 
 
+@torch.no_grad()
+def test_compiled_and_exported_decoders_keep_the_count_of_their_cache(tmp_path: Path) -> None:
+    """Row 0 has padding between tokens, which no mask shows."""
+    model = PT.load("ForCausalLM", checkpoints.make(tmp_path, "ForCausalLM"))
+    ids = torch.tensor([[0, 1, 5, 7, 8], [0, 5, 1, 1, 9]])
+    wanted = model(ids).logits[:, 3:]
+    exported = torch.export.export(model, (ids[:, :3],)).module()
+    for first in (torch.compile(model, fullgraph=True, backend="aot_eager"), exported):
+        past = first(ids[:, :3]).past_key_values
+        for kept in (past, copy.deepcopy(past), pickle.loads(pickle.dumps(past))):
+            found = model(ids[:, 3:], past_key_values=kept).logits
+            assert torch.allclose(found, wanted, atol=1e-12)
+
+
 def test_export_with_any_batch_and_length(folder: Path) -> None:
     model = PT.load("ForMaskedLM", folder)
     ids = tensors()["input_ids"]

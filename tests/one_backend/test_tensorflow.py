@@ -53,6 +53,30 @@ def test_fit_with_the_inner_loss_and_with_an_outer_one(folder: Path) -> None:
     assert np.allclose(losses[0], losses[1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
+def test_a_compiled_decoder_keeps_the_count_of_its_cache(tmp_path: Path, compiled: bool) -> None:
+    """Row 0 has padding between tokens, which no mask shows; the cache leaves a graph, and comes into another."""
+    model = TF.load("ForCausalLM", checkpoints.make(tmp_path, "ForCausalLM"))
+    ids = tf.constant([[0, 1, 5, 7, 8], [0, 5, 1, 1, 9]])
+
+    @tf.function(jit_compile=compiled)
+    def step(ids: tf.Tensor, past: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        output = model(ids, past_key_values=past, use_cache=True)
+        return output.logits, output.past_key_values
+
+    past = step(ids[:, :3])[1]
+    assert type(past).__name__ == "Cache"
+    assert_close(step(ids[:, 3:], past)[0].numpy(), model(ids).logits[:, 3:].numpy())
+
+
+def test_predict_keeps_the_cache_whole(tmp_path: Path) -> None:
+    model = TF.load("ForCausalLM", checkpoints.make(tmp_path, "ForCausalLM"))
+    ids = np.array([[0, 1, 5], [0, 5, 6], [0, 7, 1]])
+    past = model.predict(ids, batch_size=2, verbose=0)["past_key_values"]
+    assert past[0][0].shape == (3, 3, 3, 8)
+    assert past.tokens.tolist() == [[2], [3], [2]]
+
+
 def test_predict_gives_numpy_in_the_shape_of_the_output(folder: Path) -> None:
     model = TF.load("ForSequenceClassification", folder)
     found = model.predict(inputs(), batch_size=2, verbose=0)
