@@ -1,7 +1,8 @@
 """What an evaluation measures: plain functions of predictions and labels, all larger for the better but the loss.
 
-Entity F1 is seqeval's and the others are scikit-learn's and scipy's, imported when they are used (the extra
-[train]). SQuAD's two are here, as their only home is a script.
+Most are scikit-learn's and scipy's, imported when they are used (the extra [train]). Those of entities are here, as
+seqeval takes every label that begins with "O" for outside and cuts a letter off labels without marks; and SQuAD's two,
+as their only home is a script. What cannot be measured is nan, which is never the best.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from types import ModuleType
 
 import numpy as np
 
+from roberta.common.entities import Scheme, scheme_of
+
 Metrics = dict[str, float]
 
+FLAT = 1e-6  # of the largest value: eight steps of float32, in which models compute
 _NAMES = {"sklearn": "scikit-learn"}  # module -> what it is installed as, where that is another name
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -49,30 +53,46 @@ def accuracy(predicted: np.ndarray, labels: np.ndarray) -> Metrics:
 def classification(predicted: np.ndarray, labels: np.ndarray, classes: int) -> Metrics:
     """Accuracy, F1 and Matthews' correlation of classes 0, 1, ..., (rows,) each.
 
-    F1 is that of class 1 where there are two, as GLUE has it, and the mean over the classes where there are more.
+    F1 is that of class 1 where there are two, as GLUE has it, and nan where no label is 1. Where there are more it is
+    the mean over those that are there, as a label or as a prediction. The correlation is nan where all labels are equal.
     """
     sklearn = library("sklearn.metrics")
-    average = {"average": "binary"} if classes == 2 else {"average": "macro", "labels": list(range(classes))}
+    if classes == 2:
+        f1 = sklearn.f1_score(labels, predicted, zero_division=0) if np.any(labels == 1) else math.nan
+    else:
+        f1 = sklearn.f1_score(labels, predicted, average="macro", zero_division=0)
+    is_one = np.ptp(labels) == 0
     return {
         **accuracy(predicted, labels),
-        "f1": float(sklearn.f1_score(labels, predicted, zero_division=0, **average)),
-        "mcc": float(sklearn.matthews_corrcoef(labels, predicted)),
+        "f1": float(f1),
+        "mcc": math.nan if is_one else float(sklearn.matthews_corrcoef(labels, predicted)),
     }
 
 
 def multi_label(predicted: np.ndarray, labels: np.ndarray) -> Metrics:
-    """Accuracy, of rows in which every label is right, and F1 over all rows and labels; (rows, labels), 0 or 1."""
+    """Accuracy, of rows in which every label is right, and F1 over all rows and labels; (rows, labels), 0 or 1.
+
+    The macro F1 is the mean over the labels that are there, in the truth or in the predictions. Where no row has any
+    label, there is no F1: nan.
+    """
     sklearn = library("sklearn.metrics")
-    return {
-        "accuracy": float(sklearn.accuracy_score(labels, predicted)),
-        "f1": float(sklearn.f1_score(labels, predicted, average="micro", zero_division=0)),
-        "f1_macro": float(sklearn.f1_score(labels, predicted, average="macro", zero_division=0)),
-    }
+    is_there = np.any((labels == 1) | (predicted == 1), axis=0)
+    micro = macro = math.nan
+    if np.any(labels == 1):
+        micro = float(sklearn.f1_score(labels, predicted, average="micro", zero_division=0))
+        each = sklearn.f1_score(labels, predicted, average=None, zero_division=0)
+        macro = float(np.mean(np.atleast_1d(each)[is_there]))
+    return {"accuracy": float(sklearn.accuracy_score(labels, predicted)), "f1": micro, "f1_macro": macro}
 
 
 def correlations(predicted: np.ndarray, labels: np.ndarray) -> Metrics:
-    """Pearson's and Spearman's correlation, (rows,) each; nan where all predictions, or all labels, are equal."""
-    if len(labels) < 2 or np.ptp(predicted) == 0 or np.ptp(labels) == 0:
+    """Pearson's and Spearman's correlation, (rows,) each.
+
+    Nan where all labels are equal, where all predictions are, or differ by no more than float32 rounds, and where one
+    is not finite.
+    """
+    is_finite = bool(np.isfinite(predicted).all())
+    if not is_finite or np.ptp(predicted) <= FLAT * np.max(np.abs(predicted)) or np.ptp(labels) == 0:
         return {"pearson": math.nan, "spearman": math.nan}
     stats = library("scipy.stats")
     return {
@@ -81,19 +101,33 @@ def correlations(predicted: np.ndarray, labels: np.ndarray) -> Metrics:
     }
 
 
-def entities(predicted: Sequence[Sequence[str]], labels: Sequence[Sequence[str]]) -> Metrics:
-    """Precision, recall and F1 of whole entities, as CoNLL counts them, and the accuracy of words.
+def entities(
+    predicted: Sequence[Sequence[str]], labels: Sequence[Sequence[str]], scheme: Scheme | None = None
+) -> Metrics:
+    """F1, precision and recall of whole entities, as CoNLL counts them, and the accuracy of words.
+
+    The accuracy alone where the labels name no entities. Without any entity to find, f1 and recall are nan.
 
     Args:
         predicted, labels: of each sentence the tag of each word, such as "B-location" or "O".
+        scheme: how tags name entities; None to see it by those given.
     """
-    seqeval = library("seqeval.metrics")
-    truth, found = [list(row) for row in labels], [list(row) for row in predicted]
+    words = [label for row in labels for label in row]
+    guesses = [label for row in predicted for label in row]
+    if scheme is None:
+        scheme = scheme_of([*words, *guesses])
+    result = {"accuracy": float(np.mean([one == other for one, other in zip(guesses, words, strict=True)]))}
+    if scheme.kind == "none":
+        return result
+    wanted, found, right = 0, 0, 0
+    for guess, truth in zip(predicted, labels, strict=True):
+        here, there = set(scheme.spans(guess)), set(scheme.spans(truth))
+        wanted, found, right = wanted + len(there), found + len(here), right + len(here & there)
     return {
-        "precision": float(seqeval.precision_score(truth, found, zero_division=0)),
-        "recall": float(seqeval.recall_score(truth, found, zero_division=0)),
-        "f1": float(seqeval.f1_score(truth, found, zero_division=0)),
-        "accuracy": float(seqeval.accuracy_score(truth, found)),
+        "f1": 2 * right / (found + wanted) if wanted else math.nan,
+        "precision": right / found if found else 0.0,
+        "recall": right / wanted if wanted else math.nan,
+        **result,
     }
 
 

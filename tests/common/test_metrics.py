@@ -22,10 +22,37 @@ def test_f1_and_mcc_of_two_classes_are_those_of_the_confusion_matrix() -> None:
     assert found["mcc"] == pytest.approx((hits * rest - alarms * misses) / root)
 
 
-def test_f1_of_more_classes_counts_a_class_that_nobody_predicts() -> None:
+def test_f1_of_more_classes_is_that_of_scikit_learn_over_the_classes_that_are_there() -> None:
+    sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    labels, predicted = np.array([0, 1, 0, 1]), np.array([0, 0, 0, 0])
+    assert metrics.classification(labels, labels, 3)["f1"] == 1.0  # class 2 is nowhere
+    assert metrics.classification(predicted, labels, 3)["f1"] == pytest.approx((2 / 3 + 0) / 2)  # class 1 is missed
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        labels, predicted = rng.integers(0, 4, (2, 9))
+        found = metrics.classification(predicted, labels, 6)["f1"]
+        assert found == pytest.approx(sklearn.f1_score(labels, predicted, average="macro"))
+
+
+def test_what_has_no_case_to_find_is_not_measured_rather_than_zero() -> None:
+    """A validation file without a label 1: all is right, and an F1 of 0 would say that nothing is."""
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    found = metrics.classification(np.array([0, 1, 0, 1]), np.array([0, 1, 0, 1]), 3)
-    assert found["f1"] == pytest.approx(2 / 3)
+    found = metrics.classification(np.zeros(4, int), np.zeros(4, int), 2)
+    assert found["accuracy"] == 1.0
+    assert math.isnan(found["f1"])
+    assert math.isnan(found["mcc"])
+    assert math.isnan(metrics.classification(np.ones(4, int), np.zeros(4, int), 2)["f1"])  # nor is a wrong one better
+    assert metrics.classification(np.zeros(3, int), np.array([0, 1, 1]), 2)["f1"] == 0.0
+
+
+def test_a_label_of_several_that_is_nowhere_does_not_lower_the_mean() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    labels = np.array([[1, 0, 0], [0, 1, 0]])
+    assert metrics.multi_label(labels, labels) == {"accuracy": 1.0, "f1": 1.0, "f1_macro": 1.0}
+    found = metrics.multi_label(np.array([[1, 0, 1], [0, 0, 0]]), labels)  # a false alarm and a miss
+    assert found["f1"] == pytest.approx(2 * 1 / (2 * 1 + 1 + 1))
+    assert found["f1_macro"] == pytest.approx((1 + 0 + 0) / 3)
+    assert math.isnan(metrics.multi_label(np.zeros((2, 3), int), np.zeros((2, 3), int))["f1"])
 
 
 def test_several_labels_at_once_are_right_in_a_row_only_together() -> None:
@@ -43,17 +70,13 @@ def test_spearman_is_one_where_the_order_agrees_and_pearson_is_not() -> None:
     assert found["pearson"] == pytest.approx(np.corrcoef(np.exp(values), values)[0, 1])
 
 
-def test_equal_predictions_have_no_correlation() -> None:
-    assert math.isnan(metrics.correlations(np.ones(3), np.arange(3.0))["pearson"])
-
-
-def test_an_entity_counts_only_whole_and_with_its_type() -> None:
-    pytest.importorskip("seqeval", reason="seqeval is not installed")
-    labels = [["B-person", "I-person", "O", "B-location"], ["B-group", "O"]]
-    predicted = [["B-person", "O", "O", "B-location"], ["B-person", "O"]]
-    found = metrics.entities(predicted, labels)
-    assert found["precision"] == found["recall"] == found["f1"] == pytest.approx(1 / 3)
-    assert found["accuracy"] == pytest.approx(4 / 6)
+@pytest.mark.parametrize(
+    "values", [np.ones(9), 2.7 + np.arange(9) % 3 * np.spacing(np.float32(2.7)), np.full(9, np.inf)]
+)
+def test_predictions_that_are_equal_but_for_rounding_have_no_correlation(values: np.ndarray) -> None:
+    found = metrics.correlations(values, np.arange(9.0))
+    assert math.isnan(found["pearson"])
+    assert math.isnan(found["spearman"])
 
 
 @pytest.mark.parametrize(

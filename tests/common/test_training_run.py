@@ -15,7 +15,7 @@ from training_standin import Model, Trainer, log, make_run, train
 from roberta import CheckpointError
 from roberta.common.training import checkpoints as module
 from roberta.common.training.checkpoints import Checkpoints, differences
-from roberta.common.training.run import Interrupted
+from roberta.common.training.run import Interrupted, Plan
 
 
 def losses(model: Model) -> dict[str, float]:
@@ -59,6 +59,17 @@ def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
     train(run)
     assert run.checkpoints.updates() == [10, 18, 20]
     assert run.best == (10, 1.0)
+
+
+def test_an_evaluation_whose_loss_is_nan_is_never_the_best(tmp_path: Path) -> None:
+    """The largest of logits that are nan is the first one, which has an accuracy."""
+    values = iter([(0.9, 0.5), (float("nan"), 0.8), (0.7, 0.6), (0.7, 0.4)])
+    plan = Plan(6, 5, ("accuracy", True))
+    run = make_run(
+        tmp_path, evaluate=lambda model: dict(zip(("loss", "accuracy"), next(values), strict=True)), plan=plan
+    )
+    train(run)
+    assert run.best == (15, 0.6)
 
 
 @pytest.mark.parametrize("stop", [1, 6, 7, 13, 20])

@@ -18,6 +18,7 @@ from roberta.common.pipelines.base import RESULT_BYTES, Row
 from roberta.common.pipelines.inputs import Item
 from roberta.common.tokenizer_base import TokenizerBase
 from roberta.common.training.batches import Collated, Draw, Feature, length
+from roberta.common.training.comparison import entity_scheme
 from roberta.common.training.examples import Question
 from roberta.common.training.tasks import Task
 
@@ -26,16 +27,7 @@ LONGEST_ANSWER = 30  # tokens, as the official baselines of SQuAD have it
 BATCH_TOKENS = 4096  # of the features that are padded together; `infer` cuts them further
 VOCABULARY_TOKENS = {"mlm": 0.25, "clm": 1.0}  # the share of tokens, at most, that logits are asked for
 
-# Task -> the metric that models are compared by, and whether more of it is better.
-BEST: dict[Task, tuple[str, bool]] = {
-    "mlm": ("loss", False),
-    "clm": ("loss", False),
-    "text-classification": ("accuracy", True),
-    "token-classification": ("f1", True),
-    "question-answering": ("f1", True),
-    "multiple-choice": ("accuracy", True),
-}
-_LIBRARIES = {"text-classification": ("sklearn.metrics", "scipy.stats"), "token-classification": ("seqeval.metrics",)}
+_LIBRARIES = {"text-classification": ("sklearn.metrics", "scipy.stats")}
 
 
 class Part(NamedTuple):
@@ -233,7 +225,8 @@ def summary(task: Task, parts: Sequence[Part], config: RobertaConfig) -> Metrics
     if task == "token-classification":
         names = np.array(check_labels(config, config.num_labels))
         rows = [[[names[row].tolist() for row in side] for side in (part.predicted, part.labels)] for part in parts]
-        return metrics.entities([r for sides in rows for r in sides[0]], [r for sides in rows for r in sides[1]])
+        found, wanted = ([row for sides in rows for row in sides[side]] for side in (0, 1))
+        return metrics.entities(found, wanted, entity_scheme(config))
     predicted, labels = (np.concatenate([part[side] for part in parts]) for side in (2, 3))
     if task == "multiple-choice":
         return metrics.accuracy(predicted, labels)

@@ -192,7 +192,9 @@ class Run:
         self.journal.evaluation(number, self.epoch(number), metrics)
         name, more_is_better = self.plan.metric
         value, sign = metrics[name], 1 if more_is_better else -1
-        if not math.isnan(value) and (self.best is None or sign * value > sign * self.best[1]):
+        if math.isnan(value) or math.isnan(metrics.get("loss", 0.0)):  # logits of nan have an accuracy, too
+            return
+        if self.best is None or sign * value > sign * self.best[1]:
             self.best = (number, value)
 
     def _save(self, number: int, trainer: Trainer, *, removes_old: bool = True) -> None:

@@ -22,9 +22,9 @@ from roberta.common.tokenizer_fast import RobertaTokenizerFast
 from roberta.common.training import plot
 from roberta.common.training.batches import Batches
 from roberta.common.training.checkpoints import Checkpoints, Saved, differences
+from roberta.common.training.comparison import compared, entity_scheme
 from roberta.common.training.data import Data, fingerprint, prepare, tokenizer_hash
 from roberta.common.training.data_settings import DataSettings
-from roberta.common.training.evaluation import BEST
 from roberta.common.training.journal import METRICS_FILE, Journal
 from roberta.common.training.labels import Problem
 from roberta.common.training.report import REPORT_FILE, Report
@@ -138,6 +138,8 @@ class Training:
             raise ValueError(f"task={self.task!r} must be one of {', '.join(HEADS)}")
         if self.best and self.validation is None:
             raise ValueError("best=True needs validation data, to know which model is the best")
+        if self.metric is not None and self.validation is None:
+            raise ValueError(f"metric={self.metric!r} compares evaluations, which need validation data; omit it")
         if self.log_every < 1:
             raise ValueError(f"log_every={self.log_every} must be at least 1")
 
@@ -235,6 +237,7 @@ class Training:
             **{"task": self.task, "seed": self.seed, "dtype": self.dtype, "updates": self._settings(data).updates},
             **{"rows": data.agreement, "recipe": recipe, "config": config},
             **{"data": files, "tokenizer": tokenizer_hash(self._tokenizer)},
+            **({} if self.metric is None else {"metric": self.metric}),  # of which the best has a value
         }
         plain: dict[str, Any] = json.loads(json.dumps(agreement))
         return plain
@@ -268,6 +271,8 @@ class Training:
                 checkpoints.output, metrics_bytes=size, start=start_, stop=settings.updates, log_every=self.log_every,
                 tensorboard=self.tensorboard, progress=self.progress,
             )  # fmt: skip
+            if self.task == "token-classification":
+                journal.say(f"{entity_scheme(data.config)}. Evaluations are compared by {plan.metric[0]}")
         return Run(
             settings, batches, checkpoints, journal, plan, agreement=agreement, evaluate=data.evaluation, saved=saved
         )
@@ -276,10 +281,7 @@ class Training:
         epoch = -(-len(data.features) // self.chosen_recipe.batch_size)  # updates
         save_every = self.save_every if self.save_every is not None else min(epoch, MOST_BETWEEN_SAVES)
         evaluate_every = self.evaluate_every if self.evaluate_every is not None else save_every
-        name, more_is_better = BEST[self.task] if data.config.problem_type != "regression" else ("pearson", True)
-        if self.metric is not None:
-            name, more_is_better = self.metric, self.metric not in ("loss", "perplexity")
-        return Plan(save_every, evaluate_every, (name, more_is_better), self.best)
+        return Plan(save_every, evaluate_every, compared(self.task, data.config, self.metric), self.best)
 
     def _train(self, run: Run, framework: str, data: Data, saved: Saved | None) -> None:
         """Load the model and make the updates that are left."""
