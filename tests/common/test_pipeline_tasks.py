@@ -108,7 +108,8 @@ def test_answers_are_the_spans_of_the_context_by_the_probability_of_their_ends(f
         if last - first < longest:
             span = encoded.token_to_chars(0, places[first]).start, encoded.token_to_chars(0, places[last]).end
             text = context[slice(*span)].lower()
-            wanted[text] = wanted.get(text, 0.0) + start[first] * end[last]
+            if text.strip():
+                wanted[text] = wanted.get(text, 0.0) + start[first] * end[last]
     pipe = pipeline("question-answering", model, tokenizer, max_answer_len=longest, align_to_words=False)
     found = pipe(question=question, context=context, top_k=1000)
     assert {answer["answer"].lower(): answer["score"] for answer in found} == pytest.approx(wanted)
