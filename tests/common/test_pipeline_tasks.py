@@ -14,7 +14,7 @@ from pipeline_cases import FRANCE, LENGTH, LONG, RAILWAY, TEXTS, make_models
 from standin import StandIn, stand_in
 
 from roberta import RobertaTokenizerFast, pipeline
-from roberta.common.pipelines.tag import is_inside, without_overlaps
+from roberta.common.pipelines.entities import without_overlaps
 from roberta.common.pipelines.windows import spans
 
 
@@ -58,16 +58,6 @@ def test_the_bytes_of_one_character_are_one_word(folder: Path, strategy: str) ->
     edges = {entity["start"] for entity in found} | {entity["end"] for entity in found}
     assert edges <= {0, 1, 2, 3, 4, 5}
     assert "".join(entity["word"] for entity in found) == "a 😀 b"
-
-
-@pytest.mark.parametrize(
-    ("before", "token", "wanted"),
-    [((0, 0), (0, 2), False), ((0, 2), (2, 4), True), ((0, 4), (5, 7), False), ((5, 6), (5, 6), True)],
-)
-def test_a_token_goes_on_with_a_word_where_no_space_is_between(
-    before: tuple[int, int], token: tuple[int, int], wanted: bool
-) -> None:
-    assert is_inside("abcd 😀 x", before, token) is wanted
 
 
 def test_of_entities_of_two_windows_the_longer_one_stays_then_the_likelier_one() -> None:

@@ -23,6 +23,11 @@ MASKS = "The<mask> of France is<mask>."
 PAIR = {"text": "Who wrote the book?", "text_pair": "Nobody knows."}
 ASK = {"question": "Who opened the station?", "context": RAILWAY}
 GREEDY = {"do_sample": False, "max_new_tokens": 6}
+# Words with one space between, each of whose first token has letters: what transformers takes for words, they are.
+PLAIN = (
+    "The capital of France is Paris and Anna Schmidt lives in New York City since the mayor Carl Jones opened the "
+    "station in May Nobody knows who wrote the old book about the sea came back in the evening of Lisbon"
+)
 CASES: dict[str, Case] = {
     "mask": Case("fill-mask", "words", {}, MASKED),
     "mask, list of one": Case("fill-mask", "words", {}, [MASKED]),
@@ -78,7 +83,7 @@ CASES: dict[str, Case] = {
     },
     **{
         f"tag, {strategy}, {name}": Case("token-classification", "tags", {"aggregation_strategy": strategy}, *rest)
-        for strategy in ("none", "simple", "first", "average", "max")
+        for strategy in ("none", "simple")
         for name, *rest in [
             ("one", FRANCE),
             ("list", TEXTS[:5]),
@@ -91,10 +96,24 @@ CASES: dict[str, Case] = {
         ]
     },
     **{
+        f"tag, {strategy}, {name}": Case("token-classification", "tags", {"aggregation_strategy": strategy}, *rest)
+        for strategy in ("first", "average", "max")
+        for name, *rest in [
+            ("one", PLAIN),
+            ("list", [PLAIN, PLAIN[:40], PLAIN[11:]]),
+            ("list of one", [PLAIN]),
+            ("empty", ""),
+            ("ignored", PLAIN, {"ignore_labels": ["PER", "B-LOC"]}),
+            ("nothing ignored", PLAIN, {"ignore_labels": []}),
+            ("truncated", f"{PLAIN} {PLAIN} {PLAIN} {PLAIN}"),
+        ]
+    },
+    **{
         f"tag, {strategy}, stride {stride}": Case(
-            "token-classification", "tags", {"aggregation_strategy": strategy}, LONG + " " + LONG, {"stride": stride}
+            "token-classification", "tags", {"aggregation_strategy": strategy}, text, {"stride": stride}
         )
-        for strategy in ("simple", "first", "average", "max")
+        for strategies, text in [(("simple",), f"{LONG} {LONG}"), (("first", "average", "max"), " ".join([PLAIN] * 9))]
+        for strategy in strategies
         for stride in (0, 10, 40)
     },
     "tag, none, beyond ascii": Case("token-classification", "tags", {"ignore_labels": []}, TEXTS[5]),
