@@ -15,7 +15,7 @@ from roberta.common.special_tokens import AddedToken
 from roberta.common.tokenizer_base import TokenizerBase
 from roberta.common.tokenizer_engine import Engine, refuse_surrogate
 from roberta.common.tokenizer_files import merge_lines
-from roberta.common.tokenizer_rows import trimmed
+from roberta.common.tokenizer_offsets import exact_spans
 
 _is_word = regex.compile(WORD_CHARACTER).fullmatch
 _blank_at_end = regex.compile(r"\p{White_Space}*\Z")
@@ -104,6 +104,7 @@ class PythonEngine(Engine):
     def __init__(self, encoder: BytePairEncoder, added: Mapping[int, AddedToken], add_prefix_space: bool) -> None:
         self.encoder = encoder
         self.matcher = AddedMatcher(added)
+        self.added = frozenset(added)
         self.add_prefix_space = add_prefix_space
 
     def ids(self, texts: Sequence[Any], is_words: bool) -> list[list[int]]:
@@ -151,11 +152,16 @@ class PythonEngine(Engine):
                         self._align(word, True, row, number)
                 else:
                     self._align(text, self.add_prefix_space, row, None)
-                rows.append(row._replace(offsets=trimmed(row.tokens, row.offsets, False)) if trim else row)
+                rows.append(row._replace(offsets=self._trimmed(text, row, is_words=is_words)) if trim else row)
         except UnicodeEncodeError:
             refuse_surrogate(texts)
             raise
         return rows
+
+    def _trimmed(self, text: Any, row: AlignedText, *, is_words: bool) -> list[Span]:
+        texts = (text[word] if is_words else text for word in row.words)
+        prefixed = self.add_prefix_space or is_words
+        return exact_spans(texts, row.ids, row.tokens, row.offsets, self.added, trim=True, prefixed=prefixed)
 
     def _align(self, text: str, prefix: bool, row: AlignedText, word: int | None) -> None:
         """Append the tokens of a text to a row; `word` is the number of its word, None to count pre-tokens."""
@@ -177,8 +183,9 @@ class PythonEngine(Engine):
                 tokens = [by_id[index] for index in ids]
                 row.ids.extend(ids)
                 row.tokens.extend(tokens)
+                # a space that was put there has no character
                 row.offsets.extend(
-                    (max(one + at, start), max(other + at, start + 1)) for one, other in _spans(piece, tokens)
+                    (max(one + at, start), max(other + at, start)) for one, other in _spans(piece, tokens)
                 )
                 row.words.extend([number if word is None else word] * len(ids))
                 number += 1

@@ -21,7 +21,7 @@ from roberta.common.tokenizer_files import (
 from roberta.common.tokenizer_inputs import Table, flatten, make_plan, whole_plan
 from roberta.common.tokenizer_options import MODEL_INPUT_NAMES, UNLIMITED, first_given, length_limit, one_of
 from roberta.common.tokenizer_preparing import Preparing
-from roberta.common.tokenizer_rows import encodings, trimmed
+from roberta.common.tokenizer_rows import encodings
 from roberta.common.tokenizer_saving import Saving
 
 
@@ -238,17 +238,14 @@ class TokenizerBase(Preparing, Saving, ABC):
             converter(return_tensors)  # an unknown name is refused before the work
         batch = flatten(name, text, text_pair, is_words)
         engine = self._engine(split_special_tokens)
-        prefixed = self.add_prefix_space or is_words
-        # the first token of every window is a case of its own when a space was put before it
-        trim = partial(trimmed, prefixed=True) if self.trim_offsets and prefixed else None
-        align = partial(engine.align, batch.texts, is_words, self.trim_offsets and not prefixed)
+        align = partial(engine.align, batch.texts, is_words, self.trim_offsets)
         aligned = align() if return_offsets_mapping else None
         ids = engine.ids(batch.texts, is_words) if aligned is None else [row.ids for row in aligned]
         plan = make_plan(shape, ids, batch)
 
         def rows() -> list[Encoding]:
             texts = align() if aligned is None else aligned
-            return encodings(shape, texts, batch.samples, plan or whole_plan(ids, batch), trim)
+            return encodings(shape, texts, batch.samples, plan or whole_plan(ids, batch))
 
         result = BatchEncoding(encodings=rows, n_sequences=2 if batch.is_pair and batch.is_pair[0] else 1)
         table = Table(shape, ids, batch, plan, as_arrays=return_tensors is not None)
@@ -261,7 +258,7 @@ class TokenizerBase(Preparing, Saving, ABC):
         if return_special_tokens_mask:
             data["special_tokens_mask"] = table.constants(1, 0, 1)
         if aligned is not None:
-            data["offset_mapping"] = table.offsets(aligned, trim)
+            data["offset_mapping"] = table.offsets(aligned)
         if return_length:
             data["length"] = list(map(len, data["input_ids"]))
         if return_overflowing_tokens:

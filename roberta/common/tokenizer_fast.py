@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -13,11 +14,13 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from tqdm import tqdm
 
 from roberta.common.batch_encoding import Span
+from roberta.common.bpe import SPACE
 from roberta.common.files import CheckpointError
 from roberta.common.special_tokens import AddedToken, Token
 from roberta.common.tokenizer_base import TokenizerBase
 from roberta.common.tokenizer_engine import Engine, refuse_surrogate
 from roberta.common.tokenizer_files import Vocabulary, merge_lines
+from roberta.common.tokenizer_offsets import exact_spans
 
 
 class AlignedEncoding:
@@ -55,6 +58,28 @@ class AlignedEncoding:
         return offsets
 
 
+class ExactEncoding(AlignedEncoding):
+    """The same, where the library's offsets are wrong: its trimming takes a space off that was put before a text.
+
+    Args:
+        text: or the words of one.
+        added: the ids of added tokens.
+    """
+
+    def __init__(
+        self, encoding: tokenizers.Encoding, text: Any, added: Container[int], *, trim: bool, prefixed: bool
+    ) -> None:
+        super().__init__(encoding)
+        self.text = text
+        self.exact = partial(exact_spans, added=added, trim=trim, prefixed=prefixed)
+
+    def spans(self) -> list[Span]:
+        """The same as `offsets`, not kept."""
+        text = self.text
+        texts = itertools.repeat(text, len(self.ids)) if isinstance(text, str) else [text[word] for word in self.words]
+        return self.exact(texts, self.ids, self.tokens, super().spans())
+
+
 class LibraryEngine(Engine):
     """Texts to ids and alignments, by the tokenizers library.
 
@@ -66,6 +91,8 @@ class LibraryEngine(Engine):
         self.model = model
         self.added = dict(added)
         self.add_prefix_space = add_prefix_space
+        # the library takes this letter for a space wherever it stands
+        self.has_odd = any(SPACE in token.content for token in added.values())
         self._tokenizers: dict[tuple[bool, bool], tokenizers.Tokenizer] = {}
 
     def tokenizer(self, is_words: bool, trim: bool) -> tokenizers.Tokenizer:
@@ -86,13 +113,20 @@ class LibraryEngine(Engine):
 
     def align(self, texts: Sequence[Any], is_words: bool, trim: bool) -> Sequence[AlignedEncoding]:
         """The ids, tokens, offsets and words of each text; offsets with `trim` without the white space at the ends."""
-        encode = self.tokenizer(is_words, trim).encode_batch
+        prefixed = self.add_prefix_space or is_words
+        is_exact = not (prefixed or self.has_odd)
+        encode = self.tokenizer(is_words, trim and is_exact).encode_batch
         try:
             rows = encode(texts, is_pretokenized=is_words, add_special_tokens=False)
         except TypeError:
             refuse_surrogate(texts)
             raise
-        return list(map(AlignedEncoding, rows))
+        if is_exact:
+            return list(map(AlignedEncoding, rows))
+        return [
+            ExactEncoding(row, text, self.added, trim=trim, prefixed=prefixed)
+            for row, text in zip(rows, texts, strict=True)
+        ]
 
 
 def library_tokenizer(

@@ -13,7 +13,6 @@ from roberta.common.batch_encoding import Span
 from roberta.common.tokenizer_rows import (
     Aligned,
     Shape,
-    Trim,
     Window,
     id_arrays,
     id_rows,
@@ -173,13 +172,13 @@ class Table:
             return id_arrays(rows, self.lengths, self.width, padding, self.shape.padding_side)[0]
         return pad_rows(rows, self.width, padding, self.shape.padding_side)
 
-    def offsets(self, texts: Sequence[Aligned], trim: Trim | None) -> Any:
+    def offsets(self, texts: Sequence[Aligned]) -> Any:
         """The characters of each token, (0, 0) for special tokens and padding: (rows, tokens, 2)."""
         side = self.shape.padding_side
-        if self.as_arrays and self.width is not None and self._plan is None and trim is None:
+        if self.as_arrays and self.width is not None and self._plan is None:
             outer = 1 if self.shape.add_special_tokens else 0
             return offset_array((text.spans() for text in texts), self.lengths, self.width, side, outer)
-        rows: list[list[Span]] = offset_rows(self.shape, texts, self.samples, self.plan, trim)
+        rows: list[list[Span]] = offset_rows(self.shape, texts, self.samples, self.plan)
         if self.as_arrays and self.width is not None:
             return offset_array(rows, self.lengths, self.width, side, 0)
         return pad_rows(rows, self.width, (0, 0), side)

@@ -5,7 +5,7 @@ Written once for both tokenizers. `<s> A </s>` and `<s> A </s></s> B </s>` are t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, NamedTuple, Protocol
@@ -13,12 +13,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from roberta.common.batch_encoding import Encoding, Span
-from roberta.common.bpe import SPACE
 
 Padding = Literal["do_not_pad", "longest", "max_length"]
 Truncation = Literal["do_not_truncate", "longest_first", "only_first", "only_second"]
 Side = Literal["left", "right"]
-Trim = Callable[[Sequence[str], Sequence[Span]], list[Span]]
 
 PADDINGS = ("longest", "max_length", "do_not_pad")
 TRUNCATIONS = ("only_first", "only_second", "longest_first", "do_not_truncate")
@@ -205,23 +203,18 @@ def id_rows(
 
 
 def offset_rows(
-    shape: Shape, texts: Sequence[Aligned], samples: Sequence[int], plan: Sequence[Window], trim: Trim | None
+    shape: Shape, texts: Sequence[Aligned], samples: Sequence[int], plan: Sequence[Window]
 ) -> list[list[Span]]:
     """The offsets of each row, (0, 0) for special tokens."""
     outer = [(0, 0)] if shape.add_special_tokens else []
     rows = []
     for sample, first, second in plan:
         at = samples[sample]
-        row = outer + _offsets(texts[at], first, trim)
+        row = outer + texts[at].offsets[slice(*first)]
         if second is not None:
-            row += outer + outer + _offsets(texts[at + 1], second, trim)
+            row += outer + outer + texts[at + 1].offsets[slice(*second)]
         rows.append(row + outer)
     return rows
-
-
-def _offsets(text: Aligned, span: Span, trim: Trim | None) -> list[Span]:
-    part = slice(*span)
-    return text.offsets[part] if trim is None else trim(text.tokens[part], text.offsets[part])
 
 
 # -- padding -------------------------------------------------------------------------------------------------------
@@ -282,38 +275,14 @@ def offset_array(spans: Iterable[list[Span]], lengths: list[int], width: int, si
 # -- rows with everything ------------------------------------------------------------------------------------------
 
 
-def trimmed(tokens: Sequence[str], offsets: Sequence[Span], prefixed: bool) -> list[Span]:
-    """Offsets without the white space at the ends of the tokens.
-
-    Args:
-        prefixed: a space was put before the texts, so that the space of the first token is no part of the text.
-    """
-    result = []
-    for at, (token, (start, end)) in enumerate(zip(tokens, offsets, strict=True)):
-        leading = len(token) - len(token.lstrip(_WHITE))
-        trailing = len(token) - len(token.rstrip(_WHITE))
-        if leading == 1 and prefixed and (at == 0 or start == 0):
-            leading = 0
-        start = min(start + leading, end)
-        if trailing <= end:
-            end = max(end - trailing, start)
-        result.append((start, end))
-    return result
-
-
-_WHITE = SPACE + "".join(map(chr, (*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B))))
-_WHITE += "\u2028\u2029\u202f\u205f\u3000"
-
-
 def encodings(
     shape: Shape,
     texts: Sequence[Aligned],
     samples: Sequence[int],
     plan: Sequence[Window],
-    trim: Trim | None,
 ) -> list[Encoding]:
     """Every row with tokens, offsets, words and masks, padded; a sample's later windows also in its first's overflow."""
-    rows = [_encoding(shape, texts, samples, window, trim) for window in plan]
+    rows = [_encoding(shape, texts, samples, window) for window in plan]
     width = padded_length(shape, [len(row) for row in rows])
     for row in rows:
         if width is not None and len(row) < width:
@@ -331,7 +300,6 @@ def _encoding(
     texts: Sequence[Aligned],
     samples: Sequence[int],
     window: Window,
-    trim: Trim | None,
 ) -> Encoding:
     row = Encoding([], [], [], [], [], [], [], [])
     begin, end = shape.outer_tokens
@@ -345,12 +313,12 @@ def _encoding(
             _append_special(row, shape.suffix, end)
         text = texts[samples[window.sample] + number]
         part = slice(*span)
-        tokens, offsets = text.tokens[part], text.offsets[part]
+        tokens = text.tokens[part]
         count = len(tokens)
         row.ids += text.ids[part]
         row.type_ids += [0] * count
         row.tokens += tokens
-        row.offsets += offsets if trim is None else trim(tokens, offsets)
+        row.offsets += text.offsets[part]
         row.word_ids += text.words[part]
         row.sequence_ids += [number] * count
         row.special_tokens_mask += [0] * count

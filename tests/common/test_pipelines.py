@@ -215,7 +215,7 @@ def test_a_context_of_a_megabyte_is_answered_from_all_of_it_in_bounded_memory(fo
     assert context[best["start"] : best["end"]] == best["answer"]
     assert max(rows * tokens for rows, tokens in pipe.model.seen) * 16 <= 64 * 2**20
     once = pipe(question="Who?", context=context[:2000])
-    assert best["score"] > 100 * once["score"]  # the same answers, window for window, are added
+    assert once["score"] <= best["score"] <= 1  # the same answers, window for window, are not added
 
 
 def test_a_text_that_is_too_long_is_named_with_the_way_out(folder: Path) -> None:

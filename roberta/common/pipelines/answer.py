@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from roberta.common.bpe import token_bytes
 from roberta.common.pipelines.arrays import softmax, top
 from roberta.common.pipelines.base import Pipeline, Row
 from roberta.common.pipelines.inputs import InputError, Item, fields_of, text_of, zipped
@@ -72,7 +73,9 @@ class Answer(Pipeline[AnswerOptions]):
 
     The result is {"score", "start", "end", "answer"}, or with `top_k` above 1 a list of them, best first. `start`
     and `end` count characters of the context; "" with 0 and 0 is no answer. A long context is read in windows, each
-    with probabilities of its own; equal answers are one, and their scores are added.
+    with probabilities of its own. Equal answers are one: its score is the sum over its places in a window, and the
+    highest of all windows. That of no answer is the lowest of all windows, as SQuAD 2.0 has it: one window that is
+    sure of an answer is enough.
     """
 
     task = "question-answering"
@@ -95,12 +98,13 @@ class Answer(Pipeline[AnswerOptions]):
         return super().__call__(inputs, **options)
 
     def checked(self, item: Item) -> dict[str, str]:
-        """The question and the context, neither of them empty."""
+        """The question, without white space before it, and the context; neither of them empty."""
         given = fields_of(item.value, item.name, FIELDS)
         for field in FIELDS:
             if not text_of(given[field], f"{item.name}[{field!r}]").strip():
                 raise ValueError(f"{item.name}[{field!r}] is empty; give a text")
-        return given
+        # a question of SQuAD stands behind thousands of spaces, each of them a token
+        return {**given, "question": given["question"].lstrip()}
 
     def characters(self, item: Item) -> int:
         """Of question and context."""
@@ -158,6 +162,9 @@ class Answer(Pipeline[AnswerOptions]):
         # widened to words, several spans become one answer: with twice as many and ten, top_k answers are left
         count = 2 * options.top_k + 10 if options.align_to_words else options.top_k
         best = top(scores.reshape(1, -1), min(count, scores.size))[0]
+        if any(is_blank(window, *divmod(place, scores.shape[1])) for place in best.tolist()):
+            scores = scores * (np.arange(scores.shape[1]) >= blank_runs(window)[:, None])
+            best = top(scores.reshape(1, -1), min(count, scores.size))[0]
         first, more = np.divmod(best, scores.shape[1])
         is_span = first + more < len(scores)
         found = np.stack([first, first + more], axis=1)[is_span]
@@ -165,19 +172,30 @@ class Answer(Pipeline[AnswerOptions]):
 
     def result(self, item: Item, rows: Sequence[Row], values: Sequence[Found], options: AnswerOptions) -> Any:
         """The best answers of all windows."""
-        context = item.value["context"]
         answers: dict[str, dict[str, Any]] = {}
         for row, found in zip(rows, values, strict=True):
-            for span, score in zip(found.spans.tolist(), found.scores.tolist(), strict=True):
-                start, end = characters(row.note, *span, to_words=options.align_to_words)
-                text = context[start:end]
-                known = answers.setdefault(text.lower(), {"score": 0.0, "start": start, "end": end, "answer": text})
-                known["score"] += score
+            for text, answer in self.of_window(item.value["context"], row.note, found, options).items():
+                if text not in answers or answer["score"] > answers[text]["score"]:
+                    answers[text] = answer
         best = list(answers.values())
-        if options.handle_impossible_answer:
+        if options.handle_impossible_answer or not best:
             best.append({"score": min(found.none for found in values), "start": 0, "end": 0, "answer": ""})
         best = sorted(best, key=lambda answer: -answer["score"])[: options.top_k]
         return best[0] if len(best) == 1 else best
+
+    def of_window(
+        self, context: str, window: Window, found: Found, options: AnswerOptions
+    ) -> dict[str, dict[str, Any]]:
+        """The answers of a window by their texts in lower case; each is where it is likeliest."""
+        answers: dict[str, dict[str, Any]] = {}
+        for span, score in zip(found.spans.tolist(), found.scores.tolist(), strict=True):
+            start, end = characters(window, *span, to_words=options.align_to_words)
+            text = context[start:end]
+            if not text.strip():
+                continue
+            known = answers.setdefault(text.lower(), {"score": 0.0, "start": start, "end": end, "answer": text})
+            known["score"] = min(known["score"] + score, 1.0)  # of rounding, a sum may be beyond 1
+        return answers
 
 
 def spans_scores(starts: np.ndarray, ends: np.ndarray, longest: int) -> np.ndarray:
@@ -185,6 +203,20 @@ def spans_scores(starts: np.ndarray, ends: np.ndarray, longest: int) -> np.ndarr
     padded = np.append(ends, np.zeros(longest))
     scores: np.ndarray = starts[:, None] * np.lib.stride_tricks.sliding_window_view(padded, longest)[: len(starts)]
     return scores
+
+
+def is_blank(window: Window, first: int, more: int) -> bool:
+    """Whether the text of a token and some more is white space, which answers nothing: "" is kept for no answer."""
+    tokens = window.context.tokens[window.start + first : min(window.start + first + more + 1, window.stop)]
+    return not b"".join(map(token_bytes, tokens)).decode("utf-8", "replace").strip()
+
+
+def blank_runs(window: Window) -> np.ndarray:
+    """How many tokens from each on are white space, (tokens,)."""
+    runs = np.zeros(window.stop - window.start + 1, np.int64)
+    for place in range(len(runs) - 2, -1, -1):
+        runs[place] = runs[place + 1] + 1 if is_blank(window, place, 0) else 0
+    return runs[:-1]
 
 
 def characters(window: Window, first: int, last: int, *, to_words: bool) -> tuple[int, int]:

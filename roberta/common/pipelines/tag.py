@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from roberta.common.pipelines.arrays import check_labels, rectangle, softmax
 from roberta.common.pipelines.base import Row, TextPipeline
-from roberta.common.pipelines.inputs import Item
+from roberta.common.pipelines.entities import (
+    WORD_STRATEGIES,
+    Entity,
+    Part,
+    Strategy,
+    Words,
+    token_groups,
+    without_overlaps,
+    word_label,
+)
+from roberta.common.pipelines.inputs import Item, shown, text_of
 from roberta.common.pipelines.options import Options, require_count
-from roberta.common.pipelines.windows import Text, spans, tokenised
-
-Strategy = Literal["none", "simple", "first", "average", "max"]
-WORD_STRATEGIES = ("first", "average", "max")
-Entity = dict[str, Any]
+from roberta.common.pipelines.windows import Text, spans, tokenised, tokenised_words
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,15 @@ class TagOptions(Options):
             scores, or of its highest score.
         ignore_labels: labels that are left out, with or without their "B-" and "I-".
         stride: tokens that two windows of a long text share; None cuts a long text.
+        is_split_into_words: an input is a list of words, which are taken as they are.
+        delimiter: what stands between such words in the text whose characters are counted.
     """
 
     aggregation_strategy: Strategy = "none"
     ignore_labels: Sequence[str] = ("O",)
     stride: int | None = None
+    is_split_into_words: bool = False
+    delimiter: str = " "
 
     def __post_init__(self) -> None:
         strategies = get_args(Strategy)
@@ -45,6 +55,8 @@ class TagOptions(Options):
             )
         if isinstance(self.ignore_labels, str):
             raise ValueError(f"ignore_labels={self.ignore_labels!r} must be a list of labels")
+        if not isinstance(self.delimiter, str):
+            raise ValueError(f"delimiter={self.delimiter!r} must be a str")
         require_count("stride", self.stride, least=0)
         if self.stride is not None and self.aggregation_strategy == "none":
             raise ValueError(
@@ -61,14 +73,11 @@ class Window(NamedTuple):
     stop: int
 
 
-class Part(NamedTuple):
-    """A token or a word: its label, score, tokens, and characters."""
+@dataclass(frozen=True)
+class Sentence:
+    """An input that is words already."""
 
-    label: str
-    score: float
-    tokens: Sequence[str]
-    start: int
-    end: int
+    words: Any
 
 
 class Tag(TextPipeline[TagOptions]):
@@ -77,10 +86,37 @@ class Tag(TextPipeline[TagOptions]):
     The result of a text is a list in the order of the text: of {"entity", "score", "index", "word", "start", "end"},
     one a token, or with an aggregation strategy of {"entity_group", "score", "word", "start", "end"}. `start` and
     `end` count characters, `index` tokens, `<s>` being 0.
+
+    With `is_split_into_words` an input is a list of words; characters are those of the words with `delimiter` between.
+    As in transformers, one list of words gives a list of one result.
     """
 
     task = "token-classification"
     head = "ForTokenClassification"
+
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """See `Pipeline.__call__`."""
+        if not self.options.updated(options).is_split_into_words:
+            return super().__call__(inputs, **options)
+        if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
+            raise ValueError(f"{unsplit('the input', inputs)}; give a list of words, or is_split_into_words=False")
+        if not isinstance(inputs, list | tuple):
+            return super().__call__((Sentence(words) for words in inputs), **options)
+        is_one = bool(inputs) and all(isinstance(word, str) for word in inputs)
+        return super().__call__([Sentence(words) for words in ([inputs] if is_one else inputs)], **options)
+
+    def checked(self, item: Item) -> Any:
+        """The text, or the sentence, each of whose words is a text."""
+        if not isinstance(item.value, Sentence):
+            return text_of(item.value, item.name)
+        words = item.value.words
+        if not isinstance(words, list | tuple):
+            raise ValueError(f"{unsplit(item.name, words)}; give a list of words, or is_split_into_words=False")
+        return Sentence([text_of(word, f"{item.name}[{number}]") for number, word in enumerate(words)])
+
+    def characters(self, item: Item) -> int:
+        """Of the text, or of all words."""
+        return sum(map(len, item.value.words)) if isinstance(item.value, Sentence) else len(item.value)
 
     def rows(self, items: Sequence[Item], options: TagOptions) -> list[list[Row]]:
         """A row for each window of each text."""
@@ -88,7 +124,10 @@ class Tag(TextPipeline[TagOptions]):
         stride = 0 if options.stride is None else options.stride
         if room <= stride:
             raise ValueError(f"stride={stride} leaves no new token for a window of {room}; lower it")
-        texts = tokenised(self.tokenizer, [item.value for item in items])
+        if options.is_split_into_words:
+            texts = tokenised_words(self.tokenizer, [item.value.words for item in items], len(options.delimiter))
+        else:
+            texts = tokenised(self.tokenizer, [item.value for item in items])
         rows = []
         for item, text in zip(items, texts, strict=True):
             found = spans(len(text.ids), room, stride)
@@ -125,12 +164,13 @@ class Tag(TextPipeline[TagOptions]):
     ) -> list[Entity]:
         """The entities of all windows."""
         ignored = set(options.ignore_labels)
+        text = joined(item.value, options)
         found: list[Entity] = []
         for row, scores in zip(rows, values, strict=True):
             if options.aggregation_strategy == "none":
                 entities = self.token_entities(row.note, scores)
             else:
-                entities = self.groups(self.parts(item.value, row.note, scores, options.aggregation_strategy))
+                entities = self.grouped(text, row.note, scores, options)
             found += (e for e in entities if e.get("entity", e.get("entity_group")) not in ignored)
         return without_overlaps(found) if len(rows) > 1 else found
 
@@ -154,33 +194,46 @@ class Tag(TextPipeline[TagOptions]):
             best = int(row.argmax())
             yield Part(self.model.config.id2label[best], float(row[best]), [token], start, end)
 
-    def parts(self, text: str, window: Window, scores: np.ndarray, strategy: Strategy) -> Iterator[Part]:
-        """What is put together: tokens, or words with one label each."""
-        if strategy not in WORD_STRATEGIES:
-            yield from self.token_parts(window, scores)
-            return
+    def words(self, text: str, window: Window, scores: np.ndarray, options: TagOptions) -> Iterator[Part]:
+        """Each word under one label; a word is what the tokenizer takes for one, or the caller's own.
+
+        A token that is the space before a word has no say in it, but where the words are the caller's own: models learn
+        from the first token of such a word, whatever it is.
+        """
         offsets = window.text.offsets[window.start : window.stop].tolist()
         tokens = window.text.tokens[window.start : window.stop]
-        is_unknown = window.text.ids[window.start : window.stop] == self.tokenizer.unk_token_id
-        inside = [is_inside(text, *pair) for pair in itertools.pairwise([(0, 0), *offsets])]
-        begins = is_unknown | ~np.array(inside, bool)
-        begins[:1] = True
-        edges = [*np.flatnonzero(begins).tolist(), len(tokens)]
-        for first, last in itertools.pairwise(edges):
-            label, score = word_label(scores[first:last], strategy)
-            start, end = offsets[first][0], offsets[last - 1][1]
-            yield Part(self.model.config.id2label[label], score, tokens[first:last], start, end)
+        numbers = window.text.words[window.start : window.stop]
+        for first, last in self.borders(text, offsets, numbers, are_given=options.is_split_into_words):
+            said = first
+            while not options.is_split_into_words and said < last - 1 and not text[slice(*offsets[said])].strip():
+                said += 1
+            label, score = word_label(scores[said:last], options.aggregation_strategy)
+            name = self.model.config.id2label[label]
+            yield Part(name, score, tokens[first:last], offsets[said][0], offsets[last - 1][1])
 
-    def groups(self, parts: Iterator[Part]) -> Iterator[Entity]:
-        """Neighbours of one label as one entity; "B-" begins a new one."""
-        group: list[Part] = []
-        for part in parts:
-            if group and (part.label.startswith("B-") or bare(part.label) != bare(group[-1].label)):
-                yield self.entity(group)
-                group = []
-            group.append(part)
-        if group:
-            yield self.entity(group)
+    @staticmethod
+    def borders(
+        text: str, offsets: Sequence[Sequence[int]], numbers: np.ndarray, *, are_given: bool
+    ) -> Iterator[tuple[int, int]]:
+        """The first token of each word and the one after its last; marks in a row, such as ".,", are each a word."""
+        edges = [*np.flatnonzero(np.diff(numbers, prepend=-1)).tolist(), len(offsets)]
+        for first, last in itertools.pairwise(edges):
+            if not are_given and not any(map(str.isalnum, text[offsets[first][0] : offsets[last - 1][1]])):
+                for at in range(first + 1, last):
+                    if offsets[at - 1][0] < offsets[at - 1][1] <= offsets[at][0]:  # not two bytes of one character
+                        yield first, at
+                        first = at
+            yield first, last
+
+    def grouped(self, text: str, window: Window, scores: np.ndarray, options: TagOptions) -> Iterator[Entity]:
+        """The entities of a window: tokens, or words, put together."""
+        if options.aggregation_strategy in WORD_STRATEGIES:
+            labels = set(self.model.config.id2label.values())
+            words = self.words(text, window, scores, options)
+            groups = Words(labels, are_given=options.is_split_into_words).groups(text, words)
+        else:
+            groups = token_groups(self.token_parts(window, scores))
+        return map(self.entity, groups)
 
     def entity(self, group: Sequence[Part]) -> Entity:
         """One entity of its parts; its score is the mean of theirs."""
@@ -193,43 +246,11 @@ class Tag(TextPipeline[TagOptions]):
         }
 
 
-def bare(label: str) -> str:
-    """A label without "B-" or "I-"."""
-    return label[2:] if label.startswith(("B-", "I-")) else label
+def joined(value: str | Sentence, options: TagOptions) -> str:
+    """The text whose characters are counted."""
+    return options.delimiter.join(value.words) if isinstance(value, Sentence) else value
 
 
-def is_inside(text: str, before: tuple[int, int], token: tuple[int, int]) -> bool:
-    """Whether a token goes on with the word of the one before: they share a character, or no space is between.
-
-    Source: RoBERTa's vocabulary marks the beginning of a word by a space, and transformers looks at the text likewise;
-    it takes the bytes of one character behind a space for words, though.
-    """
-    start = token[0]
-    return start > 0 and (start < before[1] or " " not in text[start - 1 : start + 1])
-
-
-def word_label(scores: np.ndarray, strategy: Strategy) -> tuple[int, float]:
-    """The label of a word and its score, from the scores of its tokens, (tokens, labels)."""
-    if strategy == "first":
-        row = scores[0]
-    elif strategy == "max":
-        row = scores[int(scores.max(axis=1).argmax())]
-    else:
-        row = scores.mean(axis=0)
-    return int(row.argmax()), float(row.max())
-
-
-def without_overlaps(entities: Sequence[Entity]) -> list[Entity]:
-    """Of entities that share characters, from two windows, the longer one; of equal ones that of the higher score."""
-    kept: list[Entity] = []
-    for entity in sorted(entities, key=lambda entity: entity["start"]):
-        if not kept or not kept[-1]["start"] <= entity["start"] < kept[-1]["end"]:
-            kept.append(entity)
-        elif weight(entity) > weight(kept[-1]):
-            kept[-1] = entity
-    return kept
-
-
-def weight(entity: Entity) -> tuple[int, float]:
-    """What decides between two entities: length, then score."""
-    return entity["end"] - entity["start"], entity["score"]
+def unsplit(name: str, value: Any) -> str:
+    """The beginning of an error."""
+    return f"{name} is {shown(value)} ({type(value).__name__}), and with is_split_into_words=True it must be words"

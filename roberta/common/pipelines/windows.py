@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from roberta.common.batch_encoding import Encoding
 from roberta.common.tokenizer_base import TokenizerBase
 
 
@@ -30,6 +31,23 @@ def tokenised(tokenizer: TokenizerBase, texts: Sequence[str]) -> list[Text]:
     """Texts as tokens, whole."""
     batch = tokenizer(list(texts), add_special_tokens=False, verbose=False)
     return [as_text(row) for row in batch.encodings or ()]
+
+
+def tokenised_words(tokenizer: TokenizerBase, sentences: Sequence[Sequence[str]], gap: int) -> list[Text]:
+    """Sentences of words as tokens; characters are those of the words with `gap` characters between them."""
+    filled = [words for words in sentences if words]  # the tokenizer takes an empty list for no batch
+    batch = tokenizer(filled, add_special_tokens=False, is_split_into_words=True, verbose=False) if filled else None
+    rows = iter(batch.encodings or ()) if batch is not None else iter(())
+    return [_shifted(as_text(next(rows)), words, gap) if words else as_text(_EMPTY) for words in sentences]
+
+
+_EMPTY = Encoding([], [], [], [], [], [], [], [])
+
+
+def _shifted(text: Text, words: Sequence[str], gap: int) -> Text:
+    """The characters of the whole sentence in place of those of each word."""
+    starts = np.cumsum([0, *(len(word) + gap for word in words)])
+    return text._replace(offsets=text.offsets + starts[text.words][:, None])
 
 
 def as_text(row: Any) -> Text:

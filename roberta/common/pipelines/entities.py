@@ -1,0 +1,128 @@
+"""Entities of labelled tokens or words: which neighbours are one, and which of two windows' entities stays.
+
+Labels are "B-PER", "I-PER" and the like, plain ones such as "PER", or those of BIOES and BILOU, which also mark the last
+word of an entity and an entity of one word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Strategy = Literal["none", "simple", "first", "average", "max"]
+WORD_STRATEGIES = ("first", "average", "max")
+Entity = dict[str, Any]
+
+
+class Part(NamedTuple):
+    """A token or a word: its label, score, tokens, and characters."""
+
+    label: str
+    score: float
+    tokens: Sequence[str]
+    start: int
+    end: int
+
+
+def bare(label: str) -> str:
+    """A label without "B-" or "I-"."""
+    return label[2:] if label.startswith(("B-", "I-")) else label
+
+
+def token_groups(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """Neighbours of one label; "B-" begins a new group. So does transformers."""
+    group: list[Part] = []
+    for part in parts:
+        if group and (part.label.startswith("B-") or bare(part.label) != bare(group[-1].label)):
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
+
+
+class Words:
+    """Puts neighbouring words together.
+
+    Args:
+        labels: all that the model knows, which say whether "S-" and the like are marks or the beginning of a name.
+        are_given: the caller has split the text into words, so that each has the mark that it was given.
+    """
+
+    def __init__(self, labels: Collection[str], *, are_given: bool) -> None:
+        self.marks = {label: self.mark(label, labels) for label in labels}
+        self.are_given = are_given
+
+    @staticmethod
+    def mark(label: str, labels: Collection[str]) -> tuple[str, str]:
+        """The mark of a label, "" where it has none, and the kind of entity: "B-PER" -> ("B", "PER")."""
+        mark, dash, kind = label.partition("-")
+        if dash and kind and (mark in ("B", "I") or (mark in ("E", "S", "L", "U") and f"B-{kind}" in labels)):
+            return mark, kind
+        return "", label
+
+    def groups(self, text: str, words: Iterable[Part]) -> Iterator[list[Part]]:
+        """Words that are one entity, or go on with one label.
+
+        White space between words belongs to what is around it, whatever its own label is; where no group goes on over
+        it, it is left out.
+        """
+        group: list[Part] = []
+        gap: list[Part] = []
+        for word in words:
+            if not text[word.start : word.end].strip():
+                gap.append(word)
+                continue
+            if group and self.goes_on(group[-1], gap, word, text[group[-1].end : word.start]):
+                between = [token for blank in gap for token in blank.tokens]
+                group.append(word._replace(tokens=[*between, *word.tokens]))
+            else:
+                if group:
+                    yield group
+                group = [word]
+            gap = []
+        if group:
+            yield group
+
+    def goes_on(self, before: Part, gap: Sequence[Part], word: Part, between: str) -> bool:
+        """Whether a word goes on with the entity of the word before, with only white space between them.
+
+        Over the end of a line nothing does. Without white space between, a word of the same kind does whatever its
+        mark is: "U.S." is four words here, but one in the data that models learn from, which mark one of them.
+        """
+        (last, kind), (mark, other) = self.marks[before.label], self.marks[word.label]
+        if kind != other or len(f"{between}.".splitlines()) > 1:
+            return False
+        if not mark:
+            return all(blank.label == word.label for blank in gap)
+        touches = not between and not self.are_given
+        return touches or not (mark in ("B", "S", "U") or last in ("E", "S", "L", "U"))
+
+
+def word_label(scores: np.ndarray, strategy: Strategy) -> tuple[int, float]:
+    """The label of a word and its score, from the scores of its tokens, (tokens, labels)."""
+    if strategy == "first":
+        row = scores[0]
+    elif strategy == "max":
+        row = scores[int(scores.max(axis=1).argmax())]
+    else:
+        row = scores.mean(axis=0)
+    return int(row.argmax()), float(row.max())
+
+
+def without_overlaps(entities: Sequence[Entity]) -> list[Entity]:
+    """Of entities that share characters, from two windows, the longer one; of equal ones that of the higher score."""
+    kept: list[Entity] = []
+    for entity in sorted(entities, key=lambda entity: entity["start"]):
+        if not kept or not kept[-1]["start"] <= entity["start"] < kept[-1]["end"]:
+            kept.append(entity)
+        elif weight(entity) > weight(kept[-1]):
+            kept[-1] = entity
+    return kept
+
+
+def weight(entity: Entity) -> tuple[int, float]:
+    """What decides between two entities: length, then score."""
+    return entity["end"] - entity["start"], entity["score"]
