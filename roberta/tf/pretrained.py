@@ -30,6 +30,7 @@ from roberta.tf import legacy
 from roberta.tf.infer import infer, release
 from roberta.tf.layers import draws_parameters
 from roberta.tf.losses import widened
+from roberta.tf.symbols import WHOLE, symbol
 from roberta.tf.weights import assign, canonical, keras, native, replace, to_numpy
 
 for _output in OUTPUTS:  # for keras.tree; tf.nest knows every mapping
@@ -109,7 +110,8 @@ class TFRobertaPreTrainedModel(keras.Model):
         unknown = sorted(given.keys() - set(names))
         if unknown:
             raise ValueError(f"{type(self).__name__} does not know {unknown}; it takes {', '.join(names)}")
-        return {name: value if name == "past_key_values" else _as_tensor(value) for name, value in given.items()}
+        given = {name: value if name == "past_key_values" else _as_tensor(value) for name, value in given.items()}
+        return {name: symbol(name, value, self.config) if name in WHOLE else value for name, value in given.items()}
 
     @property
     def word_embedding(self) -> Tensor:
