@@ -221,8 +221,15 @@ def _features(
             examples, task, tokenizer, lengths, labels=labels, for_evaluation=for_evaluation and is_question
         )
     documents: Any = make_documents(cast("Iterable[Document]", examples), tokenizer)  # of arrays, in place of lists
-    bos, eos = tokenizer.cls_token_id, tokenizer.sep_token_id
-    if bos is None or eos is None:
-        raise ValueError("the tokenizer has no cls token or no sep token; rows begin and end with them")
+    bos, eos = _ends(tokenizer)
     packing: Any = settings.packing or "full-sentences"
     return list(pack(documents, packing, max_length=lengths.max_length, bos=bos, eos=eos, seed=seed))
+
+
+def _ends(tokenizer: TokenizerBase) -> tuple[int, int]:
+    """The tokens that rows begin and end with: those of a text, or where these are not one each, cls and sep."""
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    if cls is None or sep is None:
+        raise ValueError("the tokenizer has no cls token or no sep token; rows begin and end with them")
+    begin, _, end, _ = tokenizer.layout()
+    return (begin.ids[0], end.ids[0]) if (len(begin.ids), len(end.ids)) == (1, 1) else (cls, sep)
