@@ -23,6 +23,7 @@ from roberta.common.tokenizer_options import MODEL_INPUT_NAMES, UNLIMITED, first
 from roberta.common.tokenizer_preparing import Preparing
 from roberta.common.tokenizer_rows import encodings
 from roberta.common.tokenizer_saving import Saving
+from roberta.common.tokenizer_template import Template, read_template, roberta_template, with_tokens
 
 
 class TokenizerBase(Preparing, Saving, ABC):
@@ -43,6 +44,9 @@ class TokenizerBase(Preparing, Saving, ABC):
         model_input_names: what a call returns by default.
         name_or_path: where it was loaded from.
         config: further keys of tokenizer_config.json, written back when it is saved.
+        vocabulary: in place of files.
+        post_processor: what stands around texts, as tokenizer.json has it, with the ids of this vocabulary's tokens;
+            None for what the file says.
     """
 
     vocab_files_names: ClassVar[dict[str, str]] = {
@@ -74,6 +78,7 @@ class TokenizerBase(Preparing, Saving, ABC):
         name_or_path: str = "",
         config: Mapping[str, Any] | None = None,
         vocabulary: Vocabulary | None = None,
+        post_processor: Mapping[str, Any] | None = None,
     ) -> None:
         added = dict(added_tokens_decoder or {})
         vocabulary = vocabulary or _read_vocabulary(files, added)
@@ -81,7 +86,7 @@ class TokenizerBase(Preparing, Saving, ABC):
         self.padding_side = one_of("padding_side", padding_side, ("right", "left"))
         self.truncation_side = one_of("truncation_side", truncation_side, ("right", "left"))
         self.add_prefix_space = bool(first_given(add_prefix_space, vocabulary.add_prefix_space, False))
-        self.trim_offsets = bool(first_given(trim_offsets, vocabulary.trim_offsets, True))
+        self.trim_offsets = bool(first_given(trim_offsets, _trims(vocabulary.template, config or {})))
         self.model_max_length = length_limit(first_given(model_max_length, max_len, UNLIMITED))
         self.pad_token_type_id = pad_token_type_id
         self.clean_up_tokenization_spaces = bool(clean_up_tokenization_spaces)
@@ -95,6 +100,7 @@ class TokenizerBase(Preparing, Saving, ABC):
         if not isinstance(extra, Mapping):
             more, extra = [*more, *extra], {}
         self._start(vocabulary.tokens, {**vocabulary.added, **added}, named, more, extra)
+        self._template = self._fixed_template(vocabulary.template, post_processor)
 
     # -- the engine ----------------------------------------------------------------------------------------------
 
@@ -252,7 +258,7 @@ class TokenizerBase(Preparing, Saving, ABC):
         data = result.data
         data["input_ids"], mask = table.ids_and_mask()
         if first_given(return_token_type_ids, "token_type_ids" in self.model_input_names):
-            data["token_type_ids"] = table.constants(0, 0, shape.pad_type_id)
+            data["token_type_ids"] = table.types()
         if first_given(return_attention_mask, "attention_mask" in self.model_input_names):
             data["attention_mask"] = mask
         if return_special_tokens_mask:
@@ -409,8 +415,26 @@ class TokenizerBase(Preparing, Saving, ABC):
             f"added_tokens={self.added_tokens_encoder})"
         )
 
+    def _fixed_template(self, template: Template | None, processor: Mapping[str, Any] | None) -> Template | None:
+        """The template that says what rows are; None where that is RoBERTa's own, which goes by the special tokens."""
+        if processor is not None:
+            template = read_template("post_processor", with_tokens(processor, {}, self.get_vocab().get))
+        own = [(self.cls_token, self.cls_token_id), (self.sep_token, self.sep_token_id)]
+        if template is None or any(token is None or index is None for token, index in own):
+            return template
+        cls, sep = ((str(token), int(index or 0)) for token, index in own)
+        return None if template.is_like(roberta_template(cls, sep)) else template
+
 
 # -- files ---------------------------------------------------------------------------------------------------------
+
+
+def _trims(template: Template | None, config: Mapping[str, Any]) -> bool:
+    """Whether offsets are trimmed: as the config says where the template has that setting, else as the template does."""
+    if template is None:
+        return bool(first_given(config.get("trim_offsets"), True))
+    has_setting = "trim_offsets" in (template.processor or {})
+    return bool(first_given(config.get("trim_offsets") if has_setting else None, template.trims, False))
 
 
 def _read_vocabulary(files: tuple[Any, Any, Any], added: Mapping[int, AddedToken]) -> Vocabulary:

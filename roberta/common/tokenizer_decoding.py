@@ -1,4 +1,4 @@
-"""From ids back to text, and rows from ids: what needs the vocabulary but no text."""
+"""From ids back to text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from roberta.common.bpe import token_bytes
-from roberta.common.special_tokens import SpecialTokens, as_ids
+from roberta.common.special_tokens import as_ids
+from roberta.common.tokenizer_surrounding import Surrounding
 
 # What `clean_up_tokenization_spaces` replaces, in this order.
 CLEAN_UP = (
@@ -15,8 +16,8 @@ CLEAN_UP = (
 )  # fmt: skip
 
 
-class Decoding(SpecialTokens):
-    """Decoding, and the special tokens around ids that are there already."""
+class Decoding(Surrounding):
+    """From ids to text."""
 
     errors: str
     clean_up_tokenization_spaces: bool
@@ -73,34 +74,3 @@ class Decoding(SpecialTokens):
         for spaced, joined in CLEAN_UP:
             out_string = out_string.replace(spaced, joined)
         return out_string
-
-    # -- special tokens around ids -------------------------------------------------------------------------------
-
-    def build_inputs_with_special_tokens(
-        self, token_ids_0: list[int], token_ids_1: list[int] | None = None
-    ) -> list[int | None]:
-        """`<s> A </s>`, or `<s> A </s></s> B </s>`."""
-        begin, end = self.bos_token_id, self.eos_token_id
-        row = [begin, *token_ids_0, end]
-        return row if token_ids_1 is None else [*row, end, *token_ids_1, end]
-
-    def create_token_type_ids_from_sequences(
-        self, token_ids_0: list[int], token_ids_1: list[int] | None = None
-    ) -> list[int]:
-        """Zeros, as many as the row with special tokens has: RoBERTa has one token type."""
-        return [0] * len(self.build_inputs_with_special_tokens(token_ids_0, token_ids_1))
-
-    def get_special_tokens_mask(
-        self,
-        token_ids_0: list[int],
-        token_ids_1: list[int] | None = None,
-        already_has_special_tokens: bool = False,
-    ) -> list[int]:
-        """1 for special tokens, 0 for others: of the row the ids will be, or with the last argument are already."""
-        if already_has_special_tokens:
-            if token_ids_1 is not None:
-                raise ValueError("already_has_special_tokens=True takes one row: leave token_ids_1 out")
-            special = set(self.all_special_ids)
-            return [int(index in special) for index in token_ids_0]
-        row = [1, *([0] * len(token_ids_0)), 1]
-        return row if token_ids_1 is None else [*row, 1, *([0] * len(token_ids_1)), 1]

@@ -21,6 +21,7 @@ from roberta.common.tokenizer_base import TokenizerBase
 from roberta.common.tokenizer_engine import Engine, refuse_surrogate
 from roberta.common.tokenizer_files import Vocabulary, merge_lines
 from roberta.common.tokenizer_offsets import exact_spans
+from roberta.common.tokenizer_template import with_tokens
 
 
 class AlignedEncoding:
@@ -327,8 +328,15 @@ class RobertaTokenizerFast(TokenizerBase):
             split_special_tokens=self.split_special_tokens,
             model_input_names=self.model_input_names,
             additional_special_tokens=[*more, *(new_special_tokens or ())],
+            post_processor=self._processor_of_tokens(renamed),
             **named,
         )
+
+    def _processor_of_tokens(self, renamed: Mapping[str, str]) -> Any:
+        """The post_processor with tokens under their new texts; ids are those of the vocabulary that takes it."""
+        if self._template is None:
+            return None
+        return with_tokens(self._template.processor, renamed, lambda token: 0)
 
 
 def _renamed(token: Any, renamed: Mapping[str, str]) -> Any:

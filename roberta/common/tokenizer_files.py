@@ -16,6 +16,7 @@ from typing import Any
 
 from roberta.common.files import CheckpointError
 from roberta.common.special_tokens import AddedToken, flags
+from roberta.common.tokenizer_template import Template, read_template
 
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
@@ -34,13 +35,14 @@ class Vocabulary:
 
     Args:
         merges: "left right" a line, best first, without a newline at the end: one text, as 50,000 take 4 MB.
+        template: what stands around texts; None for RoBERTa's own.
     """
 
     tokens: dict[str, int]
     merges: str
     added: dict[int, AddedToken] = field(default_factory=dict)
     add_prefix_space: bool | None = None
-    trim_offsets: bool | None = None
+    template: Template | None = None
 
 
 # -- the vocabulary ------------------------------------------------------------------------------------------------
@@ -98,8 +100,8 @@ def read_tokenizer_json(path: str | Path) -> Vocabulary:
     _check_tokens(tokens, str(path), set(added))
     merges = "\n".join(_merges_of(path, model["merges"])) if merges is None else merges
     _check_merges(tokens, merges, str(path), lambda at: f"{path}, merge {at}")
-    trim = post.get("trim_offsets") if isinstance(post, dict) else None
-    return Vocabulary(tokens, merges, added, pre.get("add_prefix_space"), trim)
+    template = read_template(f"{path}: post_processor", post)
+    return Vocabulary(tokens, merges, added, pre.get("add_prefix_space"), template)
 
 
 def _without_merges(raw: mmap.mmap) -> tuple[bytes, str | None]:
@@ -390,17 +392,10 @@ def tokenizer_json(
     vocabulary: Vocabulary,
     added: Mapping[int, AddedToken],
     *,
-    outer: tuple[tuple[str, int], tuple[str, int]],
+    post_processor: Any,
     add_prefix_space: bool,
-    trim_offsets: bool,
 ) -> bytes:
-    """`tokenizer.json`.
-
-    Args:
-        outer: text and id of the separator and of the first token (</s>, <s>).
-    """
-    level = {"add_prefix_space": add_prefix_space, "trim_offsets": trim_offsets}
-    separator, first = outer
+    """`tokenizer.json`."""
     content = {
         "version": "1.0",
         "truncation": None,
@@ -413,7 +408,7 @@ def tokenizer_json(
             "trim_offsets": True,
             "use_regex": True,
         },
-        "post_processor": {"type": "RobertaProcessing", "sep": list(separator), "cls": list(first), **level},
+        "post_processor": post_processor,
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": {
             "type": "BPE",

@@ -133,7 +133,7 @@ class Table:
         self.samples = batch.samples
         self._plan, self._ids, self._batch = plan, ids, batch
         if plan is None:
-            begin, end = (shape.prefix, shape.suffix) if shape.add_special_tokens else ([], [])
+            begin, end = shape.single.begin.ids, shape.single.end.ids
             self.rows = [begin + row + end for row in ids]
         else:
             self.rows = id_rows(shape, ids, batch.samples, plan)
@@ -161,13 +161,30 @@ class Table:
 
     def constants(self, special: int, other: int, padding: int) -> Any:
         """One value for special tokens, one for the others, one for padding: (rows, tokens)."""
-        outer = [special] if self.shape.add_special_tokens else []
         rows: list[list[Any]] = []
         for _, first, second in self.plan:
-            row = outer + [other] * (first[1] - first[0])
+            begin, middle, end, _ = self.shape.layout(second is not None)
+            row = [special] * len(begin.ids) + [other] * (first[1] - first[0])
             if second is not None:
-                row += outer + outer + [other] * (second[1] - second[0])
-            rows.append(row + outer)
+                row += [special] * len(middle.ids) + [other] * (second[1] - second[0])
+            rows.append(row + [special] * len(end.ids))
+        return self._filled(rows, padding)
+
+    def types(self) -> Any:
+        """The type of each token: (rows, tokens)."""
+        padding = self.shape.pad_type_id
+        if not (self.shape.single.has_types or self.shape.pair.has_types):
+            return self.constants(0, 0, padding)
+        rows: list[list[Any]] = []
+        for _, first, second in self.plan:
+            begin, middle, end, (one, other) = self.shape.layout(second is not None)
+            row = begin.types + [one] * (first[1] - first[0])
+            if second is not None:
+                row += middle.types + [other] * (second[1] - second[0])
+            rows.append(row + end.types)
+        return self._filled(rows, padding)
+
+    def _filled(self, rows: list[list[Any]], padding: int) -> Any:
         if self.as_arrays and self.width is not None:
             return id_arrays(rows, self.lengths, self.width, padding, self.shape.padding_side)[0]
         return pad_rows(rows, self.width, padding, self.shape.padding_side)
@@ -176,9 +193,9 @@ class Table:
         """The characters of each token, (0, 0) for special tokens and padding: (rows, tokens, 2)."""
         side = self.shape.padding_side
         if self.as_arrays and self.width is not None and self._plan is None:
-            outer = 1 if self.shape.add_special_tokens else 0
-            return offset_array((text.spans() for text in texts), self.lengths, self.width, side, outer)
+            begin, end = len(self.shape.single.begin.ids), len(self.shape.single.end.ids)
+            return offset_array((text.spans() for text in texts), self.lengths, self.width, side, begin, end)
         rows: list[list[Span]] = offset_rows(self.shape, texts, self.samples, self.plan)
         if self.as_arrays and self.width is not None:
-            return offset_array(rows, self.lengths, self.width, side, 0)
+            return offset_array(rows, self.lengths, self.width, side, 0, 0)
         return pad_rows(rows, self.width, (0, 0), side)

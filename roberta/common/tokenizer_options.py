@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any, cast
 
-from roberta.common.special_tokens import SpecialTokens
 from roberta.common.tokenizer_rows import PADDINGS, TRUNCATIONS, Padding, Shape, Side, Truncation
+from roberta.common.tokenizer_surrounding import Surrounding
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ MODEL_INPUT_NAMES = ("input_ids", "attention_mask")  # what a call returns when 
 _LARGE = 10**20
 
 
-class Options(SpecialTokens):
+class Options(Surrounding):
     """A tokenizer's settings of length, padding and truncation, and what a call makes of them."""
 
     model_max_length: int
@@ -74,9 +74,7 @@ class Options(SpecialTokens):
                 f"max_length={max_length} is no multiple of pad_to_multiple_of={multiple}, so that truncated and padded "
                 "rows would differ in length; give a max_length that is one"
             )
-        outer = [(self.cls_token, self.cls_token_id), (self.sep_token, self.sep_token_id)]
-        if add_special_tokens and any(token is None or index is None for token, index in outer):
-            raise ValueError("add_special_tokens=True needs cls_token and sep_token; set them, or give False")
+        single, pair = self._layouts(add_special_tokens)
         return Shape(
             add_special_tokens=add_special_tokens,
             truncation=cut,
@@ -87,12 +85,11 @@ class Options(SpecialTokens):
             padding=how,
             padding_side=cast(Side, one_of("padding_side", padding_side or self.padding_side, ("right", "left"))),
             pad_to_multiple_of=multiple,
-            prefix=[index for _, index in outer[:1] if index is not None],
-            suffix=[index for _, index in outer[1:] if index is not None],
+            single=single,
+            pair=pair,
             pad_id=pad_id,
             pad_type_id=self.pad_token_type_id,
             pad_token=self.pad_token or "",
-            outer_tokens=(outer[0][0] or "", outer[1][0] or ""),
         )
 
     def _pad_id(self, how: Padding) -> int:
@@ -119,10 +116,6 @@ class Options(SpecialTokens):
                 f"a text of {length} tokens is longer than the {self.model_max_length} of this model; "
                 "cut it with truncation=True",
             )
-
-    def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        """How many special tokens a row has: 2, or 4 for a pair."""
-        return 4 if pair else 2
 
     @property
     def max_len_single_sentence(self) -> int:

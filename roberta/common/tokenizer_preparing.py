@@ -116,7 +116,7 @@ class Preparing(Decoding, Options):
         rows, mask = table.ids_and_mask()
         data["input_ids"] = rows[0]
         if return_token_type_ids or (return_token_type_ids is None and "token_type_ids" in self.model_input_names):
-            data["token_type_ids"] = table.constants(0, 0, shape.pad_type_id)[0]
+            data["token_type_ids"] = table.types()[0]
         if return_attention_mask or (return_attention_mask is None and "attention_mask" in self.model_input_names):
             data["attention_mask"] = mask[0]
         if return_special_tokens_mask:

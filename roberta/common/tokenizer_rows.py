@@ -1,6 +1,6 @@
 """From the tokens of texts to the rows of a batch: truncation, windows, the special tokens around, padding.
 
-Written once for both tokenizers. `<s> A </s>` and `<s> A </s></s> B </s>` are the two shapes of a row.
+Written once for both tokenizers. What stands around the texts of a row is a `Layout`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from roberta.common.batch_encoding import Encoding, Span
+from roberta.common.tokenizer_template import Layout, Specials
 
 Padding = Literal["do_not_pad", "longest", "max_length"]
 Truncation = Literal["do_not_truncate", "longest_first", "only_first", "only_second"]
@@ -66,16 +67,19 @@ class Shape:
     padding: Padding
     padding_side: Side
     pad_to_multiple_of: int | None
-    prefix: list[int]  # <s>
-    suffix: list[int]  # </s>
+    single: Layout  # without special tokens where none are to be added
+    pair: Layout
     pad_id: int
     pad_type_id: int
     pad_token: str
-    outer_tokens: tuple[str, str]  # the texts of prefix and suffix
+
+    def layout(self, pair: bool) -> Layout:
+        """What stands around the texts of a row."""
+        return self.pair if pair else self.single
 
     def special(self, pair: bool) -> int:
         """How many special tokens a row has."""
-        return (4 if pair else 2) if self.add_special_tokens else 0
+        return self.layout(pair).size
 
 
 # -- truncation ----------------------------------------------------------------------------------------------------
@@ -189,16 +193,14 @@ def id_rows(
         texts: the ids of each text.
         samples: where in `texts` each sample begins.
     """
-    prefix, suffix = (shape.prefix, shape.suffix) if shape.add_special_tokens else ([], [])
-    middle = suffix + suffix
     rows = []
     for sample, (start, end), second in plan:
-        at = samples[sample]
-        row = prefix + texts[at][start:end]
+        at, layout = samples[sample], shape.layout(second is not None)
+        row = layout.begin.ids + texts[at][start:end]
         if second is not None:
-            row += middle
+            row += layout.middle.ids
             row += texts[at + 1][second[0] : second[1]]
-        rows.append(row + suffix)
+        rows.append(row + layout.end.ids)
     return rows
 
 
@@ -206,14 +208,13 @@ def offset_rows(
     shape: Shape, texts: Sequence[Aligned], samples: Sequence[int], plan: Sequence[Window]
 ) -> list[list[Span]]:
     """The offsets of each row, (0, 0) for special tokens."""
-    outer = [(0, 0)] if shape.add_special_tokens else []
     rows = []
     for sample, first, second in plan:
-        at = samples[sample]
-        row = outer + texts[at].offsets[slice(*first)]
+        at, (begin, middle, end, _) = samples[sample], shape.layout(second is not None)
+        row = [(0, 0)] * len(begin.ids) + texts[at].offsets[slice(*first)]
         if second is not None:
-            row += outer + outer + texts[at + 1].offsets[slice(*second)]
-        rows.append(row + outer)
+            row += [(0, 0)] * len(middle.ids) + texts[at + 1].offsets[slice(*second)]
+        rows.append(row + [(0, 0)] * len(end.ids))
     return rows
 
 
@@ -254,19 +255,21 @@ def id_arrays(
     return ids, mask
 
 
-def offset_array(spans: Iterable[list[Span]], lengths: list[int], width: int, side: Side, outer: int) -> np.ndarray:
+def offset_array(
+    spans: Iterable[list[Span]], lengths: list[int], width: int, side: Side, begin: int, end: int
+) -> np.ndarray:
     """Padded offsets, int64, (rows, width, 2).
 
     Args:
-        spans: the offsets of each row, without the `outer` special tokens at its begin and its end.
+        spans: the offsets of each row, without the special tokens: `begin` before them and `end` behind.
         lengths: with them.
     """
     flat = np.fromiter(chain.from_iterable(chain.from_iterable(spans)), dtype=np.int64).reshape(-1, 2)
     offsets = np.zeros((len(lengths), width, 2), dtype=np.int64)
     done = 0
     for row, length in zip(offsets, lengths, strict=True):
-        start = outer + (0 if side == "right" else width - length)
-        count = length - 2 * outer
+        start = begin + (0 if side == "right" else width - length)
+        count = length - begin - end
         row[start : start + count] = flat[done : done + count]
         done += count
     return offsets
@@ -302,35 +305,33 @@ def _encoding(
     window: Window,
 ) -> Encoding:
     row = Encoding([], [], [], [], [], [], [], [])
-    begin, end = shape.outer_tokens
-    if shape.add_special_tokens:
-        _append_special(row, shape.prefix, begin)
+    layout = shape.layout(window.second is not None)
+    _append_special(row, layout.begin)
     for number, span in enumerate((window.first, window.second)):
         if span is None:
             break
-        if number and shape.add_special_tokens:
-            _append_special(row, shape.suffix, end)
-            _append_special(row, shape.suffix, end)
+        if number:
+            _append_special(row, layout.middle)
         text = texts[samples[window.sample] + number]
         part = slice(*span)
         tokens = text.tokens[part]
         count = len(tokens)
         row.ids += text.ids[part]
-        row.type_ids += [0] * count
+        row.type_ids += [layout.types[number]] * count
         row.tokens += tokens
         row.offsets += text.offsets[part]
         row.word_ids += text.words[part]
         row.sequence_ids += [number] * count
         row.special_tokens_mask += [0] * count
         row.attention_mask += [1] * count
-    if shape.add_special_tokens:
-        _append_special(row, shape.suffix, end)
+    _append_special(row, layout.end)
     return row
 
 
-def _append_special(row: Encoding, ids: list[int], token: str) -> None:
-    for values, value in _entries(row, ids[0], 0, token, 1, 1):
-        values.append(value)
+def _append_special(row: Encoding, special: Specials) -> None:
+    for index, token, kind in zip(*special, strict=True):
+        for values, value in _entries(row, index, kind, token, 1, 1):
+            values.append(value)
 
 
 def _pad(row: Encoding, count: int, shape: Shape) -> None:

@@ -27,6 +27,7 @@ from roberta.common.tokenizer_files import (
     vocab_text,
 )
 from roberta.common.tokenizer_options import MODEL_INPUT_NAMES
+from roberta.common.tokenizer_template import Template, with_settings
 
 # The keys of tokenizer_config.json that are arguments of the constructor; the others are kept and written back.
 _ARGUMENTS = (
@@ -57,6 +58,7 @@ class Saving(SpecialTokens):
     model_input_names: list[str]
     _merges: str
     _config: dict[str, Any]
+    _template: Template | None
 
     @classmethod
     def from_pretrained(
@@ -96,10 +98,14 @@ class Saving(SpecialTokens):
             token=token,
         )
         settings = read_settings(folder)
-        known = {name: value for name, value in settings.items() if name in _ARGUMENTS}
+        known = {name: value for name, value in settings.items() if name in _ARGUMENTS and name != "trim_offsets"}
         if "model_max_length" in overrides or "max_len" in overrides:
             known.pop("model_max_length", None)
         rest = {name: value for name, value in settings.items() if name not in (*_ARGUMENTS, *_OF_ONE_PROCESS)}
+        if settings.get("trim_offsets") is not None:
+            rest["trim_offsets"] = settings[
+                "trim_offsets"
+            ]  # holds where the post_processor trims: the constructor knows
         own_tokens = {name: rest.pop(name) for name in list(rest) if name.endswith("_token") and _is_token(rest[name])}
         if own_tokens and not known.get("extra_special_tokens"):
             known["extra_special_tokens"] = own_tokens
@@ -252,14 +258,24 @@ class Saving(SpecialTokens):
         return {CONFIG_FILE: json_text(config), SPECIAL_FILE: json_text(special)}
 
     def _tokenizer_json(self) -> bytes:
-        separator, first = self.sep_token or "", self.cls_token or ""
         return tokenizer_json(
             Vocabulary(dict(self._vocabulary), self._merges),
             self.added_tokens_decoder,
-            outer=((separator, self.sep_token_id or 0), (first, self.cls_token_id or 0)),
+            post_processor=self._post_processor(),
             add_prefix_space=self.add_prefix_space,
-            trim_offsets=self.trim_offsets,
         )
+
+    def _post_processor(self) -> Any:
+        """That of the file the tokenizer came from, where its rows are not RoBERTa's own."""
+        level = {"add_prefix_space": self.add_prefix_space, "trim_offsets": self.trim_offsets}
+        if self._template is not None:
+            processor = with_settings(self._template.processor, level)
+            if self._template.trims is not None or not self.trim_offsets:
+                return processor
+            trimming = {"type": "ByteLevel", "use_regex": True, **level}
+            return {"type": "Sequence", "processors": [trimming, processor]} if processor else trimming
+        sep, cls = [self.sep_token or "", self.sep_token_id or 0], [self.cls_token or "", self.cls_token_id or 0]
+        return {"type": "RobertaProcessing", "sep": sep, "cls": cls, **level}
 
 
 def _is_token(value: Any) -> bool:

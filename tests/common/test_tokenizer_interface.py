@@ -322,9 +322,15 @@ def test_templates(tokenizer: Any) -> None:
 
 def test_a_renamed_start_is_that_of_the_encoder_only(cls: Any, saved: Path) -> None:
     """The encoder puts cls and sep around a text, `build_inputs_with_special_tokens` bos and eos, as in transformers."""
-    tokenizer = cls.from_pretrained(saved, cls_token="<unk>")
+    tokenizer = cls(saved / "vocab.json", saved / "merges.txt", cls_token="<unk>")
     assert tokenizer.encode("") == [3, 2]
     assert tokenizer.build_inputs_with_special_tokens([5]) == [0, 5, 2]
+
+
+def test_a_renamed_start_leaves_the_rows_of_a_tokenizer_json_alone(saved: Path) -> None:
+    tokenizer = roberta.RobertaTokenizerFast.from_pretrained(saved, cls_token="<unk>")  # as in transformers
+    assert tokenizer.cls_token_id == 3
+    assert tokenizer.encode("") == [0, 2]
 
 
 def test_bytes_that_a_vocabulary_lacks_are_dropped(cls: Any, saved: Path, tmp_path: Path) -> None:

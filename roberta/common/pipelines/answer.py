@@ -121,8 +121,9 @@ class Answer(Pipeline[AnswerOptions]):
         """The rows of one question."""
         longest = min(self.limit, options.max_seq_len or LONGEST_WINDOW)
         stride = min(longest // 2, LONGEST_STRIDE) if options.doc_stride is None else options.doc_stride
-        place = len(self.with_special_tokens(question, [])) - 1
-        room = longest - place - 1
+        layout = self.tokenizer.layout(pair=True)
+        place = len(question) + len(layout.begin.ids) + len(layout.middle.ids)
+        room = longest - len(question) - layout.size
         if room <= stride and room < len(context.ids):
             raise InputError(
                 item,
@@ -131,10 +132,7 @@ class Answer(Pipeline[AnswerOptions]):
                 "max_question_len",
             )
         return [
-            Row(
-                self.with_special_tokens(question, context.ids[start:stop].tolist()),
-                Window(context, start, stop, place),
-            )
+            self.row_of(question, context.ids[start:stop].tolist(), Window(context, start, stop, place))
             for start, stop in spans(len(context.ids), room, stride if room > stride else 0)
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -40,10 +40,15 @@ class Model(Protocol):
 
 
 class Row(NamedTuple):
-    """The ids of one row of model inputs, special tokens included, and what its results need."""
+    """The ids of one row of model inputs, special tokens included, and what its results need.
+
+    Attributes:
+        types: of the tokens, where the tokenizer gives the model others than 0.
+    """
 
     ids: Sequence[int]
     note: Any = None
+    types: Sequence[int] | None = None
 
 
 O = TypeVar("O", bound=Options)  # noqa: E741
@@ -202,27 +207,46 @@ class Pipeline(ABC, Generic[O]):
 
     def infer(self, rows: Sequence[Row], where: np.ndarray | None = None) -> Arrays:
         """The model's outputs for rows, padded on the right."""
+        return self.model.infer(self.batch(rows), where=where, dtype=self.dtype, batch_tokens=self.batch_tokens)
+
+    def batch(self, rows: Sequence[Row]) -> Arrays:
+        """The model's inputs, (rows, tokens), padded on the right."""
         ids, mask = rectangle([row.ids for row in rows], self.model.config.pad_token_id)
         batch = {"input_ids": ids, "attention_mask": mask}
-        return self.model.infer(batch, where=where, dtype=self.dtype, batch_tokens=self.batch_tokens)
+        if any(row.types is not None for row in rows):
+            batch["token_type_ids"] = rectangle([row.types or [0] * len(row.ids) for row in rows], 0)[0]
+        return batch
 
-    def encode(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, options: TextOptions
-    ) -> list[list[int]]:
-        """The ids of texts, or of pairs of texts, cut where the options say so."""
+    def has_types(self, pair: bool) -> bool:
+        """Whether the tokenizer gives the model types of tokens other than 0."""
+        return "token_type_ids" in self.tokenizer.model_input_names and self.tokenizer.layout(pair).has_types
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, options: TextOptions) -> list[Row]:
+        """The rows of texts, or of pairs of texts, cut where the options say so."""
         longest = self.limit if options.max_length is None else min(options.max_length, self.limit)
-        ids: list[list[int]] = self.tokenizer(
+        encoded = self.tokenizer(
             list(texts),
             pairs,
             truncation=options.truncation,
             max_length=longest if options.truncation else None,
             verbose=False,
-        )["input_ids"]
-        return ids
+        )
+        if not self.has_types(pairs is not None):
+            return [Row(ids) for ids in encoded["input_ids"]]
+        return [
+            Row(ids, None, kinds) for ids, kinds in zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
+        ]
 
     def with_special_tokens(self, ids: list[int], pair: list[int] | None = None) -> list[int]:
-        """The ids of a row: `<s> ids </s>`, or `<s> ids </s></s> pair </s>`."""
-        return cast(list[int], self.tokenizer.build_inputs_with_special_tokens(ids, pair))
+        """The ids of a row, as the tokenizer's call makes it: `<s> ids </s>`, or `<s> ids </s></s> pair </s>`."""
+        return self.tokenizer.layout(pair is not None).row(ids, pair)
+
+    def row_of(self, ids: list[int], pair: list[int] | None = None, note: Any = None) -> Row:
+        """A row of ids, and of a second text's, with special tokens and, where there are any, types."""
+        types = (
+            self.tokenizer.create_token_type_ids_from_sequences(ids, pair) if self.has_types(pair is not None) else None
+        )
+        return Row(self.with_special_tokens(ids, pair), note, types)
 
     def check_length(self, tokens: int, item: Item) -> None:
         """Refuse a row that is longer than the model allows."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from roberta.common.pipelines.arrays import rectangle, softmax
+from roberta.common.pipelines.arrays import softmax
 from roberta.common.pipelines.base import Arrays, Pipeline, Row
 from roberta.common.pipelines.inputs import Item, fields_of, text_of
 from roberta.common.pipelines.options import TextOptions, require_count
@@ -69,7 +69,7 @@ class Choose(Pipeline[ChooseOptions]):
         encoded = iter(self.encode(prompts, choices, options=options))
         rows = []
         for item in items:
-            rows.append([Row(next(encoded)) for _ in item.value["choices"]])
+            rows.append([next(encoded) for _ in item.value["choices"]])
             self.check_length(max(len(row.ids) for row in rows[-1]), item)
         return rows
 
@@ -79,8 +79,7 @@ class Choose(Pipeline[ChooseOptions]):
 
     def infer(self, rows: Sequence[Row], where: np.ndarray | None = None) -> Arrays:
         """The logit of each row: each is a question of one choice, so that no choice is padded to another's length."""
-        ids, mask = rectangle([row.ids for row in rows], self.model.config.pad_token_id)
-        batch = {"input_ids": ids[:, None], "attention_mask": mask[:, None]}
+        batch = {name: array[:, None] for name, array in self.batch(rows).items()}
         return self.model.infer(batch, where=where, dtype=self.dtype, batch_tokens=self.batch_tokens)
 
     def run(self, rows: Sequence[Row], options: ChooseOptions) -> np.ndarray:

@@ -75,9 +75,9 @@ class Classify(Pipeline[ClassifyOptions]):
         for size in (1, 2):
             places = [place for place, item in enumerate(items) if len(item.value) == size]
             texts = [[items[place].value[part] for place in places] for part in range(size)]
-            for place, ids in zip(places, self.encode(*texts, options=options) if places else (), strict=True):
-                self.check_length(len(ids), items[place])
-                rows[place] = [Row(ids)]
+            for place, row in zip(places, self.encode(*texts, options=options) if places else (), strict=True):
+                self.check_length(len(row.ids), items[place])
+                rows[place] = [row]
         return rows
 
     def memory(self, rows: Sequence[Row], options: ClassifyOptions) -> tuple[np.ndarray, int, bool]:

@@ -59,9 +59,9 @@ class Embed(TextPipeline[EmbedOptions]):
     def rows(self, items: Sequence[Item], options: EmbedOptions) -> list[list[Row]]:
         """One row a text."""
         encoded = self.encode([item.value for item in items], options=options)
-        for item, ids in zip(items, encoded, strict=True):
-            self.check_length(len(ids), item)
-        return [[Row(ids)] for ids in encoded]
+        for item, row in zip(items, encoded, strict=True):
+            self.check_length(len(row.ids), item)
+        return [[row] for row in encoded]
 
     def memory(self, rows: Sequence[Row], options: EmbedOptions) -> tuple[np.ndarray, int, bool]:
         """The hidden states of the tokens that are asked for."""

@@ -51,16 +51,16 @@ class FillMask(TextPipeline[FillMaskOptions]):
         """One row a text; the ids of the targets are its note."""
         encoded = self.encode([item.value for item in items], options=options)
         mask_id = self.mask_id
-        for item, ids in zip(items, encoded, strict=True):
-            self.check_length(len(ids), item)
-            if mask_id not in ids:
+        for item, row in zip(items, encoded, strict=True):
+            self.check_length(len(row.ids), item)
+            if mask_id not in row.ids:
                 raise InputError(
                     item,
                     f"has no {self.tokenizer.mask_token} to fill: {shown(item.value)}; write one, and mind truncation, "
                     "which may have cut it off",
                 )
         targets = None if options.targets is None else self.target_ids(options.targets)
-        return [[Row(ids, targets)] for ids in encoded]
+        return [[row._replace(note=targets)] for row in encoded]
 
     @property
     def mask_id(self) -> int:

@@ -120,7 +120,7 @@ class Tag(TextPipeline[TagOptions]):
 
     def rows(self, items: Sequence[Item], options: TagOptions) -> list[list[Row]]:
         """A row for each window of each text."""
-        room = self.limit - 2
+        room = self.limit - self.tokenizer.num_special_tokens_to_add()
         stride = 0 if options.stride is None else options.stride
         if room <= stride:
             raise ValueError(f"stride={stride} leaves no new token for a window of {room}; lower it")
@@ -144,7 +144,7 @@ class Tag(TextPipeline[TagOptions]):
     def row(self, window: Window) -> Row:
         """The ids of a window, with special tokens around."""
         inner = window.text.ids[window.start : window.stop].tolist()
-        return Row(self.with_special_tokens(inner), window)
+        return self.row_of(inner, note=window)
 
     def memory(self, rows: Sequence[Row], options: TagOptions) -> tuple[np.ndarray, int, bool]:
         """The logits of each token."""
@@ -157,7 +157,9 @@ class Tag(TextPipeline[TagOptions]):
         scores = softmax(self.infer(rows, where)["logits"].astype(np.float64))
         check_labels(self.model.config, scores.shape[-1])
         ends = np.cumsum([len(row.ids) for row in rows])
-        return [part[1:-1] for part in np.split(scores, ends[:-1])]
+        begin = len(self.tokenizer.layout().begin.ids)
+        sizes = [row.note.stop - row.note.start for row in rows]
+        return [part[begin : begin + size] for part, size in zip(np.split(scores, ends[:-1]), sizes, strict=True)]
 
     def result(
         self, item: Item, rows: Sequence[Row], values: Sequence[np.ndarray], options: TagOptions
@@ -176,7 +178,8 @@ class Tag(TextPipeline[TagOptions]):
 
     def token_entities(self, window: Window, scores: np.ndarray) -> Iterator[Entity]:
         """One entity a token."""
-        for index, part in enumerate(self.token_parts(window, scores), start=1):
+        before = len(self.tokenizer.layout().begin.ids)
+        for index, part in enumerate(self.token_parts(window, scores), start=before):
             yield {
                 "entity": part.label,
                 "score": part.score,

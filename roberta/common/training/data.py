@@ -235,8 +235,15 @@ class _Maker:
 
     def _packed(self, examples: Iterable[Document]) -> list[Feature]:
         documents: Any = make_documents(examples, self.tokenizer)  # of arrays, in place of lists
-        bos, eos = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
-        if bos is None or eos is None:
-            raise ValueError("the tokenizer has no cls token or no sep token; rows begin and end with them")
+        bos, eos = _ends(self.tokenizer)
         packing: Any = self.settings.packing or "full-sentences"
         return list(pack(documents, packing, max_length=self.lengths.max_length, bos=bos, eos=eos, seed=self.seed))
+
+
+def _ends(tokenizer: TokenizerBase) -> tuple[int, int]:
+    """The tokens that rows begin and end with: those of a text, or where these are not one each, cls and sep."""
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    if cls is None or sep is None:
+        raise ValueError("the tokenizer has no cls token or no sep token; rows begin and end with them")
+    begin, _, end, _ = tokenizer.layout()
+    return (begin.ids[0], end.ids[0]) if (len(begin.ids), len(end.ids)) == (1, 1) else (cls, sep)

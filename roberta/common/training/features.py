@@ -24,6 +24,10 @@ from roberta.common.training.question_features import of_questions
 from roberta.common.training.reading import Unusable
 from roberta.common.training.tasks import Task
 
+_NO_TYPES = (
+    "the tokenizer's rows have token types other than 0 (its post_processor), with which a training does not deal; take "
+    '"token_type_ids" out of model_input_names, in tokenizer_config.json, to train without them'
+)
 CHUNK = 1000  # examples that are tokenised together
 NO_LABEL = -100
 
@@ -127,6 +131,9 @@ def make_features(
     """
     if task not in ("question-answering", *_MAKERS):
         raise ValueError(f"task={task!r} has documents, not features: see make_documents, and pack them into rows")
+    pairs = task in ("question-answering", "multiple-choice")
+    if "token_type_ids" in tokenizer.model_input_names and tokenizer.layout(pairs).has_types:
+        raise ValueError(_NO_TYPES)
     if for_evaluation and task != "question-answering":
         raise ValueError(f"for_evaluation=True is for question-answering; leave it out for {task}")
     return list(_features(examples, task, tokenizer, lengths, labels, for_evaluation, making or Making()))
@@ -200,6 +207,9 @@ def _texts(
     chunk: Sequence[LabelledText], tokenizer: TokenizerBase, lengths: Lengths, labels: Labels | None, making: Making
 ) -> Iterator[Feature]:
     assert labels is not None, "classification has labels"
+    has_types = "token_type_ids" in tokenizer.model_input_names and tokenizer.layout(pair=True).has_types
+    if has_types and any(example.text2 is not None for example in chunk):
+        raise ValueError(_NO_TYPES)
     texts = [example.text if example.text2 is None else (example.text, example.text2) for example in chunk]
     for example, row in zip(chunk, _rows(texts, tokenizer, lengths), strict=True):
         try:

@@ -55,15 +55,16 @@ def _windows(
     one: Question, question: list[int], context: Text, tokenizer: TokenizerBase, max_length: int, stride: int
 ) -> Iterator[tuple[np.ndarray, Window]]:
     """The ids of each window over a context, and the window."""
-    place = len(tokenizer.build_inputs_with_special_tokens(question, [])) - 1
-    room = max_length - place - 1
+    layout = tokenizer.layout(pair=True)
+    place = len(question) + len(layout.begin.ids) + len(layout.middle.ids)
+    room = max_length - len(question) - layout.size
     if room <= stride and room < len(context.ids):
         raise ValueError(
             f"{one.where} has a question of {len(question)} tokens, which leaves {max(room, 0)} of {max_length} for "
             f"the context, no more than stride={stride}; raise max_length, lower stride, or remove the question"
         )
     for start, stop in spans(len(context.ids), room, stride if room > stride else 0):
-        ids = tokenizer.build_inputs_with_special_tokens(question, context.ids[start:stop].tolist())
+        ids = layout.row(question, context.ids[start:stop].tolist())
         yield np.array(ids, np.int32), Window(context, start, stop, place)
 
 
