@@ -6,7 +6,7 @@ READY := .venv/.ready
 export TF_CPP_MIN_LOG_LEVEL := 3
 export KERAS_BACKEND := tensorflow
 
-.PHONY: test demo bench lint format mutants oracle clean
+.PHONY: test demo bench lint format mutants floors oracle clean
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
@@ -31,6 +31,10 @@ format: $(READY)
 mutants: $(READY)
 	$(BIN)/python tests/mutants.py
 
+# The lowest versions that pyproject.toml allows, in .floors beside .venv, and the tests that call them. Takes long.
+floors: $(READY)
+	$(BIN)/python tests/floors.py
+
 # Other people's implementations, for tests/oracle: never dependencies, and never in .venv.
 oracle: .oracle/transformers4 .oracle/transformers5
 
@@ -49,4 +53,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .oracle demo-checkpoint demo-sapiens
+	rm -rf .venv .oracle .floors demo-checkpoint demo-sapiens

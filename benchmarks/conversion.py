@@ -40,7 +40,10 @@ LARGEST = {"base": 50_265 * 768 * 4 / 1e6, "large": 50_265 * 1024 * 4 / 1e6}  # 
 ROOM = 5  # times the source, for a folder to be used
 MEMORY = Path("/dev/shm")
 
-OURS = "import sys, roberta.conversion as c; c.convert(sys.argv[1], sys.argv[2], to=sys.argv[3], progress=False)"
+OURS = """
+import sys, roberta.conversion as c
+c.convert(sys.argv[1], sys.argv[2], to=sys.argv[3], overwrite=True, progress=False)
+"""
 PEER = """
 import sys, transformers
 options = {"from_pt": True} if sys.argv[3].startswith("TF") else {}  # its own reader of safetensors fails in TensorFlow

@@ -38,7 +38,7 @@ def main(folder: Path, trained: Path) -> int:
         print(report)
         return report.exit_code
     print(f"{sapiens.TITLE}\n")
-    print(convert(original, trained / "roberta", to="safetensors", progress=False).message())
+    print(convert(original, trained / "roberta", to="safetensors", overwrite=True, progress=False).message())
     rows = sapiens.masked(sapiens.SEQUENCE)
     report = verify(trained / "roberta", ids=[sapiens.encode(row, trained / "roberta") for row in rows])
     print(f"\n{report}\n")

@@ -1,24 +1,56 @@
-"""fairseq's `dict.txt` beside `vocab.json` and `merges.txt`.
+"""fairseq's `dict.txt`, and the tokenizer that its symbols are of.
 
 A dictionary lists one symbol and its count a line. Ids are four special symbols, the lines in order, and `<mask>`,
-which the task adds last. Of published models the symbols are GPT-2's ids as numbers (in order of frequency), whose
-texts are in GPT-2's encoder.json; elsewhere they are the tokens themselves. Source: roberta-base's files, and CONTRACT
-of the project's tests.
+which the task adds last. It does not say how texts are cut into symbols: they are GPT-2's ids as numbers (RoBERTa's own
+models), pieces of SentencePiece (XLM-R, CamemBERT), the tokens of a byte-level BPE, parts of subword-nmt (PhoBERT,
+BERTweet), characters (Sapiens) or words. Source: roberta-base's files, and CONTRACT of the project's tests.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from roberta.common.files import CheckpointError
+from roberta.conversion import probe, sentencepiece
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 MASK = "<mask>"
 FILE = "dict.txt"
 NO_MERGES = b"#version: 0.2\n"
 _LARGEST = 2**26  # bytes; the one of roberta-base has 0.6 MB
+_OVERWRITE = " #fairseq:overwrite"  # ends a line whose symbol is there already: it gets a new id
+
+Kind = Literal["numbers", "sentencepiece", "byte-level", "subword-nmt", "characters", "words"]
+# Kind -> what its symbols are, and what is missing for a tokenizer of them.
+MISSING: dict[Kind, tuple[str, str]] = {
+    "numbers": ("GPT-2's ids", "give encoder.json and vocab.bpe of GPT-2 (--encoder-json, --vocab-bpe)"),
+    "sentencepiece": ("pieces of SentencePiece", "give their model, sentencepiece.bpe.model (--sentencepiece)"),
+    "byte-level": ("tokens of a byte-level BPE", "give its merges, merges.txt or vocab.bpe (--vocab-bpe)"),
+    "subword-nmt": (
+        "parts of words by subword-nmt",
+        "only PhoBERT's and BERTweet's own classes cut texts by its codes",
+    ),
+    "characters": ("characters, not all of them printable ASCII", "cut texts as the training data was"),
+    "words": ("words", "cut texts as the training data was, and take the ids from dict.txt"),
+}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Files that say how texts are cut into the symbols of a dictionary.
+
+    Attributes:
+        encoder, merges: GPT-2's encoder.json and vocab.bpe; merges of another byte-level BPE, too.
+        sentencepiece: the model of SentencePiece.
+    """
+
+    encoder: Path | None = None
+    merges: Path | None = None
+    sentencepiece: Path | None = None
 
 
 def symbols(path: Path) -> list[str]:
@@ -33,15 +65,42 @@ def symbols(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} is not a text in UTF-8: {error}") from None
-    found: dict[str, None] = {}
+    found: list[str] = []
+    seen: set[str] = set()
     for number, line in enumerate(line.rstrip("\r") for line in lines):
-        symbol, _, count = line.removesuffix(" #fairseq:overwrite").rpartition(" ")
+        symbol, _, count = line.removesuffix(_OVERWRITE).rpartition(" ")
         if not line:
             continue
-        if not symbol or not count.isdecimal() or (symbol in found and "#fairseq:overwrite" not in line):
+        if not symbol or not count.isdecimal() or (symbol in seen and not line.endswith(_OVERWRITE)):
             raise CheckpointError(f"{path}, line {number + 1}: {line[:80]!r} is not a new symbol and its count")
-        found[symbol] = None
-    return list(found)
+        found.append(symbol)
+        seen.add(symbol)
+    return found
+
+
+def names_of_rows(path: Path, rows: int) -> list[str]:
+    """The symbol of each row of the word embedding, each once.
+
+    Where a symbol has two rows, as CamemBERT's special ones have, that which fairseq looks up keeps the name, and the
+    other one ends in NOTUSED: the later one is looked up, but `<unk>` and `<pad>` are numbers that never change.
+
+    Args:
+        rows: one for each symbol, and one for `<mask>`.
+
+    Raises:
+        CheckpointError: the dictionary is of another model.
+    """
+    listed = symbols(path)
+    names = [*SPECIAL, *listed]
+    if MASK not in listed and len(names) + 1 == rows:
+        names.append(MASK)
+    if len(names) != rows:
+        raise CheckpointError(
+            f"{path} has {len(listed)} symbols, with the special ones {len(names)}, and the model {rows} embeddings; "
+            "it is another model's"
+        )
+    places = {name: index for index, name in enumerate(names)} | {"<pad>": 1, "<unk>": 3}
+    return [name if places[name] == index else name + sentencepiece.UNUSED for index, name in enumerate(names)]
 
 
 def vocabulary(path: Path, rows: int, encoder: Path | None = None) -> dict[str, int] | None:
@@ -53,16 +112,9 @@ def vocabulary(path: Path, rows: int, encoder: Path | None = None) -> dict[str, 
     Raises:
         CheckpointError: the dictionary is of another model, or encoder.json has not all of its ids.
     """
-    listed = symbols(path)
-    names = [*SPECIAL, *listed]
-    if MASK not in listed and len(names) + 1 == rows:
-        names.append(MASK)
-    if len(names) != rows:
-        raise CheckpointError(
-            f"{path} has {len(listed)} symbols, with the special ones {len(names)}, and the model {rows} embeddings; "
-            "it is another model's"
-        )
-    if not is_numbers(listed):
+    names = names_of_rows(path, rows)
+    listed = names[len(SPECIAL) :]
+    if kind_of(listed) != "numbers":
         texts = names
     elif encoder is None:
         return None
@@ -78,45 +130,81 @@ def vocabulary(path: Path, rows: int, encoder: Path | None = None) -> dict[str, 
     return result
 
 
-def is_numbers(listed: list[str]) -> bool:
-    """Whether symbols are GPT-2's ids; fillers such as madeupword0000 are beside them."""
-    return all(name.isdecimal() or name.startswith("madeupword") or name == MASK for name in listed)
+def kind_of(listed: Sequence[str]) -> Kind:
+    """What the symbols of a dictionary are; fillers such as madeupword0000 and special tokens beside them do not count."""
+    plain = [name for name in listed if not name.startswith(("madeupword", *SPECIAL, MASK))]
+    if all(name.isdecimal() for name in plain):
+        return "numbers"
+    if any(name.startswith(sentencepiece.SPACE) for name in plain):
+        return "sentencepiece"
+    if any(name.endswith("@@") and len(name) > 2 for name in plain):
+        return "subword-nmt"
+    if any("Ġ" in name for name in plain):
+        return "byte-level"
+    return "characters" if all(len(name) == 1 for name in plain) else "words"
 
 
-def tokenizer_files(
-    path: Path, rows: int, longest: int, encoder: Path | None, merges: Path | None
-) -> tuple[dict[str, bytes], list[str]]:
-    """vocab.json, merges.txt and tokenizer_config.json, dict.txt beside them, and notes.
+def tokenizer_files(path: Path, rows: int, longest: int, beside: Beside) -> tuple[dict[str, bytes], list[str]]:
+    """The files of a tokenizer that was tried, dict.txt beside them, and notes; dict.txt alone where there is none.
 
     Args:
+        rows: of the word embedding.
         longest: tokens of a sequence.
-        encoder: GPT-2's encoder.json.
-        merges: GPT-2's vocab.bpe.
-    """
-    files = {FILE: path.read_bytes()}
-    vocab = vocabulary(path, rows, encoder)
-    if vocab is None or (encoder is not None and merges is None):
-        return files, [
-            f"no vocab.json: the symbols of {path.name} are GPT-2's ids; give encoder.json and vocab.bpe of GPT-2 "
-            "(--encoder-json, --vocab-bpe)"
-        ]
-    settings = {"tokenizer_class": "RobertaTokenizer", "model_max_length": longest}
-    files["vocab.json"] = json.dumps(vocab, ensure_ascii=False).encode()
-    files["merges.txt"] = NO_MERGES if merges is None else merges.read_bytes()
-    files["tokenizer_config.json"] = (json.dumps(settings, indent=2) + "\n").encode()
-    return files, []
-
-
-def dictionary(files: Mapping[str, bytes], encoder: Path | None) -> tuple[bytes | None, str | None]:
-    """dict.txt from a model's files, or a note why there is none: its own, or made from vocab.json.
 
     Raises:
-        CheckpointError: vocab.json is no vocabulary of RoBERTa.
+        CheckpointError: the dictionary is of another model, or the files beside it are of another dictionary.
+    """
+    names = names_of_rows(path, rows)
+    kind = kind_of(names[len(SPECIAL) :])
+    files = _files_of(kind, path, names, longest, beside)
+    found = {} if files is None else files
+    problem = "; ".join(MISSING[kind]) if files is None else probe.problem(found, rows)
+    if kind == "characters" and files is not None and problem is None:
+        problem = probe.apart(found, [name for name in names if len(name) == 1])
+    if problem is None:
+        return {FILE: path.read_bytes(), **found}, []
+    what = (
+        f"the symbols of {path.name} are {problem}"
+        if files is None
+        else f"that of {path.name} does not work: {problem}"
+    )
+    return {FILE: path.read_bytes()}, [f"no tokenizer: {what}"]
+
+
+def _files_of(kind: Kind, path: Path, names: Sequence[str], longest: int, beside: Beside) -> dict[str, bytes] | None:
+    """The files of a tokenizer of one kind; None where something is missing for it."""
+    if kind == "sentencepiece" and beside.sentencepiece is not None:
+        model, where = sentencepiece.read(beside.sentencepiece), f"{path} and {beside.sentencepiece}"
+        return sentencepiece.tokenizer_files(model, names, longest, beside.sentencepiece.read_bytes(), where)
+    is_ascii = kind == "characters" and all("!" <= name <= "~" for name in names if len(name) == 1)
+    if is_ascii or (kind == "byte-level" and beside.merges) or (kind == "numbers" and beside.encoder and beside.merges):
+        vocab = vocabulary(path, len(names), beside.encoder)
+        settings = {"tokenizer_class": "RobertaTokenizer", "model_max_length": longest}
+        merges = NO_MERGES if is_ascii or beside.merges is None else beside.merges.read_bytes()
+        return {
+            "vocab.json": json.dumps(vocab, ensure_ascii=False).encode(),
+            "merges.txt": merges,
+            "tokenizer_config.json": (json.dumps(settings, indent=2) + "\n").encode(),
+        }
+    return None
+
+
+def dictionary(files: Mapping[str, bytes], rows: int, encoder: Path | None) -> tuple[bytes | None, str | None]:
+    """dict.txt from a model's files, or a note why there is none: its own, or made from vocab.json.
+
+    Args:
+        rows: of the word embedding.
+
+    Raises:
+        CheckpointError: vocab.json is no vocabulary of RoBERTa, or encoder.json has not all of its tokens.
     """
     if FILE in files:
-        return files[FILE], None
+        lines = sum(bool(line.strip()) for line in files[FILE].splitlines())
+        if rows - len(SPECIAL) - lines in (0, 1):
+            return files[FILE], None
+        return None, f"no {FILE}: the source's has {lines} symbols, which do not fit {rows} embeddings"
     if "vocab.json" not in files:
-        return None, "no dict.txt: there is no vocab.json"
+        return None, f"no {FILE}: there is no vocab.json"
     vocab = _object(files["vocab.json"], "vocab.json")
     tokens = sorted(vocab, key=vocab.__getitem__)
     if tuple(tokens[:4]) != SPECIAL or sorted(vocab.values()) != list(range(len(tokens))):
@@ -124,8 +212,14 @@ def dictionary(files: Mapping[str, bytes], encoder: Path | None) -> tuple[bytes 
     body = [token for token in tokens[4:] if token != MASK] if tokens[-1] == MASK else tokens[4:]
     has_merges = len(files.get("merges.txt", b"").splitlines()) > 1
     if has_merges and encoder is None:
-        return None, "no dict.txt: fairseq's symbols are GPT-2's ids; give encoder.json of GPT-2 (--encoder-json)"
+        return None, f"no {FILE}: fairseq's symbols are GPT-2's ids; give encoder.json of GPT-2 (--encoder-json)"
     ids = _encoder(encoder) if has_merges and encoder is not None else {}
+    missing = [token for token in body if token not in ids and not token.startswith("madeupword")] if ids else []
+    if missing:
+        raise CheckpointError(
+            f"{encoder} has no ids for {len(missing)} tokens of vocab.json, such as {missing[0]!r}; give that of the "
+            "same tokenizer, or leave it out"
+        )
     return "".join(f"{ids.get(token, token)} 1\n" for token in body).encode(), None
 
 

@@ -13,7 +13,7 @@ from roberta.common.file_names import FORMATS, weight_files
 from roberta.common.files import CheckpointError
 from roberta.common.hub import local_checkpoint, local_folder
 from roberta.common.parameters import Head
-from roberta.conversion import dictionary, fairseq, keras_hub
+from roberta.conversion import dictionary, fairseq, keras_hub, sentencepiece
 from roberta.conversion.model import HEADS, Model, checked
 
 Format = Literal["safetensors", "pt", "tf", "flax", "fairseq", "keras-hub"]
@@ -27,9 +27,13 @@ TEXTS = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "sentencepiece.bpe.model",  # XLM-R's and CamemBERT's slow tokenizers
+    "vocab.txt",  # PhoBERT's and BERTweet's
+    "bpe.codes",
     "generation_config.json",
     "dict.txt",
 )
+VOCABULARIES = ("vocab.json", "merges.txt", "tokenizer.json", "sentencepiece.bpe.model", "vocab.txt", "bpe.codes")
 _LARGEST_TEXT = 2**27  # bytes; tokenizer.json of roberta-base has 3.6 MB
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 _SUFFIXES: dict[str, Format] = {".safetensors": "safetensors", ".h5": "tf", ".hdf5": "tf", ".msgpack": "flax"}
@@ -41,7 +45,8 @@ class Options:
 
     Attributes:
         head: the head to keep; of a fairseq file also the name of a classification head.
-        dictionary, encoder_json, vocab_bpe: fairseq's dict.txt, and GPT-2's two files; by default those beside it.
+        dictionary, encoder_json, vocab_bpe, sentencepiece: fairseq's dict.txt, GPT-2's two files, and a model of
+            SentencePiece; by default those beside it.
         num_attention_heads: of a fairseq file without hyperparameters.
     """
 
@@ -49,6 +54,7 @@ class Options:
     dictionary: Path | None = None
     encoder_json: Path | None = None
     vocab_bpe: Path | None = None
+    sentencepiece: Path | None = None
     num_attention_heads: int | None = None
 
 
@@ -134,18 +140,47 @@ def _read_fairseq(path: Path, options: Options) -> Model:
         file, head=options.head, files=files_there, num_attention_heads=options.num_attention_heads
     )  # fmt: skip
     given = options.dictionary or (folder / dictionary.FILE if dictionary.FILE in files_there else None)
-    if given is None or ("vocab.json" in files_there and options.dictionary is None):
+    has_tokenizer = options.dictionary is None and bool({"vocab.json", "tokenizer.json"} & set(files_there))
+    if given is None or has_tokenizer:
+        _refuse_unused(folder, options, has_tokenizer)
         return model
-    encoder = options.encoder_json or _beside(folder, "encoder.json")
-    merges = options.vocab_bpe or _beside(folder, "vocab.bpe")
-    made, notes = dictionary.tokenizer_files(
-        given, model.config.vocab_size, model.config.max_length_tokens, encoder, merges
+    _refuse_unfit(given, options)
+    beside = dictionary.Beside(
+        options.encoder_json or _beside(folder, "encoder.json"),
+        options.vocab_bpe or _beside(folder, "vocab.bpe", "merges.txt"),
+        options.sentencepiece or _beside(folder, sentencepiece.FILE),
     )
-    return replace(model, files={**files_there, **made}, notes=(*model.notes, *notes))
+    made, notes = dictionary.tokenizer_files(given, model.config.vocab_size, model.config.max_length_tokens, beside)
+    others = {name: content for name, content in files_there.items() if name == "generation_config.json"}
+    return replace(model, files={**others, **made}, notes=(*model.notes, *notes))
+
+
+def _refuse_unused(folder: Path, options: Options, has_tokenizer: bool) -> None:
+    """Raise for files of a dictionary's tokenizer where none is made of a dictionary."""
+    for name in ("vocab_bpe", "sentencepiece"):
+        if getattr(options, name) is not None:
+            why = f"{folder} has a tokenizer already" if has_tokenizer else f"{folder} has no {dictionary.FILE}"
+            raise ValueError(
+                f"{name}={getattr(options, name)} goes with a dictionary, and {why}; give --dictionary, too"
+            )
+
+
+def _refuse_unfit(given: Path, options: Options) -> None:
+    """Raise for a file that has no part in the tokenizer of such a dictionary."""
+    kind = dictionary.kind_of(dictionary.symbols(given))
+    fitting = {
+        "encoder_json": ("numbers",),
+        "vocab_bpe": ("numbers", "byte-level"),
+        "sentencepiece": ("sentencepiece",),
+    }
+    for name, kinds in fitting.items():
+        if getattr(options, name) is not None and kind not in kinds:
+            what, way = dictionary.MISSING[kind]
+            raise ValueError(f"{name}={getattr(options, name)} is of no use: the symbols of {given} are {what}; {way}")
 
 
 def _refuse_fairseq_options(format_: str, options: Options) -> None:
-    for name in ("dictionary", "vocab_bpe", "num_attention_heads"):
+    for name in ("dictionary", "vocab_bpe", "sentencepiece", "num_attention_heads"):
         if getattr(options, name) is not None:
             raise ValueError(f"{name}={getattr(options, name)} is for a source of fairseq; this one is {format_}")
 
@@ -158,8 +193,9 @@ def _class(head: str | None) -> Head | None:
     return found[0] if found else None
 
 
-def _beside(folder: Path, name: str) -> Path | None:
-    return folder / name if (folder / name).is_file() else None
+def _beside(folder: Path, *names: str) -> Path | None:
+    """The first of these files that is there."""
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def texts(folder: Path) -> Mapping[str, bytes]:

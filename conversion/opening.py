@@ -15,6 +15,7 @@ from roberta.common.files import CheckpointError
 from roberta.common.loading import HubOptions, Pretrained, open_pretrained
 from roberta.common.parameters import Head, parameters
 from roberta.common.safetensors_file import StoredTensor
+from roberta.conversion import finite
 from roberta.conversion.convert import convert
 from roberta.conversion.formats import recognise
 from roberta.conversion.frameworks import Subject
@@ -132,6 +133,12 @@ def check_comparable(
             f"{source} and {against} are not the same model: their tensors differ in shape; compare a checkpoint with "
             "its own conversion:\n  " + "\n  ".join(shapes) + more
         )
+
+
+def not_finite(source: str | Path, found: Pretrained) -> tuple[str, ...]:
+    """What a checkpoint holds that is no number, a line where there is any: it spreads, and nothing can be compared."""
+    wrong = finite.of_tensors(dict(found.match.found))
+    return (f"{source} holds {finite.listed(wrong)}",) if wrong else ()
 
 
 def different_tensors(found: Pretrained, second: Pretrained) -> tuple[Stored, ...]:

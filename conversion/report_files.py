@@ -52,6 +52,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "gradients": [_row(row) for row in report.gradients],
         "tensors": [{"name": one.name, "absolute": _number(one.absolute)} for one in report.tensors],
         "settings": list(report.settings),
+        "not_finite": list(report.not_finite),
     }
 
 

@@ -109,6 +109,8 @@ def verdict(report: Report) -> list[str]:
     """The last lines: the same, or where not first, and what to look at."""
     if report.agree:
         return [f"THE SAME: rounding in {report.dtype} explains every difference from {report.reference}."]
+    if report.not_finite:  # nan, by which nan differs from nan, says nothing about a framework
+        return ["NOT COMPARABLE: not all stored values are finite.", *(f"  {line}" for line in report.not_finite)]
     lines = []
     for run, place in report.first.items():
         if place is not None:

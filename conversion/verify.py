@@ -22,6 +22,7 @@ from roberta.conversion.opening import (
     check_comparable,
     different_settings,
     different_tensors,
+    not_finite,
     opened,
     readable,
     stored_dtypes,
@@ -45,6 +46,7 @@ class Report:
         first: run -> the first place beyond rounding, or None.
         suspect: the one run that the others agree without at that place.
         tensors, settings: stored tensors and config fields that differ between the two checkpoints.
+        not_finite: checkpoints that hold nan or infinity, and in which tensors; they never agree.
     """
 
     source: str
@@ -63,13 +65,15 @@ class Report:
     tensors: tuple[Stored, ...]
     settings: tuple[str, ...]
     stored: tuple[str, ...]
+    not_finite: tuple[str, ...] = ()
 
     @property
     def agree(self) -> bool:
-        """Whether rounding explains every difference, of gradients and stored tensors too, and labels have one name."""
+        """Whether rounding explains every difference, stored tensors too, all values are finite, and labels the same."""
         table = [*self.places, *self.gradients]
         is_computed = all(difference.is_explained for row in table for difference in row.differences.values())
-        return is_computed and all(stored.is_explained for stored in self.tensors) and not self.is_renamed
+        is_stored = all(stored.is_explained for stored in self.tensors) and not self.not_finite
+        return is_computed and is_stored and not self.is_renamed
 
     @property
     def is_renamed(self) -> bool:
@@ -143,7 +147,12 @@ def verify(
         inputs = make_inputs(found.config, subject.head, found.folder, texts=texts, ids=ids, seed=seed, tokens=tokens)
         origin = "given texts" if texts is not None else "given ids" if ids is not None else f"drawn from seed {seed}"
         report = _report(pairs, names, inputs, dtype, seed if gradients else None, origin)
-    return replace(report, source=str(source), against=None if against is None else str(against))
+        paths_given = (source,) if against is None else (source, against)
+        wrong = [not_finite(path, one) for path, (one, _) in zip(paths_given, pairs, strict=True)]
+    second = None if against is None else str(against)
+    return replace(
+        report, source=str(source), against=second, not_finite=tuple(line for lines in wrong for line in lines)
+    )
 
 
 def _report(

@@ -70,7 +70,11 @@ def add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     convert_.add_argument("--dictionary", type=Path, metavar="FILE", help="fairseq's dict.txt (beside the source)")
     convert_.add_argument("--encoder-json", type=Path, metavar="FILE", help="GPT-2's (beside the source)")
     convert_.add_argument("--vocab-bpe", type=Path, metavar="FILE", help="GPT-2's (beside the source)")
+    convert_.add_argument(
+        "--sentencepiece", type=Path, metavar="FILE", help="XLM-R's or CamemBERT's (beside the source)"
+    )
     convert_.add_argument("--attention-heads", type=int, metavar="N", help="of a fairseq file that does not say it")
+    convert_.add_argument("--overwrite", action="store_true", help="replace a model in the target")
     convert_.set_defaults(run=convert)
 
 
@@ -89,7 +93,9 @@ def convert(options: argparse.Namespace) -> int:
         dictionary=options.dictionary,
         encoder_json=options.encoder_json,
         vocab_bpe=options.vocab_bpe,
+        sentencepiece=options.sentencepiece,
         num_attention_heads=options.attention_heads,
+        overwrite=options.overwrite,
     )
     print(report.message())
     return 0

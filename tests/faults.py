@@ -168,7 +168,7 @@ def _read(target: Path, copy: Path, reader: str) -> str:
 
     try:
         if reader == "convert":
-            convert(target, copy, to="safetensors", progress=False)
+            convert(target, copy, to="safetensors", overwrite=True, progress=False)
             seen = versions_read(copy)
         else:
             opened = open_pretrained(

@@ -130,7 +130,7 @@ def make(name: str, root: Path, source: Path) -> Format:
         damage = names[-2:] if name == "old-settings" else names[-1:] if name == "settings" else names
         return Format(write_tokenizer(folder, names), damage, text, tokenizers)
     to: Any = {"pt-old": "pt", "index": "safetensors", "config": "safetensors"}.get(name, name)
-    convert(source, folder, to=to, max_shard_size="1kB" if name == "index" else "5GB")
+    convert(source, folder, to=to, overwrite=True, max_shard_size="1kB" if name == "index" else "5GB")
     if name == "pt-old":
         if not importlib.util.find_spec("torch"):
             raise ImportError("torch writes the old form", name="torch")

@@ -95,7 +95,7 @@ def saver(kind: Kind, sources: Mapping[int, Path]) -> Save:
 
 
 def _convert(source: Path, target: Path, kind: Kind) -> None:
-    convert(source, target, progress=False, **kind.options)
+    convert(source, target, overwrite=True, progress=False, **kind.options)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from roberta import CheckpointError, cli
 from roberta.common.loading import DTYPES
 from roberta.common.safetensors_file import numpy_dtype, read
 from roberta.conversion import convert
+from roberta.conversion.finite import not_finite
 from roberta.conversion.formats import ALL, Format, Options
 from roberta.conversion.formats import read as read_model
 
@@ -151,8 +153,10 @@ def test_config_and_tokenizer_travel_and_old_weights_go(tmp_path: Path) -> None:
     target = tmp_path / "target"
     convert(source, target, to="pt")
     (target / "notes.md").write_text("mine")
-    report = convert(source, target, to="flax")
+    report = convert(source, target, to="flax", overwrite=True)
     assert "flax_model.msgpack" in report.files
+    assert set(report.replaced) == {"config.json", "pytorch_model.bin", *texts}
+    assert "replaced config.json, merges.txt, pytorch_model.bin" in report.message()
     assert {path.name for path in target.iterdir()} == {"config.json", "flax_model.msgpack", "notes.md", *texts}
     assert json.loads((target / "config.json").read_text())["dtype"] == "float32"
     convert(target, tmp_path / "hub", to="keras-hub")
@@ -168,7 +172,7 @@ def test_a_format_is_never_guessed(tmp_path: Path) -> None:
     (source / "pytorch_model.bin").write_bytes((tmp_path / "pt" / "pytorch_model.bin").read_bytes())
     with pytest.raises(CheckpointError, match=r"model\.safetensors \(safetensors\), pytorch_model\.bin \(pt\); say"):
         convert(source, tmp_path / "target", to="tf")
-    assert convert(source, tmp_path / "target", to="tf", from_="pt").source_format == "pt"
+    assert convert(source, tmp_path / "one", to="tf", from_="pt").source_format == "pt"
     assert convert(source / "pytorch_model.bin", tmp_path / "two", to="tf").source_format == "pt"
 
 
@@ -227,7 +231,7 @@ def test_what_cannot_be_is_one_error_and_nothing_is_written(case: str, tmp_path:
     target = checkpoints.make(tmp_path / "target", "Model", dtype="float32")
     before = {path.name: path.read_bytes() for path in target.iterdir()}
     with pytest.raises(ValueError, match=text):
-        convert(source, target, **options)
+        convert(source, target, **{"overwrite": True, **options})
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
     assert {path.name for path in tmp_path.iterdir()} <= {"source", "target"}
 
@@ -251,6 +255,46 @@ def test_the_source_is_not_written_over(tmp_path: Path) -> None:
     source = checkpoints.make(tmp_path / "source", "Model", dtype="float32")
     with pytest.raises(CheckpointError, match="is the source's own folder"):
         convert(source, source, to="pt")
+
+
+def test_a_model_in_the_target_is_never_replaced_unasked(tmp_path: Path) -> None:
+    """`convert tf precious --to flax` once deleted precious/model.safetensors without a word."""
+    source = checkpoints.make(tmp_path / "source", "Model", dtype="float32")
+    precious = checkpoints.make(tmp_path / "precious", "ForMaskedLM", seed=7)
+    before = {path.name: path.read_bytes() for path in precious.iterdir()}
+    with pytest.raises(CheckpointError, match=r"precious has config\.json, model\.safetensors, which .* --overwrite"):
+        convert(source, precious, to="flax")
+    assert {path.name: path.read_bytes() for path in precious.iterdir()} == before
+    assert cli.main(["convert", str(source), str(precious), "--to", "flax", "--overwrite"]) == 0
+    assert {path.name for path in precious.iterdir()} == {"config.json", "flax_model.msgpack"}
+
+
+def test_a_target_with_files_that_are_no_model_needs_no_leave(tmp_path: Path) -> None:
+    source = checkpoints.make(tmp_path / "source", "Model", dtype="float32")
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "notes.md").write_text("mine")
+    assert convert(source, tmp_path / "target", to="pt").replaced == ()
+    assert (tmp_path / "target" / "notes.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("to", ["safetensors", "tf", "fairseq"])
+def test_values_that_are_not_finite_are_copied_and_named(to: Format, dtype: str, tmp_path: Path) -> None:
+    config = checkpoints.small_config("ForMaskedLM", layer_norm_eps=1e-5)
+    drawn = checkpoints.draw(config, "ForMaskedLM")
+    drawn["lm_head.dense.weight"][1, 2] = np.nan
+    drawn["lm_head.bias"][[0, 3]] = np.inf
+    source = checkpoints.save(tmp_path / "source", config, drawn, dtype)
+    (note,) = (note for note in convert(source, tmp_path / "out", to=to).notes if "finite" in note)
+    assert f"lm_head.bias (infinity in 2 of {config.vocab_size} values)" in note
+    assert re.search(r"lm_head\.dense\.weight \(nan in 1 of \d+ values\)", note)
+
+
+def test_a_sum_that_overflows_is_no_value_that_is_not_finite() -> None:
+    assert not_finite(np.full(9, 3e38, np.float32)) is None
+    assert not_finite(np.full((3, 2), 60000, np.float16).T) is None
+    assert not_finite(np.array([1.0, -np.inf, np.inf], np.float32)) == "infinity in 2 of 3 values"
+    assert not_finite(np.arange(5)) is None
 
 
 # -- the command ---------------------------------------------------------------------------------------------------
@@ -278,7 +322,7 @@ def test_no_framework_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys; from roberta.conversion import convert\n"
         f"for to in {ALL}: convert({str(source)!r}, {str(tmp_path)!r} + '/' + to, to=to)\n"
-        f"for to in {ALL}: convert({str(tmp_path)!r} + '/' + to, {str(tmp_path / 'out')!r}, to='pt')\n"
+        f"for to in {ALL}: convert({str(tmp_path)!r} + '/' + to, {str(tmp_path / 'out')!r}, to='pt', overwrite=True)\n"
         "print(*sorted({'torch', 'tensorflow', 'keras', 'jax', 'flax'} & set(sys.modules)))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

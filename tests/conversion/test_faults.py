@@ -65,7 +65,7 @@ def test_a_source_that_is_replaced_while_it_is_converted_is_converted_whole(
 
     def late(folder: Path, *arguments: Any, **options: Any) -> None:
         monkeypatch.setattr(module, "write_folder", original)
-        convert(sources[2], tmp_path / "model", to="safetensors")  # all is opened, and not yet copied
+        convert(sources[2], tmp_path / "model", to="safetensors", overwrite=True)  # all is opened, and not yet copied
         original(folder, *arguments, **options)
 
     monkeypatch.setattr(module, "write_folder", late)

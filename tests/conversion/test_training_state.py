@@ -318,7 +318,7 @@ def test_convert_carries_the_state_along(trained: Any, tmp_path: Path) -> None:
     run.put(load_training_state(tmp_path / "out"))
     assert apart([run.step(examples(BEFORE + seed)) for seed in range(AFTER)], wanted) < 1e-10
     other = checkpoints.make(tmp_path / "other", HEAD, **CONFIG)
-    convert(other, tmp_path / "out", to="flax")  # a model without state: the old one's goes
+    convert(other, tmp_path / "out", to="flax", overwrite=True)  # a model without state: the old one's goes
     assert not any((tmp_path / "out" / name).exists() for name in FILES)
 
 

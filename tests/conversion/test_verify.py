@@ -269,6 +269,22 @@ def test_a_value_that_is_not_finite_is_never_the_same(tmp_path: Path) -> None:
     one = checkpoints.save(tmp_path / "one", config, tensors)
     report = verify(one, against=checkpoints.save(tmp_path / "other", config, tensors), frameworks=["pt"])
     assert report.first == {"against pt": "layer 1 feed-forward"}
+    text = str(report)
+    for name in ("one", "other"):
+        assert f"{tmp_path / name} holds roberta.encoder.layer.1.output.dense.bias (nan in 1 of 24 values)" in text
+    assert "rounding explains nan" not in text
+    assert report.exit_code == 1
+
+
+def test_a_value_that_is_not_finite_fails_where_no_input_meets_it(tmp_path: Path) -> None:
+    have("pt")
+    config = checkpoints.small_config("ForMaskedLM")
+    tensors = checkpoints.draw(config, "ForMaskedLM")
+    tensors["roberta.embeddings.position_embeddings.weight"][-1] = -np.inf
+    one = checkpoints.save(tmp_path / "one", config, tensors)
+    report = verify(one, against=one, frameworks=["pt"], ids=[[0, 5, 2]])
+    assert not report.agree
+    assert "NOT COMPARABLE" in str(report)
 
 
 # -- faults in one framework ----------------------------------------------------------------------------------------
