@@ -132,8 +132,8 @@ def stored_apart(report: Report) -> Iterator[str]:
     """What two checkpoints hold that is not the same, whether the inputs showed it or not."""
     beyond = [stored.name for stored in report.tensors if not stored.is_explained]
     if beyond:
-        more = f" and {len(beyond) - 3} more" if len(beyond) > 3 else ""
-        yield f"NOT THE SAME: stored values differ by more than a type rounds off, in {', '.join(beyond[:3])}{more}."
+        yield f"NOT THE SAME: stored tensors differ by more than a type rounds off: {len(beyond)}"
+        yield from (f"  {name}" for name in beyond[:SHOWN])
     if report.is_renamed:
         yield "NOT THE SAME: the labels have other names (id2label)."
 

@@ -224,7 +224,7 @@ def test_a_fault_in_a_row_that_no_input_reaches_is_not_the_same(
     other = checkpoints.save(tmp_path / "other", config, {**tensors, name: changed}, dtype)
     report = verify(one, against=other, frameworks=["pt"], ids=[[0, 5, 2]])
     assert report.exit_code == 1
-    assert f"NOT THE SAME: stored values differ by more than a type rounds off, in {name}." in str(report)
+    assert f"NOT THE SAME: stored tensors differ by more than a type rounds off: 1\n  {name}" in str(report)
 
 
 def test_other_names_of_labels_are_not_the_same(tmp_path: Path) -> None:
