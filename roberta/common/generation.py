@@ -338,14 +338,30 @@ def one_prompt(input_ids: Any, inputs: Any) -> Any:
     return inputs if input_ids is None else input_ids
 
 
-def generation_defaults(config: RobertaConfig) -> GenerationConfig:
-    """What a model generates with by default: the file beside its weights, else its config's fields."""
+def generation_fields(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The fields of a model folder's `generation_config.json`, some of them replaced; None without the file.
+
+    Args:
+        overrides: arguments of `from_pretrained`; those that name a setting count, the others are ignored.
+    """
+    file = folder / GENERATION_CONFIG_FILE
+    if not file.is_file():
+        return None
+    return {**read_json(file), **{name: value for name, value in overrides.items() if name in _defaults()}}
+
+
+def generation_defaults(config: RobertaConfig, fields: Mapping[str, Any] | None = None) -> GenerationConfig:
+    """What a model generates with by default: what its folder says, else its config's fields.
+
+    Args:
+        fields: as `generation_fields` found them when the model was loaded; None where nothing was loaded: then the
+            file in the folder that the config names counts, if there is one.
+    """
     own = GenerationConfig.from_model_config(config)
-    path = Path(config.name_or_path)
-    file = (path.parent if path.is_file() else path) / GENERATION_CONFIG_FILE
-    if not config.name_or_path or not file.is_file():
-        return own
-    return GenerationConfig.from_pretrained(file).with_token_ids(own)
+    if fields is None and config.name_or_path:
+        path = Path(config.name_or_path)
+        fields = generation_fields(path.parent if path.is_file() else path, {})
+    return own if fields is None else GenerationConfig.from_dict(fields).with_token_ids(own)
 
 
 class GenerateDecoderOnlyOutput(ModelOutput):

@@ -14,6 +14,7 @@ import numpy as np
 from roberta.common.checkpoint import LoadReport, Match, match, open_once
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.files import CheckpointError
+from roberta.common.generation import generation_fields
 from roberta.common.held_files import read_one_save
 from roberta.common.hub import local_checkpoint
 from roberta.common.parameters import Head, parameters
@@ -44,11 +45,16 @@ class HubOptions(TypedDict):
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What was found: the config, where from, and a tensor for every parameter of the class but those in `report`."""
+    """What was found: the config, where from, and a tensor for every parameter of the class but those in `report`.
+
+    Attributes:
+        generation: the fields of the folder's generation_config.json, if it has one; of a class that generates.
+    """
 
     config: RobertaConfig
     folder: Path
     match: Match
+    generation: dict[str, Any] | None = None
 
     @property
     def report(self) -> LoadReport:
@@ -96,9 +102,13 @@ def open_pretrained(
         path = local_checkpoint(name_or_path, formats=formats, variant=variant, **hub)
     folder = path.parent if path.is_file() else path
     needed = _without_needless(overrides)
-    (found, unknown), checkpoint = read_one_save(
+    (found, unknown), checkpoint, generation = read_one_save(
         path,
-        lambda: (_config(folder, config, needed), open_once(path, variant=variant, formats=formats)),
+        lambda: (
+            _config(folder, config, needed),
+            open_once(path, variant=variant, formats=formats),
+            generation_fields(folder, needed) if head == "ForCausalLM" else None,
+        ),
     )
     if unknown:
         raise TypeError(
@@ -113,7 +123,7 @@ def open_pretrained(
         ignore_mismatched_sizes=ignore_mismatched_sizes,
         may_drop_layers="num_hidden_layers" in overrides,  # the caller's own word
     )
-    return Pretrained(found, folder, matched)
+    return Pretrained(found, folder, matched, generation)
 
 
 def report_to_user(report: LoadReport, class_name: str) -> None:

@@ -273,6 +273,7 @@ class FlaxRobertaPreTrainedModel:
             found.config, input_shape, seed, target, _do_init=False,
             gradient_checkpointing=gradient_checkpointing, add_pooling_layer=add_pooling_layer,
         )  # fmt: skip
+        model._generation_fields = found.generation
         params = to_native(((name, tensor.load()) for name, tensor in found.match.found.items()), target)
         report_to_user(found.report, cls.__name__)
         if _do_init:

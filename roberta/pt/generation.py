@@ -83,12 +83,13 @@ class GenerationMixin:
     """`generate()` for a class whose call gives next-token logits."""
 
     _generation_config: GenerationConfig | None = None
+    _generation_fields: Mapping[str, Any] | None = None  # of the folder that the model was loaded from
 
     @property
     def generation_config(self) -> GenerationConfig:
         """What `generate` does by default: the model folder's file, else the config's fields."""
         if self._generation_config is None:
-            self._generation_config = generation_defaults(self.config)
+            self._generation_config = generation_defaults(self.config, self._generation_fields)
         return self._generation_config
 
     @generation_config.setter

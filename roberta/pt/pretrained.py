@@ -144,6 +144,7 @@ class RobertaPreTrainedModel(nn.Module):
         target = getattr(torch, found.dtype(None if wanted is None else str(wanted)))
         with torch.device("meta"), NoDraws():  # no memory, no first values: they come from the file
             model = cls(found.config, **options)
+        model._generation_fields = found.generation
         model.load_state_dict(as_state(found.match.found, target), strict=False, assign=True)
         model.fill_missing(target)
         report_to_user(found.report, cls.__name__)

@@ -179,6 +179,7 @@ class TFRobertaPreTrainedModel(keras.Model):
             policy = found.dtype(getattr(policy, "name", str(policy)))
         with no_initialisation():
             model = cls(found.config, dtype=policy, **options)
+        model._generation_fields = found.generation
         variables = native(model)
         for name, tensor in found.match.found.items():
             variable, transposed = variables[name]

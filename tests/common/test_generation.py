@@ -363,6 +363,31 @@ def test_the_file_beside_the_weights_decides_and_lacks_no_token_ids(tmp_path: Pa
     assert (found.num_beams, found.top_k, found.eos_token_id, found.pad_token_id) == (1, 7, 2, 5)
 
 
+@pytest.mark.parametrize("way", ["moved", "subfolder", "edited"])
+def test_a_model_keeps_the_settings_of_the_folder_it_was_loaded_from(backend: Any, way: str, tmp_path: Path) -> None:
+    folder = make(tmp_path / "inside", "ForCausalLM")
+    GenerationConfig(num_beams=2, length_penalty=0.3, max_new_tokens=6).save_pretrained(folder)
+    if way == "subfolder":
+        model = backend.load("ForCausalLM", tmp_path, subfolder="inside")
+    else:
+        model = backend.load("ForCausalLM", folder)
+    if way == "moved":
+        folder.rename(tmp_path / "elsewhere")
+    if way == "edited":
+        GenerationConfig(num_beams=3).save_pretrained(folder)
+    found = model.generation_config
+    assert (found.num_beams, found.length_penalty, found.max_new_tokens) == (2, 0.3, 6)
+    model.save_pretrained(tmp_path / "saved")
+    assert GenerationConfig.from_pretrained(tmp_path / "saved") == found
+
+
+def test_arguments_of_from_pretrained_replace_the_files_settings(backend: Any, tmp_path: Path) -> None:
+    folder = make(tmp_path / "model", "ForCausalLM")
+    GenerationConfig(num_beams=2, length_penalty=0.3).save_pretrained(folder)
+    found = backend.load("ForCausalLM", folder, num_beams=5).generation_config
+    assert (found.num_beams, found.length_penalty) == (5, 0.3)
+
+
 # -- generate() of each framework ----------------------------------------------------------------------------
 
 
