@@ -105,8 +105,13 @@ def test_bfloat16_computes_in_it_and_keeps_weights_in_float32(tmp_path: Path) ->
 
 def test_float64_that_is_switched_off_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainer(tmp_path, "float32")
-    with jax.enable_x64(False), pytest.raises(ValueError, match="float64 is switched off in JAX"):
-        type(made)(made.model, Settings("mlm", RECIPE, 10, dtype="float64"))
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with pytest.raises(ValueError, match="float64 is switched off in JAX"):
+            type(made)(made.model, Settings("mlm", RECIPE, 10, dtype="float64"))
+    finally:
+        jax.config.update("jax_enable_x64", before)
 
 
 @pytest.mark.parametrize(
