@@ -98,6 +98,42 @@ def test_the_mark_of_rows_without_a_label_is_no_class_unless_it_is_said_to_be() 
         labels_of(RobertaConfig(), -1, -1)
 
 
+TOXIC = RobertaConfig(id2label={0: "toxic", 1: "insult"}, problem_type="multi_label_classification")
+HOT = [[[1, 0], [0, 1], [1, 1]], [[1.0, 0.0], [0.0, 1.0], [1, 1]], [[True, False], [False, True], [True, True]]]
+
+
+@pytest.mark.parametrize("lists", HOT, ids=["int", "float", "bool"])
+def test_a_list_of_0_and_1_says_for_each_label_whether_it_holds(lists: list[Any]) -> None:
+    examples: Any = list(read([{"text": "x", "labels": one} for one in lists], "text-classification"))
+    wanted = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]  # as torch.nn.BCEWithLogitsLoss takes them
+    for found in (labels_of(TOXIC, *lists), labels_of(RobertaConfig(), *lists, labels=["toxic", "insult"])):
+        assert (found.problem, found.names) == ("multi_label_classification", ("toxic", "insult"))
+        assert [found.target(one.label, "") for one in examples] == wanted
+    turned = labels_of(TOXIC, *lists, labels=["insult", "toxic"])  # the model keeps its order, the places theirs
+    assert turned.names == ("toxic", "insult")
+    assert [turned.target(one.label, "") for one in examples] == [one[::-1] for one in wanted]
+    for config in (RobertaConfig(), MNLI):
+        with pytest.raises(ValueError, match=r"item 1 has .*labels=\['name0', 'name1'\] if .*; or list the names"):
+            labels_of(config, *lists)
+        assert labels_of(config, *lists, labels=["name0", "name1"]).target(("1", "0"), "") == [1.0, 0.0]
+
+
+def test_a_list_of_0_and_1_that_does_not_fit_the_names_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"has the labels \[1, 0, 0\], 3 of 0 and 1, and there are 2 names: 'toxic'"):
+        labels_of(TOXIC, [1, 0, 0], [0, 0, 1])
+    with pytest.raises(ValueError, match=r"a.jsonl:7 has the labels \[\]; the others are 2 numbers"):
+        labels_of(TOXIC, [1, 0], []).target((), "a.jsonl:7")
+    with pytest.raises(ValueError, match=r"item 1 has the labels \[1, 0\], and every other list"):
+        labels_of(RobertaConfig(), "1,0", "0,1", problem="multi_label_classification")
+
+
+def test_lists_of_the_numbers_of_labels_stay_what_they_are() -> None:
+    assert labels_of(RobertaConfig(), [0], [1], [0, 1]).target(("1",), "") == [0.0, 1.0]
+    with pytest.raises(ValueError, match=r"labels=\['name0'\]"):
+        labels_of(RobertaConfig(), [0], [1])
+    assert labels_of(RobertaConfig(), [0], [1], labels=["a", "b"]).target(("1",), "") == [0.0, 1.0]
+
+
 @pytest.mark.parametrize("head", ["ForSequenceClassification", "ForTokenClassification"])
 def test_a_new_classifier_of_the_same_size_has_new_weights_and_all_others_are_kept(tmp_path: Path, head: Any) -> None:
     folder = make(tmp_path / "model", head)
