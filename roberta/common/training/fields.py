@@ -6,6 +6,7 @@ import ast
 import contextlib
 import functools
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -149,8 +150,13 @@ def spelled(label: Any, where: str) -> str:
     """A label as text: a str as it is, a number as Python writes it, true and false as JSON does.
 
     Raises:
-        ValueError: it is something else, or empty.
+        ValueError: it is something else, empty, or a number that is not finite, which stands for a label that is missing.
     """
+    if isinstance(label, float) and not math.isfinite(label):
+        raise ValueError(
+            f"{where} is {label}, which is how a missing label is written; a label is a name or a finite number: add it, "
+            "or remove the example"
+        )
     if isinstance(label, bool):
         return str(label).lower()
     if isinstance(label, int | float):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
@@ -16,6 +17,7 @@ Problem = Literal["single_label_classification", "multi_label_classification", "
 SHOWN = 20  # labels that an error lists
 FEW = 20  # rows that may well have a label each
 KEPT = "names and numbers are the model's own, and so is the classifier, if it has one"
+_WHOLE = re.compile(r"-?[0-9]+\.0")  # as JSON and pandas have a whole number among others
 NOT_LABELLED = "-1"  # in public data sets
 
 
@@ -58,6 +60,8 @@ class Labels:
         number = self.label2id.get(label)
         if number is not None:
             return number
+        if _WHOLE.fullmatch(label):
+            return self.id_of(plain(label, ()), where)
         if self.takes_numbers and label.isdecimal() and int(label) < len(self.names):
             return int(label)
         if label == NOT_LABELLED and all(map(_is_whole, self.names)):
@@ -143,7 +147,13 @@ def find_labels(
     size = multi_hot.width(lists) if chosen == "multi_label_classification" and len(lists) == len(first) else 0
     if size > 1 or (size == 1 and len(labels or own) < 2):  # one 0 or 1 in each may be a number of several labels
         return _multi_hot(size, lists, config, own, labels, keep_labels)
-    singles = {one: place for label, place in first.items() for one in _singles(label, chosen)}
+    exact = set(labels or own)
+    singles: dict[str, str] = {}
+    for label, place in first.items():
+        for one in _singles(label, chosen):
+            singles.setdefault(plain(one, exact), place)
+    if labels is None and not keep_labels:
+        _check_kinds(singles)
     result = _named(chosen, singles, config, own, labels, keep_labels)
     for one, place in singles.items() if not skips else ():
         result.id_of(one, place)
@@ -308,6 +318,22 @@ def is_number(label: str) -> bool:
         return math.isfinite(float(label))
     except ValueError:
         return False
+
+
+def plain(label: str, names: Container[str]) -> str:
+    """A label, or the whole number that it is with a fraction of .0, unless there is a name that is spelled so."""
+    return label.removesuffix(".0") if _WHOLE.fullmatch(label) and label not in names else label
+
+
+def _check_kinds(singles: Mapping[str, str]) -> None:
+    """Refuse true and false beside numbers: true may be the same as 1."""
+    truths = [one for one in singles if one in ("true", "false")]
+    others = [one for one in singles if one not in truths]
+    if truths and others and all(map(is_number, others)):
+        raise ValueError(
+            f"{singles[others[0]]} has the label {others[0]!r} and {singles[truths[0]]} the label {truths[0]!r}, which may "
+            f"be the same; write all as numbers, or if they are different, give labels={[*others[:SHOWN], *truths]}"
+        )
 
 
 def _is_whole(label: str) -> bool:
