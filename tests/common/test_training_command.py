@@ -76,6 +76,23 @@ def test_resume_with_other_settings_lists_each_of_them(trained: Any, capsys: Any
     assert "start anew from its model: --model" in error
 
 
+def test_resume_with_another_metric_is_refused_and_the_tasks_own_may_be_said_or_not(trained: Any, capsys: Any) -> None:
+    output, _ = trained
+    assert again(trained, "--resume", "--metric", "loss") == 1  # the best has an accuracy, of which 0 is the least
+    assert "metric: accuracy then, loss now" in capsys.readouterr().err
+    assert again(trained, "--resume", "--metric", "accuracy") == 0
+    path = output / "checkpoints" / "step-000003" / "trainer.json"
+    before = path.read_bytes()
+    written = json.loads(before)
+    for name, status in (("loss", 1), ("accuracy", 0)):
+        path.write_text(json.dumps({**written, "agreement": {**written["agreement"], "metric": name}}))
+        assert again(trained, "--resume") == status
+    del written["agreement"]["metric"]  # as older versions wrote it
+    path.write_text(json.dumps(written))
+    assert again(trained, "--resume") == 0
+    path.write_bytes(before)
+
+
 def test_resume_with_other_data_or_another_config_says_so(trained: Any, tmp_path: Path, capsys: Any) -> None:
     output, given = trained
     other = tmp_path / "other.jsonl"
