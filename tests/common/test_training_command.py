@@ -124,6 +124,24 @@ def test_a_setting_of_another_task_is_refused(trained: Any, tmp_path: Path, caps
     assert "--masking exact is for mlm; leave it out for multiple-choice" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--evaluate-every", "1"], "--evaluate-every 1 needs validation data to evaluate; omit it"),
+        (["--metric", "accuracy"], "--metric accuracy compares evaluations, which need validation data; omit it"),
+        (["--updates", "3", "--warmup", "4"], "--warmup 4 is more than the 3 updates of this training"),
+        (["--epochs", "1", "--warmup", "40"], "--warmup 40 is more than the 1 updates of this training"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    trained: Any, tmp_path: Path, capsys: Any, options: list[str], message: str
+) -> None:
+    given = {name: value for name, value in trained[1].items() if name != "validation"}
+    words = [*training_cases.flags(given), "--framework", "pt", "--output", str(tmp_path / "run"), *options]
+    assert main(["train", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_the_best_needs_validation_data(trained: Any, tmp_path: Path, capsys: Any) -> None:
     without = {name: value for name, value in trained[1].items() if name != "validation"}
     assert again((tmp_path / "new", without), "--best") == 1

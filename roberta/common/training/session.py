@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from roberta.common import frameworks
 from roberta.common.parameters import Head
-from roberta.common.recipes import Recipe, default, named, total_updates
+from roberta.common.recipes import Recipe, check_warmup, default, named, total_updates
 from roberta.common.tokenizer_base import TokenizerBase
 from roberta.common.tokenizer_fast import RobertaTokenizerFast
 from roberta.common.training import plot
@@ -140,6 +140,8 @@ class Training:
             raise ValueError("best=True needs validation data, to know which model is the best")
         if self.metric is not None and self.validation is None:
             raise ValueError(f"metric={self.metric!r} compares evaluations, which need validation data; omit it")
+        if self.evaluate_every is not None and self.validation is None:
+            raise ValueError(f"evaluate_every={self.evaluate_every} needs validation data to evaluate; omit it")
         if self.log_every < 1:
             raise ValueError(f"log_every={self.log_every} must be at least 1")
 
@@ -154,6 +156,8 @@ class Training:
         name = frameworks.one_framework(self.framework, frameworks.installed())
         if self.workers and name != "pt":
             raise ValueError(f"workers={self.workers} are PyTorch's; framework={name!r} prepares batches itself")
+        if self.chosen_recipe.updates is not None:  # else it is known once the data is read
+            check_warmup(self.chosen_recipe, self.chosen_recipe.updates)
         output = Path(self.output)
         with alone(output) if self._is_first(name) else contextlib.nullcontext():
             self._check_output(output)
@@ -222,6 +226,7 @@ class Training:
 
     def _settings(self, data: Data) -> Settings:
         updates = total_updates(self.chosen_recipe, len(data.features))
+        check_warmup(self.chosen_recipe, updates)
         return Settings(
             self.task, self.chosen_recipe, updates, self.seed, self.dtype, self.compile, self.sharding
         )  # fmt: skip
