@@ -115,6 +115,21 @@ def learning_rate(number: int, recipe: Recipe, updates: int) -> float:
     return (recipe.learning_rate - recipe.end_learning_rate) * left + recipe.end_learning_rate
 
 
+def check_warmup(recipe: Recipe, updates: int) -> None:
+    """Refuse a warm-up that is longer than a training, whose learning rate would stay below what it says.
+
+    Raises:
+        ValueError: it is.
+    """
+    if recipe.warmup > max(updates, 1):
+        given = int(recipe.warmup) if recipe.warmup == int(recipe.warmup) else recipe.warmup
+        raise ValueError(
+            f"recipe: warmup={given!r} is more than the {updates} updates of this training, which would end "
+            f"before its rate is learning_rate={recipe.learning_rate!r}; give warmup=0.06 for a share of the updates, "
+            f"or a number up to {updates}"
+        )
+
+
 def total_updates(recipe: Recipe, examples: int) -> int:
     """How many updates a recipe makes with that many examples: the last one may begin another epoch to be full.
 

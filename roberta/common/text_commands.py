@@ -75,7 +75,8 @@ COMMANDS: dict[str, Command] = {
             "--aggregation-strategy": flag(
                 "how tokens are put together (simple)", str, choices=("none", "simple", "first", "average", "max")
             ),
-            "--ignore-labels": flag("leave this label out; may be repeated (O)", str, action="append", metavar="LABEL"),
+            "--ignore-labels": flag("leave results of this name out; may be repeated (O)", str, action="append",
+                                    metavar="LABEL"),
             "--stride": flag("tag long texts whole, in windows that share N tokens", int, metavar="N"),
         },
     ),

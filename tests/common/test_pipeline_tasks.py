@@ -51,6 +51,21 @@ def test_windows_tag_a_long_text_to_its_end(folder: Path) -> None:
     assert all(one["end"] <= other["start"] for one, other in itertools.pairwise(found))
 
 
+@pytest.mark.parametrize(("strategy", "name", "other"), [("none", "B-LOC", "LOC"), ("simple", "LOC", "B-LOC")])
+def test_a_label_is_ignored_by_the_name_that_results_have(folder: Path, strategy: Any, name: str, other: str) -> None:
+    made = stand_in("ForTokenClassification", folder / "tags")
+    pipe = pipeline("ner", made, folder / "tags", aggregation_strategy=strategy)
+    everything = pipe(FRANCE)
+    key = "entity" if strategy == "none" else "entity_group"
+    wanted = [one for one in everything if one[key] != name]
+    assert len(wanted) < len(everything)
+    assert pipe(FRANCE, ignore_labels=["O", name]) == wanted
+    with pytest.warns(
+        UserWarning, match=f"strategy=\"{strategy}\" no result is named '{other}'; the names are .*{name}"
+    ):
+        assert pipe(FRANCE, ignore_labels=["O", other]) == everything
+
+
 @pytest.mark.parametrize("strategy", ["first", "average", "max"])
 def test_the_bytes_of_one_character_are_one_word(folder: Path, strategy: str) -> None:
     pipe = pipeline("ner", stand_in("ForTokenClassification", folder / "tags"), folder / "tags", ignore_labels=[])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from roberta.common.recipes import RECIPES, Recipe, default, learning_rate, named, total_updates
+from roberta.common.recipes import RECIPES, Recipe, check_warmup, default, learning_rate, named, total_updates
 from roberta.common.training.tasks import HEADS
 
 PLAIN = Recipe(1e-3, 8, warmup=10)
@@ -133,6 +133,17 @@ def test_a_fixed_rate_stays_to_the_last_update() -> None:
 )
 def test_epochs_become_updates(changes: dict[str, Any], examples: int, wanted: int) -> None:
     assert total_updates(replace(PLAIN, **changes), examples) == wanted
+
+
+def test_a_warmup_that_is_longer_than_the_training_is_refused_and_the_way_out_reaches_the_rate() -> None:
+    short = replace(named("sst-2"), updates=500)
+    assert max(learning_rate(number, short, 500) for number in range(1, 501)) < short.learning_rate / 2
+    with pytest.raises(ValueError, match=r"warmup=1256 is more than the 500 updates .* give warmup=0.06 .* up to 500"):
+        check_warmup(short, 500)
+    for warmup in (0.06, 500):
+        given = replace(short, warmup=warmup)
+        check_warmup(given, 500)
+        assert max(learning_rate(number, given, 500) for number in range(1, 501)) == short.learning_rate
 
 
 def test_how_long_to_train_has_to_be_said() -> None:

@@ -76,6 +76,23 @@ def test_resume_with_other_settings_lists_each_of_them(trained: Any, capsys: Any
     assert "start anew from its model: --model" in error
 
 
+def test_resume_with_another_metric_is_refused_and_the_tasks_own_may_be_said_or_not(trained: Any, capsys: Any) -> None:
+    output, _ = trained
+    assert again(trained, "--resume", "--metric", "loss") == 1  # the best has an accuracy, of which 0 is the least
+    assert "metric: accuracy then, loss now" in capsys.readouterr().err
+    assert again(trained, "--resume", "--metric", "accuracy") == 0
+    path = output / "checkpoints" / "step-000003" / "trainer.json"
+    before = path.read_bytes()
+    written = json.loads(before)
+    for name, status in (("loss", 1), ("accuracy", 0)):
+        path.write_text(json.dumps({**written, "agreement": {**written["agreement"], "metric": name}}))
+        assert again(trained, "--resume") == status
+    del written["agreement"]["metric"]  # as older versions wrote it
+    path.write_text(json.dumps(written))
+    assert again(trained, "--resume") == 0
+    path.write_bytes(before)
+
+
 def test_resume_with_other_data_or_another_config_says_so(trained: Any, tmp_path: Path, capsys: Any) -> None:
     output, given = trained
     other = tmp_path / "other.jsonl"
@@ -105,6 +122,24 @@ def test_the_result_is_a_model_folder_with_the_labels_and_the_tokenizer(trained:
 def test_a_setting_of_another_task_is_refused(trained: Any, tmp_path: Path, capsys: Any) -> None:
     assert again((tmp_path / "new", trained[1]), "--masking", "exact") == 1
     assert "--masking exact is for mlm; leave it out for multiple-choice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--evaluate-every", "1"], "--evaluate-every 1 needs validation data to evaluate; omit it"),
+        (["--metric", "accuracy"], "--metric accuracy compares evaluations, which need validation data; omit it"),
+        (["--updates", "3", "--warmup", "4"], "--warmup 4 is more than the 3 updates of this training"),
+        (["--epochs", "1", "--warmup", "40"], "--warmup 40 is more than the 1 updates of this training"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    trained: Any, tmp_path: Path, capsys: Any, options: list[str], message: str
+) -> None:
+    given = {name: value for name, value in trained[1].items() if name != "validation"}
+    words = [*training_cases.flags(given), "--framework", "pt", "--output", str(tmp_path / "run"), *options]
+    assert main(["train", *words]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_the_best_needs_validation_data(trained: Any, tmp_path: Path, capsys: Any) -> None:

@@ -98,6 +98,82 @@ def test_the_mark_of_rows_without_a_label_is_no_class_unless_it_is_said_to_be() 
         labels_of(RobertaConfig(), -1, -1)
 
 
+@pytest.mark.parametrize("missing", [float("nan"), float("inf"), -float("inf"), np.nan])
+def test_a_number_that_is_not_finite_is_no_label(missing: float) -> None:
+    with pytest.raises(ValueError, match=r"item 3: label is -?(nan|inf), which is how a missing label is written"):
+        labels_of(RobertaConfig(), "good", "bad", missing)
+    with pytest.raises(ValueError, match=r"item 2: label is -?(nan|inf)"):
+        labels_of(RobertaConfig(), ["good"], ["bad", missing])
+    with pytest.raises(ValueError, match=r"item 1: labels is -?(nan|inf)"):
+        list(read([{"words": ["a", "b"], "labels": ["O", missing]}], "token-classification"))
+
+
+def test_the_nan_of_a_json_file_is_no_label(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "x", "label": 1}\n{"text": "x", "label": NaN}\n')  # as pandas writes it
+    with pytest.raises(ValueError, match=r"a\.jsonl:2: label is nan"):
+        list(read(tmp_path / "a.jsonl", "text-classification"))
+
+
+def test_a_whole_number_is_one_label_however_it_is_spelled() -> None:
+    classes: dict[str, Any] = {"problem": "single_label_classification"}
+    for labels in ((0, 1.0, 1), (1.0, 0, 1), (0.0, 1.0)):
+        found = labels_of(RobertaConfig(), *labels, **classes)
+        assert (found.names, found.id_of("1.0", ""), found.id_of("1", "")) == (("0", "1"), 1, 1)
+    assert labels_of(MNLI, 0.0, 2.0, 1, keep_labels=True, **classes).id_of("2.0", "") == 2
+    assert (
+        labels_of(RobertaConfig(), "1.0", "2.0", labels=["2.0", "1.0"], **classes).id_of("1.0", "") == 1
+    )  # versions, say
+    words: Any = read(
+        [{"words": ["a", "b"], "labels": [1.0, 0]}, {"words": ["a"], "labels": [1]}], "token-classification"
+    )
+    assert find_labels(words, RobertaConfig()).names == ("0", "1")
+    with pytest.raises(ValueError, match=r"whole numbers with a fraction of \.0; say whether they are classes"):
+        labels_of(RobertaConfig(), 0, 1.0, 1)
+
+
+def test_true_beside_a_number_is_asked_about() -> None:
+    with pytest.raises(ValueError, match=r"has the label '0' and .*item 2 the label 'true'.* labels=\['0', 'true'\]"):
+        labels_of(RobertaConfig(), 0, True)
+    assert labels_of(RobertaConfig(), 0, True, labels=["0", "true"]).id_of("true", "") == 1
+    assert labels_of(RobertaConfig(), False, True).names == ("false", "true")
+
+
+TOXIC = RobertaConfig(id2label={0: "toxic", 1: "insult"}, problem_type="multi_label_classification")
+HOT = [[[1, 0], [0, 1], [1, 1]], [[1.0, 0.0], [0.0, 1.0], [1, 1]], [[True, False], [False, True], [True, True]]]
+
+
+@pytest.mark.parametrize("lists", HOT, ids=["int", "float", "bool"])
+def test_a_list_of_0_and_1_says_for_each_label_whether_it_holds(lists: list[Any]) -> None:
+    examples: Any = list(read([{"text": "x", "labels": one} for one in lists], "text-classification"))
+    wanted = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]  # as torch.nn.BCEWithLogitsLoss takes them
+    for found in (labels_of(TOXIC, *lists), labels_of(RobertaConfig(), *lists, labels=["toxic", "insult"])):
+        assert (found.problem, found.names) == ("multi_label_classification", ("toxic", "insult"))
+        assert [found.target(one.label, "") for one in examples] == wanted
+    turned = labels_of(TOXIC, *lists, labels=["insult", "toxic"])  # the model keeps its order, the places theirs
+    assert turned.names == ("toxic", "insult")
+    assert [turned.target(one.label, "") for one in examples] == [one[::-1] for one in wanted]
+    for config in (RobertaConfig(), MNLI):
+        with pytest.raises(ValueError, match=r"item 1 has .*labels=\['name0', 'name1'\] if .*; or list the names"):
+            labels_of(config, *lists)
+        assert labels_of(config, *lists, labels=["name0", "name1"]).target(("1", "0"), "") == [1.0, 0.0]
+
+
+def test_a_list_of_0_and_1_that_does_not_fit_the_names_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"has the labels \[1, 0, 0\], 3 of 0 and 1, and there are 2 names: 'toxic'"):
+        labels_of(TOXIC, [1, 0, 0], [0, 0, 1])
+    with pytest.raises(ValueError, match=r"a.jsonl:7 has the labels \[\]; the others are 2 numbers"):
+        labels_of(TOXIC, [1, 0], []).target((), "a.jsonl:7")
+    with pytest.raises(ValueError, match=r"item 1 has the labels \[1, 0\], and every other list"):
+        labels_of(RobertaConfig(), "1,0", "0,1", problem="multi_label_classification")
+
+
+def test_lists_of_the_numbers_of_labels_stay_what_they_are() -> None:
+    assert labels_of(RobertaConfig(), [0], [1], [0, 1]).target(("1",), "") == [0.0, 1.0]
+    with pytest.raises(ValueError, match=r"labels=\['name0'\]"):
+        labels_of(RobertaConfig(), [0], [1])
+    assert labels_of(RobertaConfig(), [0], [1], labels=["a", "b"]).target(("1",), "") == [0.0, 1.0]
+
+
 @pytest.mark.parametrize("head", ["ForSequenceClassification", "ForTokenClassification"])
 def test_a_new_classifier_of_the_same_size_has_new_weights_and_all_others_are_kept(tmp_path: Path, head: Any) -> None:
     folder = make(tmp_path / "model", head)

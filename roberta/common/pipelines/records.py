@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from roberta.common.pipelines.columns import SAMPLE, check, header
 from roberta.common.pipelines.inputs import shown
 from roberta.common.text_commands import FORMATS, Command
 from roberta.common.text_files import decoded, lines
@@ -46,7 +48,7 @@ def _records(command: Command, path: Path | None, name: str, format_: str) -> It
         elif format_ == "jsonl":
             yield from (_parsed(command, text, where) for text, where in found)
         else:
-            yield from _columns(command, found)
+            yield from _columns(command, found, _sample(path))
 
 
 def _parsed(command: Command, text: str, where: str) -> Any:
@@ -61,17 +63,30 @@ def _parsed(command: Command, text: str, where: str) -> Any:
     return found.get("text") if command.fields == ("text",) else found
 
 
-def _columns(command: Command, found: Iterator[tuple[str, str]]) -> Iterator[Any]:
-    """The inputs of lines of columns; a first line with the names of the fields says which columns they are."""
-    places: list[int] | None = None
+def _columns(command: Command, found: Iterator[tuple[str, str]], sample: Sequence[str]) -> Iterator[Any]:
+    """The inputs of lines of columns; a first line with their names says which is which.
+
+    Args:
+        sample: the first lines, for a look ahead; none where they cannot be read twice.
+    """
+    columns = None
     for number, (text, where) in enumerate(found):
         cells = text.split("\t")
-        if number == 0 and set(command.fields[: command.needed]) <= set(cells) and not command.many:
-            places = [cells.index(field) for field in command.fields if field in cells]
-            continue
-        if places is not None and len(cells) <= max(places):
-            raise ValueError(f"{where} has {len(cells)} columns; the first line names {max(places) + 1} and more")
-        yield _record(command, cells if places is None else [cells[place] for place in places], where)
+        if number == 0 and text:
+            columns = header(command, cells, where)
+            if columns is not None:
+                continue
+            check(command, [line.split("\t") for line in sample or [text]], where, is_whole=bool(sample))
+        yield _record(command, cells, where) if columns is None else columns.input(cells, where)
+
+
+def _sample(path: Path | None) -> list[str]:
+    """The first lines of a file that has something in them; none of what can be read only once."""
+    if path is None or not path.is_file():
+        return []
+    with path.open("rb") as file:
+        texts = [raw.decode(errors="replace").rstrip("\r\n") for raw in itertools.islice(file, SAMPLE)]
+    return [text for text in texts if text]
 
 
 def _record(command: Command, cells: Sequence[str], where: str) -> Any:

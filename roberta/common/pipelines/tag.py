@@ -35,7 +35,8 @@ class TagOptions(Options):
         aggregation_strategy: "none" gives each token; "simple" puts neighbours of one label together; "first",
             "average" and "max" first give each word one label: that of its first token, of the mean of its tokens'
             scores, or of its highest score.
-        ignore_labels: labels that are left out, with or without their "B-" and "I-".
+        ignore_labels: what is left out, by the name that results have: "LOC" of entities that are put together, "B-LOC"
+            of tokens ("none"). A name that no result can have is warned of.
         stride: tokens that two windows of a long text share; None cuts a long text.
         is_split_into_words: an input is a list of words, which are taken as they are.
         delimiter: what stands between such words in the text whose characters are counted.
@@ -96,7 +97,9 @@ class Tag(TextPipeline[TagOptions]):
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """See `Pipeline.__call__`."""
-        if not self.options.updated(options).is_split_into_words:
+        chosen = self.options.updated(options)
+        self._check_ignored(chosen)
+        if not chosen.is_split_into_words:
             return super().__call__(inputs, **options)
         if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
             raise ValueError(f"{unsplit('the input', inputs)}; give a list of words, or is_split_into_words=False")
@@ -104,6 +107,19 @@ class Tag(TextPipeline[TagOptions]):
             return super().__call__((Sentence(words) for words in inputs), **options)
         is_one = bool(inputs) and all(isinstance(word, str) for word in inputs)
         return super().__call__([Sentence(words) for words in ([inputs] if is_one else inputs)], **options)
+
+    def _check_ignored(self, options: TagOptions) -> None:
+        """Warn of a name to be left out that no result has; "O" is left out of any."""
+        labels = self.model.config.id2label.values()
+        names = set(labels) if options.aggregation_strategy == "none" else set(map(group_name, labels))
+        unknown = [name for name in options.ignore_labels if name not in names and name != "O"]
+        if unknown:
+            warnings.warn(
+                f"ignore_labels={list(options.ignore_labels)}: with aggregation_strategy="
+                f'"{options.aggregation_strategy}" no result is named {unknown[0]!r}; the names are '
+                f"{', '.join(sorted(names))}",
+                stacklevel=3,
+            )
 
     def checked(self, item: Item) -> Any:
         """The text, or the sentence, each of whose words is a text."""
@@ -241,12 +257,17 @@ class Tag(TextPipeline[TagOptions]):
     def entity(self, group: Sequence[Part]) -> Entity:
         """One entity of its parts; its score is the mean of theirs."""
         return {
-            "entity_group": group[0].label.partition("-")[2] or group[0].label,
+            "entity_group": group_name(group[0].label),
             "score": float(np.mean([part.score for part in group])),
             "word": self.tokenizer.convert_tokens_to_string([token for part in group for token in part.tokens]),
             "start": group[0].start,
             "end": group[-1].end,
         }
+
+
+def group_name(label: str) -> str:
+    """What entities with a label are called: without its "B-" or "I-"."""
+    return label.partition("-")[2] or label
 
 
 def joined(value: str | Sentence, options: TagOptions) -> str:

@@ -6,8 +6,9 @@ import ast
 import contextlib
 import functools
 import json
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from roberta.common.pipelines.inputs import shown, text_of
@@ -149,8 +150,13 @@ def spelled(label: Any, where: str) -> str:
     """A label as text: a str as it is, a number as Python writes it, true and false as JSON does.
 
     Raises:
-        ValueError: it is something else, or empty.
+        ValueError: it is something else, empty, or a number that is not finite, which stands for a label that is missing.
     """
+    if isinstance(label, float) and not math.isfinite(label):
+        raise ValueError(
+            f"{where} is {label}, which is how a missing label is written; a label is a name or a finite number: add it, "
+            "or remove the example"
+        )
     if isinstance(label, bool):
         return str(label).lower()
     if isinstance(label, int | float):
@@ -260,7 +266,7 @@ def _choice(record: Record, roles: Roles) -> Choice:
 
 def _choices(record: Record, roles: Roles) -> tuple[list[str], Sequence[str]]:
     """The names and the texts of the choices; the names are numbers from 0, or letters if the label is one."""
-    given = _chosen(record, roles["choices"]) if "choices" in roles else _numbered(record.value)
+    given = chosen_texts(record.value, roles)
     if isinstance(given, Mapping) and {"label", "text"} <= set(given):  # CommonsenseQA
         return list(map(str, given["label"])), given["text"]
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) < 2:
@@ -272,18 +278,18 @@ def _choices(record: Record, roles: Roles) -> tuple[list[str], Sequence[str]]:
     return [chr(ord("A") + n) if is_letter else str(n) for n in range(len(given))], given
 
 
-def _chosen(record: Record, field: str) -> Any:
-    """The choices of a field, or of several with commas between their names."""
-    if field in record.value:
-        return structured(record.value[field])
-    return [record.value[one] for one in field.split(",")]
+def chosen_texts(fields: Mapping[str, Any], roles: Roles) -> Any:
+    """The choices of a field, of several with commas between their names, or of numbered ones."""
+    if "choices" not in roles:
+        return [fields[name] for name in numbered_fields(fields)]
+    if roles["choices"] in fields:
+        return structured(fields[roles["choices"]])
+    return [fields[one] for one in roles["choices"].split(",")]
 
 
-def _numbered(fields: Mapping[str, Any]) -> list[Any]:
+def numbered_fields(fields: Iterable[str]) -> list[str]:
     """The fields ending0, ending1, ... in the order of their numbers."""
-    found = {
-        int(match[1]): value for field, value in fields.items() if (match := NUMBERED.fullmatch(str(field).lower()))
-    }
+    found = {int(match[1]): field for field in fields if (match := NUMBERED.fullmatch(str(field).lower()))}
     return [found[number] for number in sorted(found)]
 
 

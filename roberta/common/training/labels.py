@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
 from roberta.common.config import RobertaConfig
+from roberta.common.training import multi_hot
 from roberta.common.training.examples import LabelledText, LabelledWords
 
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 SHOWN = 20  # labels that an error lists
 FEW = 20  # rows that may well have a label each
 KEPT = "names and numbers are the model's own, and so is the classifier, if it has one"
+_WHOLE = re.compile(r"-?[0-9]+\.0")  # as JSON and pandas have a whole number among others
 NOT_LABELLED = "-1"  # in public data sets
 
 
@@ -28,6 +31,7 @@ class Labels:
         takes_numbers: whether the data may have the number of a label in the place of its name.
         is_new_head: whether the classifier of the model has other labels, and is made anew.
         remark: where the names are from, and what that means for the classifier.
+        places: the name that each place of a list of 0 and 1 is about; () for lists of the labels that hold.
     """
 
     problem: Problem
@@ -35,6 +39,7 @@ class Labels:
     takes_numbers: bool = False
     is_new_head: bool = False
     remark: str = ""
+    places: tuple[str, ...] = ()
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -55,6 +60,8 @@ class Labels:
         number = self.label2id.get(label)
         if number is not None:
             return number
+        if _WHOLE.fullmatch(label):
+            return self.id_of(plain(label, ()), where)
         if self.takes_numbers and label.isdecimal() and int(label) < len(self.names):
             return int(label)
         if label == NOT_LABELLED and all(map(_is_whole, self.names)):
@@ -79,6 +86,9 @@ class Labels:
             if not isinstance(label, str):
                 raise ValueError(f"{where} has a list of labels, where each text has one; say problem=, or give one")
             return self.id_of(label, where)
+        if self.places:
+            held = multi_hot.target(several(label), self.places, where)
+            return [held[name] for name in self.names]
         ids = [self.id_of(one, where) for one in several(label)]
         if len(set(ids)) < len(ids):
             raise ValueError(f"{where} has a label twice: {list(label)}; list the names of the labels that hold, once")
@@ -133,7 +143,17 @@ def find_labels(
             check_plausible(first, len(examples), chosen, config, are_columns_said=are_columns_said)
     if chosen == "regression":
         return _regression(config, own, labels)
-    singles = {one: place for label, place in first.items() for one in _singles(label, chosen)}
+    lists = {tuple(several(label)): place for label, place in first.items() if _is_list(label)}
+    size = multi_hot.width(lists) if chosen == "multi_label_classification" and len(lists) == len(first) else 0
+    if size > 1 or (size == 1 and len(labels or own) < 2):  # one 0 or 1 in each may be a number of several labels
+        return _multi_hot(size, lists, config, own, labels, keep_labels)
+    exact = set(labels or own)
+    singles: dict[str, str] = {}
+    for label, place in first.items():
+        for one in _singles(label, chosen):
+            singles.setdefault(plain(one, exact), place)
+    if labels is None and not keep_labels:
+        _check_kinds(singles)
     result = _named(chosen, singles, config, own, labels, keep_labels)
     for one, place in singles.items() if not skips else ():
         result.id_of(one, place)
@@ -176,6 +196,19 @@ def _regression(config: RobertaConfig, own: tuple[str, ...], labels: Sequence[st
         f"a number; the model's labels were {listed(own)}, and its classifier is made anew" if is_new and own else ""
     )
     return Labels("regression", names, is_new_head=is_new, remark=remark or "a number")
+
+
+def _multi_hot(
+    size: int, lists: Mapping[tuple[str, ...], str], config: RobertaConfig, own: tuple[str, ...],
+    labels: Sequence[str] | None, keep_labels: bool,
+) -> Labels:  # fmt: skip
+    """The names of labels that hold or not by the 0 and 1 at their place; the model's own where it has learnt such."""
+    is_own = keep_labels or config.problem_type == "multi_label_classification"
+    stored = tuple(str(config.id2label[number]) for number in range(config.num_labels))
+    places = tuple(labels) if labels is not None else stored if keep_labels else own if is_own else ()
+    multi_hot.check_names(size, places, lists)
+    named = _named("multi_label_classification", dict.fromkeys(places, ""), config, own, labels, keep_labels)
+    return replace(named, places=places)
 
 
 def _named(
@@ -270,6 +303,11 @@ def _problem(first: Collection[str | tuple[str, ...]], config: RobertaConfig, ow
     return "single_label_classification"
 
 
+def _is_list(label: str | tuple[str, ...]) -> bool:
+    """Whether a label is a list, which in a table has commas."""
+    return not isinstance(label, str) or "," in label
+
+
 def _singles(label: str | tuple[str, ...], problem: str) -> list[str]:
     return several(label) if problem == "multi_label_classification" or not isinstance(label, str) else [label]
 
@@ -280,6 +318,22 @@ def is_number(label: str) -> bool:
         return math.isfinite(float(label))
     except ValueError:
         return False
+
+
+def plain(label: str, names: Container[str]) -> str:
+    """A label, or the whole number that it is with a fraction of .0, unless there is a name that is spelled so."""
+    return label.removesuffix(".0") if _WHOLE.fullmatch(label) and label not in names else label
+
+
+def _check_kinds(singles: Mapping[str, str]) -> None:
+    """Refuse true and false beside numbers: true may be the same as 1."""
+    truths = [one for one in singles if one in ("true", "false")]
+    others = [one for one in singles if one not in truths]
+    if truths and others and all(map(is_number, others)):
+        raise ValueError(
+            f"{singles[others[0]]} has the label {others[0]!r} and {singles[truths[0]]} the label {truths[0]!r}, which may "
+            f"be the same; write all as numbers, or if they are different, give labels={[*others[:SHOWN], *truths]}"
+        )
 
 
 def _is_whole(label: str) -> bool:

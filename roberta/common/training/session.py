@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from roberta.common import frameworks
 from roberta.common.parameters import Head
-from roberta.common.recipes import Recipe, default, named, total_updates
+from roberta.common.recipes import Recipe, check_warmup, default, named, total_updates
 from roberta.common.tokenizer_base import TokenizerBase
 from roberta.common.tokenizer_fast import RobertaTokenizerFast
 from roberta.common.training import plot
@@ -140,6 +140,8 @@ class Training:
             raise ValueError("best=True needs validation data, to know which model is the best")
         if self.metric is not None and self.validation is None:
             raise ValueError(f"metric={self.metric!r} compares evaluations, which need validation data; omit it")
+        if self.evaluate_every is not None and self.validation is None:
+            raise ValueError(f"evaluate_every={self.evaluate_every} needs validation data to evaluate; omit it")
         if self.log_every < 1:
             raise ValueError(f"log_every={self.log_every} must be at least 1")
 
@@ -154,13 +156,15 @@ class Training:
         name = frameworks.one_framework(self.framework, frameworks.installed())
         if self.workers and name != "pt":
             raise ValueError(f"workers={self.workers} are PyTorch's; framework={name!r} prepares batches itself")
+        if self.chosen_recipe.updates is not None:  # else it is known once the data is read
+            check_warmup(self.chosen_recipe, self.chosen_recipe.updates)
         output = Path(self.output)
         with alone(output) if self._is_first(name) else contextlib.nullcontext():
             self._check_output(output)
             data = self._data()
             checkpoints = Checkpoints(output, keep=self.keep, texts=self._tokenizer.files_to_save())
             agreement = self._agreement(data)
-            saved = self._saved(checkpoints, agreement)
+            saved = self._saved(checkpoints, agreement, data)
             run = self._run(data, checkpoints, agreement, saved, is_first=self._is_first(name))
             if run.journal is not None:
                 self._show(data.report, run.journal)
@@ -222,6 +226,7 @@ class Training:
 
     def _settings(self, data: Data) -> Settings:
         updates = total_updates(self.chosen_recipe, len(data.features))
+        check_warmup(self.chosen_recipe, updates)
         return Settings(
             self.task, self.chosen_recipe, updates, self.seed, self.dtype, self.compile, self.sharding
         )  # fmt: skip
@@ -237,15 +242,21 @@ class Training:
             **{"task": self.task, "seed": self.seed, "dtype": self.dtype, "updates": self._settings(data).updates},
             **{"rows": data.agreement, "recipe": recipe, "config": config},
             **{"data": files, "tokenizer": tokenizer_hash(self._tokenizer)},
-            **({} if self.metric is None else {"metric": self.metric}),  # of which the best has a value
+            **({} if data.evaluation is None else {"metric": self._compared(data)[0]}),  # of which the best has a value
         }
         plain: dict[str, Any] = json.loads(json.dumps(agreement))
         return plain
 
-    def _saved(self, checkpoints: Checkpoints, agreement: Mapping[str, Any]) -> Saved | None:
+    def _compared(self, data: Data) -> tuple[str, bool]:
+        """The metric that evaluations are compared by, and whether more of it is better."""
+        return compared(self.task, data.config, self.metric)
+
+    def _saved(self, checkpoints: Checkpoints, agreement: Mapping[str, Any], data: Data) -> Saved | None:
         """The checkpoint to go on from, which is of the same training."""
         saved = checkpoints.newest() if self.resume else None
-        wrong = [] if saved is None else differences(saved.position.agreement, agreement)
+        # older checkpoints name the metric only where it was asked for
+        own = {"metric": compared(self.task, data.config)[0]} if "metric" in agreement else {}
+        wrong = [] if saved is None else differences({**own, **saved.position.agreement}, agreement)
         if saved is not None and wrong:
             raise ValueError(
                 f"{saved.folder} is of another training:\n  " + "\n  ".join(wrong) + "\n"
@@ -281,7 +292,7 @@ class Training:
         epoch = -(-len(data.features) // self.chosen_recipe.batch_size)  # updates
         save_every = self.save_every if self.save_every is not None else min(epoch, MOST_BETWEEN_SAVES)
         evaluate_every = self.evaluate_every if self.evaluate_every is not None else save_every
-        return Plan(save_every, evaluate_every, compared(self.task, data.config, self.metric), self.best)
+        return Plan(save_every, evaluate_every, self._compared(data), self.best)
 
     def _train(self, run: Run, framework: str, data: Data, saved: Saved | None) -> None:
         """Load the model and make the updates that are left."""
