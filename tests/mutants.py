@@ -132,7 +132,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("common/pairing.py", "-min(largest, wanted // 2)", "-1", PACKING, "two_documents"),
     ("common/pairing.py", " - len(last) // 2\n", "\n", PACKING, "among_the_half"),
     ("common/recipes.py", "(updates - warmup), recipe.power", "updates, recipe.power", RECIPES, "formula"),
-    ("common/recipes.py", "if number >= updates", "if number > updates", RECIPES, "last_update"),
+    ("common/recipes.py", " or recipe.power == 0", "", RECIPES, "last_update"),
     ("common/training/batches.py", "part.count / total", "1 / len(parts)", BATCHES, "weights"),
     ("common/training/batches.py", "range(start + 1, stop + 1)", "range(start, stop)", BATCHES, "once_an_epoch"),
     ("common/training/parts.py", "return own, count / whole", "return own, 1 / world", TRAINING_PT, "rows_of_all"),

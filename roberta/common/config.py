@@ -184,7 +184,7 @@ class RobertaConfig:
         for old, new in (("torch_dtype", "dtype"), ("_output_attentions", "output_attentions")):
             if old in extra:
                 value = extra.pop(old)
-                extra.setdefault(new, value)
+                extra[new] = value if extra.get(new) is None else extra[new]
         for unused in ("model_type", "transformers_version", "_name_or_path", "_commit_hash"):
             extra.pop(unused, None)
         for name, default in INHERITED.items():
@@ -373,8 +373,9 @@ class RobertaConfig:
             )
         labels, contradiction = _file_labels(config_dict)
         values = {**config_dict, **labels}
-        if "torch_dtype" in overrides:
-            overrides["dtype"] = overrides.pop("torch_dtype")
+        old_name = overrides.pop("torch_dtype", None)
+        if old_name is not None and overrides.get("dtype") is None:
+            overrides["dtype"] = old_name
         if values["id2label"] and overrides.get("num_labels") == len(values["id2label"]):
             overrides.pop("num_labels")  # the file's own names stay
         if not {"num_labels", "id2label", "label2id"}.isdisjoint(overrides):

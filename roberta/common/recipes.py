@@ -22,8 +22,8 @@ class Recipe:
         updates: of the weights, in all; None for as many as `epochs` has.
         epochs: passes over the data, where `updates` is None.
         warmup: updates from a rate of 0 to the largest; below 1 a share of all updates.
-        power: of the decay; 1 is a straight line, 0 no decay.
-        end_learning_rate: at the last update.
+        power: of the decay; 1 is a straight line, 0 no decay: the last update has the full rate too.
+        end_learning_rate: at the last update, unless `power` is 0.
         beta1, beta2, epsilon: of Adam; epsilon is added to the root of the corrected second moment.
         weight_decay: times the learning rate, taken off the weights.
         decays_all: whether norms and biases decay too.
@@ -105,10 +105,8 @@ def learning_rate(number: int, recipe: Recipe, updates: int) -> float:
     warmup = recipe.warmup * updates if recipe.warmup < 1 else recipe.warmup
     if number <= warmup:
         return recipe.learning_rate * number / max(warmup, 1)
-    if updates == 1:
-        return (
-            recipe.learning_rate
-        )  # the last update is the first: with the end rate, 0 in most recipes, nothing is learnt
+    if updates == 1 or recipe.power == 0:  # with the end rate, 0 in most recipes, a single update learns nothing
+        return recipe.learning_rate
     if number >= updates:
         return recipe.end_learning_rate
     left = math.pow(1 - (number - warmup) / (updates - warmup), recipe.power)

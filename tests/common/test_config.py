@@ -82,6 +82,22 @@ def test_fields_of_old_files(tmp_path: Path) -> None:
     assert config.to_dict()["output_past"] is True
 
 
+def test_the_older_name_of_dtype_is_read_where_the_newer_says_nothing() -> None:
+    """As in transformers, whose name was torch_dtype: a dtype that is given decides, None decides nothing."""
+    for dtype, torch_dtype, wanted in (
+        (None, "float16", "float16"),
+        ("float32", "float16", "float32"),
+        ("float32", None, "float32"),
+    ):
+        names = {"dtype": dtype, "torch_dtype": torch_dtype}
+        file = {"model_type": "roberta", "dtype": "bfloat16"}
+        assert RobertaConfig(**names).dtype == wanted, names
+        assert RobertaConfig.from_dict(file, **names).dtype == wanted, names
+        assert RobertaConfig.from_dict(names).dtype == wanted, names
+    assert RobertaConfig.from_dict(file, torch_dtype=None).dtype == "bfloat16"
+    assert RobertaConfig(output_attentions=None, _output_attentions=True).output_attentions is True
+
+
 def test_a_files_two_maps_of_labels_are_kept_as_they_are(tmp_path: Path) -> None:
     """As transformers does; a saved model has them again."""
     labels = {"id2label": {"0": "no", "1": "yes"}, "label2id": {"yes": 0, "no": 1}}

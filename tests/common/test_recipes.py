@@ -117,9 +117,11 @@ def test_the_rate_at_the_corners(warmup: float, number: int, wanted: float) -> N
     assert learning_rate(number, replace(PLAIN, warmup=warmup), 100) == pytest.approx(wanted, rel=1e-12)
 
 
-def test_without_decay_the_rate_falls_at_the_last_update() -> None:
-    recipe = replace(PLAIN, power=0, end_learning_rate=1e-4)
-    assert [learning_rate(number, recipe, 100) for number in (10, 99, 100)] == [1e-3, 1e-3, 1e-4]
+@pytest.mark.parametrize("end", [0.0, 1e-4])
+def test_without_decay_the_last_update_has_the_full_rate(end: float) -> None:
+    """(rate - end) * (1 - 1) ** 0 + end, as the formula of pretraining.md has it."""
+    recipe = replace(PLAIN, power=0, end_learning_rate=end)
+    assert [learning_rate(number, recipe, 100) for number in (10, 99, 100)] == [1e-3, 1e-3, 1e-3]
 
 
 def test_a_fixed_rate_stays_to_the_last_update() -> None:
