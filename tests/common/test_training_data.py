@@ -230,6 +230,43 @@ def test_the_usual_forms_of_multiple_choice_are_read(record: dict[str, Any]) -> 
     assert len(example.choices) == 2
 
 
+def numbered(label: str, first: int, count: int, *labels: Any) -> list[Any]:
+    """Examples whose choice n, in a field of that number from `first` on, has the text "n"."""
+    texts = {f"option{number}": str(number) for number in reversed(range(first, first + count))}
+    return [{"premise": "It", **texts, label: one} for one in labels]
+
+
+def right(rows: list[Any]) -> list[str]:
+    return [one.choices[one.label] for one in read(rows, "multiple-choice")]
+
+
+def test_choices_beyond_the_tenth_are_read_in_the_order_of_their_numbers() -> None:
+    (made,) = read(numbered("label", 0, 12, 11), "multiple-choice")
+    assert (made.choices, made.choices[made.label]) == (tuple(map(str, range(12))), "11")
+
+
+def test_an_answer_is_the_number_of_its_field_and_a_label_counts_from_0() -> None:
+    assert right(numbered("answer", 1, 2, "1", "2")) == ["1", "2"]  # as WinoGrande has them
+    assert right(numbered("label", 1, 2, 0, 1)) == ["1", "2"]  # as COPA has them
+    assert right(numbered("answer", 0, 4, 0, 3)) == ["0", "3"]  # as COSMOS QA has them, under another name
+    assert right(numbered("answer", 1, 3, "A", "C")) == ["1", "3"]
+    with pytest.raises(ValueError, match=r"label is '3'; .*0, 1, 2; it counts from 0: .*rename it \"answer\""):
+        right(numbered("label", 1, 3, 1, 3))
+    assert right(numbered("answer", 1, 3, 1, 3)) == ["1", "3"]
+    with pytest.raises(ValueError, match=r"answer is '0'; .*1, 2, 3; it counts from 1.*rename it \"label\""):
+        right(numbered("answer", 1, 3, 1, 0))
+
+
+def test_labels_that_never_show_where_they_count_from_are_asked_about() -> None:
+    with pytest.raises(ValueError, match=r"label is taken to count .* from 0, and the first choice is never right"):
+        right(numbered("label", 1, 3, *[1, 2] * 5))
+    assert right(numbered("answer", 1, 3, *[1, 2] * 2)) == ["1", "2"] * 2
+    with pytest.raises(ValueError, match="from 1, and the last choice is never right"):
+        right(numbered("answer", 1, 3, *[1, 2] * 5))
+    rows = [{"premise": "It", "choices": ["1", "2", "3"], "answer": one} for one in [0, 1] * 5]  # the way out
+    assert right(rows) == ["1", "2"] * 5
+
+
 def test_a_large_file_is_read_as_it_is_asked_for(write: Write) -> None:
     broken_later = write("a.tsv", b"good\t1\nbad\t0\n" + b"\xff\t1\n")
     examples = read(broken_later, "text-classification")

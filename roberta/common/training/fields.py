@@ -65,7 +65,7 @@ NEEDED: dict[Task, tuple[str, ...]] = {
     "question-answering": ("question", "context"),
     "multiple-choice": ("prompt", "label"),
 }
-NUMBERED = re.compile(r"(?:ending|choice|option|answer)_?([0-9])")  # fields with a choice each
+NUMBERED = re.compile(r"(?:ending|choice|option|answer)_?([0-9]+)")  # fields with a choice each
 
 
 def find_roles(task: Task, fields: Sequence[str], columns: Roles) -> Roles:
@@ -254,18 +254,23 @@ def _answer(text: Any, start: Any, context: str, where: str) -> Answer:
 def _choice(record: Record, roles: Roles) -> Choice:
     lead = _text(record, roles, "lead") + " " if "lead" in roles else ""
     names, texts = _choices(record, roles)
+    hint = _other_count(roles["label"]) if counts_from_1(record.value, roles) else ""
     for number, text in enumerate(texts):
         text_of(text, f"{record.where}: choice {number}")
     label = spelled(record.value[roles["label"]], f"{record.where}: {roles['label']}")
     if label not in names:
-        raise ValueError(f"{record.where}: {roles['label']} is {label!r}; it has to be one of {', '.join(names)}")
+        raise ValueError(f"{record.where}: {roles['label']} is {label!r}; it has to be one of {', '.join(names)}{hint}")
     return Choice(
         _text(record, roles, "prompt"), tuple(lead + text for text in texts), names.index(label), record.where
     )
 
 
 def _choices(record: Record, roles: Roles) -> tuple[list[str], Sequence[str]]:
-    """The names and the texts of the choices; the names are numbers from 0, or letters if the label is one."""
+    """The names and the texts of the choices.
+
+    The names are numbers, or letters if the label is one. An "answer" is the number of its field, where fields have
+    numbers, as in WinoGrande; a "label" counts from 0 even where fields count from 1, as in COPA.
+    """
     given = chosen_texts(record.value, roles)
     if isinstance(given, Mapping) and {"label", "text"} <= set(given):  # CommonsenseQA
         return list(map(str, given["label"])), given["text"]
@@ -274,8 +279,23 @@ def _choices(record: Record, roles: Roles) -> tuple[list[str], Sequence[str]]:
             f"{record.where} has the choices {shown(given)}; it needs at least two: ending0, ending1, ..., or a list "
             "named choices, options or endings"
         )
-    is_letter = str(record.value[roles["label"]]).strip().isalpha()
-    return [chr(ord("A") + n) if is_letter else str(n) for n in range(len(given))], given
+    label = str(record.value[roles["label"]]).strip()
+    if label.isalpha():
+        return [chr(ord("A") + n) for n in range(len(given))], given
+    first = counts_from_1(record.value, roles) and roles["label"].lower() != "label"
+    return [str(first + n) for n in range(len(given))], given
+
+
+def counts_from_1(fields: Iterable[str], roles: Roles) -> bool:
+    """Whether choices are in fields that are numbered from 1."""
+    return "choices" not in roles and 1 in (numbers := _numbers(fields)) and 0 not in numbers
+
+
+def _other_count(label: str) -> str:
+    """The way out for a label that counts from elsewhere than it is taken to, beside fields that count from 1."""
+    if label.lower() == "label":
+        return '; it counts from 0: if yours counts from 1, as the choices do, rename it "answer"'
+    return '; it counts from 1, as the choices do: if yours counts from 0, rename it "label"'
 
 
 def chosen_texts(fields: Mapping[str, Any], roles: Roles) -> Any:
@@ -289,8 +309,12 @@ def chosen_texts(fields: Mapping[str, Any], roles: Roles) -> Any:
 
 def numbered_fields(fields: Iterable[str]) -> list[str]:
     """The fields ending0, ending1, ... in the order of their numbers."""
-    found = {int(match[1]): field for field in fields if (match := NUMBERED.fullmatch(str(field).lower()))}
+    found = _numbers(fields)
     return [found[number] for number in sorted(found)]
+
+
+def _numbers(fields: Iterable[str]) -> dict[int, str]:
+    return {int(match[1]): field for field in fields if (match := NUMBERED.fullmatch(str(field).lower()))}
 
 
 _MAKERS: dict[Task, Callable[[Record, Roles], Example]] = {

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from roberta.common.training import records
+from roberta.common.training.counting import Counting
 from roberta.common.training.examples import Document, Example
 from roberta.common.training.fields import Roles, check_columns, example, find_roles
 from roberta.common.training.headers import Header
@@ -124,6 +125,7 @@ def _plain(
 def _examples(
     found: Iterable[Record], task: Task, columns: Roles, unusable: Unusable, reading: Reading
 ) -> Iterator[Example]:
+    counting = Counting()
     for record in found:
         try:
             made = example(task, record, columns)
@@ -132,9 +134,12 @@ def _examples(
             continue
         if not reading.columns:
             reading.columns = find_roles(task, list(record.value), columns)
+        if task == "multiple-choice":
+            counting.see(record.value, find_roles(task, list(record.value), columns), made)
         if not isinstance(made, Document) or made.sentences:
             reading.rows += 1
             yield made
+    counting.check()
 
 
 def _counted(found: Iterable[Example], reading: Reading) -> Iterator[Example]:
