@@ -19,18 +19,22 @@ class Surrounding(SpecialTokens):
         Raises:
             ValueError: there is no cls_token or no sep_token.
         """
+        template = self._rows()
+        return template.pair if pair else template.single
+
+    def _rows(self) -> Template:
         if self._template is not None:
-            return self._template.pair if pair else self._template.single
+            return self._template
         cls, sep = (self.cls_token, self.cls_token_id), (self.sep_token, self.sep_token_id)
         if cls[0] is None or cls[1] is None or sep[0] is None or sep[1] is None:
             raise ValueError("add_special_tokens=True needs cls_token and sep_token; set them, or give False")
-        made = roberta_template((cls[0], cls[1]), (sep[0], sep[1]))
-        return made.pair if pair else made.single
+        return roberta_template((cls[0], cls[1]), (sep[0], sep[1]))
 
     def _layouts(self, add_special_tokens: bool) -> tuple[Layout, Layout]:
         """Those of a call, for one text and for two."""
         if add_special_tokens:
-            return self.layout(), self.layout(pair=True)
+            rows = self._rows()
+            return rows.single, rows.pair
         if self._template is None:
             return _BARE, _BARE
         return self._template.single.without_special_tokens(), self._template.pair.without_special_tokens()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from roberta.common.files import CheckpointError
@@ -72,6 +73,7 @@ class Template:
         return (self.single, self.pair) == (other.single, other.pair)
 
 
+@lru_cache(maxsize=64)  # every call of a tokenizer asks for it
 def roberta_template(cls: tuple[str, int], sep: tuple[str, int]) -> Template:
     """RoBERTa's rows, of the text and the id of its two tokens."""
     begin, end = _specials([cls], 0), _specials([sep], 0)
