@@ -32,7 +32,7 @@ class TokenizerBase(Preparing, Saving, ABC):
         files: vocab.json, merges.txt and tokenizer.json, each a path or None; the last is taken where it is given.
         errors: what decoding does with bytes that are no UTF-8.
         named: special token by name.
-        add_prefix_space, trim_offsets: None for what tokenizer.json says, else False and True.
+        add_prefix_space, trim_offsets: None for False and True, whatever tokenizer.json says.
         additional_special_tokens, extra_special_tokens: special tokens without a name, and with one of their own.
         added_tokens_decoder: id -> added token.
         model_max_length: what `truncation=True` cuts to; `max_len` is its older name.
@@ -80,8 +80,8 @@ class TokenizerBase(Preparing, Saving, ABC):
         self.errors = one_of("errors", errors, ("replace", "ignore", "strict"))
         self.padding_side = one_of("padding_side", padding_side, ("right", "left"))
         self.truncation_side = one_of("truncation_side", truncation_side, ("right", "left"))
-        self.add_prefix_space = bool(first_given(add_prefix_space, vocabulary.add_prefix_space, False))
-        self.trim_offsets = bool(first_given(trim_offsets, vocabulary.trim_offsets, True))
+        self.add_prefix_space = bool(first_given(add_prefix_space, False))
+        self.trim_offsets = bool(first_given(trim_offsets, True))
         self.model_max_length = length_limit(first_given(model_max_length, max_len, UNLIMITED))
         self.pad_token_type_id = pad_token_type_id
         self.clean_up_tokenization_spaces = bool(clean_up_tokenization_spaces)
