@@ -33,7 +33,7 @@ class TokenizerBase(Preparing, Saving, ABC):
         files: vocab.json, merges.txt and tokenizer.json, each a path or None; the last is taken where it is given.
         errors: what decoding does with bytes that are no UTF-8.
         named: special token by name.
-        add_prefix_space, trim_offsets: None for what tokenizer.json says, else False and True.
+        add_prefix_space, trim_offsets: None for False and True, whatever tokenizer.json says.
         additional_special_tokens, extra_special_tokens: special tokens without a name, and with one of their own.
         added_tokens_decoder: id -> added token.
         model_max_length: what `truncation=True` cuts to; `max_len` is its older name.
@@ -85,7 +85,7 @@ class TokenizerBase(Preparing, Saving, ABC):
         self.errors = one_of("errors", errors, ("replace", "ignore", "strict"))
         self.padding_side = one_of("padding_side", padding_side, ("right", "left"))
         self.truncation_side = one_of("truncation_side", truncation_side, ("right", "left"))
-        self.add_prefix_space = bool(first_given(add_prefix_space, vocabulary.add_prefix_space, False))
+        self.add_prefix_space = bool(first_given(add_prefix_space, False))
         self.trim_offsets = bool(first_given(trim_offsets, _trims(vocabulary.template, config or {})))
         self.model_max_length = length_limit(first_given(model_max_length, max_len, UNLIMITED))
         self.pad_token_type_id = pad_token_type_id
@@ -430,11 +430,10 @@ class TokenizerBase(Preparing, Saving, ABC):
 
 
 def _trims(template: Template | None, config: Mapping[str, Any]) -> bool:
-    """Whether offsets are trimmed: as the config says where the template has that setting, else as the template does."""
-    if template is None:
-        return bool(first_given(config.get("trim_offsets"), True))
-    has_setting = "trim_offsets" in (template.processor or {})
-    return bool(first_given(config.get("trim_offsets") if has_setting else None, template.trims, False))
+    """Whether offsets are trimmed: as the config or the default says where a template has that setting, else as it does."""
+    if template is None or "trim_offsets" in (template.processor or {}):
+        return bool(first_given(config.get("trim_offsets"), True))  # the default goes before the file, as in transformers
+    return bool(first_given(template.trims, False))
 
 
 def _read_vocabulary(files: tuple[Any, Any, Any], added: Mapping[int, AddedToken]) -> Vocabulary:

@@ -41,7 +41,6 @@ class Vocabulary:
     tokens: dict[str, int]
     merges: str
     added: dict[int, AddedToken] = field(default_factory=dict)
-    add_prefix_space: bool | None = None
     template: Template | None = None
 
 
@@ -87,8 +86,7 @@ def read_tokenizer_json(path: str | Path) -> Vocabulary:
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict) or "merges" not in model:
         raise CheckpointError(f"{path} has no model with vocab and merges; it must be the file of a byte-level BPE")
-    pre, post = content.get("pre_tokenizer"), content.get("post_processor")
-    _check_kind(path, content, model, pre)
+    _check_kind(path, content, model, content.get("pre_tokenizer"))
     tokens = model["vocab"]
     added, entries = {}, content.get("added_tokens") or []
     if not isinstance(entries, list):
@@ -100,8 +98,8 @@ def read_tokenizer_json(path: str | Path) -> Vocabulary:
     _check_tokens(tokens, str(path), set(added))
     merges = "\n".join(_merges_of(path, model["merges"])) if merges is None else merges
     _check_merges(tokens, merges, str(path), lambda at: f"{path}, merge {at}")
-    template = read_template(f"{path}: post_processor", post)
-    return Vocabulary(tokens, merges, added, pre.get("add_prefix_space"), template)
+    template = read_template(f"{path}: post_processor", content.get("post_processor"))
+    return Vocabulary(tokens, merges, added, template)
 
 
 def _without_merges(raw: mmap.mmap) -> tuple[bytes, str | None]:

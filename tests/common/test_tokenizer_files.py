@@ -207,6 +207,24 @@ def test_settings_of_the_file_and_arguments_that_override_them(cls: Any, folder:
     assert not found.tokenize("fox")[0].startswith("Ġ")
 
 
+@pytest.mark.parametrize("is_lone", [False, True])
+def test_tokenizer_json_alone_changes_no_setting(cls: Any, folder: Path, is_lone: bool) -> None:
+    """As in transformers' fast class, whose arguments False and True go before what the file says."""
+    wanted = cls.from_pretrained(folder, add_prefix_space=False, trim_offsets=True)(
+        "fox fox", return_offsets_mapping=True
+    )
+    content = read(folder, "tokenizer.json")
+    content["pre_tokenizer"]["add_prefix_space"] = content["post_processor"]["add_prefix_space"] = True
+    content["post_processor"]["trim_offsets"] = False
+    write(folder, "tokenizer.json", content)
+    config = read(folder, "tokenizer_config.json")
+    write(folder, "tokenizer_config.json", {name: value for name, value in config.items() if "_space" not in name})
+    if is_lone:
+        remove(folder, *(ALL - {"tokenizer.json"}))
+    found = cls.from_pretrained(folder)("fox fox", return_offsets_mapping=True)
+    assert (found["input_ids"], found["offset_mapping"]) == (wanted["input_ids"], wanted["offset_mapping"])
+
+
 def test_settings_override_a_lone_tokenizer_json(cls: Any, folder: Path) -> None:
     remove(folder, *(ALL - {"tokenizer.json"}))
     found = cls.from_pretrained(folder, add_prefix_space=True, trim_offsets=False)
