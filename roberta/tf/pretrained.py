@@ -26,12 +26,14 @@ from roberta.common.loading import (
 from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAttentions, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, Head, kind_of
 from roberta.common.safetensors_file import Source
+from roberta.common.saving import dtype_of
 from roberta.tf import legacy
 from roberta.tf.infer import infer, release
 from roberta.tf.layers import draws_parameters
 from roberta.tf.losses import widened
+from roberta.tf.saving import to_write
 from roberta.tf.symbols import WHOLE, symbol
-from roberta.tf.weights import assign, canonical, keras, native, replace, to_numpy
+from roberta.tf.weights import assign, keras, native, replace, to_numpy
 
 for _output in OUTPUTS:  # for keras.tree; tf.nest knows every mapping
     optree.register_pytree_node(
@@ -203,6 +205,10 @@ class TFRobertaPreTrainedModel(keras.Model):
             max_shard_size: bytes, or a text such as "500MB"; larger models are split into several files.
             safe_serialization: False writes tf_model.h5 instead of model.safetensors.
             hub: with `push_to_hub`, the arguments of `push_to_hub`.
+
+        Raises:
+            ValueError: what would be loaded from the folder would not be this model, such as one with adapters that
+                are not merged; names the tensors and the way out, and the folder stays as it is.
         """
         upload = upload_arguments(save_directory, push_to_hub, hub)
         texts, tensors = self.to_save()
@@ -218,21 +224,18 @@ class TFRobertaPreTrainedModel(keras.Model):
             upload_folder(save_directory, **upload)
 
     def to_save(self) -> tuple[dict[str, str], dict[str, Source]]:
-        """What `save_pretrained` writes: the text files, and the tensors by canonical name, in PyTorch's shapes."""
+        """What `save_pretrained` writes: the text files, and the tensors by canonical name, in PyTorch's shapes.
+
+        Raises:
+            ValueError: as `save_pretrained`.
+        """
+        tensors = to_write(self)
         config = RobertaConfig.from_dict(self.config.to_dict())
         config.architectures = [type(self).__name__.removeprefix("TF")]
-        config.dtype = self.variable_dtype
+        config.dtype = dtype_of(tensors)
         texts = {CONFIG_FILE: config.to_json_string()}
         if self.head == "ForCausalLM":
             texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
-        tensors = {
-            name: (
-                tuple(variable.shape[::-1] if transposed else variable.shape),
-                variable.dtype,
-                lambda variable=variable, transposed=transposed: canonical(variable, transposed),
-            )
-            for name, (variable, transposed) in native(self).items()
-        }
         return texts, tensors
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
