@@ -430,6 +430,21 @@ class TFRobertaPreTrainedModel(keras.Model):
         """Keras' hook: XLA on request only, as it drops checks and compiles for each new length."""
         return False
 
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Keras' `fit`, of whose arguments it would ignore `sample_weight` where labels are among the inputs."""
+        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+        weights = given.get("sample_weight", given.get("class_weight"))
+        _refuse_lost_weights(self, given.get("x"), given.get("y"), weights)
+        if isinstance(given.get("validation_data"), tuple | list):
+            _refuse_lost_weights(self, *keras.utils.unpack_x_y_sample_weight(given["validation_data"]))
+        return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Keras' `evaluate`, of whose arguments it would ignore `sample_weight` where labels are among the inputs."""
+        given = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
+        _refuse_lost_weights(self, given.get("x"), given.get("y"), given.get("sample_weight"))
+        return super().evaluate(*args, **kwargs)
+
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of `fit`, by `compute_loss`."""
         return super().train_step(self._as_batch(data))
@@ -456,14 +471,18 @@ class TFRobertaPreTrainedModel(keras.Model):
         The model's own loss needs labels among the inputs or as `y`, and takes no `sample_weight`.
         """
         if self._compile_loss is not None:
+            if y is None:
+                raise ValueError(
+                    f"the loss given to compile takes labels as y; give {' and '.join(self.label_names) or 'labels'} "
+                    "as y, not among the inputs, or compile without a loss for the model's own"
+                )
             return super().compute_loss(x, y, self.predictions(y_pred, y), sample_weight, training)
         if y_pred.get("loss") is None:
             raise ValueError(
                 f"there is no loss: give {type(self).__name__} {' and '.join(self.label_names)} among the "
                 "inputs or as y, or give compile a loss"
             )
-        if sample_weight is not None:
-            raise ValueError("the model's own loss knows no sample_weight; give compile a loss")
+        _refuse_weights(self, sample_weight)
         loss = widened(y_pred.loss)
         for other in self.losses:  # regularisers
             loss = loss + tf.cast(other, loss.dtype)
@@ -561,6 +580,30 @@ class TFRobertaPreTrainedModel(keras.Model):
         """A head's output with the encoder's hidden states and attentions, as an object or a tuple."""
         output = kind(**fields, hidden_states=outputs.hidden_states, attentions=outputs.attentions)
         return output if self.choose(return_dict, "use_return_dict") else output.to_tuple()
+
+
+def _refuse_lost_weights(model: Any, x: Any, y: Any, sample_weight: Any) -> None:
+    """`ValueError` for weights that Keras drops before the model sees them: those beside no `y`."""
+    if sample_weight is None or y is not None or not isinstance(x, Mapping | list | tuple | np.ndarray | tf.Tensor):
+        return  # a dataset has its y with it
+    names = " and ".join(model.label_names) or "labels"
+    raise ValueError(
+        f"sample_weight and class_weight weigh what is given as y, and there is no y; give {names} as y, not among the "
+        "inputs, and give compile a loss, such as keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
+    )
+
+
+def _refuse_weights(model: Any, sample_weight: Any) -> None:
+    """`ValueError` for weights that the model's own loss does not take."""
+    if sample_weight is not None:
+        raise ValueError(
+            "the model's own loss takes no sample_weight or class_weight; give compile a loss, such as "
+            "keras.losses.SparseCategoricalCrossentropy(from_logits=True), and the labels as y"
+        )
+    if model._compile_config.config.get("loss_weights") is not None:  # `get_compile_config` computes
+        raise ValueError(
+            "the model's own loss takes no loss_weights; omit them, or give compile a loss for each output they weigh"
+        )
 
 
 def _as_tensor(value: Any) -> Any:
