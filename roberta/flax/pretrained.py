@@ -30,11 +30,13 @@ from roberta.common.loading import (
 from roberta.common.outputs import OUTPUTS, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, LANGUAGE_MODELS, Head, Parameter, parameters
 from roberta.common.safetensors_file import Source
+from roberta.common.saving import dtype_of
 from roberta.flax import cache as kv
 from roberta.flax import legacy
 from roberta.flax.infer import infer, release
 from roberta.flax.layers import normal
-from roberta.flax.weights import Params, checked, from_native, native, to_array, to_native, to_numpy
+from roberta.flax.saving import to_write
+from roberta.flax.weights import Params, checked, to_array, to_native, to_numpy
 
 _HEADS_WITH_CACHE: tuple[Head, ...] = ("Model", "ForCausalLM")
 
@@ -300,6 +302,10 @@ class FlaxRobertaPreTrainedModel:
             max_shard_size: bytes, or a text such as "500MB"; larger models are split into several files.
             safe_serialization: False writes flax_model.msgpack instead of model.safetensors.
             hub: with `push_to_hub`, the arguments of `push_to_hub`.
+
+        Raises:
+            ValueError: what would be loaded from the folder would not be this model, such as one with adapters that
+                are not merged; names the tensors and the way out, and the folder stays as it is.
         """
         upload = upload_arguments(save_directory, push_to_hub, hub)
         texts, tensors = self.to_save(params)
@@ -319,22 +325,17 @@ class FlaxRobertaPreTrainedModel:
 
         Args:
             params: instead of `self.params`.
+
+        Raises:
+            ValueError: as `save_pretrained`.
         """
-        leaves = native(self.params if params is None else params)
+        tensors = to_write(self, params)
         config = RobertaConfig.from_dict(self.config.to_dict())
         config.architectures = [type(self).__name__.removeprefix("Flax")]
-        config.dtype = next(iter(leaves.values()))[0].dtype.name
+        config.dtype = dtype_of(tensors)
         texts = {CONFIG_FILE: config.to_json_string()}
         if self.head == "ForCausalLM":
             texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
-        tensors = {
-            name: (
-                leaf.shape[::-1] if turned else leaf.shape,
-                leaf.dtype.name,
-                lambda a=(leaf, turned): from_native(*a),
-            )
-            for name, (leaf, turned) in leaves.items()
-        }
         return texts, tensors
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:

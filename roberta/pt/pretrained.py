@@ -25,9 +25,11 @@ from roberta.common.loading import (
 from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAttentions, ModelOutput
 from roberta.common.parameters import Head, kind_of
 from roberta.common.safetensors_file import Source
+from roberta.common.saving import dtype_of
 from roberta.pt import legacy
 from roberta.pt.infer import infer, release
 from roberta.pt.layers import Attention, Encoder
+from roberta.pt.saving import to_write
 from roberta.pt.weights import as_state, tie_again, to_numpy
 
 for _output in OUTPUTS:
@@ -171,6 +173,10 @@ class RobertaPreTrainedModel(nn.Module):
             max_shard_size: bytes, or a text such as "500MB"; larger models are split into several files.
             safe_serialization: False writes pytorch_model.bin instead of model.safetensors.
             hub: with `push_to_hub`, the arguments of `push_to_hub`.
+
+        Raises:
+            ValueError: what would be loaded from the folder would not be this model, such as one with adapters that
+                are not merged; names the tensors and the way out, and the folder stays as it is.
         """
         upload = upload_arguments(save_directory, push_to_hub, hub)
         if not is_main_process:
@@ -192,23 +198,17 @@ class RobertaPreTrainedModel(nn.Module):
 
         Args:
             state_dict: instead of the model's own.
+
+        Raises:
+            ValueError: as `save_pretrained`.
         """
-        names = self.state_dict().keys()
-        state = self.state_dict() if state_dict is None else {name: state_dict[name] for name in names}
+        tensors = to_write(self, state_dict)
         config = RobertaConfig.from_dict(self.config.to_dict())
         config.architectures = [type(self).__name__]
-        config.dtype = str(self.dtype).removeprefix("torch.")
+        config.dtype = dtype_of(tensors)
         texts = {CONFIG_FILE: config.to_json_string()}
         if self.head == "ForCausalLM":
             texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
-        tensors = {
-            name: (
-                tuple(tensor.shape),
-                str(tensor.dtype).removeprefix("torch."),
-                lambda tensor=tensor: to_numpy(tensor),
-            )
-            for name, tensor in state.items()
-        }
         return texts, tensors
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:

@@ -26,12 +26,14 @@ from roberta.common.loading import (
 from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAttentions, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, Head, kind_of
 from roberta.common.safetensors_file import Source
+from roberta.common.saving import dtype_of
 from roberta.tf import legacy
 from roberta.tf.infer import infer, release
 from roberta.tf.layers import draws_parameters
 from roberta.tf.losses import widened
+from roberta.tf.saving import to_write
 from roberta.tf.symbols import WHOLE, symbol
-from roberta.tf.weights import assign, canonical, keras, native, replace, to_numpy
+from roberta.tf.weights import assign, keras, native, replace, to_numpy
 
 for _output in OUTPUTS:  # for keras.tree; tf.nest knows every mapping
     optree.register_pytree_node(
@@ -204,6 +206,10 @@ class TFRobertaPreTrainedModel(keras.Model):
             max_shard_size: bytes, or a text such as "500MB"; larger models are split into several files.
             safe_serialization: False writes tf_model.h5 instead of model.safetensors.
             hub: with `push_to_hub`, the arguments of `push_to_hub`.
+
+        Raises:
+            ValueError: what would be loaded from the folder would not be this model, such as one with adapters that
+                are not merged; names the tensors and the way out, and the folder stays as it is.
         """
         upload = upload_arguments(save_directory, push_to_hub, hub)
         texts, tensors = self.to_save()
@@ -219,21 +225,18 @@ class TFRobertaPreTrainedModel(keras.Model):
             upload_folder(save_directory, **upload)
 
     def to_save(self) -> tuple[dict[str, str], dict[str, Source]]:
-        """What `save_pretrained` writes: the text files, and the tensors by canonical name, in PyTorch's shapes."""
+        """What `save_pretrained` writes: the text files, and the tensors by canonical name, in PyTorch's shapes.
+
+        Raises:
+            ValueError: as `save_pretrained`.
+        """
+        tensors = to_write(self)
         config = RobertaConfig.from_dict(self.config.to_dict())
         config.architectures = [type(self).__name__.removeprefix("TF")]
-        config.dtype = self.variable_dtype
+        config.dtype = dtype_of(tensors)
         texts = {CONFIG_FILE: config.to_json_string()}
         if self.head == "ForCausalLM":
             texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
-        tensors = {
-            name: (
-                tuple(variable.shape[::-1] if transposed else variable.shape),
-                variable.dtype,
-                lambda variable=variable, transposed=transposed: canonical(variable, transposed),
-            )
-            for name, (variable, transposed) in native(self).items()
-        }
         return texts, tensors
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -428,6 +431,21 @@ class TFRobertaPreTrainedModel(keras.Model):
         """Keras' hook: XLA on request only, as it drops checks and compiles for each new length."""
         return False
 
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Keras' `fit`, of whose arguments it would ignore `sample_weight` where labels are among the inputs."""
+        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+        weights = given.get("sample_weight", given.get("class_weight"))
+        _refuse_lost_weights(self, given.get("x"), given.get("y"), weights)
+        if isinstance(given.get("validation_data"), tuple | list):
+            _refuse_lost_weights(self, *keras.utils.unpack_x_y_sample_weight(given["validation_data"]))
+        return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Keras' `evaluate`, of whose arguments it would ignore `sample_weight` where labels are among the inputs."""
+        given = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
+        _refuse_lost_weights(self, given.get("x"), given.get("y"), given.get("sample_weight"))
+        return super().evaluate(*args, **kwargs)
+
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of `fit`, by `compute_loss`."""
         return super().train_step(self._as_batch(data))
@@ -454,14 +472,18 @@ class TFRobertaPreTrainedModel(keras.Model):
         The model's own loss needs labels among the inputs or as `y`, and takes no `sample_weight`.
         """
         if self._compile_loss is not None:
+            if y is None:
+                raise ValueError(
+                    f"the loss given to compile takes labels as y; give {' and '.join(self.label_names) or 'labels'} "
+                    "as y, not among the inputs, or compile without a loss for the model's own"
+                )
             return super().compute_loss(x, y, self.predictions(y_pred, y), sample_weight, training)
         if y_pred.get("loss") is None:
             raise ValueError(
                 f"there is no loss: give {type(self).__name__} {' and '.join(self.label_names)} among the "
                 "inputs or as y, or give compile a loss"
             )
-        if sample_weight is not None:
-            raise ValueError("the model's own loss knows no sample_weight; give compile a loss")
+        _refuse_weights(self, sample_weight)
         loss = widened(y_pred.loss)
         for other in self.losses:  # regularisers
             loss = loss + tf.cast(other, loss.dtype)
@@ -559,6 +581,30 @@ class TFRobertaPreTrainedModel(keras.Model):
         """A head's output with the encoder's hidden states and attentions, as an object or a tuple."""
         output = kind(**fields, hidden_states=outputs.hidden_states, attentions=outputs.attentions)
         return output if self.choose(return_dict, "use_return_dict") else output.to_tuple()
+
+
+def _refuse_lost_weights(model: Any, x: Any, y: Any, sample_weight: Any) -> None:
+    """`ValueError` for weights that Keras drops before the model sees them: those beside no `y`."""
+    if sample_weight is None or y is not None or not isinstance(x, Mapping | list | tuple | np.ndarray | tf.Tensor):
+        return  # a dataset has its y with it
+    names = " and ".join(model.label_names) or "labels"
+    raise ValueError(
+        f"sample_weight and class_weight weigh what is given as y, and there is no y; give {names} as y, not among the "
+        "inputs, and give compile a loss, such as keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
+    )
+
+
+def _refuse_weights(model: Any, sample_weight: Any) -> None:
+    """`ValueError` for weights that the model's own loss does not take."""
+    if sample_weight is not None:
+        raise ValueError(
+            "the model's own loss takes no sample_weight or class_weight; give compile a loss, such as "
+            "keras.losses.SparseCategoricalCrossentropy(from_logits=True), and the labels as y"
+        )
+    if model._compile_config.config.get("loss_weights") is not None:  # `get_compile_config` computes
+        raise ValueError(
+            "the model's own loss takes no loss_weights; omit them, or give compile a loss for each output they weigh"
+        )
 
 
 def _as_tensor(value: Any) -> Any:

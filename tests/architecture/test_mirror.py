@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "roberta"
 MIRRORED = (
     "layers.py", "models.py", "losses.py", "cache.py", "generation.py", "weights.py", "pretrained.py", "legacy.py",
-    "optimizers.py",
+    "optimizers.py", "saving.py",
 )  # fmt: skip
 # (backend, file) -> definitions that the others have no use for, and why.
 ALLOWED: dict[tuple[str, str], set[str]] = {

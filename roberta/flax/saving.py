@@ -1,0 +1,76 @@
+"""What of a Flax model goes into a folder, and what of it a folder cannot hold.
+
+A leaf is written as it is, whatever library made the tree. Leaves of another kind, too many or too few are refused by
+`roberta.common.saving`; here is what names do not tell.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from roberta.common.parameters import parameters
+from roberta.common.safetensors_file import Source
+from roberta.common.saving import Wrong, changed_fields, checked
+from roberta.flax import legacy
+from roberta.flax.weights import from_native
+
+_GATHER = (
+    "gather it first: jax.experimental.multihost_utils.process_allgather(params, tiled=True), and give it as params="
+)
+
+
+def to_write(model: Any, params: Mapping[str, Any] | None = None) -> dict[str, Source]:
+    """The tensors that make the model, by canonical name.
+
+    Args:
+        params: instead of the model's own.
+
+    Raises:
+        ValueError: they do not make it (see `saving.checked`).
+    """
+    has_pooler = model.module.add_pooling_layer if model.head == "Model" else None
+    table = parameters(model.config, model.head, has_pooler=has_pooler)
+    paths = {legacy.native_name(name): name for name in table}
+    leaves = {
+        str(path): leaf for path, leaf in flatten_dict(model.params if params is None else params, sep="/").items()
+    }
+    wrong = [*changed_fields(model.config, [model.module.config]), *_other_module(model)]
+    wrong += [line for path, leaf in leaves.items() if path in paths for line in _unreadable(path, leaf)]
+    tensors = {
+        paths[path]: _source(leaf, table[paths[path]].kind == "dense")
+        for path, leaf in leaves.items()
+        if path in paths and hasattr(leaf, "dtype")
+    }
+    extra = [path for path in leaves if path not in paths]
+    return checked(type(model).__name__, table, tensors, extra=extra, wrong=wrong)
+
+
+def _source(leaf: Any, is_transposed: bool) -> Source:
+    shape = tuple(leaf.shape[::-1] if is_transposed else leaf.shape)
+    return shape, np.dtype(leaf.dtype).name, lambda: from_native(leaf, is_transposed)
+
+
+def _unreadable(path: str, leaf: Any) -> list[Wrong]:
+    """Why the values of a leaf cannot be read."""
+    if isinstance(leaf, np.ndarray):
+        return []
+    if not isinstance(leaf, jax.Array):
+        way = "make a tree of arrays first: flax.linen.unbox(params)"
+        return [(f"{path} is a {type(leaf).__name__}, not an array", way)]
+    if leaf.is_deleted():
+        way = "save the params that the compiled function returned"
+        return [(f"{path} was given away to a compiled function (donate_argnums)", way)]
+    if not leaf.is_fully_addressable:
+        return [(f"{path} is split over processes", _GATHER)]
+    return []
+
+
+def _other_module(model: Any) -> list[Wrong]:
+    """A module in the place of the class's own, with computations of its own."""
+    if type(model.module).__call__ is model.module_class.__call__:
+        return []
+    way = f"save from a {type(model).__name__} whose params have the same effect"
+    return [(f"module is a {type(model.module).__name__} with a way of its own to compute", way)]
