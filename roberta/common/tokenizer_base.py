@@ -432,7 +432,9 @@ class TokenizerBase(Preparing, Saving, ABC):
 def _trims(template: Template | None, config: Mapping[str, Any]) -> bool:
     """Whether offsets are trimmed: as the config or the default says where a template has that setting, else as it does."""
     if template is None or "trim_offsets" in (template.processor or {}):
-        return bool(first_given(config.get("trim_offsets"), True))  # the default goes before the file, as in transformers
+        return bool(
+            first_given(config.get("trim_offsets"), True)
+        )  # the default goes before the file, as in transformers
     return bool(first_given(template.trims, False))
 
 

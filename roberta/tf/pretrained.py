@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +32,7 @@ from roberta.tf import legacy
 from roberta.tf.infer import infer, release
 from roberta.tf.layers import draws_parameters
 from roberta.tf.losses import widened
+from roberta.tf.metrics import counted, next_tokens, on_logits
 from roberta.tf.saving import to_write
 from roberta.tf.symbols import WHOLE, symbol
 from roberta.tf.weights import assign, keras, native, replace, to_numpy
@@ -467,7 +469,7 @@ class TFRobertaPreTrainedModel(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Tensor:
-        """The loss given to `compile`, on the logits (see `predictions`); without one, the model's own.
+        """The loss given to `compile`, on labels and logits (see `compared`); without one, the model's own.
 
         The model's own loss needs labels among the inputs or as `y`, and takes no `sample_weight`.
         """
@@ -477,7 +479,7 @@ class TFRobertaPreTrainedModel(keras.Model):
                     f"the loss given to compile takes labels as y; give {' and '.join(self.label_names) or 'labels'} "
                     "as y, not among the inputs, or compile without a loss for the model's own"
                 )
-            return super().compute_loss(x, y, self.predictions(y_pred, y), sample_weight, training)
+            return super().compute_loss(x, *self.compared(x, y, y_pred, sample_weight), training)
         if y_pred.get("loss") is None:
             raise ValueError(
                 f"there is no loss: give {type(self).__name__} {' and '.join(self.label_names)} among the "
@@ -490,11 +492,27 @@ class TFRobertaPreTrainedModel(keras.Model):
         return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """The metrics given to `compile`, on the logits (see `predictions`) and `y` or the labels in `x`."""
+        """The metrics given to `compile`, on what `compared` gives of the logits and of `y` or the labels in `x`.
+
+        Logits whose label is -100 are left out; what remains is (n,) labels and (n, classes) logits.
+        """
         if y is None:
             labels = tuple(x[name] for name in self.label_names if x.get(name) is not None)
             y = labels[0] if len(labels) == 1 else labels or None
-        return super().compute_metrics(x, y, self.predictions(y_pred, y), sample_weight)
+        y, y_pred, sample_weight = self.compared(x, y, y_pred, sample_weight)
+        if self._compile_metrics is not None:
+            y, y_pred, sample_weight = on_logits(counted, y, y_pred, sample_weight)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def compared(self, x: Any, y: Any, output: ModelOutput, sample_weight: Any) -> tuple[Any, Any, Any]:
+        """(y, what it is compared with, sample_weight) of a loss or a metric; the causal head's are shifted here.
+
+        There a token's logits are compared with the label of the next token, as in the model's own loss.
+        """
+        y_pred = self.predictions(output, y)
+        if self.head != "ForCausalLM":
+            return y, y_pred, sample_weight
+        return on_logits(partial(next_tokens, input_ids=(x or {}).get("input_ids")), y, y_pred, sample_weight)
 
     def predictions(self, output: ModelOutput, targets: Any) -> Any:
         """What of an output the losses and metrics of `compile` see.

@@ -86,7 +86,10 @@ def test_what_is_allowed_is_there(family: str, name: str) -> None:
 
 @pytest.mark.parametrize("family", ["pt", "tf", "flax"], ids="in_{}".format)
 def test_a_backend_has_no_other_files(family: str) -> None:
-    own = {"tf": {"h5_file.py", "h5_layout.py", "h5_writer.py", "adamw.py", "symbols.py"}, "flax": {"msgpack_file.py"}}
+    own = {
+        "tf": {"h5_file.py", "h5_layout.py", "h5_writer.py", "adamw.py", "symbols.py", "metrics.py"},
+        "flax": {"msgpack_file.py"},
+    }
     # infer.py is each framework's own fastest way: kernels for packed tokens, or programs for buckets;
     # sharding.py its own way to spread a training: processes, or a mesh of devices
     extra = {"__init__.py", "training.py", "infer.py", "sharding.py"} | own.get(family, set())
