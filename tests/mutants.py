@@ -63,7 +63,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("pt/layers.py", "config.vocab_size, hidden, padding_idx=pad", "config.vocab_size, hidden", TRAPS, "in_pt"),
     ("pt/layers.py", "low < 0 or high >= limit", "high > limit", TRAPS, "in_pt"),
     ("pt/losses.py", "torch.cat((labels[:, 1:], torch.full_like(labels[:, :1], IGNORED)), dim=1)", "labels", TRAPS, "in_pt"),
-    ("pt/losses.py", "labels.flatten().long(), ignore_index=IGNORED", "labels.flatten().long().clamp(0)", TRAPS, "in_pt"),
+    ("pt/losses.py", "labels.flatten(), IGNORED, count", "labels.flatten().clamp(0), IGNORED, count", TRAPS, "in_pt"),
     ("pt/losses.py", ".clamp(0, seq)", ".clamp(0, seq - 1)", TRAPS, "in_pt"),
     ("pt/losses.py", "(one(start_logits, start) + one(end_logits, end)) / 2", "one(start_logits, start) + one(end_logits, end)", TRAPS, "in_pt"),
     ("pt/cache.py", "attention_mask[:, : length(cache)].long().sum(dim=1, keepdim=True)", "length(cache)", CACHED, "in_pt and plain_one"),

@@ -1,6 +1,7 @@
 """The losses of the heads: scalars, means over what counts, the same in the three frameworks.
 
-A label of -100 is left out. Where nothing is left the mean is nan, as in transformers.
+A label of -100 is left out. Where nothing is left the mean is nan, as in transformers, and a sum
+divided by a given number is 0.
 """
 
 import jax.numpy as jnp
@@ -13,20 +14,22 @@ from roberta.flax.layers import check
 IGNORED = -100
 
 
-def token_loss(logits: Array, labels: Array) -> Array:
+def token_loss(logits: Array, labels: Array, count: int | Array | None = None) -> Array:
     """Mean cross entropy over the labels that are not -100.
 
     Args:
         logits: (..., classes).
         labels: int, of the shape of `logits` without its last axis.
+        count: divide the sum by this instead of by the number of labels that count.
     """
     if labels.shape != logits.shape[:-1] or jnp.issubdtype(labels.dtype, jnp.floating):
         raise ValueError(
             f"labels of shape {tuple(labels.shape)} and type {labels.dtype} do not fit logits of shape "
             f"{tuple(logits.shape)}: give integers of shape {tuple(logits.shape[:-1])}"
         )
+    labels = whole(labels)
     check_labels("labels", labels, logits.shape[-1])
-    return cross_entropy(logits, labels, IGNORED)
+    return cross_entropy(logits, labels, IGNORED, count)
 
 
 def next_token_loss(logits: Array, labels: Array, num_items_in_batch: int | Array | None = None) -> Array:
@@ -36,11 +39,9 @@ def next_token_loss(logits: Array, labels: Array, num_items_in_batch: int | Arra
         logits: (batch, seq, vocab); labels: int, (batch, seq), not shifted.
         num_items_in_batch: divide the sum by this instead of by the number of labels that count.
     """
+    labels = whole(labels)
     shifted = jnp.concatenate((labels[:, 1:], jnp.full_like(labels[:, :1], IGNORED)), axis=1)
-    loss = token_loss(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), shifted)
-    if num_items_in_batch is None:
-        return loss
-    return loss * (shifted != IGNORED).sum() / num_items_in_batch
+    return token_loss(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), shifted, num_items_in_batch)
 
 
 def classification_loss(logits: Array, labels: Array, config: RobertaConfig) -> Array:
@@ -64,10 +65,13 @@ def classification_loss(logits: Array, labels: Array, config: RobertaConfig) -> 
         labels = labels.reshape(-1, 1) if labels.ndim == 1 else labels
     if labels.shape != logits.shape:
         raise ValueError(f"labels of shape {tuple(labels.shape)} do not fit {problem} of {tuple(logits.shape)} logits")
-    labels = labels.astype(logits.dtype)
+    wide = widened(logits)
+    labels = labels.astype(wide.dtype)
     if problem == "regression":
-        return jnp.square(logits - labels).mean()
-    return -(labels * nn.log_sigmoid(logits) + (1 - labels) * nn.log_sigmoid(-logits)).mean()
+        losses = jnp.square(wide - labels)
+    else:
+        losses = -(labels * nn.log_sigmoid(wide) + (1 - labels) * nn.log_sigmoid(-wide))
+    return losses.mean().astype(logits.dtype)
 
 
 def span_loss(start_logits: Array, end_logits: Array, start: Array, end: Array) -> Array:
@@ -79,26 +83,41 @@ def span_loss(start_logits: Array, end_logits: Array, start: Array, end: Array) 
     seq = start_logits.shape[1]
 
     def one(logits: Array, positions: Array) -> Array:
-        return cross_entropy(logits, positions.reshape(-1).clip(0, seq), seq)
+        return cross_entropy(logits, whole(positions.reshape(-1)).clip(0, seq), seq)
 
     return (one(start_logits, start) + one(end_logits, end)) / 2
 
 
-def cross_entropy(logits: Array, labels: Array, ignored: int) -> Array:
-    """Mean over the labels that are not `ignored`; a label outside the classes makes it nan (see `check_labels`)."""
+def cross_entropy(logits: Array, labels: Array, ignored: int, count: int | Array | None = None) -> Array:
+    """Mean over the labels that are not `ignored`, or their sum divided by `count`, in the dtype of the logits.
+
+    A label outside the classes makes it nan (see `check_labels`).
+    """
     counts = labels != ignored
     chosen = jnp.where(counts, jnp.where(labels < 0, logits.shape[-1], labels), 0)
-    scores = jnp.take_along_axis(nn.log_softmax(logits), chosen[..., None], axis=-1, mode="fill")[..., 0]
-    return -jnp.where(counts, scores, 0).sum() / counts.sum()
+    scores = jnp.take_along_axis(nn.log_softmax(widened(logits)), chosen[..., None], axis=-1, mode="fill")[..., 0]
+    total = -jnp.where(counts, scores, 0).sum()
+    return (total / (counts.sum() if count is None else count)).astype(logits.dtype)
 
 
 def check_labels(name: str, labels: Array, classes: int) -> None:
     """Raise `ValueError` for a label that is neither a class nor -100."""
     if labels.size == 0:
         return
+    labels = whole(labels)
     wrong = (labels != IGNORED) & ((labels < 0) | (labels >= classes))
     check(
         wrong.any(),
         (labels.flatten()[wrong.argmax()],),
         lambda label: f"{name} holds {label}; allowed are 0 to {classes - 1}, and {IGNORED} for what does not count",
     )
+
+
+def whole(labels: Array) -> Array:
+    """`labels` in JAX's widest int, where no other number is -100, as 156 is in uint8; floats stay as they are."""
+    return labels if jnp.issubdtype(labels.dtype, jnp.floating) else labels.astype(int)
+
+
+def widened(logits: Array) -> Array:
+    """`logits`, float16 as float32: sums over many tokens overflow it."""
+    return logits.astype(jnp.float32) if logits.dtype == jnp.float16 else logits

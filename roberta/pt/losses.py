@@ -1,6 +1,7 @@
 """The losses of the heads: scalars, means over what counts, the same in the three frameworks.
 
-A label of -100 is left out. Where nothing is left the mean is nan, as in transformers.
+A label of -100 is left out. Where nothing is left the mean is nan, as in transformers, and a sum
+divided by a given number is 0.
 """
 
 import torch
@@ -13,20 +14,22 @@ from roberta.pt.layers import is_traced
 IGNORED = -100
 
 
-def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def token_loss(logits: Tensor, labels: Tensor, count: int | Tensor | None = None) -> Tensor:
     """Mean cross entropy over the labels that are not -100.
 
     Args:
         logits: (..., classes).
         labels: int, of the shape of `logits` without its last axis.
+        count: divide the sum by this instead of by the number of labels that count.
     """
     if labels.shape != logits.shape[:-1] or labels.is_floating_point():
         raise ValueError(
             f"labels of shape {tuple(labels.shape)} and type {labels.dtype} do not fit logits of shape "
             f"{tuple(logits.shape)}: give integers of shape {tuple(logits.shape[:-1])}"
         )
+    labels = whole(labels)
     check_labels("labels", labels, logits.shape[-1])
-    return F.cross_entropy(logits.flatten(0, -2), labels.flatten().long(), ignore_index=IGNORED)
+    return cross_entropy(logits.flatten(0, -2), labels.flatten(), IGNORED, count)
 
 
 def next_token_loss(logits: Tensor, labels: Tensor, num_items_in_batch: int | Tensor | None = None) -> Tensor:
@@ -36,11 +39,9 @@ def next_token_loss(logits: Tensor, labels: Tensor, num_items_in_batch: int | Te
         logits: (batch, seq, vocab); labels: int, (batch, seq), not shifted.
         num_items_in_batch: divide the sum by this instead of by the number of labels that count.
     """
+    labels = whole(labels)
     shifted = torch.cat((labels[:, 1:], torch.full_like(labels[:, :1], IGNORED)), dim=1)
-    loss = token_loss(logits.to(torch.promote_types(logits.dtype, torch.float32)), shifted)
-    if num_items_in_batch is None:
-        return loss
-    return loss * (shifted != IGNORED).sum() / num_items_in_batch
+    return token_loss(logits.to(torch.promote_types(logits.dtype, torch.float32)), shifted, num_items_in_batch)
 
 
 def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -> Tensor:
@@ -64,9 +65,9 @@ def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -
         labels = labels.reshape(-1, 1) if labels.dim() == 1 else labels
     if labels.shape != logits.shape:
         raise ValueError(f"labels of shape {tuple(labels.shape)} do not fit {problem} of {tuple(logits.shape)} logits")
-    if problem == "regression":
-        return F.mse_loss(logits, labels.to(logits.dtype))
-    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    wide = widened(logits)
+    one = F.mse_loss if problem == "regression" else F.binary_cross_entropy_with_logits
+    return narrowed(one(wide, labels.to(wide.dtype)), logits)
 
 
 def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tensor) -> Tensor:
@@ -78,10 +79,16 @@ def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tens
     seq = start_logits.shape[1]
 
     def one(logits: Tensor, positions: Tensor) -> Tensor:
-        clamped = positions.reshape(-1).long().clamp(0, seq)
-        return F.cross_entropy(logits, clamped, ignore_index=seq)
+        return cross_entropy(logits, positions.reshape(-1).long().clamp(0, seq), seq)
 
     return (one(start_logits, start) + one(end_logits, end)) / 2
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, ignored: int, count: int | Tensor | None = None) -> Tensor:
+    """Mean over the labels that are not `ignored`, or their sum divided by `count`, in the dtype of the logits."""
+    reduction = "mean" if count is None else "sum"
+    loss = F.cross_entropy(widened(logits), labels, ignore_index=ignored, reduction=reduction)
+    return narrowed(loss if count is None else loss / count, logits)
 
 
 def check_labels(name: str, labels: Tensor, classes: int) -> None:
@@ -93,3 +100,20 @@ def check_labels(name: str, labels: Tensor, classes: int) -> None:
         raise ValueError(
             f"{name} holds {int(wrong[0])}; allowed are 0 to {classes - 1}, and {IGNORED} for what does not count"
         )
+
+
+def whole(labels: Tensor) -> Tensor:
+    """`labels` as int64, where no other number is -100, as 156 is in uint8; floats stay as they are."""
+    return labels if labels.is_floating_point() else labels.long()
+
+
+def widened(logits: Tensor) -> Tensor:
+    """`logits`, float16 as float32: sums over many tokens overflow it."""
+    return logits.float() if logits.dtype == torch.float16 else logits
+
+
+def narrowed(loss: Tensor, logits: Tensor) -> Tensor:
+    """`loss` in the dtype of `logits` that were `widened`; under autocast losses are float32, whatever the logits."""
+    device = logits.device.type
+    is_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return loss if logits.dtype != torch.float16 or is_autocast else loss.to(logits.dtype)

@@ -1,6 +1,7 @@
 """The losses of the heads: scalars, means over what counts, the same in the three frameworks.
 
-A label of -100 is left out. Where nothing is left the mean is nan, as in transformers.
+A label of -100 is left out. Where nothing is left the mean is nan, as in transformers, and a sum
+divided by a given number is 0.
 """
 
 import tensorflow as tf
@@ -12,19 +13,20 @@ from roberta.tf.layers import check
 IGNORED = -100
 
 
-def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def token_loss(logits: Tensor, labels: Tensor, count: int | Tensor | None = None) -> Tensor:
     """Mean cross entropy over the labels that are not -100.
 
     Args:
         logits: (..., classes).
         labels: int, of the shape of `logits` without its last axis.
+        count: divide the sum by this instead of by the number of labels that count.
     """
     if not labels.shape.is_compatible_with(logits.shape[:-1]) or not labels.dtype.is_integer:
         raise ValueError(
             f"labels of shape {tuple(labels.shape)} and type {labels.dtype.name} do not fit logits of shape "
             f"{tuple(logits.shape)}: give integers of shape {tuple(logits.shape[:-1])}"
         )
-    return cross_entropy(logits, check_labels("labels", labels, logits.shape[-1]), IGNORED)
+    return cross_entropy(logits, check_labels("labels", labels, logits.shape[-1]), IGNORED, count)
 
 
 def next_token_loss(logits: Tensor, labels: Tensor, num_items_in_batch: int | Tensor | None = None) -> Tensor:
@@ -34,12 +36,9 @@ def next_token_loss(logits: Tensor, labels: Tensor, num_items_in_batch: int | Te
         logits: (batch, seq, vocab); labels: int, (batch, seq), not shifted.
         num_items_in_batch: divide the sum by this instead of by the number of labels that count.
     """
+    labels = whole(labels)
     shifted = tf.concat((labels[:, 1:], tf.fill(tf.shape(labels[:, :1]), tf.cast(IGNORED, labels.dtype))), axis=1)
-    loss = token_loss(widened(logits), shifted)
-    if num_items_in_batch is None:
-        return loss
-    counted = tf.math.count_nonzero(shifted != IGNORED, dtype=loss.dtype)
-    return loss * counted / tf.cast(num_items_in_batch, loss.dtype)
+    return token_loss(widened(logits), shifted, num_items_in_batch)
 
 
 def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -> Tensor:
@@ -65,10 +64,10 @@ def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -
         labels = tf.reshape(labels, (-1, 1)) if labels.shape.rank == 1 else labels
     if not labels.shape.is_compatible_with(logits.shape):
         raise ValueError(f"labels of shape {tuple(labels.shape)} do not fit {problem} of {tuple(logits.shape)} logits")
-    labels = tf.cast(labels, logits.dtype)
-    if problem == "regression":
-        return tf.reduce_mean(tf.square(logits - labels))
-    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))
+    wide = widened(logits)
+    labels = tf.cast(labels, wide.dtype)
+    one = tf.math.squared_difference if problem == "regression" else tf.nn.sigmoid_cross_entropy_with_logits
+    return tf.cast(tf.reduce_mean(one(labels, wide)), logits.dtype)
 
 
 def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tensor) -> Tensor:
@@ -77,27 +76,37 @@ def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tens
     Args:
         start_logits, end_logits: (batch, seq); start, end: int, (batch,) or (batch, 1).
     """
-    seq = tf.shape(start_logits)[1]
+    seq = tf.shape(start_logits, out_type=tf.int64)[1]
 
     def one(logits: Tensor, positions: Tensor) -> Tensor:
-        return cross_entropy(logits, tf.clip_by_value(tf.cast(tf.reshape(positions, (-1,)), tf.int32), 0, seq), seq)
+        return cross_entropy(logits, tf.clip_by_value(tf.cast(tf.reshape(positions, (-1,)), tf.int64), 0, seq), seq)
 
     return (one(start_logits, start) + one(end_logits, end)) / 2
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, ignored: int | Tensor) -> Tensor:
-    """Mean over the labels that are not `ignored`, in float32 or wider; under XLA labels outside make nan."""
+def cross_entropy(logits: Tensor, labels: Tensor, ignored: int | Tensor, count: int | Tensor | None = None) -> Tensor:
+    """Mean over the labels that are not `ignored`, or their sum divided by `count`, in the dtype of the logits.
+
+    Under XLA labels outside make nan.
+    """
     counts = labels != ignored
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(counts, labels, 0), widened(logits))
     total = tf.reduce_sum(tf.where(counts, losses, 0))
-    return tf.cast(total / tf.math.count_nonzero(counts, dtype=losses.dtype), logits.dtype)
+    number = tf.math.count_nonzero(counts, dtype=losses.dtype) if count is None else tf.cast(count, losses.dtype)
+    return tf.cast(total / number, logits.dtype)
 
 
 def check_labels(name: str, labels: Tensor, classes: int) -> Tensor:
     """`labels` as int32; `ValueError` for one that is neither a class nor -100 (see `layers.check`)."""
+    labels = whole(labels)
     after = f"; allowed are 0 to {classes - 1}, and {IGNORED} for what does not count"
     checked = check(tf.where(labels == IGNORED, tf.zeros_like(labels), labels), classes, f"{name} holds ", after)
     return tf.where(labels == IGNORED, IGNORED, checked)
+
+
+def whole(labels: Tensor) -> Tensor:
+    """`labels` as int64, where no other number is -100, as 156 is in uint8; floats stay as they are."""
+    return tf.cast(labels, tf.int64) if labels.dtype.is_integer else labels
 
 
 def widened(logits: Tensor) -> Tensor:
