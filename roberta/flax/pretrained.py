@@ -164,7 +164,7 @@ class FlaxRobertaPreTrainedModel:
         inputs = {name: _as_array(value) for name, value in values.items() if value is not None}
         self._check_accepted(inputs, has_cache=past_key_values is not None)
         variables = {"params": self.params if params is None else params}
-        cache = kv.as_cache(past_key_values) if self.config.is_decoder else None
+        cache = kv.as_cache(past_key_values)
         if cache is None and use_cache and labels is None and self._may_cache:
             given = inputs.get("input_ids", inputs.get("inputs_embeds"))
             cache = self.init_cache(given.shape[0], max(self.config.max_length_tokens, given.shape[1]))
