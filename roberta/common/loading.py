@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,11 +163,12 @@ def preferred_formats(
     return ("safetensors",) if use_safetensors else tuple(others)
 
 
-def resized(matrix: np.ndarray, rows: int, seed: int = 0) -> np.ndarray:
+def resized(matrix: np.ndarray, rows: int, name: str) -> np.ndarray:
     """`matrix` with `rows` rows: the first ones kept, new ones drawn close around the mean of the old.
 
     Args:
         matrix: (rows, columns), or (rows,), of which new entries are 0.
+        name: of the parameter; new rows depend on it, on how many rows there are, and on the old ones.
 
     Source: Hewitt 2021, "Initializing new word embeddings for pretrained language models": new rows near the mean
     keep the old rows' probabilities.
@@ -177,7 +179,8 @@ def resized(matrix: np.ndarray, rows: int, seed: int = 0) -> np.ndarray:
     if matrix.ndim == 1:
         return np.concatenate((matrix, np.zeros(rows - old, matrix.dtype)))
     wide = matrix.astype(np.float64)
-    noise = np.random.default_rng(seed).normal(0.0, 1e-5, (rows - old, matrix.shape[1])) * wide.std(axis=0)
+    generator = np.random.default_rng((old, zlib.crc32(name.encode())))
+    noise = generator.normal(0.0, 1e-5, (rows - old, matrix.shape[1])) * wide.std(axis=0)
     return np.concatenate((matrix, (wide.mean(axis=0) + noise).astype(matrix.dtype)))
 
 

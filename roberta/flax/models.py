@@ -110,7 +110,9 @@ class RobertaModelModule(RobertaModule):
                 "encoder_hidden_states need cross-attention; make the model with "
                 "RobertaConfig(is_decoder=True, add_cross_attention=True)"
             )
-        cache = kv.as_cache(self.variables.get("cache")) if config.is_decoder else None
+        cache = kv.as_cache(self.variables.get("cache"))
+        if cache is not None and not config.is_decoder:
+            raise ValueError("past_key_values need a decoder; make the model with RobertaConfig(is_decoder=True)")
         if attention_mask is None and input_ids is not None:
             warn_of_padding(input_ids, config, kv.length(cache))
         seq = (inputs_embeds if input_ids is None else input_ids).shape[1]

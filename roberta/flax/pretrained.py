@@ -166,7 +166,7 @@ class FlaxRobertaPreTrainedModel:
         inputs = {name: _as_array(value) for name, value in values.items() if value is not None}
         self._check_accepted(inputs, has_cache=past_key_values is not None)
         variables = {"params": self.params if params is None else params}
-        cache = kv.as_cache(past_key_values) if self.config.is_decoder else None
+        cache = kv.as_cache(past_key_values)
         if cache is None and use_cache and labels is None and self._may_cache:
             given = inputs.get("input_ids", inputs.get("inputs_embeds"))
             cache = self.init_cache(given.shape[0], max(self.config.max_length_tokens, given.shape[1]))
@@ -482,19 +482,24 @@ class FlaxRobertaPreTrainedModel:
             return embedding
         output = self.get_output_embeddings()
         self.config.update({"vocab_size": rows})  # the module has the same config
-        leaves = {self._embedding_path: self._resized(embedding, rows, mean_resizing)}
+        leaves = {self._embedding_path: self._resized("word_embeddings.weight", embedding, rows, mean_resizing)}
         if output is not None:
-            leaves["lm_head", "bias"] = self._resized(self.params["lm_head"]["bias"], rows, mean_resizing)
+            leaves["lm_head", "bias"] = self._resized(
+                "lm_head.bias", self.params["lm_head"]["bias"], rows, mean_resizing
+            )
             if not self.config.tie_word_embeddings:
-                leaves["lm_head", "decoder", "kernel"] = self._resized(output, rows, mean_resizing).T
+                leaves["lm_head", "decoder", "kernel"] = self._resized(
+                    "lm_head.decoder.weight", output, rows, mean_resizing
+                ).T
         self._replace(leaves)
         return self.get_input_embeddings()
 
-    def _resized(self, parameter: Array, rows: int, mean_resizing: bool) -> Array:
+    def _resized(self, name: str, parameter: Array, rows: int, mean_resizing: bool) -> Array:
         old = parameter.shape[0]
-        values = to_array(resized(to_numpy(parameter), rows), parameter.dtype)
+        values = to_array(resized(to_numpy(parameter), rows, name), parameter.dtype)
         if not mean_resizing and parameter.ndim == 2 and rows > old:
-            noise = jax.random.normal(self.key, (rows - old, parameter.shape[1]), parameter.dtype)
+            key = jax.random.fold_in(jax.random.fold_in(self.key, old), zlib.crc32(name.encode()))
+            noise = jax.random.normal(key, (rows - old, parameter.shape[1]), parameter.dtype)
             values = values.at[old:].set(noise * self.config.initializer_range)
         return values
 

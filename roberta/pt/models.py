@@ -71,7 +71,9 @@ class RobertaModel(RobertaPreTrainedModel):
                 "encoder_hidden_states need cross-attention; make the model with "
                 "RobertaConfig(is_decoder=True, add_cross_attention=True)"
             )
-        cache = kv.as_cache(past_key_values) if config.is_decoder else None
+        cache = kv.as_cache(past_key_values)
+        if cache is not None and not config.is_decoder:
+            raise ValueError("past_key_values need a decoder; make the model with RobertaConfig(is_decoder=True)")
         if attention_mask is None and input_ids is not None and cache is None:
             warn_of_padding(input_ids, config)
         seq = (inputs_embeds if input_ids is None else input_ids).shape[1]

@@ -301,21 +301,21 @@ class RobertaPreTrainedModel(nn.Module):
         if rows == embedding.num_embeddings:
             return embedding
         self.config.update({"vocab_size": rows})
-        embedding.weight = self._resized(embedding.weight, rows, mean_resizing)
+        embedding.weight = self._resized("word_embeddings.weight", embedding.weight, rows, mean_resizing)
         embedding.num_embeddings = rows
         output = self.get_output_embeddings()
         if output is not None:
-            self.lm_head.bias = self._resized(self.lm_head.bias, rows, mean_resizing)
+            self.lm_head.bias = self._resized("lm_head.bias", self.lm_head.bias, rows, mean_resizing)
             output.out_features = rows
             if not self.config.tie_word_embeddings:
-                output.weight = self._resized(output.weight, rows, mean_resizing)
+                output.weight = self._resized("lm_head.decoder.weight", output.weight, rows, mean_resizing)
             self.tie_weights()
         return embedding
 
-    def _resized(self, parameter: nn.Parameter, rows: int, mean_resizing: bool) -> nn.Parameter:
+    def _resized(self, name: str, parameter: nn.Parameter, rows: int, mean_resizing: bool) -> nn.Parameter:
         old = parameter.shape[0]
         values = torch.from_numpy(
-            resized(to_numpy(parameter.float() if parameter.dtype == torch.bfloat16 else parameter), rows)
+            resized(to_numpy(parameter.float() if parameter.dtype == torch.bfloat16 else parameter), rows, name)
         )
         values = values.to(parameter)
         if not mean_resizing and parameter.dim() == 2:

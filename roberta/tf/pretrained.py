@@ -354,20 +354,26 @@ class TFRobertaPreTrainedModel(keras.Model):
         if rows == embedding.input_dim:
             return embedding
         self.config.update({"vocab_size": rows})
-        replace(embedding, "_embeddings", self._resized(to_numpy(embedding.embeddings), rows, mean_resizing))
+        replace(
+            embedding,
+            "_embeddings",
+            self._resized("word_embeddings.weight", to_numpy(embedding.embeddings), rows, mean_resizing),
+        )
         embedding.input_dim = rows
         lm_head = self.get_lm_head()
         if lm_head is not None:
-            replace(lm_head, "bias", self._resized(to_numpy(lm_head.bias), rows, mean_resizing))
+            replace(lm_head, "bias", self._resized("lm_head.bias", to_numpy(lm_head.bias), rows, mean_resizing))
             if lm_head.decoder is not None:
-                kernel = self._resized(to_numpy(lm_head.decoder.kernel).T, rows, mean_resizing).T
+                kernel = self._resized(
+                    "lm_head.decoder.weight", to_numpy(lm_head.decoder.kernel).T, rows, mean_resizing
+                ).T
                 replace(lm_head.decoder, "_kernel", kernel)
                 lm_head.decoder.units = rows
         self._forget_compiled()
         return embedding
 
-    def _resized(self, values: np.ndarray, rows: int, mean_resizing: bool) -> np.ndarray:
-        old, values = len(values), resized(values, rows)
+    def _resized(self, name: str, values: np.ndarray, rows: int, mean_resizing: bool) -> np.ndarray:
+        old, values = len(values), resized(values, rows, name)
         if not mean_resizing and values.ndim == 2 and rows > old:
             drawn = keras.random.normal((rows - old, values.shape[1]), 0.0, self.config.initializer_range)
             values[old:] = to_numpy(drawn)

@@ -78,6 +78,24 @@ def test_a_vocabulary_is_rounded_up(backend: Backend, tmp_path: Path) -> None:
     assert model.config.vocab_size == 60
 
 
+@pytest.mark.parametrize("mean_resizing", [True, False], ids=["mean", "wide"])
+def test_every_new_row_is_another_one(backend: Backend, tmp_path: Path, mean_resizing: bool) -> None:
+    """Around their mean where that is asked for: in units of the spread, no two new rows are the same."""
+    model = backend.load("ForMaskedLM", checkpoints.make(tmp_path, "ForMaskedLM", tie_word_embeddings=False))
+    before = backend.parameters(model)
+    for rows in (62, 63):
+        model.resize_token_embeddings(rows, mean_resizing=mean_resizing)
+    after = backend.parameters(model)
+    new = np.concatenate(
+        [
+            (after[name][61:] - mean_resizing * before[name].mean(axis=0)) / before[name].std(axis=0)
+            for name in (WORDS, DECODER)
+        ]
+    )
+    distances = np.linalg.norm(new[:, None] - new, axis=-1)[~np.eye(4, dtype=bool)]
+    assert distances.min() > np.linalg.norm(new, axis=-1).mean() / 2  # of independent rows, about 1.4 times the mean
+
+
 def test_a_loaded_model_drops_nothing_out(backend: Backend, tmp_path: Path) -> None:
     folder = checkpoints.make(tmp_path, "ForMaskedLM", hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
     model = backend.load("ForMaskedLM", folder)

@@ -247,6 +247,23 @@ def test_encoder_states_need_cross_attention(backend: Backend, tmp_path: Path) -
         backend.call(model, {"input_ids": ids([0, 5]), "encoder_hidden_states": np.zeros((1, 3, 24))})
 
 
+@pytest.mark.parametrize("head", ["Model", "ForCausalLM"])
+def test_a_cache_needs_a_decoder(backend: Backend, tmp_path: Path, head: Head) -> None:
+    folder = checkpoints.make(tmp_path, head, is_decoder=True)
+    decoder = backend.load(head, folder)
+    given = {"input_ids": ids([0, 5])}
+    cache = backend.empty_cache(decoder, given["input_ids"])
+    cache = backend.call(decoder, given, past_key_values=cache, use_cache=True).past_key_values
+    model = backend.load(head, folder, is_decoder=False)
+    with pytest.raises(ValueError, match=r"past_key_values need a decoder; .*RobertaConfig\(is_decoder=True\)"):
+        backend.call(model, given, past_key_values=cache)
+    backend.call(model, given, past_key_values=() if backend.name != "flax" else {})
+    way_out = backend.load(head, folder, config=checkpoints.small_config(head, is_decoder=True))
+    found = backend.call(way_out, given, past_key_values=cache)
+    wanted = backend.call(decoder, given, past_key_values=cache)
+    assert np.array_equal(np.asarray(found[0]), np.asarray(wanted[0]))
+
+
 def test_a_decoder_with_cross_attention_runs_without_encoder_states(backend: Backend, tmp_path: Path) -> None:
     folder = checkpoints.make(tmp_path, "ForCausalLM", add_cross_attention=True)
     found = backend.run(backend.load("ForCausalLM", folder), {"input_ids": ids([0, 5])}, output_attentions=True)
