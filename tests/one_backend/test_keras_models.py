@@ -23,8 +23,8 @@ from backends import assert_close, backend  # noqa: E402
 
 TF = backend("tf")
 TESTS = Path(__file__).parents[1]
-IDS = np.array([[0, 5, 6, 2], [0, 7, 2, 1]])
-BOTH = {"input_ids": IDS, "attention_mask": (IDS != 1).astype(int)}
+IDS = np.array([[0, 5, 6, 2], [0, 7, 2, 8]])  # no padding, of which a process that gets ids alone would be warned
+BOTH = {"input_ids": IDS, "attention_mask": np.array([[1, 1, 1, 1], [1, 1, 1, 0]])}
 LABELS = np.array([3, 1])
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
