@@ -145,14 +145,6 @@ def test_a_loaded_model_has_every_value_of_the_file(dtype: str, folder: Path) ->
         assert np.array_equal(weights.canonical(variable, is_transposed), tensors[name].astype(variable.dtype)), name
 
 
-def test_a_model_that_keras_quantised_is_not_inferred_wrongly(tmp_path: Path) -> None:
-    model = TF.load("ForMaskedLM", checkpoints.make(tmp_path, "ForMaskedLM"), dtype="float32")
-    with pytest.warns(UserWarning, match="quantize"):  # Keras says of each layer that has nothing to quantise
-        model.quantize("int8")
-    with pytest.raises(ValueError, match=r"model.quantize\('int8'\)"):
-        model.infer(checkpoints.batch("ForMaskedLM", model.config))
-
-
 def test_every_batch_runs_the_same_three_programs(tmp_path: Path) -> None:
     model = TF.load("ForMaskedLM", checkpoints.make(tmp_path, "ForMaskedLM", num_hidden_layers=3, layer_norm_eps=3e-5))
     for rows, seq in ((1, 3), (4, 11), (7, 28)):
@@ -220,3 +212,12 @@ def test_labels_among_the_inputs_do_not_do_for_a_loss_given_to_compile(folder: P
     model.compile(optimizer="sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     with pytest.raises(ValueError, match="give labels as y"):
         model.evaluate(inputs() | {"labels": LABELS}, verbose=0)
+
+
+def test_a_model_brings_no_new_names_of_variables(folder: Path) -> None:
+    """TensorFlow keeps 35 kB for each name that a variable ever had."""
+    names = [
+        {part.value._handle_name for part in TF.load("ForSequenceClassification", folder).variables} for _ in range(2)
+    ]
+    assert names[0] == names[1]
+    assert len(names[0]) < 12
