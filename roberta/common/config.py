@@ -387,6 +387,7 @@ class RobertaConfig:
         config = cls(**{**values, **used})
         if contradiction is not None:
             config.label2id = contradiction
+        if contradiction is not None and any(isinstance(key, str) for key in config_dict["id2label"]):  # from a file
             warnings.warn(
                 f"id2label {config.id2label} and label2id {contradiction} contradict each other; both are kept as they "
                 "are, and predictions are named by id2label",

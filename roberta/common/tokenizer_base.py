@@ -33,7 +33,8 @@ class TokenizerBase(Preparing, Saving, ABC):
         files: vocab.json, merges.txt and tokenizer.json, each a path or None; the last is taken where it is given.
         errors: what decoding does with bytes that are no UTF-8.
         named: special token by name.
-        add_prefix_space, trim_offsets: None for False and True, whatever tokenizer.json says.
+        add_prefix_space, trim_offsets: None for False and True, whatever tokenizer.json says; where its post_processor
+            has no trim_offsets, offsets are trimmed or not as that processor does it.
         additional_special_tokens, extra_special_tokens: special tokens without a name, and with one of their own.
         added_tokens_decoder: id -> added token.
         model_max_length: what `truncation=True` cuts to; `max_len` is its older name.
@@ -432,9 +433,8 @@ class TokenizerBase(Preparing, Saving, ABC):
 def _trims(template: Template | None, config: Mapping[str, Any]) -> bool:
     """Whether offsets are trimmed: as the config or the default says where a template has that setting, else as it does."""
     if template is None or "trim_offsets" in (template.processor or {}):
-        return bool(
-            first_given(config.get("trim_offsets"), True)
-        )  # the default goes before the file, as in transformers
+        # the default goes before tokenizer.json, as in transformers
+        return bool(first_given(config.get("trim_offsets"), True))
     return bool(first_given(template.trims, False))
 
 

@@ -52,7 +52,9 @@ def run(model: Any, variables: Variables, inputs: Inputs, rngs: Variables, flags
         return directly(variables, inputs, rngs)
     try:
         return jax.block_until_ready(program(variables, inputs, rngs))
-    except jax.errors.JaxRuntimeError:
+    except jax.errors.JaxRuntimeError as error:
+        if "ValueError" not in str(error):  # of a check of values: other failures, of memory say, stay what they are
+            raise
         return directly(variables, inputs, rngs)  # which raises the `ValueError` itself
 
 

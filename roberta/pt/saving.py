@@ -45,7 +45,7 @@ def to_write(model: Any, state_dict: Mapping[str, Tensor] | None = None) -> dict
     """
     has_pooler = getattr(model.base_model, "pooler", None) is not None
     table = parameters(model.config, model.head, has_pooler=has_pooler)
-    given = {_plain(name): value for name, value in (state_dict or _state(model)).items()}
+    given = {_plain(name): value for name, value in (_state(model) if state_dict is None else state_dict).items()}
     wrong = [
         *_untied(model.config, given), *changed_fields(model.config, _configs(model)), *_changed_settings(model),
         *_other_layers(model, {name: table[name] for name in given if name in table}),

@@ -442,7 +442,7 @@ class TFRobertaPreTrainedModel(keras.Model):
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """Keras' `fit`, of whose arguments it would ignore `sample_weight` where labels are among the inputs."""
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
-        weights = given.get("sample_weight", given.get("class_weight"))
+        weights = next((given[name] for name in ("sample_weight", "class_weight") if given.get(name) is not None), None)
         _refuse_lost_weights(self, given.get("x"), given.get("y"), weights)
         if isinstance(given.get("validation_data"), tuple | list):
             _refuse_lost_weights(self, *keras.utils.unpack_x_y_sample_weight(given["validation_data"]))

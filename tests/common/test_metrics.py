@@ -110,3 +110,8 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(monkeypatch: p
     monkeypatch.setattr(metrics.importlib, "import_module", missing)
     with pytest.raises(ModuleNotFoundError, match=r"need scikit-learn, which .* pip install 'roberta\[train\]'"):
         metrics.library("sklearn.metrics")
+
+
+def test_one_label_that_holds_or_not_has_an_f1_of_its_own() -> None:
+    found = metrics.multi_label(np.array([[1], [1], [0], [0]]), np.array([[1], [0], [1], [0]]))
+    assert found == {"accuracy": 0.5, "f1": 0.5, "f1_macro": 0.5}

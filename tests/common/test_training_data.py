@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import SHARED
 
+import roberta
 from roberta import RobertaConfig, RobertaTokenizer, RobertaTokenizerFast
 from roberta.common.recipes import RECIPES
 from roberta.common.training.data import trained_config
@@ -571,3 +572,21 @@ def test_json_and_text_say_the_same_documents(write: Write) -> None:
     text = read(write("a.txt", "one\ntwo\n\nthree\n"), "mlm")
     lines = "\n".join(json.dumps({"text": text}) for text in ("one\ntwo\n", "three"))
     assert [d.sentences for d in read(write("a.jsonl", lines), "mlm")] == [d.sentences for d in text]
+
+
+def test_rows_begin_and_end_as_those_of_a_call_where_cls_is_not_bos() -> None:
+    small = Path(roberta.__file__).parent / "small"
+    own = RobertaTokenizerFast(
+        str(small / "vocab.json"), str(small / "merges.txt"), cls_token="<mask>", sep_token="<pad>"
+    )
+    lengths = make_lengths("text-classification", RobertaConfig(), own)
+    rows = [{"text": "my lord", "text2": "my lady", "label": "a"}, {"text": "my lord", "label": "b"}]
+    examples: Any = list(read(rows, "text-classification"))
+    found = make_features(examples, "text-classification", own, lengths, labels=find_labels(examples, RobertaConfig()))
+    wanted = [own("my lord", "my lady")["input_ids"], own("my lord")["input_ids"]]
+    assert [feature["input_ids"].tolist() for feature in found] == wanted
+    words: Any = list(read([{"words": ["my", "lord"], "labels": ["a", "b"]}], "token-classification"))
+    (found_words,) = make_features(
+        words, "token-classification", own, lengths, labels=find_labels(words, RobertaConfig())
+    )
+    assert found_words["input_ids"].tolist() == own(["my", "lord"], is_split_into_words=True)["input_ids"]

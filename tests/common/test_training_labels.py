@@ -58,6 +58,10 @@ def test_numbers_on_a_model_with_names_are_asked_about_and_both_answers_work(tas
     assert named.id_of("1", "") == 1
     with pytest.raises(ValueError, match="both say what the labels are"):
         find_labels(examples, MNLI, labels=["ham", "spam"], keep_labels=True)
+    model = list(MNLI.id2label.values())
+    turned = find_labels(examples, MNLI, labels=model[::-1])  # 0 is what the caller said, whatever the model's order is
+    assert (list(turned.names), turned.is_new_head) == (model, False)
+    assert [turned.id_of(number, "") for number in ("0", "1", "2")] == [2, 1, 0]
 
 
 def test_numbers_do_not_stand_for_names_of_the_data() -> None:

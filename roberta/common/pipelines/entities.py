@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from roberta.common.entities import MARKS
+
 Strategy = Literal["none", "simple", "first", "average", "max"]
 WORD_STRATEGIES = ("first", "average", "max")
 Entity = dict[str, Any]
@@ -57,10 +59,10 @@ class Words:
 
     @staticmethod
     def mark(label: str, labels: Collection[str]) -> tuple[str, str]:
-        """The mark of a label, "" where it has none, and the kind of entity: "B-PER" -> ("B", "PER")."""
-        mark, dash, kind = label.partition("-")
-        if dash and kind and (mark in ("B", "I") or (mark in ("E", "S", "L", "U") and f"B-{kind}" in labels)):
-            return mark, kind
+        """The mark of a label, as `MARKS` reads it, "" where it has none, and the kind: "B-PER" -> ("B", "PER")."""
+        mark, dash, kind = label[:1], label[1:2], label[2:]
+        if dash in ("-", "_") and kind and (mark in ("B", "I") or (mark in MARKS and f"B{dash}{kind}" in labels)):
+            return MARKS[mark], kind
         return "", label
 
     def groups(self, text: str, words: Iterable[Part]) -> Iterator[list[Part]]:
@@ -98,7 +100,7 @@ class Words:
         if not mark:
             return all(blank.label == word.label for blank in gap)
         touches = not between and not self.are_given
-        return touches or not (mark in ("B", "S", "U") or last in ("E", "S", "L", "U"))
+        return touches or not (mark in ("B", "S") or last in ("E", "S"))
 
 
 def word_label(scores: np.ndarray, strategy: Strategy) -> tuple[int, float]:

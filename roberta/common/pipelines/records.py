@@ -86,7 +86,7 @@ def _sample(path: Path | None) -> list[str]:
         return []
     with path.open("rb") as file:
         texts = [raw.decode(errors="replace").rstrip("\r\n") for raw in itertools.islice(file, SAMPLE)]
-    return [text for text in texts if text]
+    return [text for text in (text.removeprefix("\ufeff") for text in texts) if text]
 
 
 def _record(command: Command, cells: Sequence[str], where: str) -> Any:

@@ -90,7 +90,8 @@ def prepare(
         examples = list(examples)
         labels = find_labels(
             cast("list[LabelledText | LabelledWords]", examples), config, problem=settings.problem,
-            labels=settings.labels or _declared(train, task, settings.roles(task)), keep_labels=settings.keep_labels,
+            labels=settings.labels or (None if settings.keep_labels else _declared(train, task, settings.roles(task))),
+            keep_labels=settings.keep_labels,
             are_columns_said="label" in settings.roles(task), skips=settings.skip_unusable,
         )  # fmt: skip
     config = trained_config(task, config, labels, recipe)

@@ -48,10 +48,10 @@ class DataSettings:
         """Refuse what means nothing for a task, instead of training without it."""
         everyone = {name for names in OF_TASK.values() for name in names}
         for name in sorted(everyone - set(OF_TASK[task])):
-            if getattr(self, name) not in (None, False):
+            if getattr(self, name) is not None and getattr(self, name) is not False:
                 tasks = ", ".join(one for one, names in OF_TASK.items() if name in names)
                 hint = ""
-                if name.endswith("_column"):
+                if name == "text_column":
                     hint = f", or give columns={{{next(iter(NAMES[task]))!r}: {getattr(self, name)!r}}}"
                 raise ValueError(f"{name}={getattr(self, name)!r} is for {tasks}; leave it out for {task}{hint}")
 

@@ -187,8 +187,7 @@ def _row(
     tokenizer: TokenizerBase, lengths: Lengths, first: list[int], second: list[int] | None, where: str
 ) -> tuple[list[int], bool]:
     first, second, is_cut = _fitted(tokenizer, lengths, first, second, where)
-    ids: Any = tokenizer.build_inputs_with_special_tokens(first, second)
-    return ids, is_cut
+    return tokenizer.layout(pair=second is not None).row(first, second), is_cut
 
 
 def _fitted(
@@ -238,9 +237,9 @@ def _words(
             making.unusable.note(error)
             continue
         making.cut += is_cut
-        rest = iter(of_words)
-        places = [None if special else next(rest) for special in tokenizer.get_special_tokens_mask(kept)]
-        row = tokenizer.build_inputs_with_special_tokens(kept)
+        layout = tokenizer.layout()
+        places = [*[None] * len(layout.begin.ids), *of_words, *[None] * len(layout.end.ids)]
+        row = layout.row(kept, None)
         yield {"input_ids": np.array(row, np.int32), "labels": first_tokens(places, targets)}
 
 

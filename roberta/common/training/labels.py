@@ -32,6 +32,7 @@ class Labels:
         is_new_head: whether the classifier of the model has other labels, and is made anew.
         remark: where the names are from, and what that means for the classifier.
         places: the name that each place of a list of 0 and 1 is about; () for lists of the labels that hold.
+        numbering: the names in the order of the numbers that the data has, where that is not the order of `names`.
     """
 
     problem: Problem
@@ -40,6 +41,7 @@ class Labels:
     is_new_head: bool = False
     remark: str = ""
     places: tuple[str, ...] = ()
+    numbering: tuple[str, ...] = ()
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -63,7 +65,7 @@ class Labels:
         if _WHOLE.fullmatch(label):
             return self.id_of(plain(label, ()), where)
         if self.takes_numbers and label.isdecimal() and int(label) < len(self.names):
-            return int(label)
+            return self.label2id[self.numbering[int(label)]] if self.numbering else int(label)
         if label == NOT_LABELLED and all(map(_is_whole, self.names)):
             raise ValueError(
                 f"{where} has the label '-1', with which public data sets mark rows without a label; remove the row, or "
@@ -218,7 +220,9 @@ def _named(
     """The names of labels, and what that means for the model's classifier."""
     stored = tuple(str(config.id2label[number]) for number in range(config.num_labels))
     takes_numbers = (labels is not None or keep_labels) and not any(map(is_number, labels or own))
-    if keep_labels or (labels is None and set(singles) <= set(stored)) or (labels and set(labels) == set(stored)):
+    if labels and not keep_labels and set(labels) == set(stored):  # in any order, which says what numbers mean
+        return Labels(chosen, stored, takes_numbers, remark=KEPT, numbering=tuple(labels))
+    if keep_labels or (labels is None and set(singles) <= set(stored)):
         return Labels(chosen, stored, takes_numbers, remark=KEPT)
     if own and labels is None and all(map(_is_whole, singles)) and not any(map(is_number, own)):
         raise ValueError(

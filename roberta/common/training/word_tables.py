@@ -99,7 +99,7 @@ class WordTable:
         """The cells of each line, none where a sentence ends; its text, and where it is."""
         if self.is_csv:
             reader = csv.reader(text + "\n" for text, _ in file_lines(self.path))
-            for cells in reader:
+            for cells in self._parsed(reader):
                 is_empty = not any(cell.strip() for cell in cells)
                 yield [] if is_empty else cells, ",".join(cells), f"{self.path}:{reader.line_num}"
             return
@@ -108,6 +108,19 @@ class WordTable:
                 yield [], text, where
             else:
                 yield text.split("\t") if "\t" in text else SPACES.split(text.strip(" ")), text, where
+
+    def _parsed(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
+        """The rows of a table; a quote that opens in one line and closes in another would hide the words between."""
+        try:
+            for cells in reader:
+                if any("\n" in cell for cell in cells):
+                    raise ValueError(
+                        f"{self.path} has a quote that does not close in its line: {shown(','.join(cells))}; write a "
+                        'quote that is a word as """"'
+                    )
+                yield cells
+        except csv.Error as error:
+            raise ValueError(f"{self.path} is not a table that can be read: {error}") from None
 
     def _is_header(self, cells: Sequence[str], where: str) -> bool:
         """Whether the first line names the columns; notes where each is."""
