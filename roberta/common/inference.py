@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +77,7 @@ def infer(
     config: RobertaConfig,
     head: Head,
     *,
+    altered: bool,
     pools: bool,
     where: np.ndarray | None,
     batch_tokens: int,
@@ -86,6 +88,7 @@ def infer(
     """The results of a whole batch, as `model.infer` of the backends describes them.
 
     Args:
+        altered: whether the model is not exactly this library's, so that only its own forward pass is right.
         pools: whether the class makes something of each row's first token.
         run: results of one piece: (asked, ...) of per-token results, (rows, ...) of those of rows.
         run_padded: the model's plain forward pass on arrays as given; for batches that cannot be taken apart.
@@ -102,12 +105,12 @@ def infer(
         raise ValueError(f"input_ids of shape {shape}; {head} takes {wanted}, with at least one token")
     if where is not None:
         _check_where(where, head, given)
+    rows = given
     if head == "ForMultipleChoice":
-        given = {name: array.reshape(-1, *array.shape[2:]) for name, array in given.items()}
-    if can_unpad(given, config, pools=pools):
-        results = _unpadded(given, config, head, pools, where, batch_tokens, run, cut)
-    else:
-        results = _padded(given, head, where, batch_tokens, run_padded)
+        rows = {name: array.reshape(-1, *array.shape[2:]) for name, array in given.items()}
+    if altered or not can_unpad(rows, config, pools=pools):
+        return _padded(given, head, where, batch_tokens, run_padded)
+    results = _unpadded(rows, config, head, pools, where, batch_tokens, run, cut)
     return {name: array.reshape(shape[:2]) for name, array in results.items()} if len(shape) == 3 else results
 
 
@@ -120,14 +123,38 @@ def chosen_dtype(dtype: str | None, own: str, choices: tuple[str, ...]) -> str:
     return dtype
 
 
-def require_own(chosen: str, own: str) -> None:
-    """Refuse another dtype for a batch that goes through the plain forward pass, which computes in the model's own."""
-    if chosen != own:
+def require_own(chosen: str, own: str, altered: str) -> None:
+    """Refuse another dtype for a batch that goes through the plain forward pass, which computes in the model's own.
+
+    Args:
+        altered: what keeps the model from the fast pass, where it is not the batch.
+    """
+    if chosen == own:
+        return
+    if altered:
         raise ValueError(
-            f"dtype={chosen!r} cannot be had for this batch or model: relative positions, masks that are more than 0 and "
-            f"1 a token, rows without a token, and padding before a first token that is pooled are computed in {own}; "
-            "leave dtype out"
+            f"dtype={chosen!r} cannot be had for this model, as {altered}: it runs through its own forward pass, which "
+            f"computes in {own}; leave dtype out, or take away what was added (merge an adapter, remove a hook)"
         )
+    raise ValueError(
+        f"dtype={chosen!r} cannot be had for this batch or model: relative positions, masks that are more than 0 and "
+        f"1 a token, rows without a token, and padding before a first token that is pooled are computed in {own}; "
+        "leave dtype out"
+    )
+
+
+def results(output: Any, head: Head) -> dict[str, Any]:
+    """What `infer` returns of the output of a forward pass, which may be a caller's own."""
+    names = (*PER_TOKEN.get(head, ()), *PER_ROW.get(head, ()))
+    is_mapping = isinstance(output, Mapping)
+    found = {name: output[name] for name in names if is_mapping and output.get(name) is not None}
+    if not found or not found.keys() >= set(PER_TOKEN.get(head, names)):
+        has = f"{', '.join(output)}" if is_mapping else f"a {type(output).__name__}"
+        raise ValueError(
+            f"the model's own forward pass returned {has}; infer needs {', '.join(names)}, in a mapping by name: "
+            "return the output object of the class it comes from, or call the model itself"
+        )
+    return found
 
 
 def arrays(batch: Mapping[str, np.ndarray]) -> Arrays:
@@ -264,11 +291,12 @@ def _padded(
     batch_tokens: int,
     run_padded: Callable[[Arrays], Arrays],
 ) -> Arrays:
-    """The plain forward pass, some rows at a time; padding is set to 0 where the mask says where it is."""
+    """The plain forward pass, some rows (or examples with all their choices) at a time.
+
+    Padding is set to 0 where the mask says where it is.
+    """
     ids = given["input_ids"]
-    count = max(1, batch_tokens // ids.shape[1])
-    if head == "ForMultipleChoice":
-        given = {name: array[:, None] for name, array in given.items()}  # every choice by itself
+    count = max(1, batch_tokens // ids[0].size)
     parts = [
         run_padded({name: array[start : start + count] for name, array in given.items()})
         for start in range(0, len(ids), count)

@@ -20,6 +20,7 @@ from roberta.common.generation import (
 from roberta.common.search import Plan, decode, make_plan
 from roberta.flax import cache as kv
 from roberta.flax.layers import check_values
+from roberta.flax.parts import Made
 
 ROUNDING = 64  # calls of about the same length share one compiled step
 
@@ -202,12 +203,13 @@ def _to_numpy(values: Any) -> np.ndarray | None:
     return None if values is None else np.asarray(values)
 
 
-_compiled_calls: weakref.WeakKeyDictionary[Any, Callable[..., Any]] = weakref.WeakKeyDictionary()
+_compiled_calls: weakref.WeakKeyDictionary[Any, tuple[Made, Callable[..., Any]]] = weakref.WeakKeyDictionary()
 
 
 def _compiled(model: Any) -> Callable[..., Any]:
-    """The model's call, compiled once a shape and kept as long as the model; of the logits, the last."""
-    if model not in _compiled_calls:
+    """The model's call, compiled once a shape and kept as long as the model is what it was; of the logits, the last."""
+    made, compiled = _compiled_calls.get(model, (None, None))
+    if made is None or compiled is None or not made.is_current(model):
         alive = weakref.ref(model)  # what is kept for the model must not keep it
 
         def call(params: Any, inputs: Any, cache: Any, last: Array, **flags: bool) -> Any:
@@ -216,5 +218,6 @@ def _compiled(model: Any) -> Callable[..., Any]:
             return output
 
         flags = ("use_cache", "output_attentions", "output_hidden_states")
-        _compiled_calls[model] = jax.jit(call, static_argnames=flags)
-    return _compiled_calls[model]
+        compiled = jax.jit(call, static_argnames=flags)
+        _compiled_calls[model] = Made(model), compiled
+    return compiled

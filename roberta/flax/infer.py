@@ -22,6 +22,7 @@ from roberta.common import inference
 from roberta.common.batching import packs
 from roberta.common.inference import Arrays, Tokens
 from roberta.flax.layers import ACTIVATIONS
+from roberta.flax.parts import Parts, alteration
 from roberta.flax.weights import Params, to_numpy
 
 # Tokens that go through a program together. Reading the weights takes as long as computing 32 tokens, and more than
@@ -221,29 +222,20 @@ class FastModel:
     """A model's parameters laid out for one dtype.
 
     Attributes:
-        made_from: the parameters as they were.
         kind, wide: the dtypes of products, and of all else.
     """
 
     def __init__(self, model: Any, params: Params, dtype: str) -> None:
-        self.made_from = jax.tree.leaves(params)
         self.config = model.config
         self.kind = jnp.dtype(dtype)
         self.wide = np.dtype(np.float64 if dtype == "float64" else np.float32)
-        self.device = next(iter(jnp.asarray(self.made_from[0]).devices()))
+        self.device = next(iter(jnp.asarray(jax.tree.leaves(params)[0]).devices()))
         base = params if model.head == "Model" else params["roberta"]
         self.embeddings = jax.tree.map(to_numpy, base["embeddings"])
         layers = range(self.config.num_hidden_layers)
         heads = max((self.config.heads_kept(index) for index in layers), default=0)
         self.layers = [self.layer(base["encoder"]["layer"][str(index)], heads) for index in layers]
         self.head = _HEADS[model.head](self, params)
-
-    def is_current(self, params: Params) -> bool:
-        """Whether `params` are still those that were laid out; arrays of numpy can change, those of JAX cannot."""
-        leaves = jax.tree.leaves(params)
-        pairs = zip(self.made_from, leaves, strict=False)
-        same = all(old is new and isinstance(new, jax.Array) for old, new in pairs)
-        return same and len(self.made_from) == len(leaves)
 
     def put(self, array: Any, dtype: Any) -> Array:
         """On the model's device in a dtype; what is there already stays as it is.
@@ -437,8 +429,17 @@ _HEADS: dict[str, Callable[[FastModel, Params], Head]] = {
     "ForQuestionAnswering": _span,
 }
 
+
+@dataclass(frozen=True)
+class LaidOut:
+    """What is kept of a model: its parts as they were, and its parameters by dtype."""
+
+    parts: Parts
+    made: dict[str, FastModel]
+
+
 # Beside the models, not in them: a copy or a pickle of a model has no use for it.
-_FAST: WeakKeyDictionary[Any, dict[str, FastModel]] = WeakKeyDictionary()
+_FAST: WeakKeyDictionary[Any, LaidOut] = WeakKeyDictionary()
 
 
 def infer(
@@ -453,26 +454,38 @@ def infer(
     own = jnp.dtype(model.dtype).name
     chosen = inference.chosen_dtype(dtype, own, ("float32", "bfloat16"))
     tree = model.params if params is None else params
+    altered = check(model, tree)
 
     def run(tokens: Tokens) -> Arrays:
-        return fast_model(model, tree, chosen)(tokens)
+        return laid_out(model, tree, chosen)(tokens)
 
     def run_padded(piece: Arrays) -> Arrays:
-        inference.require_own(chosen, own)
+        inference.require_own(chosen, own, altered)
         return plain(model, tree, piece)
 
-    pools = model.head in inference.PER_ROW and (model.head != "Model" or model.module.add_pooling_layer)
+    pools = model.head in inference.PER_ROW and (model.head != "Model" or getattr(model.module, "add_pooling_layer", 1))
     return inference.infer(
         batch, model.config, model.head,
-        pools=pools, where=where, batch_tokens=batch_tokens, run=run, run_padded=run_padded, cut=cut,
+        altered=bool(altered), pools=bool(pools), where=where, batch_tokens=batch_tokens, run=run,
+        run_padded=run_padded, cut=cut,
     )  # fmt: skip
 
 
-def fast_model(model: Any, params: Params, dtype: str) -> FastModel:
-    """The model laid out for `dtype`, made when there is none or the parameters have changed since."""
-    made = _FAST.setdefault(model, {})
-    if dtype not in made or not made[dtype].is_current(params):
-        made.pop(dtype, None)
+def check(model: Any, params: Params) -> str:
+    """What keeps a model from the fast pass (`parts.alteration`); what was laid out of other parts is forgotten."""
+    laid = _FAST.get(model)
+    if laid is not None and laid.parts.are_current(model, params):
+        return ""
+    release(model)
+    return alteration(model, params)
+
+
+def laid_out(model: Any, params: Params, dtype: str) -> FastModel:
+    """The model laid out for `dtype`, made when there is none; `check` has found nothing against it."""
+    if model not in _FAST:
+        _FAST[model] = LaidOut(Parts(model, params), {})
+    made = _FAST[model].made
+    if dtype not in made:
         made[dtype] = FastModel(model, params, dtype)
     return made[dtype]
 
@@ -483,7 +496,7 @@ def release(model: Any) -> None:
 
 
 def plain(model: Any, params: Params, piece: Arrays) -> Arrays:
-    """The forward pass, every result as numpy."""
-    output = model(**piece, params=params, return_dict=True)
-    results = {name: to_numpy(value) for name, value in output.items() if isinstance(value, jax.Array)}
+    """The forward pass, as numpy what `infer` returns of it."""
+    found = inference.results(model(**piece, params=params, return_dict=True), model.head)
+    results = {name: to_numpy(value) for name, value in found.items()}
     return {name: values.astype(np.float32) if values.itemsize == 2 else values for name, values in results.items()}

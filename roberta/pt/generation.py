@@ -1,7 +1,6 @@
 """`generate()` in PyTorch: the driver of `common.search` over this backend's model and cache."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from roberta.common.generation import (
 )
 from roberta.common.search import Plan, decode, make_plan
 from roberta.pt import cache as kv
+from roberta.pt.parts import without_dropout
 
 
 class Stepper:
@@ -142,7 +142,7 @@ class GenerationMixin:
         stepper = Stepper(self, plan, encoder_hidden_states, encoder_attention_mask)
         if seed is None:
             seed = int(torch.randint(2**62, ()))
-        with torch.no_grad(), _without_dropout(self):
+        with torch.no_grad(), without_dropout(self):
             decoded = decode(stepper, plan, seed)
 
         def native(values: np.ndarray) -> Tensor:
@@ -172,15 +172,3 @@ def _to_numpy(values: Any) -> np.ndarray | None:
     if values is None:
         return None
     return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-
-
-@contextmanager
-def _without_dropout(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; afterwards each module is in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, was_training in modes:
-            module.training = was_training

@@ -4,8 +4,10 @@ Rows of one length share a call of attention, so nothing is padded and no mask i
 the CPU's matrix library once, on the first call. The numbers are those of `forward`, to rounding.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -19,13 +21,28 @@ from torch import Tensor, nn
 from roberta.common import inference
 from roberta.common.inference import Arrays, Tokens
 from roberta.pt.layers import ACTIVATIONS, Attention, Embeddings, Layer
+from roberta.pt.parts import Parts, alteration, without_dropout
 from roberta.pt.weights import to_numpy
 
 GELU = ("gelu", "gelu_python")
 
 Results = dict[str, Tensor]
 
-FEW = 512  # tokens up to which oneDNN's layout is faster with AVX2: `python -m benchmarks kernels`
+FEW = 256  # tokens up to which oneDNN's layout is faster with AVX2: `python -m benchmarks kernels`
+
+
+def rounded(count: int) -> int:
+    """At most a 16th more than `count`, exact up to 32.
+
+    oneDNN makes a program for each number of tokens that it meets, of 0.6 MB and for 2 ms, and keeps 1,024 of them.
+    """
+    step = max(1, 2 ** ((count - 1).bit_length() - 5)) if count else 1
+    return -(-count // step) * step
+
+
+def filled(places: np.ndarray, size: int) -> np.ndarray:
+    """`size` places, the last one again and again behind the others."""
+    return places if len(places) in (0, size) else places[np.minimum(np.arange(size), len(places) - 1)]
 
 
 class Scratch:
@@ -113,7 +130,7 @@ def _int8(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
     The library is oneDNN where the CPU multiplies 8 bits (VNNI), and else FBGEMM, which is faster there; PyTorch means
     to take FBGEMM's tensors out one day, and then oneDNN is left.
     """
-    if torch.cpu._is_vnni_supported() or not hasattr(torch, "quantize_per_channel"):
+    if _int8_is_onednns():
         return _int8_onednn(weight, bias, gelu)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor, torch.quantize_per_channel", UserWarning)
@@ -126,6 +143,10 @@ def _int8(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
         return torch.ops.quantized.linear_dynamic(hidden, packed, True)
 
     return with_gelu(project) if gelu else project
+
+
+def _int8_is_onednns() -> bool:
+    return torch.cpu._is_vnni_supported() or not hasattr(torch, "quantize_per_channel")
 
 
 def _scale(weight: Tensor) -> Tensor:
@@ -191,7 +212,10 @@ class FastLayer:
         return self.output_norm(self.narrow(wide).add_(hidden))
 
     def attend(self, projected: Tensor, lengths: list[tuple[int, int]]) -> Tensor:
-        """(tokens, 3 * head * head size) -> (tokens, head * head size), each row's tokens among themselves."""
+        """(tokens, 3 * head * head size) -> (tokens, head * head size), each row's tokens among themselves.
+
+        Tokens behind those of `lengths` are the last one again.
+        """
         contexts = []
         start = 0
         for rows, length in lengths:
@@ -201,6 +225,8 @@ class FastLayer:
             done = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
             contexts.append(done.transpose(1, 2).reshape(rows * length, -1))  # no copy: it lies so already
             start = stop
+        if start < len(projected):  # the last token again, as in `projected`
+            contexts.append(contexts[-1][-1:].expand(len(projected) - start, -1))
         return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
 
 
@@ -222,46 +248,17 @@ def norm(module: nn.LayerNorm, dtype: str) -> Callable[[Tensor], Tensor]:
     return lambda hidden: F.layer_norm(hidden, module.normalized_shape, weight, bias, module.eps)
 
 
-class Parts:
-    """The modules and parameters of a model at one moment, to be compared with those of another.
-
-    Tables of modules are kept, as walking a model takes as long as a third of a short sentence does.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        modules = list(model.modules())
-        self.children = [(module._modules, dict(module._modules)) for module in modules]
-        # the old values are held, so that no others can have their address
-        self.parameters = [
-            (module._parameters, name, parameter.detach(), version(parameter))
-            for module in modules
-            for name, parameter in module._parameters.items()
-            if parameter is not None
-        ]
-
-    def are_current(self) -> bool:
-        """Whether nothing was replaced, and no value changed in place."""
-        return all(now == then for now, then in self.children) and all(
-            table.get(name) is not None and table[name].data_ptr() == old.data_ptr() and version(table[name]) == count
-            for table, name, old, count in self.parameters
-        )
-
-
 class FastModel:
-    """A model's weights laid out for one dtype.
-
-    Attributes:
-        made_from: the parts of the model as they were.
-    """
+    """A model's weights laid out for one dtype."""
 
     def __init__(self, model: Any, dtype: str) -> None:
         base = model.base_model
-        self.made_from = Parts(model)
         self.embeddings: Embeddings = base.embeddings
         self.kind = compute_dtype(dtype)
         self.embedding_norm = norm(self.embeddings.LayerNorm, dtype)
         self.layers = [FastLayer(layer, dtype, base.config.is_decoder) for layer in base.encoder.layer]
         self.width = max((layer.width for layer in self.layers), default=0)
+        self.most_rounded = most_rounded(model, dtype)
         self.head = _HEADS[model.head](model, dtype)
 
     def __call__(self, tokens: Tokens) -> Arrays:
@@ -272,25 +269,46 @@ class FastModel:
 
     def encode(self, tokens: Tokens) -> Tensor:
         """Last hidden states of `tokens.kept`: (kept, hidden)."""
+        hidden = self.embed(tokens)
+        if not self.layers:
+            return hidden[torch.from_numpy(tokens.kept).to(hidden.device)]
+        lengths = [(len(list(same)), length) for length, same in groupby(tokens.lengths.tolist())]
+        scratch = Scratch(len(hidden), self.width, hidden)
+        for layer in self.layers[:-1]:
+            hidden = layer(hidden, lengths, None, scratch)
+        kept = None
+        if len(tokens.kept) < len(tokens.ids):
+            kept = torch.from_numpy(self.rounded(tokens.kept)).to(hidden.device)
+        return self.layers[-1](hidden, lengths, kept, scratch)[: len(tokens.kept)]
+
+    def embed(self, tokens: Tokens) -> Tensor:
+        """The embeddings of all tokens, and of the last one again up to a rounded number: (tokens, hidden)."""
         embeddings = self.embeddings
         device = embeddings.LayerNorm.weight.device
-        ids, positions, types, kept = (
-            torch.from_numpy(array).to(device) for array in (tokens.ids, tokens.positions, tokens.types, tokens.kept)
+        ids, positions, types = (
+            torch.from_numpy(self.rounded(array)).to(device) for array in (tokens.ids, tokens.positions, tokens.types)
         )
         hidden = (
             F.embedding(ids, embeddings.word_embeddings.weight)
             + F.embedding(types, embeddings.token_type_embeddings.weight)
             + F.embedding(positions, embeddings.position_embeddings.weight)
         )
-        hidden = self.embedding_norm(hidden.to(self.kind))
-        lengths = [(len(list(same)), length) for length, same in groupby(tokens.lengths.tolist())]
-        last = len(self.layers) - 1
-        if not self.layers:
-            return hidden[kept]
-        scratch = Scratch(len(hidden), self.width, hidden)
-        for index, layer in enumerate(self.layers):
-            hidden = layer(hidden, lengths, kept if index == last and len(kept) < len(hidden) else None, scratch)
-        return hidden
+        return self.embedding_norm(hidden.to(self.kind))
+
+    def rounded(self, places: np.ndarray) -> np.ndarray:
+        """Places of tokens, the last one repeated, for as many as the library has programs for."""
+        return filled(places, rounded(len(places))) if len(places) <= self.most_rounded else places
+
+
+def most_rounded(model: Any, dtype: str) -> float:
+    """Up to how many tokens oneDNN computes with a program for each number of them; 0 where other libraries do."""
+    if model.device.type != "cpu":
+        return 0
+    if dtype == "int8":
+        return math.inf if _int8_is_onednns() else 0
+    if _prefers_onednn(compute_dtype(dtype)):
+        return math.inf
+    return FEW if dtype == "float32" and torch.backends.mkldnn.is_available() else 0
 
 
 # -- heads: last hidden states of the kept tokens -> results; the small ones in the model's own dtype -----------------
@@ -312,7 +330,14 @@ def _language(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
     transform = dense(model.lm_head.dense, dtype, gelu=True)
     normalise = norm(model.lm_head.layer_norm, dtype)
     decode = dense(model.lm_head.decoder, dtype)
-    return lambda hidden, tokens: {"logits": decode(normalise(transform(hidden[tokens.asked])))}
+    limit = most_rounded(model, dtype)
+
+    def results(hidden: Tensor, tokens: Tokens) -> Results:
+        asked, count = tokens.asked, len(tokens.asked)
+        hidden = hidden[filled(asked, rounded(count)) if count <= limit else asked]
+        return {"logits": decode(normalise(transform(hidden)))[:count]}
+
+    return results
 
 
 def _sequence(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
@@ -359,8 +384,17 @@ _HEADS: dict[str, Callable[[Any, str], Callable[[Tensor, Tokens], Results]]] = {
     "ForQuestionAnswering": _span,
 }
 
+
+@dataclass(frozen=True)
+class LaidOut:
+    """What is kept of a model: its parts as they were, and its weights by dtype."""
+
+    parts: Parts
+    made: dict[str, FastModel]
+
+
 # Beside the models, not in them: what is laid out can be neither copied nor pickled.
-_FAST: WeakKeyDictionary[nn.Module, dict[str, FastModel]] = WeakKeyDictionary()
+_FAST: WeakKeyDictionary[nn.Module, LaidOut] = WeakKeyDictionary()
 
 
 def infer(
@@ -371,26 +405,37 @@ def infer(
     chosen = inference.chosen_dtype(dtype, own, ("float32", "bfloat16", "int8"))
     if chosen == "int8" and model.device.type != "cpu":
         raise ValueError(f"dtype='int8' runs on a CPU, and the model is on {model.device}; take 'bfloat16' there")
+    altered = check(model)
 
     def run(tokens: Tokens) -> Arrays:
-        return fast_model(model, chosen)(tokens)
+        return laid_out(model, chosen)(tokens)
 
     def run_padded(piece: Arrays) -> Arrays:
-        inference.require_own(chosen, own)
+        inference.require_own(chosen, own, altered)
         return plain(model, piece)
 
     pools = model.head in inference.PER_ROW and getattr(model, "pooler", model) is not None
     return inference.infer(
         batch, model.config, model.head,
-        pools=pools, where=where, batch_tokens=batch_tokens, run=run, run_padded=run_padded,
+        altered=bool(altered), pools=pools, where=where, batch_tokens=batch_tokens, run=run, run_padded=run_padded,
     )  # fmt: skip
 
 
-def fast_model(model: nn.Module, dtype: str) -> FastModel:
-    """The model laid out for `dtype`, made when there is none or the parameters have changed since."""
-    made = _FAST.setdefault(model, {})
-    if dtype not in made or not made[dtype].made_from.are_current():
-        made.pop(dtype, None)
+def check(model: nn.Module) -> str:
+    """What keeps a model from the fast pass (`parts.alteration`); what was laid out of other parts is forgotten."""
+    laid = _FAST.get(model)
+    if laid is not None and laid.parts.are_current(model):
+        return ""
+    release(model)
+    return alteration(model)
+
+
+def laid_out(model: nn.Module, dtype: str) -> FastModel:
+    """The model laid out for `dtype`, made when there is none; `check` has found nothing against it."""
+    if model not in _FAST:
+        _FAST[model] = LaidOut(Parts(model), {})
+    made = _FAST[model].made
+    if dtype not in made:
         with torch.inference_mode():
             made[dtype] = FastModel(model, dtype)
     return made[dtype]
@@ -401,23 +446,13 @@ def release(model: nn.Module) -> None:
     _FAST.pop(model, None)
 
 
-def plain(model: nn.Module, piece: Arrays) -> Arrays:
-    """The forward pass in eval mode, every result as numpy."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            output = model(
-                **{name: torch.from_numpy(array).to(model.device) for name, array in piece.items()}, return_dict=True
-            )
-    finally:
-        model.train(was_training)
-    return {name: to_numpy(widened(value)) for name, value in output.items() if isinstance(value, Tensor)}
-
-
-def version(tensor: Tensor) -> int:
-    """How often a tensor was changed in place; those of inference mode do not count."""
-    return 0 if tensor.is_inference() else tensor._version
+def plain(model: Any, piece: Arrays) -> Arrays:
+    """The forward pass in eval mode, as numpy what `infer` returns of it."""
+    inputs = {name: torch.from_numpy(array).to(model.device) for name, array in piece.items()}
+    with torch.no_grad(), without_dropout(model):  # inference mode would spoil what a caller's hooks keep
+        output = model(**inputs, return_dict=True)
+    found = inference.results(output, model.head)
+    return {name: to_numpy(widened(value)) for name, value in found.items()}
 
 
 def widened(values: Tensor) -> Tensor:

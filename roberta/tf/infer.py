@@ -20,6 +20,7 @@ from roberta.common import inference
 from roberta.common.inference import Arrays, Tokens
 from roberta.tf.layers import ACTIVATIONS, Layer
 from roberta.tf.losses import widened
+from roberta.tf.parts import Parts, alteration
 from roberta.tf.weights import keras, native
 
 Results = dict[str, Tensor]
@@ -178,7 +179,6 @@ class FastModel:
         base, config = model.base_model, model.config
         self.made_from = values(model) if is_kept else []
         self.embeddings = base.embeddings
-        check_not_quantised(self.embeddings.word_embeddings)  # which may be the only layer that was
         self.dtype = dtype
         self.eps = config.layer_norm_eps
         self.embedding_norm = norm(self.embeddings.LayerNorm, dtype)
@@ -245,19 +245,8 @@ def cast(variable: Any, dtype: str) -> Tensor:
     return own if own.dtype == dtype else tf.cast(own, dtype)
 
 
-def check_not_quantised(module: keras.layers.Layer) -> None:
-    """Raise `ValueError` if Keras has quantised a layer: its numbers mean nothing without their scales."""
-    mode = getattr(module, "quantization_mode", None)
-    if mode is not None:
-        raise ValueError(
-            f"model.quantize({mode!r}) has changed the weights, and infer does not compute with such; "
-            "call the model itself, or load it again and take infer(..., dtype='bfloat16')"
-        )
-
-
 def dense(module: keras.layers.Dense, dtype: str) -> Dense:
     """The projection of a module."""
-    check_not_quantised(module)
     return Dense(cast(module.kernel, dtype), cast(module.bias, dtype))
 
 
@@ -345,8 +334,16 @@ _HEADS: dict[str, Callable[[Any, Programs, str], Head]] = {
     "ForQuestionAnswering": _span,
 }
 
+
+class LaidOut(NamedTuple):
+    """What is kept of a model: its parts as they were, and its weights in other dtypes."""
+
+    parts: Parts
+    made: dict[str, FastModel]
+
+
 # Beside the models, not in them: Keras would save, copy and track what it finds there.
-_FAST: WeakKeyDictionary[keras.Model, dict[str, FastModel]] = WeakKeyDictionary()
+_FAST: WeakKeyDictionary[keras.Model, LaidOut] = WeakKeyDictionary()
 
 
 def infer(
@@ -355,26 +352,39 @@ def infer(
     """What `TFRobertaPreTrainedModel.infer` says."""
     own = model.compute_dtype
     chosen = inference.chosen_dtype(dtype, own, ("float32", "bfloat16"))
+    altered = check(model)
 
     def run(tokens: Tokens) -> Arrays:
-        return fast_model(model, chosen)(tokens)
+        return laid_out(model, chosen)(tokens)
 
     def run_padded(piece: Arrays) -> Arrays:
-        inference.require_own(chosen, own)
+        inference.require_own(chosen, own, altered)
         return plain(model, piece)
 
     pools = model.head in inference.PER_ROW and getattr(model, "pooler", model) is not None
     return inference.infer(
         batch, model.config, model.head,
-        pools=pools, where=where, batch_tokens=batch_tokens, run=run, run_padded=run_padded,
+        altered=bool(altered), pools=pools, where=where, batch_tokens=batch_tokens, run=run, run_padded=run_padded,
     )  # fmt: skip
 
 
-def fast_model(model: keras.Model, dtype: str) -> FastModel:
+def check(model: keras.Model) -> str:
+    """What keeps a model from the fast pass (`parts.alteration`); what was laid out of other parts is forgotten."""
+    laid = _FAST.get(model)
+    if laid is not None and laid.parts.are_current(model):
+        return ""
+    release(model)
+    altered = alteration(model)
+    if not altered:
+        _FAST[model] = LaidOut(Parts(model), {})
+    return altered
+
+
+def laid_out(model: keras.Model, dtype: str) -> FastModel:
     """The model in `dtype`; of another than its variables' own it is kept, and made anew when they have changed."""
     if dtype == model.variable_dtype:
         return FastModel(model, dtype, is_kept=False)
-    made = _FAST.setdefault(model, {})
+    made = _FAST[model].made
     if dtype not in made or not made[dtype].is_current(model):
         made.pop(dtype, None)
         made[dtype] = FastModel(model, dtype, is_kept=True)
@@ -387,6 +397,6 @@ def release(model: keras.Model) -> None:
 
 
 def plain(model: keras.Model, piece: Arrays) -> Arrays:
-    """The forward pass without dropout, every result as numpy."""
-    output = model(**piece, return_dict=True, training=False)
-    return {name: np.asarray(widened(value)) for name, value in output.items() if tf.is_tensor(value)}
+    """The forward pass without dropout, as numpy what `infer` returns of it."""
+    found = inference.results(model(**piece, return_dict=True, training=False), model.head)
+    return {name: np.asarray(widened(tf.convert_to_tensor(value))) for name, value in found.items()}

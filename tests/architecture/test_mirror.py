@@ -21,8 +21,8 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     # Flax: compiled code checks through callbacks; its tree has a level between `layer` and the number; XLA's sums;
     # linen draws twice the random words
     ("flax", "layers.py"): {
-        "check_values", "split_sums", "check", "Embedding", "normal", "embedding", "product", "dense", "norm",
-        "Dropout", "Layers",
+        "check_values", "split_sums", "check", "Embedding", "normal", "embedding", "product", "dense",
+        "norm", "Dropout", "Layers",
     },
     # Flax: a linen module beside each public class
     ("flax", "models.py"): {
@@ -85,6 +85,7 @@ def test_what_is_allowed_is_there(family: str, name: str) -> None:
 def test_a_backend_has_no_other_files(family: str) -> None:
     own = {"tf": {"h5_file.py", "h5_layout.py", "h5_writer.py", "adamw.py"}, "flax": {"msgpack_file.py"}}
     # infer.py is each framework's own fastest way: kernels for packed tokens, or programs for buckets;
+    # parts.py what a caller can change in its models;
     # sharding.py its own way to spread a training: processes, or a mesh of devices
-    extra = {"__init__.py", "training.py", "infer.py", "sharding.py"} | own.get(family, set())
+    extra = {"__init__.py", "training.py", "infer.py", "parts.py", "sharding.py"} | own.get(family, set())
     assert {file.name for file in (PACKAGE / family).glob("*.py")} - extra <= set(MIRRORED)

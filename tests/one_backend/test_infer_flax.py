@@ -127,13 +127,13 @@ def test_models_of_half_the_bits_infer_in_them(dtype: str, tmp_path: Path) -> No
 
 
 def test_weights_are_laid_out_once_and_again_after_release(tmp_path: Path) -> None:
-    from roberta.flax.infer import fast_model
+    from roberta.flax.infer import laid_out
 
     model = load(tmp_path)
-    first = fast_model(model, model.params, "float64")
-    assert fast_model(model, model.params, "float64") is first
+    first = laid_out(model, model.params, "float64")
+    assert laid_out(model, model.params, "float64") is first
     model.release_infer()
-    assert fast_model(model, model.params, "float64") is not first
+    assert laid_out(model, model.params, "float64") is not first
 
 
 def test_a_copy_of_a_model_infers_by_itself(tmp_path: Path) -> None:

@@ -147,3 +147,41 @@ def test_what_was_laid_out_goes_with_the_model(tmp_path: Path) -> None:
     assert len(infer._FAST) == before + 1
     del model
     assert len(infer._FAST) == before
+
+
+@pytest.mark.parametrize("has_avx512", [False, True])
+def test_onednn_meets_few_numbers_of_tokens(has_avx512: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a program that it makes and keeps."""
+    from roberta.pt import infer
+
+    monkeypatch.setattr(infer, "_has_avx512", lambda: has_avx512)
+    model = load(tmp_path, num_hidden_layers=1, max_position_embeddings=402)
+    met: set[int] = set()
+    run = torch.ops.mkldnn._linear_pointwise
+    monkeypatch.setattr(
+        torch.ops.mkldnn, "_linear_pointwise", lambda hidden, *others: met.add(len(hidden)) or run(hidden, *others)
+    )
+    for length in range(1, 400):
+        ids = np.full((1, length), 7)
+        model.infer({"input_ids": ids}, where=ids == 7 if length % 2 else np.arange(length)[None] < length // 3)
+    assert len(met) <= 32 + 16 * (4 if has_avx512 else 3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_number_of_tokens_that_is_rounded_changes_nothing(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from roberta.pt import infer
+
+    monkeypatch.setattr(infer, "_int8_is_onednns", lambda: True)
+    model = load(tmp_path, max_position_embeddings=140)
+    for length in (33, 67, 131):
+        mask = np.arange(length) < np.array([[length], [length - 3], [2]])
+        inputs = {"input_ids": np.where(mask, 7 + np.arange(length) % 50, 1), "attention_mask": mask.astype(int)}
+        some = mask & (np.arange(length) % 3 == 0)
+        found = [model.infer(inputs, dtype=dtype, where=where)["logits"] for where in (None, some) * 2]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(infer, "rounded", lambda count: count)
+            wanted = [model.infer(inputs, dtype=dtype, where=where)["logits"] for where in (None, some) * 2]
+        for now, then in zip(found, wanted, strict=True):
+            assert_close(now, then, 1e-5)

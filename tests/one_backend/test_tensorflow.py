@@ -121,14 +121,6 @@ def test_a_loaded_model_has_every_value_of_the_file(dtype: str, folder: Path) ->
         assert np.array_equal(weights.canonical(variable, is_transposed), tensors[name].astype(variable.dtype)), name
 
 
-def test_a_model_that_keras_quantised_is_not_inferred_wrongly(tmp_path: Path) -> None:
-    model = TF.load("ForMaskedLM", checkpoints.make(tmp_path, "ForMaskedLM"), dtype="float32")
-    with pytest.warns(UserWarning, match="quantize"):  # Keras says of each layer that has nothing to quantise
-        model.quantize("int8")
-    with pytest.raises(ValueError, match=r"model.quantize\('int8'\)"):
-        model.infer(checkpoints.batch("ForMaskedLM", model.config))
-
-
 def test_every_batch_runs_the_same_three_programs(tmp_path: Path) -> None:
     model = TF.load("ForMaskedLM", checkpoints.make(tmp_path, "ForMaskedLM", num_hidden_layers=3, layer_norm_eps=3e-5))
     for rows, seq in ((1, 3), (4, 11), (7, 28)):
