@@ -88,6 +88,11 @@ def split_sums(on: bool) -> Iterator[None]:
         _sums_are_split.reset(token)
 
 
+def are_sums_split() -> bool:
+    """What `split_sums` says now."""
+    return _sums_are_split.get()
+
+
 def is_traced(*values: Array) -> bool:
     """Whether values are unknown now (jit, vmap, eval_shape), so that a check has to wait until the code runs."""
     return any(isinstance(value, jax.core.Tracer) for value in values)

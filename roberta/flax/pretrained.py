@@ -34,6 +34,7 @@ from roberta.flax import cache as kv
 from roberta.flax import legacy
 from roberta.flax.infer import infer, release
 from roberta.flax.layers import normal
+from roberta.flax.programs import run
 from roberta.flax.weights import Params, checked, from_native, native, to_array, to_native, to_numpy
 
 _HEADS_WITH_CACHE: tuple[Head, ...] = ("Model", "ForCausalLM")
@@ -168,16 +169,14 @@ class FlaxRobertaPreTrainedModel:
         if cache is None and use_cache and labels is None and self._may_cache:
             given = inputs.get("input_ids", inputs.get("inputs_embeds"))
             cache = self.init_cache(given.shape[0], max(self.config.max_length_tokens, given.shape[1]))
-        output, changed = self.module.apply(
-            variables if cache is None else {**variables, "cache": cache},
-            **inputs,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-            deterministic=not train,
-            rngs={} if dropout_rng is None else {"dropout": dropout_rng},
-            mutable=["cache"],
-        )
+        flags = {
+            "output_attentions": output_attentions,
+            "output_hidden_states": output_hidden_states,
+            "return_dict": True,
+            "deterministic": not train,
+        }
+        variables = variables if cache is None else {**variables, "cache": cache}
+        output, changed = run(self, variables, inputs, {} if dropout_rng is None else {"dropout": dropout_rng}, flags)
         if cache is not None and use_cache is not False and labels is None:
             output.past_key_values = unfreeze(changed["cache"])
         has_names = self.config.return_dict if return_dict is None else return_dict

@@ -181,7 +181,7 @@ def blank(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
 
 def embedding(rows: int, width: int, dtype: Any, padding_id: int | None = None) -> Embedding:
     """A table of zeros; `initialise` of the model draws it."""
-    layer = Embedding(rows, width, embeddings_initializer=blank, dtype=dtype)
+    layer = Embedding(rows, width, embeddings_initializer=blank, dtype=dtype, name="embedding")
     layer.padding_id = padding_id
     layer.build()
     return layer
@@ -189,23 +189,37 @@ def embedding(rows: int, width: int, dtype: Any, padding_id: int | None = None) 
 
 def dense(inputs: int, outputs: int, dtype: Any, use_bias: bool = True) -> keras.layers.Dense:
     """A projection of zeros; `initialise` of the model draws it."""
-    layer = keras.layers.Dense(outputs, use_bias=use_bias, kernel_initializer=blank, dtype=dtype)
+    layer = keras.layers.Dense(outputs, use_bias=use_bias, kernel_initializer=blank, dtype=dtype, name="dense")
     layer.build((None, inputs))
     return layer
 
 
 def norm(config: RobertaConfig, dtype: Any) -> keras.layers.LayerNormalization:
     """A layer norm over the hidden size."""
-    layer = keras.layers.LayerNormalization(epsilon=config.layer_norm_eps, dtype=dtype)
+    layer = keras.layers.LayerNormalization(epsilon=config.layer_norm_eps, dtype=dtype, name="norm")
     layer.build((None, config.hidden_size))
     return layer
 
 
+def dropout(rate: float, dtype: Any) -> keras.layers.Dropout:
+    """Dropout whose generator has a name, as Keras' own has none to give."""
+    layer = keras.layers.Dropout(0.0, dtype=dtype, name="dropout")
+    layer.rate = rate
+    if rate:
+        layer._tracker.unlock()
+        layer.seed_generator = keras.random.SeedGenerator(name="seed_generator")
+        layer._tracker.lock()
+    return layer
+
+
 class _Block(keras.layers.Layer):
-    """A layer that its constructor builds: Keras has nothing left to build in the first call."""
+    """A layer that its constructor builds: Keras has nothing left to build in the first call.
+
+    Layers of a kind have one name, as TensorFlow keeps 35 kB for every name that a variable ever had.
+    """
 
     def __init__(self, config: RobertaConfig, dtype: Any) -> None:
-        super().__init__(dtype=dtype)
+        super().__init__(dtype=dtype, name=type(self).__name__)
         self.config = config
         self.built = True
 
@@ -220,7 +234,7 @@ class Embeddings(_Block):
         self.position_embeddings = embedding(config.max_position_embeddings, hidden, policy, pad)
         self.token_type_embeddings = embedding(config.type_vocab_size, hidden, policy)
         self.LayerNorm = norm(config, policy)
-        self.dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=policy)
+        self.dropout = dropout(config.hidden_dropout_prob, policy)
 
     def call(
         self,
@@ -264,7 +278,7 @@ class SelfAttention(_Block):
         self.distance_embedding = None
         if has_distances:
             self.distance_embedding = embedding(2 * config.max_position_embeddings - 1, config.head_size, policy)
-        self.dropout = keras.layers.Dropout(config.attention_probs_dropout_prob, dtype=policy)
+        self.dropout = dropout(config.attention_probs_dropout_prob, policy)
 
     def call(
         self,
@@ -335,7 +349,7 @@ class ResidualOutput(_Block):
         super().__init__(config, dtype)
         self.dense = dense(inputs, config.hidden_size, self.dtype_policy)
         self.LayerNorm = norm(config, self.dtype_policy)
-        self.dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
+        self.dropout = dropout(config.hidden_dropout_prob, self.dtype_policy)
 
     def call(self, hidden: Tensor, residual: Tensor) -> Tensor:
         """`hidden`: (batch, seq, inputs); `residual` and the result: (batch, seq, hidden)."""
@@ -548,7 +562,7 @@ class ClassificationHead(_Block):
     def __init__(self, config: RobertaConfig, dtype: Any = None) -> None:
         super().__init__(config, dtype)
         self.dense = dense(config.hidden_size, config.hidden_size, self.dtype_policy)
-        self.dropout = keras.layers.Dropout(config.head_dropout, dtype=self.dtype_policy)
+        self.dropout = dropout(config.head_dropout, self.dtype_policy)
         self.out_proj = dense(config.hidden_size, config.num_labels, self.dtype_policy)
 
     def call(self, hidden: Tensor) -> Tensor:

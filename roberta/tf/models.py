@@ -31,6 +31,7 @@ from roberta.tf.layers import (
     Pooler,
     attention_bias,
     dense,
+    dropout,
     size,
 )
 from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss
@@ -268,7 +269,7 @@ class TFRobertaForMultipleChoice(TFRobertaPreTrainedModel):
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
         self.roberta = TFRobertaModel(config, dtype=self.dtype_policy)
-        self.dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
+        self.dropout = dropout(config.hidden_dropout_prob, self.dtype_policy)
         self.classifier = dense(config.hidden_size, 1, self.dtype_policy)
         self.post_init()
 
@@ -317,7 +318,7 @@ class TFRobertaForTokenClassification(TFRobertaPreTrainedModel):
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
         self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
-        self.dropout = keras.layers.Dropout(config.head_dropout, dtype=self.dtype_policy)
+        self.dropout = dropout(config.head_dropout, self.dtype_policy)
         self.classifier = dense(config.hidden_size, config.num_labels, self.dtype_policy)
         self.post_init()
 

@@ -16,12 +16,12 @@ MIRRORED = (
 ALLOWED: dict[tuple[str, str], set[str]] = {
     # PyTorch: its layers come with the right, dense gradient, initial values and dtype
     ("tf", "layers.py"): {
-        "check", "size", "blank", "lookup", "Embedding", "embedding", "dense", "norm", "_Block", "_HasOutput",
+        "check", "size", "blank", "lookup", "Embedding", "embedding", "dense", "norm", "dropout", "_Block", "_HasOutput",
     },
     # Flax: compiled code checks through callbacks; its tree has a level between `layer` and the number; XLA's sums;
     # linen draws twice the random words
     ("flax", "layers.py"): {
-        "check_values", "split_sums", "check", "Embedding", "normal", "embedding", "product", "dense",
+        "check_values", "split_sums", "are_sums_split", "check", "Embedding", "normal", "embedding", "product", "dense",
         "norm", "Dropout", "Layers",
     },
     # Flax: a linen module beside each public class
@@ -83,7 +83,7 @@ def test_what_is_allowed_is_there(family: str, name: str) -> None:
 
 @pytest.mark.parametrize("family", ["pt", "tf", "flax"], ids="in_{}".format)
 def test_a_backend_has_no_other_files(family: str) -> None:
-    own = {"tf": {"h5_file.py", "h5_layout.py", "h5_writer.py", "adamw.py"}, "flax": {"msgpack_file.py"}}
+    own = {"tf": {"h5_file.py", "h5_layout.py", "h5_writer.py", "adamw.py"}, "flax": {"msgpack_file.py", "programs.py"}}
     # infer.py is each framework's own fastest way: kernels for packed tokens, or programs for buckets;
     # parts.py what a caller can change in its models;
     # sharding.py its own way to spread a training: processes, or a mesh of devices
