@@ -29,27 +29,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Any:
-    """A model, with its two shapes that run uncompiled behind it."""
-    found = FLAX.load("ForMaskedLM", folder)
-    for seq in (3, 4):
-        found(np.full((1, seq), 5))
-    return found
+    return FLAX.load("ForMaskedLM", folder)
+
+
+@pytest.fixture(autouse=True)
+def all_shapes_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "UNCOMPILED", 0)
 
 
 def kept(model: Any) -> int:
     return len(programs._KEPT[model].programs)
 
 
-def test_a_program_has_the_numbers_of_uncompiled_code(model: Any, folder: Path) -> None:
+def test_a_program_has_the_numbers_of_uncompiled_code(
+    model: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inputs, rng = {**IDS, "labels": IDS["input_ids"]}, jax.random.key(0)
-    before = kept(model)
-    for options in ({"output_hidden_states": True, "output_attentions": True}, {"train": True, "dropout_rng": rng}):
-        wanted = FLAX.run(FLAX.load("ForMaskedLM", folder), inputs, **options)
+    uncompiled = FLAX.load("ForMaskedLM", folder)
+    for options in ({"output_hidden_states": True}, {"train": True, "dropout_rng": rng}):
         found = FLAX.run(model, inputs, **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(programs, "UNCOMPILED", 2)
+            wanted = FLAX.run(uncompiled, inputs, **options)
         assert found.keys() == wanted.keys()
         for name, values in wanted.items():
             assert_close(found[name], values, 1e-12, name)
-    assert kept(model) == before + 2
+    assert kept(model) == 2
+    assert kept(uncompiled) == 0
 
 
 def test_wrong_ids_and_labels_are_the_same_errors(model: Any) -> None:
@@ -77,8 +83,7 @@ def test_few_programs_are_kept_and_the_last_ones_used(model: Any, monkeypatch: p
     assert shapes == [(1, 6), (1, 8)]
 
 
-def test_changes_to_a_model_are_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "UNCOMPILED", 0)
+def test_changes_to_a_model_are_seen(folder: Path) -> None:
     model = FLAX.load("ForMaskedLM", folder)
     before = np.asarray(model(**IDS).logits)
     other = copy.copy(model)
@@ -86,7 +91,6 @@ def test_changes_to_a_model_are_seen(folder: Path, monkeypatch: pytest.MonkeyPat
     assert not np.allclose(other(**IDS).logits, before)
     assert np.array_equal(model(**IDS).logits, before)
     model.config.update({"hidden_act": "relu"})
-    monkeypatch.setattr(programs, "UNCOMPILED", 9)
     wanted = FLAX.load("ForMaskedLM", folder, hidden_act="relu")
     assert_close(np.asarray(model(**IDS).logits), np.asarray(wanted(**IDS).logits), 1e-12)
 
@@ -94,7 +98,7 @@ def test_changes_to_a_model_are_seen(folder: Path, monkeypatch: pytest.MonkeyPat
 def test_generation_sees_a_config_that_was_changed(tmp_path: Path) -> None:
     folder = checkpoints.make(tmp_path, "ForCausalLM", num_hidden_layers=1)
     model, ids = FLAX.load("ForCausalLM", folder), np.array([[0, 9, 8, 7]])
-    asked = {"max_new_tokens": 2, "output_logits": True, "return_dict_in_generate": True, "eos_token_id": None}
+    asked = {"max_new_tokens": 1, "output_logits": True, "return_dict_in_generate": True, "eos_token_id": None}
     model.generate(ids, **asked)
     model.config.update({"hidden_act": "relu"})
     wanted = FLAX.load("ForCausalLM", folder, hidden_act="relu").generate(ids, **asked)
