@@ -5,7 +5,6 @@ its own framework only.
 """
 
 import importlib
-import importlib.util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a test compares the two
@@ -107,7 +106,9 @@ def __dir__() -> list[str]:
 
 
 def _importable() -> list[str]:
-    """The public names whose framework is installed; nothing is imported to find out."""
+    """The public names whose framework is installed; no framework is imported to find out."""
+    import importlib.util
+
     absent = {
         f"roberta.{backend}."
         for backend, packages in _NEEDS.items()
