@@ -81,6 +81,11 @@ def tokenizers(folder: Path) -> bool:
     return True
 
 
+ROBERTA_ROWS = {
+    "type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": True, "add_prefix_space": False,
+}  # fmt: skip
+
+
 def write_tokenizer(folder: Path, names: tuple[str, ...]) -> Path:
     """A small vocabulary, in the files that are named."""
     specials = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -95,7 +100,7 @@ def write_tokenizer(folder: Path, names: tuple[str, ...]) -> Path:
         "vocab.json": tokenizer_files.vocab_text(vocabulary.tokens),
         "merges.txt": tokenizer_files.merges_text(vocabulary.merges),
         "tokenizer.json": tokenizer_files.tokenizer_json(
-            vocabulary, added, outer=(("</s>", 2), ("<s>", 0)), add_prefix_space=False, trim_offsets=True
+            vocabulary, added, post_processor=ROBERTA_ROWS, add_prefix_space=False
         ),
         "tokenizer_config.json": tokenizer_files.json_text(
             {"added_tokens_decoder": entries, "mask_token": entries[str(len(tokens) - 1)], "model_max_length": 512}
