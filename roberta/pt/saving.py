@@ -16,6 +16,7 @@ from roberta.common.parameters import Kind, Parameter, parameters
 from roberta.common.safetensors_file import Source
 from roberta.common.saving import Wrong, changed_fields, checked, fields_changed
 from roberta.pt.layers import Intermediate
+from roberta.pt.parts import without_dropout
 from roberta.pt.weights import to_numpy
 
 # Kind of a weight -> PyTorch's layer with such a weight, and what it computes.
@@ -151,16 +152,13 @@ def _is_plain(module: Any, parameter: Parameter) -> bool:
     own, compute = _PLAIN[parameter.kind]
     if type(module).forward is own.forward and "forward" not in vars(module):
         return True
-    was_training = module.training
     try:
         like, width = module.weight, parameter.shape[-1]
         probe = torch.linspace(-1, 1, 2 * width, device=like.device, dtype=like.dtype).reshape(2, width)
         if parameter.kind == "embedding":
             probe = torch.arange(min(2, len(like)), device=like.device)
-        with torch.no_grad():
-            found, wanted = module.eval()(probe), compute(module, probe)
+        with torch.no_grad(), without_dropout(module):
+            found, wanted = module(probe), compute(module, probe)
         return torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
     except Exception:  # whatever it is, it is none of ours
         return False
-    finally:
-        module.train(was_training)
