@@ -115,7 +115,7 @@ def _parts(where: str, processor: Any) -> list[Processor]:
     kind = processor.get("type") if isinstance(processor, Mapping) else None
     if kind == "Sequence" and isinstance(processor.get("processors"), list):
         return [part for inner in processor["processors"] for part in _parts(where, inner)]
-    if kind != "ByteLevel" and kind not in _MAKERS:
+    if not isinstance(kind, str) or (kind != "ByteLevel" and kind not in _MAKERS):
         kinds = ", ".join(("ByteLevel", "Sequence", *_MAKERS))
         raise CheckpointError(f"{where} is {json.dumps(processor)[:80]}; it must be null, or of the type {kinds}")
     return [processor]
