@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -18,19 +17,10 @@ from roberta.common.files import CheckpointError
 from roberta.common.generation import generation_fields
 from roberta.common.held_files import read_one_save
 from roberta.common.hub import local_checkpoint
+from roberta.common.keywords import meaningful, suggestion
 from roberta.common.parameters import Head, parameters
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
-
-
-# Arguments of transformers' from_pretrained that ask for what is always so here, with the values that do.
-_NEEDLESS: dict[str, tuple[Any, ...]] = {
-    "low_cpu_mem_usage": (True, False, None),  # weights are mapped and read one at a time
-    "trust_remote_code": (True, False, None),  # no code comes with a model
-    "weights_only": (True,),  # a pickle is never run
-    "resume_download": (True, False, None),  # the hub's client always resumes
-    "device_map": (None, "cpu"),  # models are made on the CPU; move them
-}
 
 
 class HubOptions(TypedDict):
@@ -102,7 +92,7 @@ def open_pretrained(
     if not path.is_file():
         path = local_checkpoint(name_or_path, formats=formats, variant=variant, **hub)
     folder = path.parent if path.is_file() else path
-    needed = _without_needless(overrides)
+    needed = meaningful(overrides)
     (found, unknown), checkpoint, generation = read_one_save(
         path,
         lambda: (
@@ -112,8 +102,9 @@ def open_pretrained(
         ),
     )
     if unknown:
+        hint = suggestion(min(unknown), vars(found))
         raise TypeError(
-            f"from_pretrained does not know {sorted(unknown)}; give arguments of from_pretrained or fields of the "
+            f"from_pretrained does not know {sorted(unknown)}{hint}; give arguments of from_pretrained or fields of the "
             "config, and fields only without config="
         )
     found.name_or_path = str(name_or_path)
@@ -182,13 +173,6 @@ def resized(matrix: np.ndarray, rows: int, name: str) -> np.ndarray:
     generator = np.random.default_rng((old, zlib.crc32(name.encode())))
     noise = generator.normal(0.0, 1e-5, (rows - old, matrix.shape[1])) * wide.std(axis=0)
     return np.concatenate((matrix, (wide.mean(axis=0) + noise).astype(matrix.dtype)))
-
-
-def _without_needless(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    for name, values in _NEEDLESS.items():
-        if name in overrides and overrides[name] not in values:
-            raise ValueError(f"{name}={overrides[name]!r} cannot be had; leave it out, or give one of {list(values)}")
-    return {name: value for name, value in overrides.items() if name not in _NEEDLESS}
 
 
 def _config(

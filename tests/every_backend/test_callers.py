@@ -35,13 +35,15 @@ def test_a_given_config_stays_the_callers(backend: Backend, tmp_path: Path) -> N
     assert backend.load("ForMaskedLM", folder, config=str(folder)).config.vocab_size == 61
 
 
-def test_what_is_always_so_may_be_asked_for_and_nothing_else(backend: Backend, tmp_path: Path) -> None:
+def test_keywords_without_meaning_here_are_taken_and_others_are_not(backend: Backend, tmp_path: Path) -> None:
     folder = checkpoints.make(tmp_path, "Model")
-    backend.load("Model", folder, low_cpu_mem_usage=True, weights_only=True, trust_remote_code=False)
-    with pytest.raises(ValueError, match="weights_only=False cannot be had"):
-        backend.load("Model", folder, weights_only=False)
-    with pytest.raises(ValueError, match="device_map='auto'"):
-        backend.load("Model", folder, device_map="auto")
+    taken = {"low_cpu_mem_usage": True, "weights_only": False, "trust_remote_code": True, "resume_download": True}
+    backend.load("Model", folder, **taken, proxies={}, _fast_init=False, mirror="x", quantization_config=None)
+    for name, value in (("load_in_8bit", True), ("quantization_config", {}), ("gguf_file", "a.gguf")):
+        with pytest.raises(ValueError, match=f"{name}=.* is not supported; "):
+            backend.load("Model", folder, **{name: value})
+    with pytest.raises(TypeError, match=r"hiden_act.*did you mean \"hidden_act\""):
+        backend.load("Model", folder, hiden_act="gelu")
 
 
 def test_a_refused_size_changes_nothing(backend: Backend, tmp_path: Path) -> None:
