@@ -138,7 +138,7 @@ def test_adapters_of_keras_are_saved_merged(tmp_path: Path) -> None:
     assert model.num_parameters() - model.num_parameters(only_trainable=True) == query.kernel.shape.num_elements()
     model.get_input_embeddings().enable_lora(2)
     for change in (lambda: model.resize_token_embeddings(70), lambda: model.set_input_embeddings(np.zeros((61, 24)))):
-        with pytest.raises(ValueError, match="has an adapter.*save_pretrained writes it merged"):
+        with pytest.raises(ValueError, match=r"has an adapter.*save_pretrained writes it merged"):
             change()
 
 
