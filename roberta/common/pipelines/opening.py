@@ -73,7 +73,7 @@ def open_model(
         saved = ", ".join(loaded.config.architectures or ["a class it does not say"])
         raise ValueError(
             f"{model} was saved as {saved} and has no {', '.join(sorted(report['missing_keys']))}: as Roberta{head} it "
-            "would answer at random; give a model that was trained for this task"
+            "would answer at random; give a model that was trained for this task: docs/training.md has how to make one"
         )
     return loaded
 
