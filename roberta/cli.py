@@ -30,12 +30,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's exit fails at it
         return 141
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f"roberta {options.command}: {error}", file=sys.stderr)
+        print(f"roberta {options.command}: {without_arguments(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"roberta {options.command}: interrupted", file=sys.stderr)
         return 130  # as a shell says it
     return status
+
+
+# Ways out of errors that a caller from Python has, and no command.
+PYTHON_ONLY = (
+    " (ignore_mismatched_sizes=True makes it new)", "; check variant, use_safetensors and from_*", ", or give config=",
+)  # fmt: skip
+
+
+def without_arguments(message: str) -> str:
+    """A message without ways out that a command does not have."""
+    for way in PYTHON_ONLY:
+        message = message.replace(way, "")
+    return message
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 import optree
@@ -123,6 +123,16 @@ class TFRobertaPreTrainedModel(keras.Model):
         return tf.convert_to_tensor(self.get_input_embeddings().embeddings)
 
     # -- loading and saving ----------------------------------------------------------------------------------
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, output_loading_info: Literal[True], **options: Any
+    ) -> tuple[Self, dict[str, Any]]: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self: ...
 
     @classmethod
     def from_pretrained(

@@ -17,6 +17,7 @@ import pytest
 import training_cases
 from backends import backend as get_backend
 from pipeline_cases import FRANCE, LENGTH, LONG, RAILWAY, make_models
+from safetensors.numpy import load_file, save_file
 
 from roberta import RobertaConfig, Training, pipeline
 from roberta.cli import main, parser
@@ -391,3 +392,72 @@ def test_threads_are_those_asked_for_or_what_a_container_has(monkeypatch: pytest
     assert {os.environ[name] for name in threads.VARIABLES} == {"3"}
     with pytest.raises(ValueError, match="--threads 0 must be at least 1"):
         threads.set_threads(0)
+
+
+# -- checkpoints that are damaged, or another's ------------------------------------------------------------------------
+
+
+def damaged(source: Path, target: Path, change: Any) -> Path:
+    """A copy of a model whose tensors a function changes."""
+    target.mkdir()
+    for path in source.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(source / "model.safetensors")
+    change(tensors)
+    save_file(tensors, target / "model.safetensors")
+    return target
+
+
+@pytest.mark.parametrize(("command", "model"), [("classify", "labels"), ("embed", "plain"), ("choose", "choices")])
+def test_weights_that_are_nan_are_named_instead_of_answered(
+    folder: Path, tmp_path: Path, capsys: Any, command: str, model: str
+) -> None:
+    name = "encoder.layer.1.output.dense.bias"
+
+    def change(tensors: dict[str, np.ndarray]) -> None:
+        tensors[name if name in tensors else f"roberta.{name}"][3] = np.nan
+
+    texts = ["A ship", "left", "came"] if command == "choose" else ["A ship"]
+    error = refused(capsys, command, *texts, "--model", damaged(folder / model, tmp_path / "nan", change))
+    assert f"{name} (nan in 1 of 24 values)" in error
+    assert "holds nan" in error
+
+
+def test_numbers_that_overflow_are_no_weights_that_are_nan(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    def change(tensors: dict[str, np.ndarray]) -> None:
+        tensors["classifier.out_proj.weight"][:] = 3e38
+
+    model = damaged(folder / "labels", tmp_path / "large", change)
+    assert "though all its weights are finite" in refused(capsys, "classify", "A ship", "--model", model)
+
+
+def test_one_error_lists_all_that_does_not_fit(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    def change(tensors: dict[str, np.ndarray]) -> None:
+        tensors["roberta.encoder.layer.0.output.dense.bias"] = np.zeros(7, np.float32)
+        tensors["classifier.dense.bias"] = np.zeros(7, np.float32)
+        del tensors["classifier.out_proj.bias"]
+        del tensors["roberta.encoder.layer.1.output.dense.bias"]
+        tensors["roberta.encoder.layer.9.output.dense.bias"] = np.zeros(24, np.float32)
+        tensors["another.weight"] = np.zeros(24, np.float32)
+
+    error = refused(capsys, "classify", "A ship", "--model", damaged(folder / "labels", tmp_path / "odd", change))
+    assert "ignore_mismatched_sizes" not in error  # no command has it
+    for part in ("layer.0.output.dense.bias is [7]", "classifier.dense.bias is [7]",
+                 "classifier.out_proj.bias", "missing: roberta.encoder.layer.1",
+                 "encoder.layer.9.output", "another.weight"):  # fmt: skip
+        assert part in error
+
+
+def test_the_tokenizer_of_another_model_is_warned_of(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    def change(tensors: dict[str, np.ndarray]) -> None:
+        words = tensors["roberta.embeddings.word_embeddings.weight"]
+        tensors["roberta.embeddings.word_embeddings.weight"] = np.concatenate([words] * 2)
+
+    model = damaged(folder / "labels", tmp_path / "wide", change)
+    config = json.loads((model / "config.json").read_text())
+    rows = config["vocab_size"]
+    (model / "config.json").write_text(json.dumps({**config, "vocab_size": 2 * rows}))
+    assert main(["classify", "A ship", "--model", str(model)]) == 0
+    assert f"the tokenizer has {rows} tokens, and the model embeddings for {2 * rows}" in capsys.readouterr().err
+    assert main(["classify", "A ship", "--model", str(model), "--tokenizer", str(folder / "labels")]) == 0
+    assert "give the model's own as tokenizer" in capsys.readouterr().err

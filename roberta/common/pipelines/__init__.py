@@ -12,7 +12,7 @@ from roberta.common.pipelines.classify import Classify, ClassifyOptions
 from roberta.common.pipelines.embed import Embed, EmbedOptions, EmbedSentences, SentenceOptions
 from roberta.common.pipelines.fill_mask import FillMask, FillMaskOptions
 from roberta.common.pipelines.generate import Generate, GenerateOptions
-from roberta.common.pipelines.opening import DEFAULT_MODEL, Source, dtypes, open_model, open_tokenizer
+from roberta.common.pipelines.opening import DEFAULT_MODEL, Source, check_vocabulary, dtypes, open_model, open_tokenizer
 from roberta.common.pipelines.options import Options
 from roberta.common.pipelines.tag import Tag, TagOptions
 
@@ -63,7 +63,8 @@ def pipeline(
         options: the task's own, such as `top_k`; a call may replace them.
 
     Raises:
-        ValueError: an unknown task; a model that was not trained for it; an option's value that cannot work.
+        ValueError: an unknown task; a model that was not trained for it; an option's value that cannot work. What the
+            model gives is nan: in the call.
         TypeError: an option that the task does not have.
         CheckpointError: a file or name that cannot be used.
     """
@@ -85,6 +86,7 @@ def pipeline(
         has_pooler=getattr(chosen, "pooling", None) == "pooler",
         source=source,
     )
+    check_vocabulary(opened, loaded)
     return class_(
         loaded, opened, chosen, dtype=computed_in, batch_tokens=batch_tokens, progress=progress, on_error=on_error
     )

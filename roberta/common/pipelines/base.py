@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from roberta.common.batching import bounded, check_budget, groups
 from roberta.common.config import RobertaConfig
+from roberta.common.finite import are_finite, listed, not_finite
 from roberta.common.parameters import Head
 from roberta.common.pipelines.arrays import rectangle
 from roberta.common.pipelines.inputs import InputError, Item, text_of
@@ -249,7 +251,18 @@ class Pipeline(ABC, Generic[O]):
 
     def infer(self, rows: Sequence[Row], where: np.ndarray | None = None) -> Arrays:
         """The model's outputs for rows, padded on the right."""
-        return self.model.infer(self.batch(rows), where=where, dtype=self.dtype, batch_tokens=self.batch_tokens)
+        return self.outputs(self.batch(rows), where)
+
+    def outputs(self, batch: Arrays, where: np.ndarray | None) -> Arrays:
+        """The model's outputs for its inputs.
+
+        Raises:
+            ValueError: they are nan or infinite; names the weights that are.
+        """
+        output = self.model.infer(batch, where=where, dtype=self.dtype, batch_tokens=self.batch_tokens)
+        if not all(map(are_finite, output.values())):
+            raise ValueError(why_not_finite(self.model, self.dtype))
+        return output
 
     def batch(self, rows: Sequence[Row]) -> Arrays:
         """The model's inputs, (rows, tokens), padded on the right."""
@@ -296,6 +309,24 @@ class Pipeline(ABC, Generic[O]):
         """Refuse a row that is longer than the model allows."""
         if tokens > self.limit:
             raise InputError(item, f"has {tokens} tokens, and the model takes {self.limit}; truncation=True cuts it")
+
+
+def why_not_finite(model: Any, dtype: str | None) -> str:
+    """What is wrong with a model whose outputs are nan or infinite."""
+    name = model.config.name_or_path or "the model"
+    with contextlib.suppress(ValueError):  # a model that cannot be saved has no tensors by name
+        tensors = model.to_save()[1]
+        found = {name_: not_finite(load()) for name_, (_, _, load) in tensors.items()}
+        wrong = {name_: what for name_, what in found.items() if what is not None}
+        if wrong:
+            return (
+                f"the checkpoint {name} holds nan or infinity in {listed(wrong)}: what it answers is nan; take another"
+            )
+    again = f"give another dtype than {dtype!r}" if dtype else 'try dtype="float64"'
+    return (
+        f"{name} answers nan or infinity, though all its weights are finite numbers: they are too large to compute with; "
+        f"{again}"
+    )
 
 
 class TextPipeline(Pipeline[O]):
