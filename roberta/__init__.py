@@ -5,6 +5,7 @@ its own framework only.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a test compares the two
@@ -79,6 +80,23 @@ _MODULES = {
 _NEEDS = {"pt": ("torch",), "tf": ("tensorflow", "keras"), "flax": ("jax", "flax")}
 _EXTRAS = {package: backend for backend, packages in _NEEDS.items() for package in packages}
 
+
+class Watch:
+    """A finder of modules that finds none: it waits until Keras is imported, to name it our classes (`tf.keras_names`)."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Python's hook, called for each module that is imported for the first time."""
+        if name.startswith("keras."):
+            from roberta.tf.keras_names import register
+
+            if register() and self in sys.meta_path:
+                sys.meta_path.remove(self)
+
+
+if "keras" in sys.modules:
+    Watch().find_spec("keras.")
+elif not any(type(finder).__name__ == "Watch" for finder in sys.meta_path):
+    sys.meta_path.insert(0, Watch())
 
 if not TYPE_CHECKING:  # so that a type checker notices a name that does not exist
 

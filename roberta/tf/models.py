@@ -6,6 +6,9 @@ Arguments, defaults, their order and the outputs are those of transformers 4.57.
 says. The first argument may also be one dict, tuple or list with the others. `training=True` makes dropout.
 """
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -40,6 +43,19 @@ from roberta.tf.pretrained import TFRobertaPreTrainedModel
 from roberta.tf.weights import keras
 
 
+def _unpacked(call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call`, whose first argument may be a dict with all: how a subclass' own `call` hands on what it was given."""
+    names = tuple(inspect.signature(call).parameters)[1:]
+
+    @functools.wraps(call)
+    def unpacked(self: Any, input_ids: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(input_ids, Mapping):
+            return call(self, input_ids, *args, **kwargs)
+        return call(self, **{**input_ids, **dict(zip(names[1:], args, strict=False)), **kwargs})
+
+    return unpacked
+
+
 @keras.saving.register_keras_serializable(package="roberta")
 class TFRobertaModel(TFRobertaPreTrainedModel):
     """The encoder, or with `config.is_decoder` the decoder, without a head."""
@@ -53,6 +69,7 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
         self.pooler = Pooler(config, self.dtype_policy) if add_pooling_layer else None
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,
@@ -154,6 +171,7 @@ class TFRobertaForCausalLM(GenerationMixin, TFRobertaPreTrainedModel):
         self.lm_head = LMHead(config, self.dtype_policy)
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,
@@ -205,6 +223,7 @@ class TFRobertaForMaskedLM(TFRobertaPreTrainedModel):
         self.lm_head = LMHead(config, self.dtype_policy)
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,
@@ -245,6 +264,7 @@ class TFRobertaForSequenceClassification(TFRobertaPreTrainedModel):
         self.classifier = ClassificationHead(config, self.dtype_policy)
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,
@@ -282,6 +302,7 @@ class TFRobertaForMultipleChoice(TFRobertaPreTrainedModel):
         self.classifier = dense(config.hidden_size, 1, self.dtype_policy)
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,
@@ -331,6 +352,7 @@ class TFRobertaForTokenClassification(TFRobertaPreTrainedModel):
         self.classifier = dense(config.hidden_size, config.num_labels, self.dtype_policy)
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,
@@ -367,6 +389,7 @@ class TFRobertaForQuestionAnswering(TFRobertaPreTrainedModel):
         self.qa_outputs = dense(config.hidden_size, config.num_labels, self.dtype_policy)
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,
