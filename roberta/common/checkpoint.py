@@ -244,7 +244,11 @@ def match(
             for name, stored, wanted in mismatched
         ]
     wrong += [f"{t.name} has dtype {t.dtype}" for n, t in tensors.items() if n in table and not _is_float(t)]
-    if wrong:
+    if wrong:  # then all else that is not as it should be, too
+        wrong += [
+            f"missing, and would be new: {name} {list(table[name].shape)}" for name in missing if _may_be_new(name)
+        ]
+        wrong += [f"left over: {name}" for name in unexpected if _may_be_left(name, may_drop_layers)]
         raise CheckpointError(f"{checkpoint.source} does not fit the config:\n  " + "\n  ".join(wrong))
     new = {name for name, _, _ in mismatched}
     found = {name: tensors[name] for name in table if name in tensors and name not in new}

@@ -26,7 +26,7 @@ _TEXTS = ("config.json", "generation_config.json")
 # Beside the weights, what `upload_folder` sends; anything else in a folder stays at home.
 _UPLOADED_TEXTS = (
     *_TEXTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt", "README.md",
+    "vocab.json", "merges.txt", "chat_template.jinja", "README.md",
 )  # fmt: skip
 _MAX_INDEX = 16 * 2**20  # bytes; the index of a model of 1000 layers has 2 MB
 
