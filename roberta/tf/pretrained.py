@@ -453,7 +453,7 @@ class TFRobertaPreTrainedModel(KerasLoops):
             f"load it here, or give the constructor a config with pruned_heads"
         )
 
-    def get_head_mask(self, head_mask: Tensor | None, num_hidden_layers: int | None = None) -> list[Tensor | None]:
+    def get_head_mask(self, head_mask: Tensor | None, num_hidden_layers: int) -> list[Tensor | None]:
         """One mask a layer, (1, head, 1, 1), or None a layer, from (head,) or (layer, head) (see `call`)."""
         return self.base_model.head_masks(head_mask)[:num_hidden_layers]
 
