@@ -1,5 +1,6 @@
 """Sentence embeddings: the mean of the real tokens' states, in batches sorted by length, and their similarities."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -16,15 +17,18 @@ model = getattr(lib, f"{prefix}RobertaModel").from_pretrained(folder / "lm", add
 if framework == "pt":
     import torch
 
-    torch.set_grad_enabled(False)
     model.eval()
+no_grad = torch.no_grad if framework == "pt" else contextlib.nullcontext
 
 order = np.argsort([-len(text) for text in texts], kind="stable")
 vectors = np.zeros((len(texts), model.config.hidden_size))
 for start in range(0, len(texts), 4):
     rows = order[start : start + 4]
-    batch = tokenizer([texts[row] for row in rows], padding=True, truncation=True, max_length=24, return_tensors=tensors)
-    output = model(**batch, output_hidden_states=True, return_dict=True)
+    batch = tokenizer(
+        [texts[row] for row in rows], padding=True, truncation=True, max_length=24, return_tensors=tensors
+    )
+    with no_grad():
+        output = model(**batch, output_hidden_states=True, return_dict=True)
     states = np.asarray(output.last_hidden_state) + np.asarray(output.hidden_states[1])
     mask = np.asarray(batch["attention_mask"])[..., None]
     vectors[rows] = (states * mask).sum(1) / np.maximum(mask.sum(1), 1e-9)

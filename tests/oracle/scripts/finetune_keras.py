@@ -15,7 +15,9 @@ tokenizer = lib.RobertaTokenizerFast.from_pretrained(folder / "seq")
 model = lib.TFRobertaForSequenceClassification.from_pretrained(folder / "seq", num_labels=3)
 
 encoded = dict(tokenizer(texts, padding="max_length", truncation=True, max_length=16, return_tensors="np"))
-train = tf.data.Dataset.from_tensor_slices(({name: values[:8] for name, values in encoded.items()}, labels[:8])).batch(4)
+train = tf.data.Dataset.from_tensor_slices(({name: values[:8] for name, values in encoded.items()}, labels[:8])).batch(
+    4
+)
 test = tf.data.Dataset.from_tensor_slices(({name: values[8:] for name, values in encoded.items()}, labels[8:])).batch(4)
 
 model.compile(

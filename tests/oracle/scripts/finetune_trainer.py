@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers as lib
+from transformers.data.data_collator import DataCollatorWithPadding
 from transformers.trainer import Trainer
 from transformers.training_args import TrainingArguments
 
@@ -41,6 +42,7 @@ trainer = Trainer(
     train_dataset=Reviews(texts[:8]),
     eval_dataset=Reviews(texts[8:]),
     processing_class=tokenizer,
+    data_collator=DataCollatorWithPadding(tokenizer),
     compute_metrics=lambda found: {"right": float((found.predictions.argmax(-1) == found.label_ids).mean())},
 )
 trainer.train()

@@ -18,7 +18,7 @@ inputs = tokenizer(prompts, return_tensors=tensors, padding=True, add_special_to
 ways = {
     "greedy": {"do_sample": False, "max_new_tokens": 8},
     "beams": {"num_beams": 3, "do_sample": False, "max_new_tokens": 6},
-    "penalty": {"do_sample": False, "max_length": 12, "min_length": 9},
+    "lengths": {"do_sample": False, "max_length": 12, "min_length": 9},
 }
 if framework != "flax":
     ways["no repeats"] = {"do_sample": False, "max_new_tokens": 8, "no_repeat_ngram_size": 2, "repetition_penalty": 1.3}

@@ -30,11 +30,10 @@ for row, words in enumerate(tags):
 inputs = tokenizer.pad(
     {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}, return_tensors=tensors
 )
-logits = np.asarray(
-    (model.eval()(**inputs) if framework == "pt" else model(dict(inputs)) if framework == "tf" else model(**inputs))
-    .logits.tolist() if framework == "pt" else
-    (model(dict(inputs)) if framework == "tf" else model(**inputs)).logits
-)  # fmt: skip
+if framework == "pt":
+    logits = model.eval()(**inputs).logits.detach().numpy()
+else:
+    logits = np.asarray((model(dict(inputs)) if framework == "tf" else model(**inputs)).logits)
 scores = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 targets = np.array(labels)
 loss = -np.take_along_axis(scores, np.maximum(targets, 0)[..., None], -1)[..., 0][targets != -100].mean()

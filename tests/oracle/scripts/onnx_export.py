@@ -27,7 +27,10 @@ torch.onnx.export(
 )
 session = onnxruntime.InferenceSession(str(out / "model.onnx"), providers=["CPUExecutionProvider"])
 found = {}
-for texts in (["The station was opened in May by the mayor."], ["One.", "Two and three.", "Nobody knows who wrote it."]):
+for texts in (
+    ["The station was opened in May by the mayor."],
+    ["One.", "Two and three.", "Nobody knows who wrote it."],
+):
     arrays = tokenizer(texts, padding=True, return_tensors="np")
     feed = {name: arrays[name].astype(np.int64) for name in ("input_ids", "attention_mask")}
     found[str(len(texts))] = session.run(["logits"], feed)[0].tolist()

@@ -26,4 +26,12 @@ if framework == "pt":
     logits = again.eval()(**arrays).logits.detach()
 else:
     logits = (again(arrays) if framework == "tf" else again(**arrays)).logits
-print(json.dumps({"labels": again.config.num_labels, "tokens": words.tokenize("Anna lives"), "logits": np.asarray(logits).tolist()}))
+print(
+    json.dumps(
+        {
+            "labels": again.config.num_labels,
+            "tokens": words.tokenize("Anna lives"),
+            "logits": np.asarray(logits).tolist(),
+        }
+    )
+)
