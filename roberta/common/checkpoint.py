@@ -213,6 +213,7 @@ def match(
     *,
     ignore_mismatched_sizes: bool = False,
     may_drop_layers: bool = False,
+    may_lack: bool = False,
 ) -> Match:
     """Pair every parameter of a model with a tensor of a checkpoint.
 
@@ -221,6 +222,7 @@ def match(
     Args:
         ignore_mismatched_sizes: report what has another shape, and leave it new, instead of raising.
         may_drop_layers: tensors of more layers than the model has are left over, not wrong.
+        may_lack: some of the encoder's parameters may be new, too; not all.
 
     Raises:
         CheckpointError: one error that lists everything missing, left over or misshapen.
@@ -235,7 +237,12 @@ def match(
         for name, parameter in table.items()
         if name in tensors and tensors[name].shape != parameter.shape
     ]
-    wrong = [f"missing: {name} {list(table[name].shape)}" for name in missing if not _may_be_new(name)]
+    lacks_all = not any(name in tensors for name in table)
+    wrong = [
+        f"missing: {name} {list(table[name].shape)}"
+        for name in missing
+        if not (_may_be_new(name) or (may_lack and not lacks_all))
+    ]
     wrong += [f"not of this model: {name}" for name in unexpected if not _may_be_left(name, may_drop_layers)]
     if not ignore_mismatched_sizes:
         wrong += [

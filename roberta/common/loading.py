@@ -76,6 +76,7 @@ def open_pretrained(
     variant: str | None,
     has_pooler: bool | None,
     ignore_mismatched_sizes: bool,
+    may_lack: bool = False,
 ) -> Pretrained:
     """Find and check everything before a model is built; config and weights are of one save.
 
@@ -83,6 +84,7 @@ def open_pretrained(
         config: taken instead of the folder's, or where it is; `overrides` are then refused.
         overrides: fields of the config to replace.
         formats: the file formats to look for, best first; None for all.
+        may_lack: parameters of the encoder may be missing in the file.
 
     Raises:
         CheckpointError: what is there cannot make this model; one error lists all that is wrong.
@@ -114,6 +116,7 @@ def open_pretrained(
         checkpoint,
         ignore_mismatched_sizes=ignore_mismatched_sizes,
         may_drop_layers="num_hidden_layers" in overrides,  # the caller's own word
+        may_lack=may_lack,
     )
     return Pretrained(found, folder, matched, generation)
 

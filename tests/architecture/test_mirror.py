@@ -42,7 +42,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     # PyTorch shares and splits parameters and has state dicts; Keras assigns to variables; Flax builds a tree
     ("pt", "weights.py"): {"gathered", "to_tensor", "drop_repeated", "restore_repeated", "tie_again", "as_state"},
     ("tf", "weights.py"): {"assign", "canonical", "replace"},
-    ("flax", "weights.py"): {"to_array", "checked", "to_native", "from_native"},
+    ("flax", "weights.py"): {"to_array", "checked", "kept", "to_native", "from_native"},
     # PyTorch has the meta device, where drawing has to be left out; Flax has shapes without values
     ("pt", "pretrained.py"): {"NoDraws"},
     ("tf", "pretrained.py"): {"no_initialisation"},
