@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a test compares the two
+    from roberta.common.auto_classes import register_auto_classes as register_auto_classes
     from roberta.common.batch_encoding import BatchEncoding as BatchEncoding
     from roberta.common.config import RobertaConfig as RobertaConfig
     from roberta.common.files import CheckpointError as CheckpointError
@@ -71,6 +72,7 @@ _MODULES = {
     "AddedToken": "roberta.common.special_tokens",
     "pipeline": "roberta.common.pipelines",
     "Training": "roberta.common.training.session",
+    "register_auto_classes": "roberta.common.auto_classes",
     **{
         f"{prefix}Roberta{name}": f"roberta.{backend}.{'pretrained' if name == 'PreTrainedModel' else 'models'}"
         for prefix, backend in (("", "pt"), ("TF", "tf"), ("Flax", "flax"))

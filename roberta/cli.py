@@ -190,12 +190,12 @@ def info(options: argparse.Namespace) -> int:
     from typing import get_args
 
     from roberta.common.checkpoint import open_checkpoint
-    from roberta.common.config import RobertaConfig
+    from roberta.common.config_protocol import checked_config
     from roberta.common.hub import local_checkpoint
     from roberta.common.parameters import Head, parameters
 
     folder = local_checkpoint(options.path, variant=options.variant)
-    config = RobertaConfig.from_pretrained(folder)
+    config, _ = checked_config(folder)
     checkpoint = open_checkpoint(folder, variant=options.variant)
     tensors = checkpoint.tensors.values()
     heads = [name.rpartition("Roberta")[2] for name in config.architectures or ()]

@@ -1,5 +1,6 @@
 """The base of the Flax classes: the call, loading, saving, initialisation, and changes of size."""
 
+import copy
 import inspect
 import zlib
 from collections.abc import Iterable, Mapping
@@ -17,8 +18,9 @@ from jax.typing import DTypeLike
 
 from roberta.common.checkpoint import open_checkpoint, save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config_protocol import built_from
 from roberta.common.generation import GENERATION_CONFIG_FILE
-from roberta.common.hub import upload_arguments, upload_folder
+from roberta.common.hub import PushesToHub, upload_arguments, upload_folder
 from roberta.common.loading import (
     HubOptions,
     loading_info,
@@ -59,9 +61,15 @@ for _output in OUTPUTS:
         ),
         lambda names, values, kind=_output: _unflattened(kind, names, values),
     )
+    jax.export.register_pytree_node_serialization(  # what `jax.export` writes of a function that returns one
+        _output,
+        serialized_name=f"roberta.{_output.__name__}",
+        serialize_auxdata=lambda names: " ".join(names).encode(),
+        deserialize_auxdata=lambda text: tuple(text.decode().split()),
+    )
 
 
-class FlaxRobertaPreTrainedModel:
+class FlaxRobertaPreTrainedModel(PushesToHub):
     """What the seven classes share: a linen module and its parameters, with the call of transformers' Flax classes.
 
     Args:
@@ -100,11 +108,7 @@ class FlaxRobertaPreTrainedModel:
         gradient_checkpointing: bool = False,
         add_pooling_layer: bool = True,
     ) -> None:
-        if not isinstance(config, RobertaConfig):
-            raise TypeError(
-                f"{type(self).__name__} is built from a RobertaConfig, not {type(config).__name__}; "
-                f"to load a model use {type(self).__name__}.from_pretrained"
-            )
+        config = built_from(config, type(self).__name__)
         if self.head == "ForQuestionAnswering" and config.num_labels != 2:
             raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
         if self.head != "Model" and not add_pooling_layer:
@@ -370,19 +374,13 @@ class FlaxRobertaPreTrainedModel:
             ValueError: as `save_pretrained`.
         """
         tensors = to_write(self, params)
-        config = RobertaConfig.from_dict(self.config.to_dict())
+        config = copy.deepcopy(self.config)
         config.architectures = [type(self).__name__.removeprefix("Flax")]
         config.dtype = dtype_of(tensors)
         texts = {CONFIG_FILE: config.to_json_string()}
         if self.head == "ForCausalLM":
             texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
         return texts, tensors
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Save to a temporary folder and upload it; returns the address of the commit. See `hub.upload_model`."""
-        from roberta.common.hub import upload_model
-
-        return upload_model(self.save_pretrained, repo_id, **options)
 
     # -- parameters ----------------------------------------------------------------------------------------------
 
@@ -523,7 +521,7 @@ class FlaxRobertaPreTrainedModel:
         if rows == embedding.shape[0]:
             return embedding
         output = self.get_output_embeddings()
-        self.config.update({"vocab_size": rows})  # the module has the same config
+        self.config.update_checked({"vocab_size": rows})  # the module has the same config
         leaves = {self._embedding_path: self._resized("word_embeddings.weight", embedding, rows, mean_resizing)}
         if output is not None:
             leaves["lm_head", "bias"] = self._resized(

@@ -1,5 +1,6 @@
 """The base of the PyTorch classes: loading, saving, initialisation, and changes of size."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, overload
@@ -12,8 +13,9 @@ from torch.utils import _pytree
 
 from roberta.common.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config_protocol import built_from
 from roberta.common.generation import GENERATION_CONFIG_FILE
-from roberta.common.hub import upload_arguments, upload_folder
+from roberta.common.hub import PushesToHub, upload_arguments, upload_folder
 from roberta.common.loading import (
     HubOptions,
     loading_info,
@@ -57,7 +59,7 @@ class NoDraws(TorchFunctionMode):
         return func(*args, **options)
 
 
-class RobertaPreTrainedModel(nn.Module):
+class RobertaPreTrainedModel(PushesToHub, nn.Module):
     """What the seven classes share.
 
     Attributes:
@@ -73,11 +75,7 @@ class RobertaPreTrainedModel(nn.Module):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__()
-        if not isinstance(config, RobertaConfig):
-            raise TypeError(
-                f"{type(self).__name__} is built from a RobertaConfig, not {type(config).__name__}; "
-                f"to load a model use {type(self).__name__}.from_pretrained"
-            )
+        config = built_from(config, type(self).__name__)
         if self.head == "ForQuestionAnswering" and config.num_labels != 2:
             raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
         self.config = config
@@ -213,19 +211,13 @@ class RobertaPreTrainedModel(nn.Module):
             ValueError: as `save_pretrained`.
         """
         tensors = to_write(self, state_dict)
-        config = RobertaConfig.from_dict(self.config.to_dict())
+        config = copy.deepcopy(self.config)
         config.architectures = [type(self).__name__]
         config.dtype = dtype_of(tensors)
         texts = {CONFIG_FILE: config.to_json_string()}
         if self.head == "ForCausalLM":
             texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
         return texts, tensors
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Save to a temporary folder and upload it; returns the address of the commit. See `hub.upload_model`."""
-        from roberta.common.hub import upload_model
-
-        return upload_model(self.save_pretrained, repo_id, **options)
 
     # -- initialisation ------------------------------------------------------------------------------------------
 
@@ -310,7 +302,7 @@ class RobertaPreTrainedModel(nn.Module):
             rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of
         if rows == embedding.num_embeddings:
             return embedding
-        self.config.update({"vocab_size": rows})
+        self.config.update_checked({"vocab_size": rows})
         embedding.weight = self._resized("word_embeddings.weight", embedding.weight, rows, mean_resizing)
         embedding.num_embeddings = rows
         output = self.get_output_embeddings()
@@ -352,7 +344,7 @@ class RobertaPreTrainedModel(nn.Module):
 
     def set_attn_implementation(self, attn_implementation: str) -> None:
         """Switch between "sdpa" and "eager"."""
-        self.config.update({"attn_implementation": attn_implementation})
+        self.config.update_checked({"attn_implementation": attn_implementation})
 
     # -- inference -----------------------------------------------------------------------------------------------
 

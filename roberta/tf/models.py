@@ -64,6 +64,7 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, add_pooling_layer: bool = True, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.embeddings = Embeddings(config, self.dtype_policy)
         self.encoder = Encoder(config, self.dtype_policy)
         self.pooler = Pooler(config, self.dtype_policy) if add_pooling_layer else None
@@ -167,6 +168,7 @@ class TFRobertaForCausalLM(GenerationMixin, TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.lm_head = LMHead(config, self.dtype_policy)
         self.post_init()
@@ -219,6 +221,7 @@ class TFRobertaForMaskedLM(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.lm_head = LMHead(config, self.dtype_policy)
         self.post_init()
@@ -260,6 +263,7 @@ class TFRobertaForSequenceClassification(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.classifier = ClassificationHead(config, self.dtype_policy)
         self.post_init()
@@ -297,6 +301,7 @@ class TFRobertaForMultipleChoice(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.roberta = TFRobertaModel(config, dtype=self.dtype_policy)
         self.dropout = dropout(config.hidden_dropout_prob, self.dtype_policy)
         self.classifier = dense(config.hidden_size, 1, self.dtype_policy)
@@ -347,6 +352,7 @@ class TFRobertaForTokenClassification(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.dropout = dropout(config.head_dropout, self.dtype_policy)
         self.classifier = dense(config.hidden_size, config.num_labels, self.dtype_policy)
@@ -385,6 +391,7 @@ class TFRobertaForQuestionAnswering(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.qa_outputs = dense(config.hidden_size, config.num_labels, self.dtype_policy)
         self.post_init()

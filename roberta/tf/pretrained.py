@@ -1,5 +1,6 @@
 """The base of the TensorFlow classes: loading, saving, initialisation and changes of size."""
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,8 +15,9 @@ from tensorflow import Tensor
 
 from roberta.common.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config_protocol import built_from
 from roberta.common.generation import GENERATION_CONFIG_FILE
-from roberta.common.hub import upload_arguments, upload_folder
+from roberta.common.hub import PushesToHub, upload_arguments, upload_folder
 from roberta.common.loading import (
     HubOptions,
     loading_info,
@@ -55,7 +57,7 @@ def no_initialisation() -> Iterator[None]:
         draws_parameters.reset(token)
 
 
-class TFRobertaPreTrainedModel(KerasLoops):
+class TFRobertaPreTrainedModel(PushesToHub, KerasLoops):
     """What the seven classes share.
 
     Attributes:
@@ -74,11 +76,7 @@ class TFRobertaPreTrainedModel(KerasLoops):
         self, config: RobertaConfig, *, dtype: Any = None, name: str | None = None, trainable: bool = True
     ) -> None:
         """Keras' options: `dtype` is one or a policy such as "mixed_bfloat16", by default the global one."""
-        if not isinstance(config, RobertaConfig):
-            raise TypeError(
-                f"{type(self).__name__} is built from a RobertaConfig, not {type(config).__name__}; "
-                f"to load a model use {type(self).__name__}.from_pretrained"
-            )
+        config = built_from(config, type(self).__name__)
         if self.head == "ForQuestionAnswering" and config.num_labels != 2:
             raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
         dtype = dtype.name if isinstance(dtype, tf.DType) else dtype
@@ -262,19 +260,13 @@ class TFRobertaPreTrainedModel(KerasLoops):
             ValueError: as `save_pretrained`.
         """
         tensors = to_write(self)
-        config = RobertaConfig.from_dict(self.config.to_dict())
+        config = copy.deepcopy(self.config)
         config.architectures = [type(self).__name__.removeprefix("TF")]
         config.dtype = dtype_of(tensors)
         texts = {CONFIG_FILE: config.to_json_string()}
         if self.head == "ForCausalLM":
             texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
         return texts, tensors
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Save to a temporary folder and upload it; returns the commit's address. See `hub.upload_model`."""
-        from roberta.common.hub import upload_model
-
-        return upload_model(self.save_pretrained, repo_id, **options)
 
     def get_config(self) -> dict[str, Any]:
         """What Keras writes into a `.keras` file to build the model again."""
@@ -292,8 +284,8 @@ class TFRobertaPreTrainedModel(KerasLoops):
         if isinstance(config, RobertaConfig):
             return cls._from_config(config, **keras_options)
         if not isinstance(config.get("config"), Mapping):
-            return cls._from_config(RobertaConfig.from_dict(dict(config)), **keras_options)
-        options = {**config, "config": RobertaConfig.from_dict(config["config"]), **keras_options}
+            return cls._from_config(cls.config_class.from_dict(dict(config)), **keras_options)
+        options = {**config, "config": cls.config_class.from_dict(config["config"]), **keras_options}
         wanted = options.pop("quantised", {})
         return quantised.quantise(cls(**options), wanted)
 
@@ -403,7 +395,7 @@ class TFRobertaPreTrainedModel(KerasLoops):
         if rows == embedding.input_dim:
             return embedding
         _without_adapter(embedding)
-        self.config.update({"vocab_size": rows})
+        self.config.update_checked({"vocab_size": rows})
         replace(
             embedding,
             "_embeddings",
