@@ -253,7 +253,7 @@ class RobertaConfig:
             "attn_implementation", self, 'must be "sdpa" or "eager"',
         )  # fmt: skip
         for layer in self.pruned_heads:
-            if not 0 <= layer < self.num_hidden_layers:
+            if not -self.num_hidden_layers <= layer < self.num_hidden_layers:
                 raise ValueError(f"pruned_heads names layer {layer}, but num_hidden_layers={self.num_hidden_layers}")
 
     # -- derived values ------------------------------------------------------------------------------------------
@@ -277,8 +277,9 @@ class RobertaConfig:
         return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
 
     def heads_kept(self, layer: int) -> int:
-        """Number of attention heads of self-attention in `layer` after pruning."""
-        return self.num_attention_heads - len(self.pruned_heads.get(layer, ()))
+        """Number of attention heads of self-attention in `layer` after pruning; -1 names the last layer too."""
+        names = (layer, layer - self.num_hidden_layers)
+        return self.num_attention_heads - len({head for name in names for head in self.pruned_heads.get(name, ())})
 
     @property
     def head_size(self) -> int:
