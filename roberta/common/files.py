@@ -28,6 +28,10 @@ class CheckpointError(OSError, ValueError):
     """A file, folder or name that cannot be used; the message names it and the way out."""
 
 
+class NoFitError(CheckpointError, RuntimeError):
+    """Tensors that do not fit the config; a `RuntimeError` too, as PyTorch's `load_state_dict` raises."""
+
+
 def write_folder(
     folder: str | Path, files: Mapping[str, Content], *, stale: Callable[[str], bool] | None = None
 ) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import warnings
 import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 
-from roberta.common.checkpoint import LoadReport, Match, match, open_once
+from roberta.common.checkpoint import Checkpoint, LoadReport, Match, match, open_once
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.config_protocol import as_config, checked_config
 from roberta.common.files import CheckpointError
@@ -19,7 +20,8 @@ from roberta.common.generation import generation_fields
 from roberta.common.held_files import read_one_save
 from roberta.common.hub import local_checkpoint
 from roberta.common.keywords import meaningful, suggestion
-from roberta.common.parameters import Head, parameters
+from roberta.common.parameters import Head, Parameter, parameters
+from roberta.common.safetensors_file import StoredTensor
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
@@ -67,8 +69,8 @@ class Pretrained:
 
 
 def open_pretrained(
-    name_or_path: str | Path,
-    head: Head,
+    name_or_path: str | Path | None,
+    head: Head | None,
     *,
     config: Any,
     overrides: dict[str, Any],
@@ -77,48 +79,61 @@ def open_pretrained(
     variant: str | None,
     has_pooler: bool | None,
     ignore_mismatched_sizes: bool,
-    may_lack: bool = False,
+    may_be_partial: bool = False,
+    tensors: Mapping[str, StoredTensor] | None = None,
+    table: Callable[[RobertaConfig], Mapping[str, Parameter]] | None = None,
 ) -> Pretrained:
     """Find and check everything before a model is built; config and weights are of one save.
 
     Args:
+        name_or_path: None, where `config` and `tensors` are given.
         config: a `RobertaConfig` or transformers' own, taken instead of the folder's, or where one is; `overrides`
             are refused beside an object.
         overrides: fields of the config to replace.
         formats: the file formats to look for, best first; None for all.
-        may_lack: parameters of the encoder may be missing in the file.
+        may_be_partial: report what the checkpoint lacks of the encoder, instead of raising.
+        tensors: taken instead of the folder's.
+        table: the tensors of a class of the caller's own, which has no `head`.
 
     Raises:
         CheckpointError: what is there cannot make this model; one error lists all that is wrong.
         TypeError: an override that is no field of the config.
     """
-    path = Path(name_or_path)
-    if not path.is_file():
-        path = local_checkpoint(name_or_path, formats=formats, variant=variant, **hub)
-    folder = path.parent if path.is_file() else path
     needed = meaningful(overrides)
-    (found, unknown), checkpoint, generation = read_one_save(
-        path,
-        lambda: (
-            _config(folder, config, needed),
-            open_once(path, variant=variant, formats=formats),
-            generation_fields(folder, needed) if head == "ForCausalLM" else None,
-        ),
-    )
+    if name_or_path is None:
+        if config is None or tensors is None:
+            raise ValueError("pretrained_model_name_or_path=None needs both config= and state_dict=")
+        folder, generation = Path(), None
+        (found, unknown), checkpoint = _config(folder, config, needed), Checkpoint(Path("state_dict"), tensors)
+    else:
+        path = Path(name_or_path)
+        if not path.is_file():
+            path = local_checkpoint(name_or_path, formats=formats, variant=variant, **hub)
+        folder = path.parent if path.is_file() else path
+        (found, unknown), checkpoint, generation = read_one_save(
+            path,
+            lambda: (
+                _config(folder, config, needed),
+                Checkpoint(Path("state_dict"), tensors)
+                if tensors is not None
+                else open_once(path, variant=variant, formats=formats),
+                generation_fields(folder, needed) if head == "ForCausalLM" else None,
+            ),
+        )
+        found.name_or_path = str(name_or_path)
     if unknown:
         hint = suggestion(min(unknown), vars(found))
         raise TypeError(
             f"from_pretrained does not know {sorted(unknown)}{hint}; give arguments of from_pretrained or fields of the "
             "config, and fields only without config="
         )
-    found.name_or_path = str(name_or_path)
-    table = parameters(found, head, has_pooler=has_pooler)
+    wanted = parameters(found, head, has_pooler=has_pooler) if head is not None else table(found) if table else {}
     matched = match(
-        table,
+        wanted,
         checkpoint,
         ignore_mismatched_sizes=ignore_mismatched_sizes,
+        may_be_partial=may_be_partial or ignore_mismatched_sizes,
         may_drop_layers="num_hidden_layers" in overrides,  # the caller's own word
-        may_lack=may_lack,
     )
     return Pretrained(found, folder, matched, generation)
 

@@ -292,7 +292,7 @@ class FlaxRobertaPreTrainedModel(PushesToHub):
             variant=variant,
             has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
-            may_lack=not _do_init,
+            may_be_partial=not _do_init,
         )
         wanted = dtype if torch_dtype is None else torch_dtype
         target = checked(found.dtype(None if wanted is None else _dtype_name(wanted)))

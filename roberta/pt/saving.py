@@ -17,6 +17,7 @@ from roberta.common.safetensors_file import Source
 from roberta.common.saving import Wrong, changed_fields, checked, fields_changed
 from roberta.pt.layers import Intermediate
 from roberta.pt.parts import without_dropout
+from roberta.pt.sources import table_of
 from roberta.pt.weights import to_numpy
 
 # Kind of a weight -> PyTorch's layer with such a weight, and what it computes.
@@ -45,7 +46,7 @@ def to_write(model: Any, state_dict: Mapping[str, Tensor] | None = None) -> dict
         ValueError: they do not make it (see `saving.checked`).
     """
     has_pooler = getattr(model.base_model, "pooler", None) is not None
-    table = parameters(model.config, model.head, has_pooler=has_pooler)
+    table = table_of(model) if model.head is None else parameters(model.config, model.head, has_pooler=has_pooler)
     given = {_plain(name): value for name, value in (_state(model) if state_dict is None else state_dict).items()}
     wrong = [
         *_untied(model.config, given), *changed_fields(model.config, _configs(model)), *_changed_settings(model),
