@@ -56,7 +56,7 @@ def _jinja() -> Any:
         import jinja2.sandbox
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "chat templates need jinja2, which is not installed; pip install jinja2", name="jinja2"
+            "chat templates need jinja2, which is not installed; pip install jinja2, or 'roberta[chat]'", name="jinja2"
         ) from error
     return jinja2
 

@@ -13,6 +13,7 @@ import optree
 import tensorflow as tf
 from tensorflow import Tensor
 
+from roberta.common.batch_encoding import BatchEncoding
 from roberta.common.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.config_protocol import built_from
@@ -45,6 +46,12 @@ for _output in OUTPUTS:  # for keras.tree; tf.nest knows every mapping
         lambda context, values: context[0](zip(context[1], values, strict=True)),
         namespace="keras",
     )
+optree.register_pytree_node(  # what a tokenizer returns is taken by fit and predict as the dict that is in it
+    BatchEncoding,
+    lambda batch: (list(batch.data.values()), tuple(batch.data), tuple(batch.data)),
+    lambda names, values: dict(zip(names, values, strict=True)),
+    namespace="keras",
+)
 
 
 @contextmanager
