@@ -253,8 +253,8 @@ def match(
         ]
     wrong += [f"{t.name} has dtype {t.dtype}" for n, t in tensors.items() if n in table and not _is_float(t)]
     if wrong:  # then all else that is not as it should be, too
-        new = [name for name in missing if _may_be_new(name, has_prefix)]
-        wrong += [f"missing, and would be new: {name} {list(table[name].shape)}" for name in new]
+        heads = [name for name in missing if _may_be_new(name, has_prefix)]
+        wrong += [f"missing, and would be new: {name} {list(table[name].shape)}" for name in heads]
         wrong += [f"left over: {name}" for name in unexpected if _may_be_left(name, may_drop_layers)]
         raise NoFitError(f"{checkpoint.source} does not fit the config:\n  " + "\n  ".join(wrong))
     new = {name for name, _, _ in mismatched}
