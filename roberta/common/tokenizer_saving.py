@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from roberta.common.files import CheckpointError, write_folder
-from roberta.common.hub import local_folder, upload_folder
+from roberta.common.hub import PushesToHub, local_folder, upload_folder
 from roberta.common.special_tokens import MORE, NAMES, AddedToken, SpecialTokens
 from roberta.common.tokenizer_files import (
     ADDED_FILE,
@@ -43,7 +42,7 @@ _OF_ONE_PROCESS = (
 )  # fmt: skip
 
 
-class Saving(SpecialTokens):
+class Saving(PushesToHub, SpecialTokens):
     """`from_pretrained`, `save_pretrained`, `save_vocabulary` and `push_to_hub`."""
 
     is_fast: ClassVar[bool]
@@ -201,32 +200,6 @@ class Saving(SpecialTokens):
         contents = (vocab_text(self._vocabulary), merges_text(self._merges))
         write_folder(save_directory, dict(zip(names, contents, strict=True)))
         return str(Path(save_directory, names[0])), str(Path(save_directory, names[1]))
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        token: str | bool | None = None,
-        private: bool | None = None,
-        commit_message: str | None = None,
-        commit_description: str | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
-    ) -> str:
-        """Upload the tokenizer's files as one commit; returns its address."""
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary, "tokenizer")
-            self.save_pretrained(folder)
-            return upload_folder(
-                folder,
-                repo_id=repo_id,
-                token=token,
-                private=private,
-                commit_message=commit_message or "Upload tokenizer",
-                commit_description=commit_description,
-                revision=revision,
-                create_pr=create_pr,
-            )
 
     def _config_files(self) -> dict[str, bytes]:
         """tokenizer_config.json and special_tokens_map.json."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import checkpoints
 import numpy as np
 import pytest
 from backends import assert_close, backend
+
+from roberta.common.outputs import MaskedLMOutput
 
 jax = pytest.importorskip("jax", reason="jax is not installed")
 flax = pytest.importorskip("flax", reason="flax is not installed")
@@ -132,3 +135,15 @@ def test_a_product_in_parts_loses_no_more_than_one_sum(inputs: int) -> None:
     plain = np.asarray(jax.numpy.asarray(single) @ jax.numpy.asarray(small))
     assert found.dtype == np.float32
     assert np.square(found - wanted).mean() <= np.square(plain - wanted).mean()
+
+
+def test_a_function_that_returns_an_output_is_exported_and_comes_back() -> None:
+    def call(x: Any) -> MaskedLMOutput:
+        return MaskedLMOutput(logits=2 * x, hidden_states=(x, x + 1))
+
+    exported = jax.export.export(jax.jit(call))(jax.ShapeDtypeStruct((2,), np.float32))
+    again = jax.export.deserialize(exported.serialize())
+    output = again.call(np.ones(2, np.float32))
+    assert type(output) is MaskedLMOutput
+    np.testing.assert_array_equal(output.logits, [2, 2])
+    np.testing.assert_array_equal(output.hidden_states[1], [2, 2])
