@@ -379,6 +379,8 @@ class PushesToHub:
         save: Callable[..., Any] = self.save_pretrained  # type: ignore[attr-defined]
         options = {"max_shard_size": max_shard_size or "5GB", "safe_serialization": safe_serialization}
         options |= {"variant": older.pop("variant")} if "variant" in older else {}
+        if isinstance(getattr(self, "chat_template", None), dict):
+            options["save_jinja_files"] = False  # files of several templates lie in a folder, and uploads have none
         taken = signature(save).parameters
         options = {name: value for name, value in options.items() if name in taken or name == "variant"}
         if older or not options.keys() <= taken.keys():

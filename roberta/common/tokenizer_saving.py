@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from roberta.common.chat_templates import written_templates
 from roberta.common.files import CheckpointError, write_folder
-from roberta.common.hub import local_folder, upload_folder
+from roberta.common.hub import PushesToHub, local_folder, upload_folder
 from roberta.common.keywords import meaningful, suggestion
 from roberta.common.special_tokens import MORE, NAMES, AddedToken, SpecialTokens
 from roberta.common.tokenizer_files import (
@@ -54,7 +53,7 @@ _OF_ONE_PROCESS = (
 )  # fmt: skip
 
 
-class Saving(SpecialTokens):
+class Saving(PushesToHub, SpecialTokens):
     """`from_pretrained`, `save_pretrained`, `save_vocabulary` and `push_to_hub`."""
 
     is_fast: ClassVar[bool]
@@ -226,32 +225,6 @@ class Saving(SpecialTokens):
         """vocab.json and merges.txt, as the class of that name in transformers lays them out."""
         vocab = vocab_text(self._vocabulary, indented=not self.is_fast)
         return {VOCAB_FILE: vocab, MERGES_FILE: merges_text(self._merges)}
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        token: str | bool | None = None,
-        private: bool | None = None,
-        commit_message: str | None = None,
-        commit_description: str | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
-    ) -> str:
-        """Upload the tokenizer's files as one commit; returns its address."""
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary, "tokenizer")
-            self.save_pretrained(folder, save_jinja_files=not isinstance(self.chat_template, dict))
-            return upload_folder(
-                folder,
-                repo_id=repo_id,
-                token=token,
-                private=private,
-                commit_message=commit_message or "Upload tokenizer",
-                commit_description=commit_description,
-                revision=revision,
-                create_pr=create_pr,
-            )
 
     def _config_files(self, save_jinja_files: bool) -> dict[str, bytes]:
         """tokenizer_config.json, special_tokens_map.json and the chat templates."""

@@ -522,3 +522,46 @@ def test_generating_keeps_pytorchs_training_mode_and_drops_nothing(folders: Any)
     assert (generate(pt, model, inputs, **GREEDY) == wanted).all()
     assert (model.training, model.roberta.training, model.lm_head.training) == (True, True, False)
     model.eval()
+
+
+def test_a_generation_config_keeps_every_keyword(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = GenerationConfig(top_kk=3, cache_implementation="static")
+    assert (config.top_kk, config.cache_implementation, config.assistant_early_exit) == (3, "static", None)
+    assert [record.getMessage() for record in caplog.records] == [
+        "GenerationConfig does not know 'top_kk' (did you mean \"top_k\"?); it is kept as it is"
+    ]
+    config.own = [1]
+    assert config.update(max_new_tokens=7, own=[2], nothing=1) == {"nothing": 1}
+    with pytest.raises(ValueError, match="num_beams=0"):
+        config.update(own=[3], num_beams=0)
+    assert (config.max_new_tokens, config.own, config.num_beams) == (7, [2], 1)
+    config.save_pretrained(tmp_path, "other.json")
+    config.to_json_file(tmp_path / "same.json")
+    read, unused = GenerationConfig.from_pretrained(
+        tmp_path, config_file_name="other.json", num_beams=2, nobody=1, proxies={}, return_unused_kwargs=True
+    )
+    assert (read.own, read.top_kk, read.num_beams, unused) == ([2], 3, 2, {"nobody": 1})
+    assert (tmp_path / "same.json").read_text() == (tmp_path / "other.json").read_text()
+    assert hash(GenerationConfig.from_pretrained(tmp_path / "same.json")) == hash(config)
+    with pytest.raises(AttributeError, match="has no attribute 'nobody'"):
+        _ = config.nobody
+
+
+@pytest.mark.parametrize(
+    ("settings", "mode"),
+    [
+        ({}, "greedy_search"), ({"do_sample": True}, "sample"), ({"num_beams": 2}, "beam_search"),
+        ({"num_beams": 2, "do_sample": True}, "beam_sample"), ({"penalty_alpha": 0.5}, "contrastive_search"),
+        ({"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5}, "group_beam_search"),
+        ({"prompt_lookup_num_tokens": 3}, "assisted_generation"),
+    ],
+)  # fmt: skip
+def test_the_mode_is_what_transformers_calls_it(settings: dict[str, Any], mode: str) -> None:
+    assert GenerationConfig(**settings).get_generation_mode() == mode
+
+
+def test_a_strict_check_refuses_what_does_nothing() -> None:
+    config = GenerationConfig(temperature=0.5)
+    config.validate()
+    with pytest.raises(ValueError, match=r"temperature=0\.5 does nothing without do_sample=True"):
+        config.validate(strict=True)

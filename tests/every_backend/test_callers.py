@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from backends import Backend, assert_close
 
-from roberta import GenerationConfig, RobertaConfig
+from roberta import CheckpointError, GenerationConfig, RobertaConfig
 from roberta.common.checkpoint import legacy
 
 TOKENS = {"input_ids": np.array([[0, 5, 6, 2]])}
@@ -33,6 +33,51 @@ def test_a_given_config_stays_the_callers(backend: Backend, tmp_path: Path) -> N
     assert config.to_dict() == before
     assert config.name_or_path == ""
     assert backend.load("ForMaskedLM", folder, config=str(folder)).config.vocab_size == 61
+
+
+class TheirConfig:
+    """As much of transformers' own config as is read of it."""
+
+    model_type = "roberta"
+
+    def __init__(self, **fields: object) -> None:
+        self._fields = fields
+        self._name_or_path = self.name_or_path = "theirs"
+        self._attn_implementation = "eager"
+
+    def to_dict(self) -> dict[str, object]:
+        return {**self._fields, "transformers_version": "4.57.6", "_name_or_path": "theirs", "dtype": "float32"}
+
+
+def test_a_config_of_transformers_itself_is_taken(backend: Backend, tmp_path: Path) -> None:
+    folder = checkpoints.make(tmp_path, "ForMaskedLM", num_hidden_layers=1)
+    theirs = TheirConfig(**json.loads((folder / "config.json").read_text()))
+    loaded = backend.load("ForMaskedLM", folder, config=theirs).config
+    assert loaded.to_dict() == {**RobertaConfig.from_pretrained(folder).to_dict(), "dtype": "float32"}
+    built = backend.classes("Model")(theirs).config
+    assert (type(built), built.vocab_size, built.name_or_path, built.attn_implementation) == (
+        RobertaConfig, 61, "theirs", "eager"
+    )  # fmt: skip
+
+
+def test_a_model_refuses_what_its_config_held(backend: Backend, tmp_path: Path) -> None:
+    cls = backend.classes("Model")
+    config = RobertaConfig(hidden_size=37, num_hidden_layers=1)
+    with pytest.raises(ValueError, match="hidden_size=37 is not a multiple of num_attention_heads=12"):
+        cls(config)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"config\.json: hidden_size=37 is not a multiple"):
+        backend.load("Model", checkpoints.make(tmp_path / "it", "Model"), config=tmp_path)
+    with pytest.raises(TypeError, match=f"{cls.__name__} is built from a RobertaConfig, not dict"):
+        cls({"hidden_size": 24})
+
+
+def test_pruned_heads_of_a_config_are_not_built(backend: Backend) -> None:
+    config = checkpoints.small_config(num_hidden_layers=2, pruned_heads={0: [1, 2], -1: {0}})
+    model = backend.classes("Model")(config)
+    assert model.config.pruned_heads == {0: [1, 2], 1: [0]}
+    widths = [array.shape[0] for name, array in backend.parameters(model).items() if name.endswith("self.query.weight")]
+    assert widths == [8, 16]
 
 
 def test_keywords_without_meaning_here_are_taken_and_others_are_not(backend: Backend, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from backends import assert_close, backend
 
+from roberta.common.outputs import MaskedLMOutput
+
 jax = pytest.importorskip("jax", reason="jax is not installed")
 flax = pytest.importorskip("flax", reason="flax is not installed")
 FLAX = backend("flax")
@@ -266,3 +268,15 @@ def test_a_model_from_a_config_alone(model: Any) -> None:
     made = type(model)._from_config(model.config, seed=0, dtype="bfloat16")
     assert jax.tree.all(jax.tree.map(np.array_equal, made.params, model.params))
     assert made.dtype == "bfloat16"
+
+
+def test_a_function_that_returns_an_output_is_exported_and_comes_back() -> None:
+    def call(x: Any) -> MaskedLMOutput:
+        return MaskedLMOutput(logits=2 * x, hidden_states=(x, x + 1))
+
+    exported = jax.export.export(jax.jit(call))(jax.ShapeDtypeStruct((2,), np.float32))
+    again = jax.export.deserialize(exported.serialize())
+    output = again.call(np.ones(2, np.float32))
+    assert type(output) is MaskedLMOutput
+    np.testing.assert_array_equal(output.logits, [2, 2])
+    np.testing.assert_array_equal(output.hidden_states[1], [2, 2])

@@ -229,3 +229,17 @@ def test_loading_draws_nothing_and_imports_no_compiler(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_deep_copy_of_an_output_keeps_values_and_gradients(folder: Path) -> None:
+    model = PT.load("ForMaskedLM", folder)
+    ids = torch.tensor([[0, 5, 6, 2]])
+    output = model(ids, labels=ids, output_hidden_states=True)
+    copied = copy.deepcopy(output)
+    assert type(copied) is type(output)
+    assert torch.equal(copied.hidden_states[0], output.hidden_states[0])
+    with torch.no_grad():
+        output.logits.zero_()
+    assert copied.logits.abs().max() > 0
+    copied.loss.backward()
+    assert model.get_input_embeddings().weight.grad.abs().max() > 0
