@@ -223,7 +223,8 @@ def match(
     Args:
         ignore_mismatched_sizes: report what has another shape, and leave it new, instead of raising.
         may_drop_layers: tensors of more layers than the model has are left over, not wrong.
-        may_be_partial: report whatever is missing or left over, of the encoder too, instead of raising.
+        may_be_partial: report whatever is missing or left over, of the encoder too, instead of raising; where nothing
+            of the model is there, it is an error all the same.
 
     Raises:
         NoFitError: one error that lists everything missing, left over or misshapen.
@@ -238,6 +239,8 @@ def match(
         for name, parameter in table.items()
         if name in tensors and tensors[name].shape != parameter.shape
     ]
+    if not any(name in tensors for name in table) and tensors:
+        may_be_partial = False
     wrong = []
     if not may_be_partial:
         wrong += [f"missing: {n} {list(table[n].shape)}" for n in missing if not _may_be_new(n, has_prefix)]
@@ -249,7 +252,10 @@ def match(
             for name, stored, wanted in mismatched
         ]
     wrong += [f"{t.name} has dtype {t.dtype}" for n, t in tensors.items() if n in table and not _is_float(t)]
-    if wrong:
+    if wrong:  # then all else that is not as it should be, too
+        heads = [name for name in missing if _may_be_new(name, has_prefix)]
+        wrong += [f"missing, and would be new: {name} {list(table[name].shape)}" for name in heads]
+        wrong += [f"left over: {name}" for name in unexpected if _may_be_left(name, may_drop_layers)]
         raise NoFitError(f"{checkpoint.source} does not fit the config:\n  " + "\n  ".join(wrong))
     new = {name for name, _, _ in mismatched}
     found = {name: tensors[name] for name in table if name in tensors and name not in new}

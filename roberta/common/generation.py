@@ -12,7 +12,9 @@ from typing import Any, Literal, Self
 
 from roberta.common.config import RobertaConfig, read_json
 from roberta.common.files import CheckpointError, write_folder
+from roberta.common.generation_protocol import GenerationProtocol
 from roberta.common.hub import local_folder, upload_arguments, upload_folder
+from roberta.common.keywords import meaningful, warn_of_unknown
 from roberta.common.outputs import ModelOutput
 
 GENERATION_CONFIG_FILE = "generation_config.json"
@@ -58,8 +60,8 @@ _TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 _NOT_KEPT = ("transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash")
 
 
-@dataclass
-class GenerationConfig:
+@dataclass(init=False)
+class GenerationConfig(GenerationProtocol):
     """How `generate` chooses tokens. Names, defaults and file are those of transformers 4.57.
 
     Args:
@@ -79,7 +81,7 @@ class GenerationConfig:
             `bos_token_id`: the prompt where none is given.
         use_cache: keep keys and values; without, each step runs all tokens again, with the same result.
         return_dict_in_generate: return an object with what the `output_*` settings ask for.
-        extra: every other key of a file, kept and written back.
+        extra: every other key of a file, and every other keyword, kept and written back; an attribute each.
 
     Raises:
         ValueError: for a value that cannot work; the message names the field and the way out.
@@ -113,11 +115,16 @@ class GenerationConfig:
     return_dict_in_generate: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.validate()
+    __hash__ = GenerationProtocol.__hash__
 
-    def validate(self) -> None:
-        """Raise `ValueError` for the first field whose value cannot work, alone or beside the others."""
+    def validate(self, strict: bool = False) -> None:
+        """Raise `ValueError` for the first field whose value cannot work, alone or beside the others.
+
+        Args:
+            strict: also for settings that do nothing beside the others.
+        """
+        if strict:
+            self.refuse_idle()
         for name in ("max_length", "num_beams", "num_return_sequences"):
             self._require(_is_int(getattr(self, name), 1), name, "must be an int of at least 1")
         for name in ("min_length", "no_repeat_ngram_size"):
@@ -242,21 +249,31 @@ class GenerationConfig:
     # -- dictionaries and files ------------------------------------------------------------------------------
 
     @classmethod
-    def from_model_config(cls, config: RobertaConfig) -> Self:
+    def from_model_config(cls, model_config: RobertaConfig) -> Self:
         """The token ids of a model's config, and the generation settings that older files keep there."""
-        fields, default = config.to_dict(), RobertaConfig().to_dict()
+        fields, default = model_config.to_dict(), RobertaConfig().to_dict()
         names = {*_defaults(), *NOT_SUPPORTED} - {"output_attentions", "output_hidden_states"}  # of the call
         changed = (name for name in names if name in fields and fields[name] != default[name])
-        return cls.from_dict({name: fields[name] for name in (*_TOKEN_IDS, *changed)})
+        config: Self = cls.from_dict({name: fields[name] for name in (*_TOKEN_IDS, *changed)})
+        return config
 
     @classmethod
-    def from_dict(cls, config_dict: Mapping[str, Any]) -> Self:
-        """A config from a dictionary; keys that are no field go to `extra`."""
+    def from_dict(cls, config_dict: Mapping[str, Any], *, return_unused_kwargs: bool = False, **settings: Any) -> Any:
+        """A config from a dictionary; keys that are no field go to `extra`, and `settings` replace its values.
+
+        Returns:
+            The config, or (config, settings that it has not) with `return_unused_kwargs`.
+        """
         values = {name: value for name, value in config_dict.items() if name not in _NOT_KEPT}
         extra = {name: values.pop(name) for name in list(values) if name not in _defaults()}
         # files of transformers hold null where a field is off
         given = {n: v for n, v in values.items() if v is not None or n in ("temperature", "top_k", "top_p")}
-        return cls(**given, extra=extra)
+        config = cls(**given, extra=extra)
+        unused = config.update(**meaningful(settings))
+        if return_unused_kwargs:
+            return config, unused
+        warn_of_unknown(cls.__name__, unused, config.to_dict(), "it is ignored")
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, and the keys of `extra` beside them."""
@@ -266,8 +283,12 @@ class GenerationConfig:
         """What the file holds: the fields that differ from the default, and `extra`."""
         return {name: v for name, v in self.to_dict().items() if name in self.extra or v != _defaults()[name]}
 
-    def to_json_string(self, use_diff: bool = True) -> str:
-        """The text of `generation_config.json`: sorted keys, indent 2, final newline."""
+    def to_json_string(self, use_diff: bool = True, ignore_metadata: bool = False) -> str:
+        """The text of `generation_config.json`: sorted keys, indent 2, final newline.
+
+        Args:
+            ignore_metadata: as in transformers; there is none to leave out.
+        """
         fields = self.to_diff_dict() if use_diff else self.to_dict()
         return json.dumps(fields, indent=2, sort_keys=True) + "\n"
 
@@ -275,6 +296,7 @@ class GenerationConfig:
     def from_pretrained(
         cls,
         pretrained_model_name: str | Path,
+        config_file_name: str | None = None,
         *,
         cache_dir: str | Path | None = None,
         force_download: bool = False,
@@ -282,18 +304,22 @@ class GenerationConfig:
         token: str | bool | None = None,
         revision: str = "main",
         subfolder: str = "",
+        return_unused_kwargs: bool = False,
         **settings: Any,
-    ) -> Self:
+    ) -> Any:
         """The config of a folder, a JSON file or a hub name; `settings` replace its fields.
+
+        Args:
+            config_file_name: of the file in the folder, by default generation_config.json.
 
         Raises:
             CheckpointError: no such folder, file or name; a folder without the file; a file that is not JSON.
         """
-        path = Path(pretrained_model_name)
+        path, file = Path(pretrained_model_name), config_file_name or GENERATION_CONFIG_FILE
         if not path.is_file():
             folder = local_folder(
                 pretrained_model_name,
-                files=(GENERATION_CONFIG_FILE,),
+                files=(file,),
                 revision=revision,
                 subfolder=subfolder,
                 cache_dir=cache_dir,
@@ -301,22 +327,27 @@ class GenerationConfig:
                 local_files_only=local_files_only,
                 token=token,
             )
-            path = folder / GENERATION_CONFIG_FILE
+            path = folder / file
             if not path.is_file():
-                raise CheckpointError(
-                    f"{folder} has no {GENERATION_CONFIG_FILE}; GenerationConfig.from_model_config makes one"
-                )
-        return cls.from_dict(read_json(path)).updated(settings)
+                raise CheckpointError(f"{folder} has no {file}; GenerationConfig.from_model_config makes one")
+        return cls.from_dict(read_json(path), return_unused_kwargs=return_unused_kwargs, **settings)
 
-    def save_pretrained(self, save_directory: str | Path, *, push_to_hub: bool = False, **hub: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        config_file_name: str | None = None,
+        push_to_hub: bool = False,
+        **hub: Any,
+    ) -> None:
         """Write `generation_config.json` into a folder, made when missing; optionally upload the folder.
 
         Args:
+            config_file_name: of the file, by default generation_config.json.
             hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
         """
         upload = upload_arguments(save_directory, push_to_hub, hub)
         self.validate()
-        write_folder(save_directory, {GENERATION_CONFIG_FILE: self.to_json_string().encode()})
+        write_folder(save_directory, {config_file_name or GENERATION_CONFIG_FILE: self.to_json_string().encode()})
         if upload is not None:
             upload_folder(save_directory, **upload)
 
@@ -328,7 +359,8 @@ def as_generation_config(value: Any) -> GenerationConfig:
     fields = value.to_diff_dict() if hasattr(value, "to_diff_dict") else value
     if not isinstance(fields, Mapping):
         raise TypeError(f"generation_config is a GenerationConfig or a dict, not a {type(value).__name__}")
-    return GenerationConfig.from_dict(fields)
+    config: GenerationConfig = GenerationConfig.from_dict(fields)
+    return config
 
 
 def one_prompt(input_ids: Any, inputs: Any) -> Any:
@@ -361,7 +393,7 @@ def generation_defaults(config: RobertaConfig, fields: Mapping[str, Any] | None 
     if fields is None and config.name_or_path:
         path = Path(config.name_or_path)
         fields = generation_fields(path.parent if path.is_file() else path, {})
-    return own if fields is None else GenerationConfig.from_dict(fields).with_token_ids(own)
+    return own if fields is None else as_generation_config(fields).with_token_ids(own)
 
 
 class GenerateDecoderOnlyOutput(ModelOutput):

@@ -34,6 +34,17 @@ REFUSED = {
     "key_mapping": "rename the tensors in the file, or give state_dict=",
 }
 
+# Fields that configs of transformers 4 and 5 and of programs around them have, and RoBERTa's has not.
+OF_OTHERS = frozenset({
+    "_num_labels", "output_past", "gradient_checkpointing", "auto_map", "quantization_config", "adapters", "vocab_file",
+    "xla_device", "is_cross_attention", "decoder", "encoder", "text_config", "vision_config", "rope_scaling",
+    "rope_theta", "rope_parameters", "attention_dropout", "hidden_dropout", "classifier_bias", "classifier_activation",
+    "classifier_pooling", "embedding_size", "hidden_activation", "norm_eps", "n_layers", "n_heads", "num_key_value_heads",
+    "unk_token_id", "mask_token_id", "cls_token_id", "language", "score_function", "output_router_logits",
+    "keys_to_ignore_at_inference", "sentence_transformers", "transformers_version", "transformers_weights",
+    "transformers.js_config", "ignore_keys_at_rope_validation", "no_bias", "use_return_dict", "layer_types",
+})  # fmt: skip
+
 
 def meaningful(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments without those of `NO_EFFECT`; `use_auth_token` under its newer name, `token`.
@@ -49,8 +60,8 @@ def meaningful(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if result.get("device_map") in (None, "auto", "cpu"):
         result.pop("device_map", None)  # PyTorch's class takes others; TensorFlow and JAX place what they make
     old_token = result.pop("use_auth_token", None)
-    if old_token is not None:
-        result.setdefault("token", old_token)
+    if old_token is not None and result.get("token") is None:
+        result["token"] = old_token
     return result
 
 
@@ -60,8 +71,10 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f' (did you mean "{nearest[0]}"?)' if nearest else ""
 
 
-def warn_of_unknown(owner: str, names: Iterable[str], known: Iterable[str]) -> None:
-    """Log a warning for each keyword that neither transformers nor this library knows, and that is kept all the same."""
+def warn_of_unknown(
+    owner: str, names: Iterable[str], known: Iterable[str], consequence: str = "it is kept as it is"
+) -> None:
+    """Log a warning for each keyword that neither transformers nor this library knows, and what becomes of it."""
     known = list(known)
     for name in names:
-        logger.warning("%s does not know %r%s; it is kept as it is", owner, name, suggestion(name, known))
+        logger.warning("%s does not know %r%s; %s", owner, name, suggestion(name, known), consequence)

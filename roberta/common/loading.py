@@ -14,6 +14,7 @@ import numpy as np
 
 from roberta.common.checkpoint import Checkpoint, LoadReport, Match, match, open_once
 from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config_protocol import as_config, checked_config
 from roberta.common.files import CheckpointError
 from roberta.common.generation import generation_fields
 from roberta.common.held_files import read_one_save
@@ -71,7 +72,7 @@ def open_pretrained(
     name_or_path: str | Path | None,
     head: Head | None,
     *,
-    config: RobertaConfig | str | Path | None,
+    config: Any,
     overrides: dict[str, Any],
     hub: HubOptions,
     formats: tuple[str, ...] | None,
@@ -86,7 +87,8 @@ def open_pretrained(
 
     Args:
         name_or_path: None, where `config` and `tensors` are given.
-        config: taken instead of the folder's, or where it is; `overrides` are then refused.
+        config: a `RobertaConfig` or transformers' own, taken instead of the folder's, or where one is; `overrides`
+            are refused beside an object.
         overrides: fields of the config to replace.
         formats: the file formats to look for, best first; None for all.
         may_be_partial: report what the checkpoint lacks of the encoder, instead of raising.
@@ -193,20 +195,15 @@ def resized(matrix: np.ndarray, rows: int, name: str) -> np.ndarray:
     return np.concatenate((matrix, (wide.mean(axis=0) + noise).astype(matrix.dtype)))
 
 
-def _config(
-    folder: Path, given: RobertaConfig | str | Path | None, overrides: dict[str, Any]
-) -> tuple[RobertaConfig, dict[str, Any]]:
+def _config(folder: Path, given: Any, overrides: dict[str, Any]) -> tuple[RobertaConfig, dict[str, Any]]:
     """The config to build from, and the overrides that are no field of it; a given object stays as it is."""
-    if given is not None and hasattr(given, "to_dict") and not isinstance(given, RobertaConfig):  # transformers' class
-        given = RobertaConfig.from_dict(given.to_dict())
-    if isinstance(given, RobertaConfig):
-        config, unknown = copy.deepcopy(given), dict(overrides)
+    config, unknown = as_config(given), dict(overrides)
+    if config is not None:
+        config = copy.deepcopy(config)
         if "attn_implementation" in unknown:  # of the call, never of a file
-            config.update({"attn_implementation": unknown.pop("attn_implementation")})
+            config.attn_implementation = unknown.pop("attn_implementation")
+        config.validate()
         return config, unknown
     if given is None and not (folder / CONFIG_FILE).is_file():
         raise CheckpointError(f"{folder} has no {CONFIG_FILE}; a model folder needs one, or give config=")
-    config, unknown = RobertaConfig.from_pretrained(
-        folder if given is None else given, return_unused_kwargs=True, **overrides
-    )
-    return config, unknown
+    return checked_config(folder if given is None else given, overrides)

@@ -1,8 +1,9 @@
 """The base of the PyTorch classes: loading, saving, initialisation, and changes of size."""
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ from torch.utils import _pytree
 
 from roberta.common.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config_protocol import built_from
 from roberta.common.generation import GENERATION_CONFIG_FILE
-from roberta.common.hub import upload_arguments, upload_folder
+from roberta.common.hub import PushesToHub, upload_arguments, upload_folder
 from roberta.common.loading import (
     HubOptions,
     Pretrained,
@@ -66,7 +68,7 @@ class NoDraws(TorchFunctionMode):
         return func(*args, **options)
 
 
-class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, nn.Module):
+class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub, nn.Module):
     """What the seven classes share.
 
     Attributes:
@@ -82,11 +84,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, nn.Module):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__()
-        if not isinstance(config, RobertaConfig):
-            raise TypeError(
-                f"{type(self).__name__} is built from a RobertaConfig, not {type(config).__name__}; "
-                f"to load a model use {type(self).__name__}.from_pretrained"
-            )
+        config = built_from(config, type(self).__name__)
         if self.head == "ForQuestionAnswering" and config.num_labels != 2:
             raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
         if config.attn_implementation is None:
@@ -97,6 +95,22 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, nn.Module):
         self.register_load_state_dict_post_hook(tie_again)
 
     # -- loading and saving --------------------------------------------------------------------------------------
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path | None,
+        *model_args: Any,
+        output_loading_info: Literal[True],
+        **options: Any,
+    ) -> tuple[Self, dict[str, Any]]: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path | None, *model_args: Any, **options: Any
+    ) -> Self: ...
 
     @classmethod
     def from_pretrained(
@@ -306,19 +320,13 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, nn.Module):
             ValueError: as `save_pretrained`.
         """
         tensors = to_write(self, state_dict)
-        config = RobertaConfig.from_dict(self.config.to_dict())
+        config = copy.deepcopy(self.config)
         config.architectures = [type(self).__name__]
         config.dtype = dtype_of(tensors)
         texts = {CONFIG_FILE: config.to_json_string()}
         if self.head == "ForCausalLM":
             texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
         return texts, tensors
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Save to a temporary folder and upload it; returns the address of the commit. See `hub.upload_model`."""
-        from roberta.common.hub import upload_model
-
-        return upload_model(self.save_pretrained, repo_id, **options)
 
     # -- initialisation ------------------------------------------------------------------------------------------
 
@@ -450,7 +458,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, nn.Module):
         without `mean_resizing`; new biases are 0.
         """
         rows = self._rows(self.get_input_embeddings(), new_num_tokens, pad_to_multiple_of)
-        self.config.update({"vocab_size": rows})
+        self.config.update_checked({"vocab_size": rows})
         embedding = self._resize_token_embeddings(rows, mean_resizing=mean_resizing)
         self.tie_weights()
         return embedding
@@ -552,7 +560,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, nn.Module):
         """Switch between "sdpa" and "eager"; of a dictionary, what stands under "" is taken."""
         if isinstance(attn_implementation, dict):
             attn_implementation = attn_implementation.get("", self.config.attn_implementation)
-        self.config.update({"attn_implementation": self.get_correct_attn_implementation(attn_implementation)})
+        self.config.update_checked({"attn_implementation": self.get_correct_attn_implementation(attn_implementation)})
 
     # -- inference -----------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     # PyTorch shares and splits parameters and has state dicts; Keras assigns to variables; Flax builds a tree
     ("pt", "weights.py"): {"gathered", "to_tensor", "drop_repeated", "restore_repeated", "tie_again", "as_state"},
     ("tf", "weights.py"): {"assign", "canonical", "replace"},
-    ("flax", "weights.py"): {"to_array", "checked", "to_native", "from_native"},
+    ("flax", "weights.py"): {"to_array", "checked", "kept", "to_native", "from_native"},
     # PyTorch has the meta device, where drawing has to be left out; Flax has shapes without values
     ("pt", "pretrained.py"): {"NoDraws"},
     ("tf", "pretrained.py"): {"no_initialisation"},
@@ -90,9 +90,12 @@ def test_a_backend_has_no_other_files(family: str) -> None:
     # PyTorch: what tools ask of it that they ask of no other
     own = {
         "pt": {"facts.py", "masks.py", "checkpointing.py", "adapters.py", "sources.py"},
-        "tf": {"h5_file.py", "h5_layout.py", "h5_writer.py", "adamw.py", "symbols.py", "metrics.py"},
+        "tf": {
+            "h5_file.py", "h5_layout.py", "h5_writer.py", "adamw.py", "symbols.py", "metrics.py", "fitting.py",
+            "weighing.py", "serving.py", "datasets.py", "keras_names.py", "quantised.py", "model_card.py",
+        },
         "flax": {"msgpack_file.py", "programs.py"},
-    }
+    }  # fmt: skip
     # infer.py is each framework's own fastest way: kernels for packed tokens, or programs for buckets;
     # parts.py what a caller can change in its models;
     # sharding.py its own way to spread a training: processes, or a mesh of devices

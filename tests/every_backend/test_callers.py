@@ -88,11 +88,6 @@ def test_a_config_takes_what_numpy_and_torch_give() -> None:
         1e-6,
         "relu",
     )
-    with pytest.raises(ValueError, match="not_there=1 cannot be set"):
-        config.update_from_string("not_there=1")
-    with pytest.raises(ValueError, match="hidden_size=10 is not a multiple"):
-        config.update_from_string("num_hidden_layers=4,hidden_size=10")
-    assert (config.num_hidden_layers, config.hidden_size) == (3, 768)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -13,7 +13,7 @@ from roberta.common.batch_encoding import converter
 from roberta.common.batching import groups
 from roberta.common.generation import GenerationConfig
 from roberta.common.pipelines.arrays import rectangle
-from roberta.common.pipelines.base import Model, Row, TextPipeline
+from roberta.common.pipelines.base import Model, OnError, Row, TextPipeline
 from roberta.common.pipelines.inputs import InputError, Item
 from roberta.common.pipelines.options import Options
 from roberta.common.tokenizer_base import TokenizerBase
@@ -101,10 +101,11 @@ class Generate(TextPipeline[GenerateOptions]):
         dtype: str | None = None,
         batch_tokens: int = 1024,
         progress: bool = True,
+        on_error: OnError = "stop",
     ) -> None:
         if dtype is not None:
             raise ValueError(f"dtype={dtype!r} is of `infer`; to generate in it, load the model in it")
-        super().__init__(model, tokenizer, options, batch_tokens=batch_tokens, progress=progress)
+        super().__init__(model, tokenizer, options, batch_tokens=batch_tokens, progress=progress, on_error=on_error)
         self.convert = converter(TENSORS[model.framework])
 
     def rows(self, items: Sequence[Item], options: GenerateOptions) -> list[list[Row]]:
