@@ -60,6 +60,7 @@ class Facts:
     _supports_attention_backend = False
     _can_compile_fullgraph = False  # `generate` compiles nothing; `torch.compile(model, fullgraph=True)` works
     _is_stateful = False
+    transformer_backbone_name = "roberta"  # which part peft gives the prefixes of prefix tuning
     _auto_class: ClassVar[str | None] = None
 
     @classmethod

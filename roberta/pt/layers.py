@@ -160,7 +160,8 @@ class Embeddings(nn.Module):
         """Embed ids, or take `inputs_embeds` (batch, seq, hidden) for the word part. Result: (batch, seq, hidden)."""
         config, positions, past_tokens = self.config, position_ids, past_key_values_length
         if inputs_embeds is None:
-            check_range("input_ids", input_ids, self.word_embeddings.num_embeddings, "is the tokenizer this model's?")
+            rows = getattr(self.word_embeddings, "num_embeddings", config.vocab_size)  # an adapter may stand in for it
+            check_range("input_ids", input_ids, rows, "is the tokenizer this model's?")
             if positions is None:
                 positions = create_position_ids_from_input_ids(input_ids, config.pad_token_id, past_tokens)
             inputs_embeds = self.word_embeddings(input_ids)

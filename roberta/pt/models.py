@@ -63,7 +63,8 @@ class RobertaModel(RobertaPreTrainedModel):
             position_ids: int, (batch, seq), rows of the position table; by default `layers.position_ids`.
             head_mask: 1 to keep a head; (head,) or (layer, head).
             encoder_hidden_states: (batch, key, hidden), with `encoder_attention_mask`; for cross-attention.
-            past_key_values: what an earlier call returned; `cache.as_cache` says what else.
+            past_key_values: what an earlier call returned; `cache.as_cache` says what else. Outside a decoder every
+                token attends to them, as in prefix tuning.
             cache_position: int, (seq,): the places of the tokens behind the cached ones, which the cache says already.
         """
         config = self.config
@@ -75,8 +76,6 @@ class RobertaModel(RobertaPreTrainedModel):
                 "RobertaConfig(is_decoder=True, add_cross_attention=True)"
             )
         cache = kv.as_cache(past_key_values)
-        if cache is not None and not config.is_decoder:
-            raise ValueError("past_key_values need a decoder; make the model with RobertaConfig(is_decoder=True)")
         if attention_mask is None and input_ids is not None and cache is None:
             warn_of_padding(input_ids, config)
         seq = (inputs_embeds if input_ids is None else input_ids).shape[1]
