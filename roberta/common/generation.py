@@ -16,41 +16,39 @@ from roberta.common.generation_protocol import GenerationProtocol
 from roberta.common.hub import local_folder, upload_arguments, upload_folder
 from roberta.common.keywords import meaningful, warn_of_unknown
 from roberta.common.outputs import ModelOutput
+from roberta.common.processors import as_list, pairs
 
 GENERATION_CONFIG_FILE = "generation_config.json"
 
-# Settings of transformers that are not here, with the value that changes no token. A file may hold them;
-# `generate` refuses any other value.
-NOT_SUPPORTED: dict[str, Any] = {
-    "min_p": None,
-    "typical_p": 1.0,
-    "epsilon_cutoff": 0.0,
-    "eta_cutoff": 0.0,
-    "encoder_repetition_penalty": 1.0,
-    "encoder_no_repeat_ngram_size": 0,
-    "num_beam_groups": 1,
-    "diversity_penalty": 0.0,
-    "forced_bos_token_id": None,
-    "forced_eos_token_id": None,
-    "remove_invalid_values": False,
-    "renormalize_logits": False,
-    "exponential_decay_length_penalty": None,
-    "sequence_bias": None,
-    "token_healing": False,
-    "guidance_scale": None,
-    "watermarking_config": None,
-    "penalty_alpha": None,
-    "dola_layers": None,
-    "constraints": None,
-    "force_words_ids": None,
-    "max_time": None,
-    "stop_strings": None,
+# Settings of transformers that are not here, with the value that changes no token, and what to do instead. `generate`
+# refuses any other value, of a call or of a file.
+NOT_SUPPORTED: dict[str, tuple[Any, str]] = {
+    "token_healing": (False, "leave the last token of the prompt out"),
+    "watermarking_config": (
+        None,
+        "give its processor: logits_processor=[config.construct_processor(vocab_size, device)]",
+    ),
+    "dola_layers": (None, "omit it"),
+    "constraints": (None, "allow what may follow with prefix_allowed_tokens_fn"),
+    "force_words_ids": (None, "allow what may follow with prefix_allowed_tokens_fn"),
+    "assistant_early_exit": (None, "give a smaller model as assistant_model"),
 }
+
+# Settings of transformers that change no token here: how memory is laid out, what is compiled, and what only
+# encoder-decoders and assistants with another tokenizer have. They are kept, and written back.
+NO_EFFECT: dict[str, Any] = {
+    "cache_implementation": None, "cache_config": None, "return_legacy_cache": None, "compile_config": None,
+    "disable_compile": False, "low_memory": None, "prefill_chunk_size": None, "is_assistant": False,
+    "num_assistant_tokens_schedule": "constant", "assistant_confidence_threshold": 0.4, "assistant_lookbehind": 10,
+    "target_lookbehind": 10, "decoder_start_token_id": None, "generation_kwargs": {}, "use_cuda_graph": False,
+}  # fmt: skip
 
 # Settings that do nothing unless another one is set.
 _NEEDS: dict[str, str] = {
-    **dict.fromkeys(("temperature", "top_k", "top_p"), "do_sample=True"),
-    **dict.fromkeys(("length_penalty", "early_stopping"), "num_beams > 1"),
+    **dict.fromkeys(("temperature", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"), "do_sample=True"),
+    "top_k": "do_sample=True or penalty_alpha",
+    **dict.fromkeys(("length_penalty", "early_stopping", "num_beam_groups"), "num_beams > 1"),
+    "diversity_penalty": "num_beam_groups > 1",
     **dict.fromkeys(
         ("output_scores", "output_logits", "output_attentions", "output_hidden_states"),
         "return_dict_in_generate=True",
@@ -58,6 +56,12 @@ _NEEDS: dict[str, str] = {
 }
 _TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 _NOT_KEPT = ("transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash")
+
+
+class UnknownSettingError(TypeError, ValueError):
+    """A keyword of `generate` that is neither a setting nor an argument of the model's call; transformers raises
+    `ValueError`.
+    """
 
 
 @dataclass(init=False)
@@ -81,6 +85,22 @@ class GenerationConfig(GenerationProtocol):
             `bos_token_id`: the prompt where none is given.
         use_cache: keep keys and values; without, each step runs all tokens again, with the same result.
         return_dict_in_generate: return an object with what the `output_*` settings ask for.
+        num_beam_groups, diversity_penalty: diverse beam search: the beams in so many groups, of which each avoids, by
+            this penalty, the tokens that those before it chose in the same step.
+        penalty_alpha: contrastive search: weighs the likeness to the tokens so far against the probability of the best
+            `top_k`; from 0 to 1.
+        min_p, typical_p, epsilon_cutoff, eta_cutoff: further cuts of sampling; see `common.processors`.
+        encoder_repetition_penalty, encoder_no_repeat_ngram_size: as those above, of the prompt; the penalty favours it.
+        forced_bos_token_id, forced_eos_token_id: the token behind a row of one token, and at the greatest length.
+        remove_invalid_values: nan and infinity in scores become numbers.
+        renormalize_logits: scores are log probabilities after all that changes them.
+        exponential_decay_length_penalty: (start, factor): from so many new tokens on, ends become likelier.
+        sequence_bias: added to the scores of tokens that complete a sequence: {(5, 7): -2.0}.
+        guidance_scale: classifier-free guidance: how much to move away from the scores behind `negative_prompt_ids`.
+        max_time: seconds after which all rows end. stop_strings: texts that end a row.
+        prompt_lookup_num_tokens, max_matching_ngram_size: guess so many tokens from what followed the same n-gram
+            before, and check them in one pass: the same tokens, sooner.
+        num_assistant_tokens: tokens that an assistant guesses at a time.
         extra: every other key of a file, and every other keyword, kept and written back; an attribute each.
 
     Raises:
@@ -113,6 +133,27 @@ class GenerationConfig(GenerationProtocol):
     output_attentions: bool = False
     output_hidden_states: bool = False
     return_dict_in_generate: bool = False
+    num_beam_groups: int = 1
+    diversity_penalty: float = 0.0
+    penalty_alpha: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = 1.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
+    encoder_repetition_penalty: float = 1.0
+    encoder_no_repeat_ngram_size: int = 0
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: int | list[int] | None = None
+    remove_invalid_values: bool = False
+    renormalize_logits: bool = False
+    exponential_decay_length_penalty: tuple[int, float] | list[float] | None = None
+    sequence_bias: dict[tuple[int, ...], float] | list[Any] | None = None
+    guidance_scale: float | None = None
+    max_time: float | None = None
+    stop_strings: str | list[str] | None = None
+    prompt_lookup_num_tokens: int | None = None
+    max_matching_ngram_size: int | None = None
+    num_assistant_tokens: int = 20
     extra: dict[str, Any] = field(default_factory=dict)
 
     __hash__ = GenerationProtocol.__hash__
@@ -154,6 +195,7 @@ class GenerationConfig(GenerationProtocol):
             "early_stopping", 'must be True, False or "never"',
         )  # fmt: skip
         self._validate_tokens()
+        self._validate_strategies()
         if self.num_beams == 1 and self.num_return_sequences > 1 and not self.do_sample:
             raise ValueError(
                 f"num_return_sequences={self.num_return_sequences} would be the same sequence so often; set "
@@ -167,6 +209,42 @@ class GenerationConfig(GenerationProtocol):
             raise ValueError(
                 f"min_new_tokens={self.min_new_tokens} exceeds max_new_tokens={self.max_new_tokens}; lower it"
             )
+
+    def _validate_strategies(self) -> None:
+        for name, least, most in (
+            ("penalty_alpha", 0, 1), ("min_p", 0, 1), ("typical_p", 0, 1), ("epsilon_cutoff", 0, 1), ("eta_cutoff", 0, 1),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            holds = value is None or (_is_number(value) and least <= value <= most)
+            self._require(holds, name, f"must be a number from {least} to {most}, or None")
+        for name, low in (("num_beam_groups", 1), ("encoder_no_repeat_ngram_size", 0), ("num_assistant_tokens", 1)):
+            self._require(_is_int(getattr(self, name), low), name, f"must be an int of at least {low}")
+        for name in ("prompt_lookup_num_tokens", "max_matching_ngram_size"):
+            value = getattr(self, name)
+            self._require(value is None or _is_int(value, 1), name, "must be an int of at least 1, or None")
+        for name in ("guidance_scale", "max_time"):
+            value = getattr(self, name)
+            self._require(value is None or _is_number(value), name, "must be a number, or None")
+        self._require(_is_number(self.diversity_penalty), "diversity_penalty", "must be a number; 0 is off")
+        self._require(
+            _is_number(self.encoder_repetition_penalty) and self.encoder_repetition_penalty > 0,
+            "encoder_repetition_penalty", "must be a number above 0; 1 is off",
+        )  # fmt: skip
+        decay = self.exponential_decay_length_penalty
+        self._require(
+            decay is None or (isinstance(decay, tuple | list) and len(decay) == 2 and all(map(_is_number, decay))),
+            "exponential_decay_length_penalty", "must be a pair (start, factor) such as (10, 1.05), or None",
+        )  # fmt: skip
+        if self.sequence_bias is not None:
+            pairs(self.sequence_bias)
+        self._require(
+            self.num_beam_groups == 1 or self.num_beams % self.num_beam_groups == 0,
+            "num_beam_groups", f"must divide num_beams={self.num_beams} into groups of equal size",
+        )  # fmt: skip
+        self._require(
+            self.num_beam_groups == 1 or not self.do_sample,
+            "num_beam_groups", "is of beam search; set do_sample=False",
+        )  # fmt: skip
 
     def _validate_tokens(self) -> None:
         for name in ("pad_token_id", "bos_token_id"):
@@ -193,9 +271,7 @@ class GenerationConfig(GenerationProtocol):
     @property
     def eos_token_ids(self) -> list[int]:
         """The ids that end a row, as a list."""
-        if self.eos_token_id is None:
-            return []
-        return list(self.eos_token_id) if isinstance(self.eos_token_id, list | tuple) else [self.eos_token_id]
+        return as_list(self.eos_token_id)
 
     @property
     def token_ids(self) -> dict[str, list[int]]:
@@ -204,9 +280,14 @@ class GenerationConfig(GenerationProtocol):
             "pad_token_id": [] if self.pad_token_id is None else [self.pad_token_id],
             "bos_token_id": [] if self.bos_token_id is None else [self.bos_token_id],
             "eos_token_id": self.eos_token_ids,
+            "forced_bos_token_id": [] if self.forced_bos_token_id is None else [self.forced_bos_token_id],
+            "forced_eos_token_id": as_list(self.forced_eos_token_id),
             "suppress_tokens": list(self.suppress_tokens or ()),
             "begin_suppress_tokens": list(self.begin_suppress_tokens or ()),
             "bad_words_ids": [token for word in self.bad_words_ids or () for token in word],
+            "sequence_bias": [t for tokens, _ in pairs(self.sequence_bias) for t in tokens]
+            if self.sequence_bias
+            else [],
         }
 
     # -- for one call ----------------------------------------------------------------------------------------
@@ -217,14 +298,18 @@ class GenerationConfig(GenerationProtocol):
         Raises:
             TypeError: a name that is no field.
         """
-        unknown = settings.keys() - _defaults().keys()
+        unknown = settings.keys() - known_settings()
         if unknown:
             names, known = ", ".join(sorted(unknown)), ", ".join(_defaults())
-            raise TypeError(f"generation has no setting {names}; the settings are {known}")
-        config = dataclasses.replace(self, **settings)
+            raise UnknownSettingError(f"generation has no setting {names}; the settings are {known}")
+        fields = {name: value for name, value in settings.items() if name in _defaults()}
+        others = {name: value for name, value in settings.items() if name not in fields}
+        config = dataclasses.replace(self, **fields, extra={**self.extra, **others})
         met = {
             "do_sample=True": config.do_sample,
+            "do_sample=True or penalty_alpha": config.do_sample or bool(config.penalty_alpha),
             "num_beams > 1": config.num_beams > 1,
+            "num_beam_groups > 1": config.num_beam_groups > 1,
             "return_dict_in_generate=True": config.return_dict_in_generate,
         }
         for name, need in _NEEDS.items():
@@ -237,13 +322,19 @@ class GenerationConfig(GenerationProtocol):
         absent = (name for name in _TOKEN_IDS if getattr(self, name) is None)
         return dataclasses.replace(self, **{name: getattr(other, name) for name in absent})
 
+    def filled(self, other: GenerationConfig) -> Self:
+        """A new config that has the other's value of every field that is at its default here."""
+        defaults = _defaults()
+        values = {n: getattr(other, n) for n, default in defaults.items() if getattr(self, n) == default}
+        return dataclasses.replace(self, **values, extra={**other.extra, **self.extra})
+
     def check_supported(self) -> None:
-        """Raise `ValueError` when a file or config set what transformers has and this library has not."""
-        for name, neutral in NOT_SUPPORTED.items():
+        """Raise `ValueError` when a call, file or config sets what transformers has and this library has not."""
+        for name, (neutral, way_out) in NOT_SUPPORTED.items():
             if self.extra.get(name, neutral) not in (neutral, None):
                 raise ValueError(
-                    f"{name}={self.extra[name]!r} in the generation config is not supported; "
-                    f'set generation_config.extra["{name}"] = {neutral!r} to go without'
+                    f"{name}={self.extra[name]!r} is not supported in generation; {way_out}, and go without: "
+                    f"generate(..., {name}={neutral!r})"
                 )
 
     # -- dictionaries and files ------------------------------------------------------------------------------
@@ -252,7 +343,10 @@ class GenerationConfig(GenerationProtocol):
     def from_model_config(cls, model_config: RobertaConfig) -> Self:
         """The token ids of a model's config, and the generation settings that older files keep there."""
         fields, default = model_config.to_dict(), RobertaConfig().to_dict()
-        names = {*_defaults(), *NOT_SUPPORTED} - {"output_attentions", "output_hidden_states"}  # of the call
+        names = {*_defaults(), *NOT_SUPPORTED, *NO_EFFECT} - {
+            "output_attentions",
+            "output_hidden_states",
+        }  # of the call
         changed = (name for name in names if name in fields and fields[name] != default[name])
         config: Self = cls.from_dict({name: fields[name] for name in (*_TOKEN_IDS, *changed)})
         return config
@@ -427,6 +521,11 @@ class GenerateBeamDecoderOnlyOutput(ModelOutput):
     attentions: Any
     hidden_states: Any
     past_key_values: Any
+
+
+def known_settings() -> set[str]:
+    """The names of all settings, of this library and of transformers."""
+    return {*_defaults(), *NOT_SUPPORTED, *NO_EFFECT}
 
 
 def _defaults() -> dict[str, Any]:

@@ -111,3 +111,12 @@ def reorder(cache: Cache, rows: Tensor) -> Cache:
     """The cache with its batch rows taken from `rows`, int (new batch,): beams that go on from other beams."""
     layers = (tuple(part.index_select(0, rows) for part in layer) for layer in cache)
     return Cache(layers, None if cache.tokens is None else cache.tokens.index_select(0, rows))
+
+
+def cut(cache: Cache | None, size: int, tokens: Tensor) -> Cache | None:
+    """The cache's first `size` tokens of each row, of which `tokens`, int (batch, 1), take a position."""
+    if cache is None:
+        return None
+    # keys and values of cross-attention stay
+    layers = ((*(part[:, :, :size] for part in layer[:2]), *layer[2:]) for layer in cache)
+    return Cache(layers, tokens)

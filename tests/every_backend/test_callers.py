@@ -113,7 +113,7 @@ def test_generate_in_the_words_of_transformers(backend: Backend, tmp_path: Path)
     with pytest.raises(TypeError, match="generation_config is a GenerationConfig or a dict"):
         model.generate(ids, ids)
     with pytest.raises(ValueError, match="another name of input_ids"):
-        model.generate(ids, inputs=ids)
+        model.generate(input_ids=ids, inputs=ids)
 
 
 def test_a_config_takes_what_numpy_and_torch_give() -> None:
