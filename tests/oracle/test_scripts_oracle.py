@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import checkpoints
@@ -24,6 +25,7 @@ import pytest
 from oracle.scripts import run
 
 from roberta.common.parameters import Head
+from roberta.tf import legacy as tf_legacy
 
 USED = {"pt": "TORCH", "tf": "TF", "flax": "FLAX"}
 CASES = [(framework, name) for framework, names in run.BY_FRAMEWORK.items() for name in names]
@@ -50,8 +52,13 @@ TEXTS = [
 ]
 
 
-def make_folders(folder: Path) -> None:
-    """A model of each class with the packaged tokenizer: float32, without dropout; and the texts."""
+def make_folders(folder: Path, legacy: ModuleType | None = None) -> Path:
+    """A model of each class with the packaged tokenizer: float32, without dropout; and the texts.
+
+    Args:
+        legacy: the format of the weights, instead of safetensors.
+    """
+    folder.mkdir()
     small = Path(__file__).parents[2] / "roberta" / "small"
     (folder / "texts.json").write_text(json.dumps(TEXTS), encoding="utf-8")
     for name, head in FOLDERS.items():
@@ -63,16 +70,18 @@ def make_folders(folder: Path) -> None:
         if name == "causal":  # transformers counts positions from 0 in `generate`: see docs/differences.md
             table = tensors["roberta.embeddings.position_embeddings.weight"]
             table[:] = table[:1]
-        checkpoints.save(folder / name, config, tensors, "float32")
+        checkpoints.save(folder / name, config, tensors, "float32", legacy=legacy)
         for file in ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"):
             shutil.copy(small / file, folder / name / file)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Framework -> its models; transformers' TensorFlow classes cannot read safetensors of a newer library."""
     place = tmp_path_factory.mktemp("scripts")
-    make_folders(place)
-    return place
+    safetensors = make_folders(place / "safetensors")
+    return {"pt": safetensors, "tf": make_folders(place / "h5", tf_legacy), "flax": safetensors}
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +102,14 @@ def hub() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def results(folder: Path, hub: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def results(folders: dict[str, Path], hub: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """(library, framework) -> script -> what it printed; each pair runs once, in a process of its own."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
 
     def of(library: str, framework: str) -> dict[str, Any]:
         if (library, framework) not in found:
             out = tmp_path_factory.mktemp(f"{library}-{framework}")
-            command = [sys.executable, run.__file__, library, framework, str(folder), str(out)]
+            command = [sys.executable, run.__file__, library, framework, str(folders[framework]), str(out)]
             done = subprocess.run(
                 command, env=environment(library, framework, hub, out), capture_output=True, text=True, check=False
             )

@@ -13,7 +13,7 @@ texts = json.loads((folder / "texts.json").read_text())
 tensors = {"pt": "pt", "tf": "tf", "flax": "jax"}[framework]
 prefix = {"pt": "", "tf": "TF", "flax": "Flax"}[framework]
 tokenizer = lib.RobertaTokenizerFast.from_pretrained(folder / "lm")
-model = getattr(lib, f"{prefix}RobertaModel").from_pretrained(folder / "lm", add_pooling_layer=False)
+model = getattr(lib, f"{prefix}RobertaModel").from_pretrained(folder / "lm")
 if framework == "pt":
     import torch
 

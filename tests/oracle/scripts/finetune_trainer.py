@@ -48,7 +48,7 @@ trainer = Trainer(
 trainer.train()
 scores = trainer.evaluate()
 logits = trainer.predict(Reviews(texts[8:])).predictions
-trainer.save_model(str(out / "best"))
+model.save_pretrained(out / "best")
 again = lib.RobertaForSequenceClassification.from_pretrained(out / "best").eval()
 with torch.no_grad():
     loaded = again(**tokenizer(texts[8:], return_tensors="pt", padding=True, truncation=True, max_length=16)).logits
