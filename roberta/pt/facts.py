@@ -96,13 +96,21 @@ class Facts:
 
     @property
     def vocab_size(self) -> int:
-        """Rows of the word embedding."""
+        """Rows of the word embedding; the config's field."""
         return self.config.vocab_size
 
+    @vocab_size.setter
+    def vocab_size(self, value: int) -> None:
+        self.config.vocab_size = value
+
     @property
-    def loss_type(self) -> str | None:
-        """Which loss the call computes, by the name of the head; None of an encoder."""
-        return self.head if self.head in LOSSES else None
+    def num_labels(self) -> int:
+        """Number of labels; the config's field."""
+        return self.config.num_labels
+
+    @num_labels.setter
+    def num_labels(self, value: int) -> None:
+        self.config.num_labels = value
 
     @property
     def loss_function(self) -> Callable[..., Tensor]:
@@ -118,7 +126,7 @@ class Facts:
 
     @loss_function.setter
     def loss_function(self, value: Callable[..., Tensor] | None) -> None:
-        if self.head != "ForCausalLM":
+        if self.head not in ("ForCausalLM", None):
             raise ValueError(
                 f"the loss of {type(self).__name__} cannot be replaced; call the model without labels, and your own loss "
                 "with its logits"

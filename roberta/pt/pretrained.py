@@ -32,7 +32,7 @@ from roberta.common.saving import dtype_of
 from roberta.pt import legacy
 from roberta.pt.adapters import Adapters
 from roberta.pt.checkpointing import Checkpointing
-from roberta.pt.facts import Facts
+from roberta.pt.facts import LOSSES, Facts
 from roberta.pt.infer import infer, release
 from roberta.pt.layers import Attention, LMHead
 from roberta.pt.masks import Masks
@@ -89,6 +89,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub,
             raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
         if config.attn_implementation is None:
             config.attn_implementation = "sdpa"
+        self.loss_type = self.head if self.head in LOSSES else None  # which Trainer reads
         self.warnings_issued: dict[str, bool] = {}  # which code of others writes into
         self.config = config
         self.name_or_path = config.name_or_path
