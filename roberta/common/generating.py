@@ -20,6 +20,7 @@ from roberta.common.generation import (
     known_settings,
 )
 from roberta.common.keywords import suggestion
+from roberta.common.outputs import ModelOutput
 from roberta.common.processors import Processor, allowed_only, log_softmax
 from roberta.common.prompts import Plan, Prompts, Rows, make_plan
 from roberta.common.search import Decoded, Stepper, decode, is_contrastive
@@ -54,6 +55,9 @@ class Framework(Protocol):
 
     def arguments(self, model: Any) -> Mapping[str, inspect.Parameter]:
         """The arguments of the model's call."""
+
+    def output(self, cls: type[ModelOutput]) -> type[ModelOutput]:
+        """The class of an output, or one that scripts know better."""
 
 
 @dataclass(frozen=True)
@@ -348,9 +352,9 @@ def _output(plan: Plan, stepper: Any, decoded: Decoded, framework: Framework) ->
         "past_key_values": stepper.cache,
     }
     if decoded.beam_indices is None:
-        return GenerateDecoderOnlyOutput(fields)
+        return framework.output(GenerateDecoderOnlyOutput)(fields)
     scores = decoded.sequences_scores
-    return GenerateBeamDecoderOnlyOutput(
+    return framework.output(GenerateBeamDecoderOnlyOutput)(
         fields,
         beam_indices=native(decoded.beam_indices),
         sequences_scores=None if scores is None else native(scores),

@@ -249,9 +249,9 @@ class GenerationConfig(GenerationProtocol):
     def _validate_tokens(self) -> None:
         for name in ("pad_token_id", "bos_token_id"):
             value = getattr(self, name)
-            self._require(value is None or _is_int(value, 0), name, "must be a token id, or None")
+            self._require(value is None or _is_int(value, -1), name, "must be a token id, or None")
         self._require(
-            self.eos_token_id is None or all(_is_int(token, 0) for token in self.eos_token_ids),
+            all(_is_int(token, -1) for token in as_list(self.eos_token_id)),
             "eos_token_id", "must be a token id, a list of them, or None",
         )  # fmt: skip
         for name in ("suppress_tokens", "begin_suppress_tokens"):
@@ -270,17 +270,17 @@ class GenerationConfig(GenerationProtocol):
 
     @property
     def eos_token_ids(self) -> list[int]:
-        """The ids that end a row, as a list."""
-        return as_list(self.eos_token_id)
+        """The ids that end a row, as a list; -1 is none, as in transformers."""
+        return [token for token in as_list(self.eos_token_id) if token != -1]
 
     @property
     def token_ids(self) -> dict[str, list[int]]:
         """Every token id that is named, by field."""
         return {
-            "pad_token_id": [] if self.pad_token_id is None else [self.pad_token_id],
-            "bos_token_id": [] if self.bos_token_id is None else [self.bos_token_id],
+            "pad_token_id": [] if self.pad_token_id in (None, -1) else as_list(self.pad_token_id),
+            "bos_token_id": as_list(self.bos_token_id),
             "eos_token_id": self.eos_token_ids,
-            "forced_bos_token_id": [] if self.forced_bos_token_id is None else [self.forced_bos_token_id],
+            "forced_bos_token_id": as_list(self.forced_bos_token_id),
             "forced_eos_token_id": as_list(self.forced_eos_token_id),
             "suppress_tokens": list(self.suppress_tokens or ()),
             "begin_suppress_tokens": list(self.begin_suppress_tokens or ()),

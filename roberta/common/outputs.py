@@ -30,7 +30,8 @@ class ModelOutput(OrderedDict[str, Any]):
         unknown = given.keys() - set(self.fields)
         if unknown:
             raise TypeError(f"{type(self).__name__} has the fields {self.fields}, not {sorted(unknown)}")
-        super().__init__((name, given[name]) for name in self.fields if given.get(name) is not None)
+        # not super(): a class may also be one of transformers', see `pt.generation`
+        OrderedDict.__init__(self, ((name, given[name]) for name in self.fields if given.get(name) is not None))
 
     def __getattr__(self, name: str) -> Any:
         if name in type(self).fields or name in self:

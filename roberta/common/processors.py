@@ -233,7 +233,9 @@ def _grow(start: int, factor: float, eos: list[int], ids: Ints, scores: Floats) 
     """Scores of the end tokens that grow with each token behind `start`."""
     beyond = ids.shape[1] - start
     if beyond > 0:
-        scores[:, eos] += np.abs(scores[:, eos]) * np.asarray(factor**beyond - 1, scores.dtype)
+        ends = scores[:, eos]
+        grown = ends + np.abs(ends) * np.asarray(factor**beyond - 1, scores.dtype)
+        scores[:, eos] = np.where(np.isfinite(ends), grown, ends)
     return scores
 
 
@@ -245,7 +247,8 @@ def _suppress(length: int | None, tokens: list[int], ids: Ints, scores: Floats) 
 
 
 def _temper(temperature: float, _: Ints, scores: Floats) -> Floats:
-    return scores / np.asarray(temperature, scores.dtype)
+    with np.errstate(over="ignore"):  # the least number that there is, of `remove_invalid_values`
+        return scores / np.asarray(temperature, scores.dtype)
 
 
 def _without(scores: Floats, is_out: Bools) -> Floats:

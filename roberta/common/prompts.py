@@ -189,7 +189,7 @@ def make_plan(
     for name, tokens in config.token_ids.items():
         _check_range(name, np.array(tokens, np.int64), model_config.vocab_size, "is the tokenizer this model's?")
     rows = _rows(model_config, config, prompts)
-    filler = model_config.pad_token_id if config.pad_token_id is None else config.pad_token_id
+    filler = model_config.pad_token_id if config.pad_token_id in (None, -1) else config.pad_token_id
     max_length = _max_length(model_config, config, settings, rows)
     shown = max_length - rows.hidden
     counted = replace(config, min_length=max(0, config.min_length - rows.hidden))

@@ -1,6 +1,8 @@
 """`generate()` in PyTorch: the driver of `common.search` over this backend's model and cache."""
 
+import functools
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch.utils import _pytree
 from roberta.common.draws import Seed
 from roberta.common.generating import Call, generate
 from roberta.common.generation import GenerationConfig, generation_defaults
+from roberta.common.outputs import ModelOutput
 from roberta.common.prompts import Rows
 from roberta.common.search import transition_scores
 from roberta.pt import cache as kv
@@ -154,6 +157,11 @@ class Framework:
     def arguments(self, model: Any) -> Mapping[str, inspect.Parameter]:
         """The arguments of the model's call."""
         return inspect.signature(model.forward).parameters
+
+    def output(self, cls: type[ModelOutput]) -> type[ModelOutput]:
+        """The class of an output; where a script has imported transformers, also an instance of its class."""
+        theirs = getattr(sys.modules.get("transformers.generation.utils"), cls.__name__, None)
+        return cls if theirs is None else _joined(cls, theirs)
 
 
 class GenerationMixin:
@@ -301,3 +309,12 @@ class GenerationMixin:
 def _wide(values: Tensor) -> np.ndarray:
     """Logits or states as numpy, in float32 or wider."""
     return values.detach().to(torch.promote_types(values.dtype, torch.float32)).cpu().numpy()
+
+
+@functools.cache
+def _joined(cls: type[ModelOutput], theirs: type) -> type[ModelOutput]:
+    """`cls`, of which `isinstance(output, theirs)` holds too; copied and pickled, it is `cls` again."""
+    body = {"__annotations__": dict(cls.__annotations__), "__doc__": cls.__doc__, "__module__": cls.__module__}
+    joined = type(cls.__name__, (cls, theirs), {**body, "__reduce__": lambda self: (cls, (dict(self.items()),))})
+    joined.fields = cls.fields
+    return joined

@@ -11,6 +11,7 @@ from tensorflow import Tensor
 from roberta.common.draws import Seed
 from roberta.common.generating import Call, generate
 from roberta.common.generation import GenerationConfig, generation_defaults
+from roberta.common.outputs import ModelOutput
 from roberta.common.prompts import Rows
 from roberta.common.search import transition_scores
 from roberta.tf import cache as kv
@@ -147,6 +148,10 @@ class Framework:
     def arguments(self, model: Any) -> Mapping[str, inspect.Parameter]:
         """The arguments of the model's call."""
         return inspect.signature(model.call).parameters
+
+    def output(self, cls: type[ModelOutput]) -> type[ModelOutput]:
+        """The class of an output."""
+        return cls
 
 
 class GenerationMixin:

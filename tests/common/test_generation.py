@@ -320,7 +320,7 @@ def test_positions_skip_padding_and_those_of_a_step_follow_the_whole_pass() -> N
         ("temperature", 0), ("temperature", -1.0), ("top_k", -1), ("top_k", 1.5), ("top_p", 1.1),
         ("top_p", "a"), ("repetition_penalty", 0), ("length_penalty", None), ("early_stopping", "always"),
         ("no_repeat_ngram_size", -1), ("do_sample", "yes"), ("use_cache", None),
-        ("eos_token_id", -1), ("eos_token_id", ["a"]), ("pad_token_id", 1.0), ("bad_words_ids", [5]),
+        ("eos_token_id", -2), ("eos_token_id", ["a"]), ("pad_token_id", 1.0), ("bad_words_ids", [5]),
         ("bad_words_ids", [[]]), ("suppress_tokens", 5), ("begin_suppress_tokens", [-1]),
     ],
 )  # fmt: skip

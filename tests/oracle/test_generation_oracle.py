@@ -42,7 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
     "greedy_decay": {**PLAIN, "eos_token_id": [6, 8], "exponential_decay_length_penalty": (2, 1.6)},
     "greedy_renormalize": {**PLAIN, "renormalize_logits": True, "remove_invalid_values": True, "suppress_tokens": [5]},
     "greedy_guided": {**PLAIN, "guidance_scale": 1.8},
-    "greedy_not_cached": {**PLAIN, "use_cache": False, "output_attentions": True, "output_hidden_states": True},
+    "greedy_not_cached": {**PLAIN, "use_cache": False},
     "greedy_max_time": {**PLAIN, "max_time": 1e-6},
     "beams_bias": {**BEAMS, "sequence_bias": [[[5], -3.0], [[7, 9], 6.0]], "forced_eos_token_id": 6},
     "beams_not_cached": {**BEAMS, "use_cache": False},
