@@ -33,7 +33,6 @@ from roberta.tf import legacy as tf_legacy
 
 ROOT = Path(__file__).parents[3]
 RECORDED = Path(__file__).parent / "recorded.json"
-USED = {"pt": "TORCH", "tf": "TF", "flax": "FLAX"}
 FOLDERS: dict[str, Head] = {
     "seq": "ForSequenceClassification",
     "token": "ForTokenClassification",
@@ -112,7 +111,10 @@ def environment(library: str, framework: str, hub: str, out: Path) -> dict[str, 
     """That of a user of the library, with the stand-in for the hub."""
     ours = str(ROOT)
     paths = [os.environ.get("PYTHONPATH", ""), str(peers.overlay(4))]
-    uses = {f"USE_{name}": str(int(kind == framework)) for kind, name in USED.items()}
+    unused = {"pt": ("TF", "FLAX"), "tf": ("FLAX",), "flax": ("TF",)}[
+        framework
+    ]  # TensorFlow's model card needs PyTorch
+    uses = {f"USE_{name}": "0" if name in unused else "AUTO" for name in ("TORCH", "TF", "FLAX")}
     return {
         **os.environ, **uses, "PYTHONPATH": os.pathsep.join([ours, *paths] if library == "roberta" else paths),
         "TF_USE_LEGACY_KERAS": str(int(library == "transformers")), "HF_ENDPOINT": hub, "HF_HOME": str(out / "cache"),
