@@ -1,4 +1,4 @@
-"""Sentence embeddings: the mean of the real tokens' states, in batches sorted by length, and their similarities."""
+"""Sentence embeddings: the mean of the real tokens' states, batch by batch, and their similarities."""
 
 import contextlib
 import json
@@ -20,16 +20,13 @@ if framework == "pt":
     model.eval()
 no_grad = torch.no_grad if framework == "pt" else contextlib.nullcontext
 
-order = np.argsort([-len(text) for text in texts], kind="stable")
 vectors = np.zeros((len(texts), model.config.hidden_size))
 for start in range(0, len(texts), 4):
-    rows = order[start : start + 4]
-    batch = tokenizer(
-        [texts[row] for row in rows], padding=True, truncation=True, max_length=24, return_tensors=tensors
-    )
+    rows = slice(start, start + 4)
+    batch = tokenizer(texts[rows], padding="max_length", truncation=True, max_length=16, return_tensors=tensors)
     with no_grad():
         output = model(**batch, output_hidden_states=True, return_dict=True)
-    states = np.asarray(output.last_hidden_state) + np.asarray(output.hidden_states[1])
+    states = np.asarray(output.last_hidden_state) + np.asarray(output.hidden_states[-1])
     mask = np.asarray(batch["attention_mask"])[..., None]
     vectors[rows] = (states * mask).sum(1) / np.maximum(mask.sum(1), 1e-9)
 vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
