@@ -27,6 +27,7 @@ class Stepper:
     Attributes:
         attentions, hidden_states: of each step, where the settings ask for them.
         cache: of the last step.
+        length: tokens of the rows that were run; the cache may hold more, a prefix that is no token of them.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Stepper:
         self.extra = {**extra}
         self.embeds = self.extra.pop("inputs_embeds", None)
         self.cache = kv.as_cache(self.extra.pop("past_key_values", None))
+        self.length = kv.length(self.cache)
         self.attentions: list[Any] = []
         self.hidden_states: list[Any] = []
         self.last: Mapping[str, Any] = {}
@@ -74,7 +76,9 @@ class Stepper:
             self.hidden_states.append(hidden and tuple(layer[:, there] for layer in hidden))
         ids = torch.from_numpy(inputs["input_ids"])
         tokens = (ids != self.model.config.pad_token_id).sum(dim=1, keepdim=True)
-        self.cache = kv.cut(self.cache, ids.shape[1], tokens.to(self.model.device))
+        prefix = kv.length(self.cache) - self.length
+        self.length = ids.shape[1]
+        self.cache = kv.cut(self.cache, prefix + self.length, tokens.to(self.model.device))
 
     def reorder(self, rows: np.ndarray) -> None:
         """Take the rows of the cache from `rows`."""
@@ -94,7 +98,8 @@ class Stepper:
     def run(self, inputs: Mapping[str, np.ndarray]) -> Any:
         """Call the model on numpy arguments, those of the tokens that are not in the cache."""
         native = {name: torch.from_numpy(values).to(self.model.device) for name, values in inputs.items()}
-        total, past = native["input_ids"].shape[1], kv.length(self.cache)
+        total = native["input_ids"].shape[1]
+        past = 0 if self.cache is None else self.length
         if past >= total:
             raise ValueError(
                 f"past_key_values hold {past} tokens and input_ids {total}; give the ids of all tokens, those of the cache "
@@ -109,6 +114,7 @@ class Stepper:
             **self.extra,
         )
         prepared.pop("cache_position", None)
+        self.length = total
         wants = self.config.return_dict_in_generate
         return self.model(
             **prepared,
