@@ -241,10 +241,9 @@ def match(
     ]
     if not any(name in tensors for name in table) and tensors:
         may_be_partial = False
-    wrong = []
-    if not may_be_partial:
-        wrong += [f"missing: {n} {list(table[n].shape)}" for n in missing if not _may_be_new(n, has_prefix)]
-        wrong += [f"not of this model: {name}" for name in unexpected if not _may_be_left(name, may_drop_layers)]
+    unpaired = [f"missing: {n} {list(table[n].shape)}" for n in missing if not _may_be_new(n, has_prefix)]
+    unpaired += [f"not of this model: {name}" for name in unexpected if not _may_be_left(name, may_drop_layers)]
+    wrong = [] if may_be_partial else list(unpaired)
     if not ignore_mismatched_sizes:
         wrong += [
             f"{name} is {list(stored)} in the file and {list(wanted)} by the config"
@@ -253,6 +252,7 @@ def match(
         ]
     wrong += [f"{t.name} has dtype {t.dtype}" for n, t in tensors.items() if n in table and not _is_float(t)]
     if wrong:  # then all else that is not as it should be, too
+        wrong += unpaired if may_be_partial else []
         heads = [name for name in missing if _may_be_new(name, has_prefix)]
         wrong += [f"missing, and would be new: {name} {list(table[name].shape)}" for name in heads]
         wrong += [f"left over: {name}" for name in unexpected if _may_be_left(name, may_drop_layers)]

@@ -132,7 +132,7 @@ def open_pretrained(
         wanted,
         checkpoint,
         ignore_mismatched_sizes=ignore_mismatched_sizes,
-        may_be_partial=may_be_partial or ignore_mismatched_sizes,
+        may_be_partial=may_be_partial,
         may_drop_layers="num_hidden_layers" in overrides,  # the caller's own word
     )
     return Pretrained(found, folder, matched, generation)

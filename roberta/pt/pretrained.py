@@ -157,7 +157,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub,
             generation_config: what `generate` does by default, instead of the folder's.
             output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}). What the
                 file lacks is then reported, and new, in the encoder too.
-            ignore_mismatched_sizes: initialise what has another shape in the file, or is not in it, instead of an error.
+            ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_tf, from_flax: which files to take; by default whatever is there.
             weights_only: of no effect: no code in a file is ever run.
             config: instead of the one beside the weights, or where it is.
