@@ -175,6 +175,8 @@ def test_a_new_vocabulary_has_the_template_under_its_own_ids(trained: Path, tmp_
             r'post_processor is {"type": "Other"}; it must be null, or of the type ByteLevel, Sequence',
         ),
         (5, r"post_processor is 5; it must be null"),
+        ({"type": {"a": 1}}, r"post_processor is .*; it must be null"),
+        ({"type": ["ByteLevel"]}, r"post_processor is .*; it must be null"),
         ({"type": "Sequence", "processors": [BERT, ROBERTA]}, "adds special tokens 2 times"),
         ({"type": "BertProcessing", "sep": ["</s>", 2]}, r"is damaged, or of no use .*KeyError: 'cls'"),
         ({**BERT, "cls": ["<s>", -1]}, r"is no token with its id"),
