@@ -73,7 +73,9 @@ def make_model(folder: Path, data: Path) -> None:
     from roberta import RobertaConfig, RobertaTokenizerFast
 
     with (data / TASKS["mlm"][0]).open(encoding="utf-8") as lines:
-        tokenizer = RobertaTokenizerFast.train(lines, VOCABULARY, show_progress=False, model_max_length=32)
+        tokenizer = RobertaTokenizerFast.train_from_iterator(
+            lines, VOCABULARY, show_progress=False, model_max_length=32
+        )
     tokenizer.save_pretrained(folder)
     config = RobertaConfig(vocab_size=len(tokenizer), **CONFIG)
     (folder / "config.json").write_text(config.to_json_string())

@@ -71,7 +71,9 @@ def prepared(folder: Path, texts: int) -> None:
     make(folder, "base", "ForSequenceClassification")
     draw = random.Random(0)
     made = [" ".join(draw.choices(WORDS, k=min(int(draw.lognormvariate(3.7, 0.97)) + 1, 400))) for _ in range(texts)]
-    RobertaTokenizerFast.train(iter(made), 600, show_progress=False, model_max_length=512).save_pretrained(folder)
+    RobertaTokenizerFast.train_from_iterator(made, 600, show_progress=False, model_max_length=512).save_pretrained(
+        folder
+    )
     (folder / "texts.json").write_text(json.dumps(made))
 
 

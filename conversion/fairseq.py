@@ -190,6 +190,7 @@ def _config(
                 **_sizes(path, tensors), **fields, type_vocab_size=1, layer_norm_eps=EPSILON, pad_token_id=PAD,
                 num_labels=_labels(tensors, head),
             )  # fmt: skip
+        config.validate()
     except CheckpointError:
         raise
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from roberta.common.checkpoint import open_once
-from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config import CONFIG_FILE
+from roberta.common.config_protocol import checked_config
 from roberta.common.file_names import FORMATS, weight_files
 from roberta.common.files import CheckpointError
 from roberta.common.hub import local_checkpoint, local_folder
@@ -121,7 +122,7 @@ def read(path: Path, format_: Format | None, options: Options) -> Model:
     folder = path.parent if path.is_file() else path
     if not (folder / CONFIG_FILE).is_file():
         raise CheckpointError(f"{folder} has no {CONFIG_FILE}; a checkpoint of {format_} needs one beside its weights")
-    config: RobertaConfig = RobertaConfig.from_pretrained(folder)
+    config, _ = checked_config(folder)
     checkpoint = open_once(path, formats=(format_,))
     return checked(config, checkpoint.tensors, checkpoint.source, format_, head=head, files=texts(folder))
 

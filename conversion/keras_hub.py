@@ -86,7 +86,7 @@ def _has_head(config: RobertaConfig) -> bool:
 def _config(folder: Path, task: Mapping[str, Any]) -> RobertaConfig:
     """The config beside the preset, if it is of ours, or what the backbone's tells."""
     if (folder / OWN_CONFIG).is_file():
-        config: RobertaConfig = RobertaConfig.from_dict(read_json(folder / OWN_CONFIG))
+        config: RobertaConfig = RobertaConfig.from_pretrained(folder / OWN_CONFIG)
         return config
     given = _object(folder / CONFIG_FILE).get("config")
     missing = [name for name in (*FIELDS, "max_sequence_length") if not isinstance(given, dict) or name not in given]
@@ -95,12 +95,14 @@ def _config(folder: Path, task: Mapping[str, Any]) -> RobertaConfig:
     fields = {ours: given[theirs] for theirs, ours in FIELDS.items()}
     labels = task.get("config", {}).get("num_classes")
     try:
-        return RobertaConfig(
+        config = RobertaConfig(
             **fields, attention_probs_dropout_prob=given["dropout"], layer_norm_eps=EPSILON, type_vocab_size=1,
             max_position_embeddings=given["max_sequence_length"] + 2, num_labels=labels,
         )  # fmt: skip
+        config.validate()
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from None
+    return config
 
 
 def _object(file: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from roberta.common.config import RobertaConfig
+from roberta.common.config_protocol import checked_config
 from roberta.common.files import CheckpointError
 from roberta.common.loading import HubOptions, Pretrained, open_pretrained
 from roberta.common.parameters import Head, parameters
@@ -98,7 +99,7 @@ def _open(path: str | Path, head: Head, has_pooler: bool | None) -> Pretrained:
 def class_of(path: str | Path) -> Head:
     """The class that a checkpoint's config names, without `Roberta` and framework."""
     file = Path(path)
-    config = RobertaConfig.from_pretrained(file.parent if file.is_file() else path)
+    config, _ = checked_config(file.parent if file.is_file() else path)
     named = [name.rpartition("Roberta")[2] for name in config.architectures or ()]
     for head in HEADS:
         if head in named:

@@ -5,9 +5,11 @@ its own framework only.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a test compares the two
+    from roberta.common.auto_classes import register_auto_classes as register_auto_classes
     from roberta.common.batch_encoding import BatchEncoding as BatchEncoding
     from roberta.common.config import RobertaConfig as RobertaConfig
     from roberta.common.files import CheckpointError as CheckpointError
@@ -70,6 +72,7 @@ _MODULES = {
     "AddedToken": "roberta.common.special_tokens",
     "pipeline": "roberta.common.pipelines",
     "Training": "roberta.common.training.session",
+    "register_auto_classes": "roberta.common.auto_classes",
     **{
         f"{prefix}Roberta{name}": f"roberta.{backend}.{'pretrained' if name == 'PreTrainedModel' else 'models'}"
         for prefix, backend in (("", "pt"), ("TF", "tf"), ("Flax", "flax"))
@@ -79,6 +82,23 @@ _MODULES = {
 _NEEDS = {"pt": ("torch",), "tf": ("tensorflow", "keras"), "flax": ("jax", "flax")}
 _EXTRAS = {package: backend for backend, packages in _NEEDS.items() for package in packages}
 
+
+class Watch:
+    """A finder of modules that finds none: it waits until Keras is imported, to name it our classes (`tf.keras_names`)."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Python's hook, called for each module that is imported for the first time."""
+        if name.startswith("keras."):
+            from roberta.tf.keras_names import register
+
+            if register() and self in sys.meta_path:
+                sys.meta_path.remove(self)
+
+
+if "keras" in sys.modules:
+    Watch().find_spec("keras.")
+elif not any(type(finder).__name__ == "Watch" for finder in sys.meta_path):
+    sys.meta_path.insert(0, Watch())
 
 if not TYPE_CHECKING:  # so that a type checker notices a name that does not exist
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import roberta
-from roberta.common.text_commands import add_text_commands
+from roberta.common.text_commands import add_text_commands, add_threads
+from roberta.common.threads import set_threads
 from roberta.common.training.arguments import add_train
 
 # Literal, so that `roberta --help` imports neither numpy nor the converter; a test compares them with the converter's.
@@ -20,19 +21,34 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; the exit status: 0, 1 for what could not be done, 2 for wrong arguments, 130 for Ctrl-C."""
     options = parser().parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets on stderr
     try:
+        set_threads(getattr(options, "threads", None))
         status: int = options.run(options)
         sys.stdout.flush()  # here, where a reader that is gone can be told from other errors
     except BrokenPipeError:  # `roberta info model | head`: nobody reads on, as a shell says it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's exit fails at it
         return 141
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f"roberta {options.command}: {error}", file=sys.stderr)
+        print(f"roberta {options.command}: {without_arguments(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"roberta {options.command}: interrupted", file=sys.stderr)
         return 130  # as a shell says it
     return status
+
+
+# Ways out of errors that a caller from Python has, and no command.
+PYTHON_ONLY = (
+    " (ignore_mismatched_sizes=True makes it new)", "; check variant, use_safetensors and from_*", ", or give config=",
+)  # fmt: skip
+
+
+def without_arguments(message: str) -> str:
+    """A message without ways out that a command does not have."""
+    for way in PYTHON_ONLY:
+        message = message.replace(way, "")
+    return message
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,6 +131,7 @@ def add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     verify_.add_argument("--seed", type=int, default=0, help="of the ids when none are given (%(default)s)")
     verify_.add_argument("--tokens", type=int, default=32, help="of the longest of these rows (%(default)s)")
     verify_.add_argument("--report", action="append", type=Path, default=[], metavar="FILE", help=".html or .json")
+    add_threads(verify_)
     verify_.set_defaults(run=verify)
 
 
@@ -173,12 +190,12 @@ def info(options: argparse.Namespace) -> int:
     from typing import get_args
 
     from roberta.common.checkpoint import open_checkpoint
-    from roberta.common.config import RobertaConfig
+    from roberta.common.config_protocol import checked_config
     from roberta.common.hub import local_checkpoint
     from roberta.common.parameters import Head, parameters
 
     folder = local_checkpoint(options.path, variant=options.variant)
-    config = RobertaConfig.from_pretrained(folder)
+    config, _ = checked_config(folder)
     checkpoint = open_checkpoint(folder, variant=options.variant)
     tensors = checkpoint.tensors.values()
     heads = [name.rpartition("Roberta")[2] for name in config.architectures or ()]

@@ -98,7 +98,7 @@ class BatchEncoding(UserDict[str, Any]):
 
     Args:
         data: name -> list, array or tensor.
-        encodings: the rows, or a function that makes them when they are first asked for.
+        encoding: the rows, or a function that makes them when they are first asked for.
         tensor_type: convert the lists, see `convert_to_tensors`.
         prepend_batch_axis: the lists are one row without a batch axis; with `tensor_type` they get one.
         n_sequences: 1, or 2 for pairs; None when unknown.
@@ -107,13 +107,13 @@ class BatchEncoding(UserDict[str, Any]):
     def __init__(
         self,
         data: Mapping[str, Any] | None = None,
-        encodings: Sequence[Encoding] | Callable[[], list[Encoding]] | Encoding | None = None,
+        encoding: Sequence[Encoding] | Callable[[], list[Encoding]] | Encoding | None = None,
         tensor_type: str | None = None,
         prepend_batch_axis: bool = False,
         n_sequences: int | None = None,
     ) -> None:
         super().__init__(data or {})
-        self._encodings: Any = [encodings] if isinstance(encodings, Encoding) else encodings
+        self._encodings: Any = [encoding] if isinstance(encoding, Encoding) else encoding
         self._n_sequences = n_sequences
         self.convert_to_tensors(tensor_type, prepend_batch_axis)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from roberta.common import safetensors_file, spelling
 from roberta.common.file_names import FORMATS, is_plain_name, weight_files
-from roberta.common.files import CheckpointError, Content, write_folder
+from roberta.common.files import CheckpointError, Content, NoFitError, write_folder
 from roberta.common.held_files import read_one_save
 from roberta.common.parameters import HEAD_PARTS, Parameter
 from roberta.common.safetensors_file import Source, StoredTensor, numpy_dtype
@@ -62,7 +62,8 @@ class LoadReport:
         if self.missing:
             lines.append(f"{class_name}: new, as the checkpoint has them not: {', '.join(self.missing)}")
         lines += [
-            f"{class_name}: new, as the checkpoint's {name} is {list(stored)} and the model's {list(wanted)}"
+            f"{class_name}: new, as the shapes did not match: {name} is {list(stored)} in the checkpoint and "
+            f"{list(wanted)} in the model"
             for name, stored, wanted in self.mismatched
         ]
         if lines:
@@ -213,6 +214,7 @@ def match(
     *,
     ignore_mismatched_sizes: bool = False,
     may_drop_layers: bool = False,
+    may_be_partial: bool = False,
 ) -> Match:
     """Pair every parameter of a model with a tensor of a checkpoint.
 
@@ -221,9 +223,11 @@ def match(
     Args:
         ignore_mismatched_sizes: report what has another shape, and leave it new, instead of raising.
         may_drop_layers: tensors of more layers than the model has are left over, not wrong.
+        may_be_partial: report whatever is missing or left over, of the encoder too, instead of raising; where nothing
+            of the model is there, it is an error all the same.
 
     Raises:
-        CheckpointError: one error that lists everything missing, left over or misshapen.
+        NoFitError: one error that lists everything missing, left over or misshapen.
     """
     has_prefix = any(name.startswith("roberta.") for name in table)
     tensors, notes = spelling.canonical(checkpoint.tensors, has_prefix=has_prefix)
@@ -235,8 +239,11 @@ def match(
         for name, parameter in table.items()
         if name in tensors and tensors[name].shape != parameter.shape
     ]
-    wrong = [f"missing: {name} {list(table[name].shape)}" for name in missing if not _may_be_new(name)]
-    wrong += [f"not of this model: {name}" for name in unexpected if not _may_be_left(name, may_drop_layers)]
+    if not any(name in tensors for name in table) and tensors:
+        may_be_partial = False
+    unpaired = [f"missing: {n} {list(table[n].shape)}" for n in missing if not _may_be_new(n, has_prefix)]
+    unpaired += [f"not of this model: {name}" for name in unexpected if not _may_be_left(name, may_drop_layers)]
+    wrong = [] if may_be_partial else list(unpaired)
     if not ignore_mismatched_sizes:
         wrong += [
             f"{name} is {list(stored)} in the file and {list(wanted)} by the config"
@@ -244,8 +251,12 @@ def match(
             for name, stored, wanted in mismatched
         ]
     wrong += [f"{t.name} has dtype {t.dtype}" for n, t in tensors.items() if n in table and not _is_float(t)]
-    if wrong:
-        raise CheckpointError(f"{checkpoint.source} does not fit the config:\n  " + "\n  ".join(wrong))
+    if wrong:  # then all else that is not as it should be, too
+        wrong += unpaired if may_be_partial else []
+        heads = [name for name in missing if _may_be_new(name, has_prefix)]
+        wrong += [f"missing, and would be new: {name} {list(table[name].shape)}" for name in heads]
+        wrong += [f"left over: {name}" for name in unexpected if _may_be_left(name, may_drop_layers)]
+        raise NoFitError(f"{checkpoint.source} does not fit the config:\n  " + "\n  ".join(wrong))
     new = {name for name, _, _ in mismatched}
     found = {name: tensors[name] for name in table if name in tensors and name not in new}
     return Match(found, LoadReport(tuple(missing), tuple(unexpected), tuple(mismatched), tuple(notes)))
@@ -276,7 +287,9 @@ def _is_encoder(name: str) -> bool:
     return name.removeprefix("roberta.").partition(".")[0] not in HEAD_PARTS
 
 
-def _may_be_new(name: str) -> bool:
+def _may_be_new(name: str, has_prefix: bool) -> bool:
+    if has_prefix and not name.startswith("roberta."):
+        return True
     return not _is_encoder(name) or ".crossattention." in name  # an encoder that becomes a decoder
 
 

@@ -1,36 +1,29 @@
 """RobertaConfig: the hyperparameters of a RoBERTa model, its labels, and its `config.json`.
 
-Fields, defaults and file format are those of transformers 4.57; unlike there, a value that cannot work is refused
-here, at construction, with the way out.
+Fields, defaults and file format are those of transformers 4.57. A config holds any values; `validate`, which every
+model class calls when it is built, refuses those that cannot work, with the way out.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from inspect import signature
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from roberta.common.config_rules import MAX_LABELS, PROBLEM_TYPES, check, is_int
+from roberta.common.dtype_names import DtypeName, dtype_name, name_dtypes
 from roberta.common.files import CheckpointError, write_folder
-from roberta.common.hub import local_folder, upload_arguments, upload_folder
+from roberta.common.hub import PushesToHub, commit_of, local_folder, upload_arguments, upload_folder
+from roberta.common.keywords import NO_EFFECT, OF_OTHERS, meaningful, suggestion, warn_of_unknown
 
 CONFIG_FILE = "config.json"
-MAX_LAYERS = 1000  # more have more tensors than any file may list; a damaged file asks for thousands of millions
-MAX_LABELS = 1_000_000
-
-# Names that `hidden_act` may have in all three frameworks.
-ACTIVATIONS = (
-    "gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh",
-    "gelu_pytorch_tanh", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2", "relu6",
-    "sigmoid", "silu", "swish", "tanh",
-)  # fmt: skip
-POSITION_EMBEDDING_TYPES = ("absolute", "relative_key", "relative_key_query")
-PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 # What every transformers config carries, with its default: kept, and written when it differs from the default.
 INHERITED: dict[str, Any] = {
@@ -86,10 +79,13 @@ INHERITED: dict[str, Any] = {
 }
 
 # Fields that belong to one process or one call: never written to a file.
-_PRIVATE = ("name_or_path", "attn_implementation")
+_PRIVATE = ("name_or_path", "attn_implementation", "_commit_hash", "transformers_version")
+
+# Whether a config is being read: what a file holds beside the fields is another program's, and nothing to warn of.
+_is_read: ContextVar[bool] = ContextVar("is_read", default=False)
 
 
-class RobertaConfig:
+class RobertaConfig(PushesToHub):
     """Hyperparameters of a RoBERTa model.
 
     Args:
@@ -108,15 +104,33 @@ class RobertaConfig:
             `hidden_dropout_prob`.
         num_labels, id2label, label2id: the labels; any one of them defines the other two.
         attn_implementation: "sdpa" or "eager" (PyTorch); of this process only, never written.
-        extra: every other key is kept as an attribute and written back, as files of other programs hold such keys.
+        extra: every other key is kept as an attribute and written back, as files of other programs hold such keys;
+            of one that no program is known to write, a log message says so.
 
     Raises:
-        ValueError: for a value no model can be built from; the message names the field and the way out.
+        ValueError: labels that contradict each other, or an unknown problem_type. Any other value is taken;
+            `validate` refuses it when a model is built.
+
+    Equal configs have equal fields, and the same hash: a changed one compiles anew where it is a static argument.
 
     Source: transformers 4.57 `RobertaConfig`; defaults are its defaults, not roberta-base.
     """
 
     model_type = "roberta"
+    # Facts that programs ask of any config. A subclass with other names for its fields gives {own: ours} as map.
+    attribute_map: ClassVar[dict[str, str]] = {}
+    sub_configs: ClassVar[dict[str, Any]] = {}
+    base_config_key = ""
+    has_no_defaults_at_init = False
+    is_composition = False
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    base_model_tp_plan = base_model_pp_plan = base_model_ep_plan = None
+    _auto_class = None
+
+    name_or_path: str = ""
+    attn_implementation: str | None = None
+    transformers_version: str | None = None  # that wrote the file
+    _commit_hash: str | None = None  # of a config from the hub
 
     # Of `INHERITED`, those that something here reads.
     dtype: str | None
@@ -127,8 +141,8 @@ class RobertaConfig:
     tie_word_embeddings: bool
     return_dict: bool
     torchscript: bool
-    output_attentions: bool
-    output_hidden_states: bool
+    output_attentions: bool = False
+    output_hidden_states: bool = False
     chunk_size_feed_forward: int
     architectures: list[str] | None
 
@@ -181,80 +195,28 @@ class RobertaConfig:
         self.name_or_path = name_or_path
         self.attn_implementation = attn_implementation
 
-        for old, new in (("torch_dtype", "dtype"), ("_output_attentions", "output_attentions")):
+        for old, new in _OLD_NAMES:
             if old in extra:
                 value = extra.pop(old)
                 extra[new] = value if extra.get(new) is None else extra[new]
-        for unused in ("model_type", "transformers_version", "_name_or_path", "_commit_hash"):
+        for unused in ("model_type", "_name_or_path"):
             extra.pop(unused, None)
         for name, default in INHERITED.items():
             setattr(self, name, extra.pop(name, copy.copy(default)))
-        self.pruned_heads = {int(layer): sorted(heads) for layer, heads in (self.pruned_heads or {}).items()}
+        if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
+            raise ValueError(f"problem_type={self.problem_type!r} must be None or one of {', '.join(PROBLEM_TYPES)}")
+        self.pruned_heads = _plain_heads(self.pruned_heads)
+        if not _is_read.get():
+            unknown = [name for name in extra if name not in OF_OTHERS and not hasattr(type(self), name)]
+            if unknown:
+                warn_of_unknown(type(self).__name__, unknown, _names(type(self)))
         for name, value in extra.items():
             setattr(self, name, value)
         self.id2label, self.label2id = _labels(num_labels, id2label, label2id)
-        self.validate()
 
     def validate(self) -> None:
-        """Raise `ValueError` for the first field that no model can be built from."""
-        for name in (
-            "vocab_size", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings",
-            "type_vocab_size",
-        ):  # fmt: skip
-            _require(_is_int(getattr(self, name)) and getattr(self, name) > 0, name, self, "must be a positive int")
-        _require(
-            _is_int(self.num_hidden_layers) and 0 <= self.num_hidden_layers <= MAX_LAYERS,
-            "num_hidden_layers", self, f"must be an int from 0 to {MAX_LAYERS}",
-        )  # fmt: skip
-        names = self.architectures
-        _require(
-            names is None or (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)),
-            "architectures", self, "must be None or a list of names of classes",
-        )  # fmt: skip
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads="
-                f"{self.num_attention_heads}; each head has hidden_size / num_attention_heads columns"
-            )
-        _require(
-            _is_int(self.pad_token_id) and 0 <= self.pad_token_id < self.vocab_size,
-            "pad_token_id", self, f"must be an int from 0 to vocab_size - 1 = {self.vocab_size - 1}",
-        )  # fmt: skip
-        if self.max_position_embeddings <= self.pad_token_id + 1:
-            raise ValueError(
-                f"max_position_embeddings={self.max_position_embeddings} leaves no position for a token: positions "
-                f"start at pad_token_id + 1 = {self.pad_token_id + 1}; RoBERTa has 514 of them for 512 tokens"
-            )
-        _require(self.hidden_act in ACTIVATIONS, "hidden_act", self, f"must be one of {', '.join(ACTIVATIONS)}")
-        _require(
-            self.position_embedding_type in POSITION_EMBEDDING_TYPES,
-            "position_embedding_type", self, f"must be one of {', '.join(POSITION_EMBEDDING_TYPES)}",
-        )  # fmt: skip
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
-            value = getattr(self, name)
-            allowed = (name == "classifier_dropout" and value is None) or (_is_number(value) and 0 <= value <= 1)
-            _require(allowed, name, self, "must be a probability from 0 to 1")
-        _require(
-            _is_number(self.layer_norm_eps) and self.layer_norm_eps > 0,
-            "layer_norm_eps", self, "must be a positive number",
-        )  # fmt: skip
-        _require(
-            _is_number(self.initializer_range) and self.initializer_range >= 0,
-            "initializer_range", self, "must be a number of at least 0",
-        )  # fmt: skip
-        _require(
-            self.problem_type is None or self.problem_type in PROBLEM_TYPES,
-            "problem_type", self, f"must be None or one of {', '.join(PROBLEM_TYPES)}",
-        )  # fmt: skip
-        if self.add_cross_attention and not self.is_decoder:
-            raise ValueError("add_cross_attention=True needs is_decoder=True: only a decoder attends to an encoder")
-        _require(
-            self.attn_implementation in (None, "sdpa", "eager"),
-            "attn_implementation", self, 'must be "sdpa" or "eager"',
-        )  # fmt: skip
-        for layer in self.pruned_heads:
-            if not 0 <= layer < self.num_hidden_layers:
-                raise ValueError(f"pruned_heads names layer {layer}, but num_hidden_layers={self.num_hidden_layers}")
+        """Raise `ValueError` for the first field that no model can be built from; each model class asks when built."""
+        check(self)
 
     # -- derived values ------------------------------------------------------------------------------------------
 
@@ -277,8 +239,9 @@ class RobertaConfig:
         return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
 
     def heads_kept(self, layer: int) -> int:
-        """Number of attention heads of self-attention in `layer` after pruning."""
-        return self.num_attention_heads - len(self.pruned_heads.get(layer, ()))
+        """Number of attention heads of self-attention in `layer` after pruning; -1 in `pruned_heads` is the last one."""
+        both = (self.pruned_heads.get(name, ()) for name in (layer, layer - self.num_hidden_layers))
+        return self.num_attention_heads - len({head for heads in both for head in heads})
 
     @property
     def head_size(self) -> int:
@@ -296,9 +259,20 @@ class RobertaConfig:
             self.id2label, self.label2id = _labels(value, None, None)
 
     @property
-    def use_return_dict(self) -> bool:
-        """Whether models return a `ModelOutput` by default (else a tuple)."""
-        return bool(self.return_dict and not self.torchscript)
+    def _name_or_path(self) -> str:
+        return self.name_or_path
+
+    @_name_or_path.setter
+    def _name_or_path(self, value: str) -> None:
+        self.name_or_path = value
+
+    @property
+    def _attn_implementation(self) -> str | None:
+        return self.attn_implementation
+
+    @_attn_implementation.setter
+    def _attn_implementation(self, value: str | None) -> None:
+        self.attn_implementation = value
 
     @property
     def torch_dtype(self) -> str | None:
@@ -309,11 +283,29 @@ class RobertaConfig:
     def torch_dtype(self, value: Any) -> None:
         self.dtype = value
 
+    @property
+    def use_return_dict(self) -> bool:
+        """Whether models return a `ModelOutput` by default (else a tuple)."""
+        return bool(self.return_dict and not self.torchscript)
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Self:
+        """The config of the part that reads or writes text, which is this one, whatever is asked for."""
+        return self
+
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "dtype" and value is not None:
-            value = str(value).removeprefix("torch.")
+        name = self.attribute_map.get(name, name)
+        if name == "dtype" and value is not None and not isinstance(value, dict):
+            value = DtypeName(dtype_name(value))
+        elif name == "name_or_path":
+            value = str(value)
         # numbers that numpy counted, such as labels.max() + 1
         super().__setattr__(name, value.item() if isinstance(value, np.generic) else value)
+
+    def __getattr__(self, name: str) -> Any:  # called for a name that is not there
+        other = type(self).attribute_map.get(name)
+        if other is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self)
+        return getattr(self, other)
 
     # -- the published models ------------------------------------------------------------------------------------
 
@@ -335,7 +327,12 @@ class RobertaConfig:
     def to_dict(self) -> dict[str, Any]:
         """Every field, unknown keys included, and `model_type`; label ids stay integers."""
         fields = {name: copy.deepcopy(value) for name, value in vars(self).items() if name not in _PRIVATE}
+        self.dict_dtype_to_str(fields)
         return {**fields, "model_type": self.model_type}
+
+    def dict_dtype_to_str(self, d: dict[str, Any]) -> None:
+        """Replace each "dtype" in a dictionary, and in those inside it, by its name, which JSON can hold."""
+        name_dtypes(d)
 
     def to_diff_dict(self) -> dict[str, Any]:
         """What `config.json` holds: RoBERTa's own fields, and of the others those that differ from the default."""
@@ -360,10 +357,10 @@ class RobertaConfig:
         """A config from a dictionary; `overrides` that name a field of it replace the field.
 
         Returns:
-            The config, or (config, overrides that name no field) with `return_unused_kwargs`.
+            The config; with `return_unused_kwargs`, (config, overrides that name no field, and dtype for the model).
 
         Raises:
-            ValueError: for num_labels that contradicts id2label, or a value `validate` refuses.
+            ValueError: labels that contradict each other.
         """
         if config_dict.get("model_type", cls.model_type) != cls.model_type:
             warnings.warn(
@@ -381,10 +378,15 @@ class RobertaConfig:
         if not {"num_labels", "id2label", "label2id"}.isdisjoint(overrides):
             values.update(num_labels=None, id2label=None, label2id=None)
             contradiction = None
-        known = {*values, *vars(cls()), "num_labels"}
+        known = {*values, *(_names(cls) if overrides else ())}
+        overrides = {name: value for name, value in overrides.items() if name in known or name not in NO_EFFECT}
         used = {name: value for name, value in overrides.items() if name in known}
-        unused = {name: value for name, value in overrides.items() if name not in known}
-        config = cls(**{**values, **used})
+        unused = {name: value for name, value in overrides.items() if name not in known or name == "dtype"}
+        token = _is_read.set(True)
+        try:
+            config = cls(**{**values, **used})
+        finally:
+            _is_read.reset(token)
         if contradiction is not None:
             config.label2id = contradiction
         if contradiction is not None and any(isinstance(key, str) for key in config_dict["id2label"]):  # from a file
@@ -393,7 +395,10 @@ class RobertaConfig:
                 "are, and predictions are named by id2label",
                 stacklevel=2,
             )
-        return (config, unused) if return_unused_kwargs else config
+        if return_unused_kwargs:
+            return config, unused
+        warn_of_unknown(cls.__name__, sorted(unused.keys() - {"dtype"}), known, "it is ignored")
+        return config
 
     @classmethod
     def from_json_file(cls, json_file: str | Path) -> Self:
@@ -420,28 +425,46 @@ class RobertaConfig:
         Raises:
             CheckpointError: no such folder, file or name; a folder without config.json; a file that is not JSON.
         """
+        fields, overrides = cls.get_config_dict(
+            pretrained_model_name_or_path,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+            revision=revision,
+            subfolder=subfolder,
+            **overrides,
+        )
+        try:
+            return cls.from_dict(fields, return_unused_kwargs=return_unused_kwargs, **overrides)
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{pretrained_model_name_or_path}: {CONFIG_FILE}: {error}") from error
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | Path, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a config's file holds, and the arguments that do not say where it is.
+
+        Args:
+            kwargs: those of `from_pretrained`.
+
+        Raises:
+            CheckpointError: as `from_pretrained`.
+        """
+        arguments = meaningful(kwargs)
+        where = {name: arguments.pop(name) for name in _WHERE if name in arguments}
         path = Path(pretrained_model_name_or_path)
+        commit: str | None = kwargs.get("_commit_hash")
         if not path.is_file():
-            folder = local_folder(
-                pretrained_model_name_or_path,
-                files=(CONFIG_FILE,),
-                revision=revision,
-                subfolder=subfolder,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                local_files_only=local_files_only,
-                token=token,
-            )
+            folder = local_folder(pretrained_model_name_or_path, files=(CONFIG_FILE,), **where)
+            commit = commit_of(folder) or commit
             path = folder / CONFIG_FILE
             if not path.is_file():
                 raise CheckpointError(
                     f"{folder} has no {CONFIG_FILE}; a model folder needs one (RobertaConfig.save_pretrained writes it)"
                 )
-        fields = read_json(path)
-        try:
-            return cls.from_dict(fields, return_unused_kwargs=return_unused_kwargs, **overrides)
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{path}: {error}") from error
+        return {**read_json(path), "_commit_hash": commit}, arguments
 
     def save_pretrained(self, save_directory: str | Path, *, push_to_hub: bool = False, **hub: Any) -> None:
         """Write `config.json` into a folder, which is made when missing; optionally upload the folder.
@@ -454,39 +477,39 @@ class RobertaConfig:
         if upload is not None:
             upload_folder(save_directory, **upload)
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Save to a temporary folder and upload it; returns the address of the commit. See `hub.upload_folder`."""
-        with tempfile.TemporaryDirectory() as temporary:
-            self.save_pretrained(Path(temporary, "config"))
-            return upload_folder(Path(temporary, "config"), repo_id=repo_id, **options)
-
     # -- small protocols -----------------------------------------------------------------------------------------
 
     def update(self, config_dict: Mapping[str, Any]) -> None:
-        """Set every given field; when one cannot be, none is."""
-        before = dict(vars(self))
-        try:
-            for name, value in config_dict.items():
-                setattr(self, name, value)
-            self.validate()
-        except ValueError:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
+        """Set every given field."""
+        for name, value in config_dict.items():
+            setattr(self, name, value)
+
+    def update_checked(self, config_dict: Mapping[str, Any]) -> None:
+        """Set fields of a config that a model has: `ValueError`, and none is set, when no model could be built then."""
+        changed = copy.copy(self)
+        changed.update(config_dict)
+        changed.validate()
+        self.update(config_dict)
 
     def update_from_string(self, update_str: str) -> None:
         """Set fields that exist from "a=1,b=false"; values are read by the type that the field has now.
 
         Raises:
             ValueError: a field that does not exist, or a value that is not of its type.
+            TypeError: a field that holds no number, text or truth value.
         """
         pairs = [pair.partition("=")[::2] for pair in update_str.split(",")]
-        self.update({name: _as_type_of(name, getattr(self, name, None), text) for name, text in pairs})
+        for name, _ in pairs:
+            if not hasattr(self, name):
+                raise ValueError(f"the config has no field {name!r}{suggestion(name, vars(self))}")
+        self.update({name: _as_type_of(name, getattr(self, name), text) for name, text in pairs})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RobertaConfig) and self.to_dict() == other.to_dict()
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
+    def __hash__(self) -> int:
+        plain = (item for item in vars(self).items() if isinstance(item[1], str | int | float | None))
+        return hash(frozenset(item for item in plain if item[0] not in _PRIVATE))
 
     def __iter__(self) -> Iterator[str]:
         yield from self.to_dict()
@@ -505,6 +528,11 @@ _PUBLISHED: dict[str, Any] = {
 }
 
 
+_TRUE, _FALSE = ("true", "1", "y", "yes"), ("false", "0", "n", "no")
+_OLD_NAMES = (("torch_dtype", "dtype"), ("_output_attentions", "output_attentions"))
+_WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
 def _labels(
     num_labels: int | None, id2label: Mapping[Any, str] | None, label2id: Mapping[str, int] | None
 ) -> tuple[dict[int, str], dict[str, int]]:
@@ -520,13 +548,13 @@ def _labels(
         names = {int(index): label for label, index in label2id.items()}
     else:
         count = 2 if num_labels is None else num_labels.item() if isinstance(num_labels, np.generic) else num_labels
-        if not _is_int(count) or not 1 <= count <= MAX_LABELS:
+        if not is_int(count) or not 1 <= count <= MAX_LABELS:
             raise ValueError(f"num_labels={count!r} must be an int from 1 to {MAX_LABELS}")
         names = {index: f"LABEL_{index}" for index in range(count)}
     if num_labels is not None and num_labels != len(names):
         raise ValueError(f"num_labels={num_labels} contradicts the {len(names)} labels given; leave one of them out")
     ids = {label: index for index, label in names.items()} if label2id is None else dict(label2id)
-    if {(index, label) for label, index in ids.items()} - set(names.items()):
+    if {(int(index), label) for label, index in ids.items()} - set(names.items()):
         raise ValueError(f"id2label {names} and label2id {ids} contradict each other; leave one of them out")
     return names, ids
 
@@ -568,21 +596,26 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _as_type_of(name: str, old: Any, text: str) -> Any:
-    if isinstance(old, bool) and text.lower() in ("true", "1", "yes", "false", "0", "no"):
-        return text.lower() in ("true", "1", "yes")
-    if isinstance(old, int | float | str) and not isinstance(old, bool):
-        return type(old)(text)
-    raise ValueError(f"{name}={text} cannot be set from a text; the config has {name}={old!r}")
+    if isinstance(old, bool):
+        if text.lower() not in _TRUE + _FALSE:
+            raise ValueError(f"{name}={text} must be true or false")
+        return text.lower() in _TRUE
+    if not isinstance(old, int | float | str):
+        raise TypeError(f"{name}={text} cannot be set from a text; the config has {name}={old!r}")
+    return type(old)(text)
 
 
-def _require(holds: bool, name: str, config: RobertaConfig, rule: str) -> None:
-    if not holds:
-        raise ValueError(f"{name}={getattr(config, name)!r} {rule}")
+def _plain_heads(pruned_heads: Any) -> Any:
+    """{layer: [heads]} with ints for the texts that JSON makes of layers; what is none of that stays as it is."""
+    try:
+        return {int(layer): sorted(int(head) for head in heads) for layer, heads in (pruned_heads or {}).items()}
+    except (ValueError, TypeError, AttributeError):
+        return pruned_heads
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _names(cls: type) -> frozenset[str]:
+    """What the constructors of a class and its bases take by name."""
+    named = (name for base in cls.__mro__ if "__init__" in vars(base) for name in signature(base).parameters)
+    return frozenset(
+        {*named, *INHERITED, *(old for old, _ in _OLD_NAMES), "_commit_hash"} - {"self", "extra", "kwargs"}
+    )

@@ -28,6 +28,10 @@ class CheckpointError(OSError, ValueError):
     """A file, folder or name that cannot be used; the message names it and the way out."""
 
 
+class NoFitError(CheckpointError, RuntimeError):
+    """Tensors that do not fit the config; a `RuntimeError` too, as PyTorch's `load_state_dict` raises."""
+
+
 def write_folder(
     folder: str | Path, files: Mapping[str, Content], *, stale: Callable[[str], bool] | None = None
 ) -> None:
@@ -156,7 +160,7 @@ def _write_inside(target: Path, files: Mapping[str, Content], stale: Callable[[s
         _replace_files(target, files)
         for name in {entry.name for entry in target.iterdir()} - {Path(name).parts[0] for name in files}:
             if stale is not None and stale(name):
-                (target / name).unlink()
+                shutil.rmtree(target / name) if (target / name).is_dir() else (target / name).unlink()
         sync(target)
 
 
@@ -165,6 +169,7 @@ def _replace_files(target: Path, files: Mapping[str, Content]) -> None:
     written = {name: (target / name).with_name(f".{Path(name).name}.{os.getpid()}.tmp") for name in files}
     try:
         for name, content in files.items():
+            written[name].parent.mkdir(exist_ok=True)
             _write(written[name], content)
         for name, temporary in written.items():
             os.replace(temporary, target / name)

@@ -12,43 +12,43 @@ from typing import Any, Literal, Self
 
 from roberta.common.config import RobertaConfig, read_json
 from roberta.common.files import CheckpointError, write_folder
+from roberta.common.generation_protocol import GenerationProtocol
 from roberta.common.hub import local_folder, upload_arguments, upload_folder
+from roberta.common.keywords import meaningful, warn_of_unknown
 from roberta.common.outputs import ModelOutput
+from roberta.common.processors import as_list, pairs
 
 GENERATION_CONFIG_FILE = "generation_config.json"
 
-# Settings of transformers that are not here, with the value that changes no token. A file may hold them;
-# `generate` refuses any other value.
-NOT_SUPPORTED: dict[str, Any] = {
-    "min_p": None,
-    "typical_p": 1.0,
-    "epsilon_cutoff": 0.0,
-    "eta_cutoff": 0.0,
-    "encoder_repetition_penalty": 1.0,
-    "encoder_no_repeat_ngram_size": 0,
-    "num_beam_groups": 1,
-    "diversity_penalty": 0.0,
-    "forced_bos_token_id": None,
-    "forced_eos_token_id": None,
-    "remove_invalid_values": False,
-    "renormalize_logits": False,
-    "exponential_decay_length_penalty": None,
-    "sequence_bias": None,
-    "token_healing": False,
-    "guidance_scale": None,
-    "watermarking_config": None,
-    "penalty_alpha": None,
-    "dola_layers": None,
-    "constraints": None,
-    "force_words_ids": None,
-    "max_time": None,
-    "stop_strings": None,
+# Settings of transformers that are not here, with the value that changes no token, and what to do instead. `generate`
+# refuses any other value, of a call or of a file.
+NOT_SUPPORTED: dict[str, tuple[Any, str]] = {
+    "token_healing": (False, "leave the last token of the prompt out"),
+    "watermarking_config": (
+        None,
+        "give its processor: logits_processor=[config.construct_processor(vocab_size, device)]",
+    ),
+    "dola_layers": (None, "omit it"),
+    "constraints": (None, "allow what may follow with prefix_allowed_tokens_fn"),
+    "force_words_ids": (None, "allow what may follow with prefix_allowed_tokens_fn"),
+    "assistant_early_exit": (None, "give a smaller model as assistant_model"),
 }
+
+# Settings of transformers that change no token here: how memory is laid out, what is compiled, and what only
+# encoder-decoders and assistants with another tokenizer have. They are kept, and written back.
+NO_EFFECT: dict[str, Any] = {
+    "cache_implementation": None, "cache_config": None, "return_legacy_cache": None, "compile_config": None,
+    "disable_compile": False, "low_memory": None, "prefill_chunk_size": None, "is_assistant": False,
+    "num_assistant_tokens_schedule": "constant", "assistant_confidence_threshold": 0.4, "assistant_lookbehind": 10,
+    "target_lookbehind": 10, "decoder_start_token_id": None, "generation_kwargs": {}, "use_cuda_graph": False,
+}  # fmt: skip
 
 # Settings that do nothing unless another one is set.
 _NEEDS: dict[str, str] = {
-    **dict.fromkeys(("temperature", "top_k", "top_p"), "do_sample=True"),
-    **dict.fromkeys(("length_penalty", "early_stopping"), "num_beams > 1"),
+    **dict.fromkeys(("temperature", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"), "do_sample=True"),
+    "top_k": "do_sample=True or penalty_alpha",
+    **dict.fromkeys(("length_penalty", "early_stopping", "num_beam_groups"), "num_beams > 1"),
+    "diversity_penalty": "num_beam_groups > 1",
     **dict.fromkeys(
         ("output_scores", "output_logits", "output_attentions", "output_hidden_states"),
         "return_dict_in_generate=True",
@@ -58,8 +58,14 @@ _TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 _NOT_KEPT = ("transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash")
 
 
-@dataclass
-class GenerationConfig:
+class UnknownSettingError(TypeError, ValueError):
+    """A keyword of `generate` that is neither a setting nor an argument of the model's call; transformers raises
+    `ValueError`.
+    """
+
+
+@dataclass(init=False)
+class GenerationConfig(GenerationProtocol):
     """How `generate` chooses tokens. Names, defaults and file are those of transformers 4.57.
 
     Args:
@@ -79,7 +85,23 @@ class GenerationConfig:
             `bos_token_id`: the prompt where none is given.
         use_cache: keep keys and values; without, each step runs all tokens again, with the same result.
         return_dict_in_generate: return an object with what the `output_*` settings ask for.
-        extra: every other key of a file, kept and written back.
+        num_beam_groups, diversity_penalty: diverse beam search: the beams in so many groups, of which each avoids, by
+            this penalty, the tokens that those before it chose in the same step.
+        penalty_alpha: contrastive search: weighs the likeness to the tokens so far against the probability of the best
+            `top_k`; from 0 to 1.
+        min_p, typical_p, epsilon_cutoff, eta_cutoff: further cuts of sampling; see `common.processors`.
+        encoder_repetition_penalty, encoder_no_repeat_ngram_size: as those above, of the prompt; the penalty favours it.
+        forced_bos_token_id, forced_eos_token_id: the token behind a row of one token, and at the greatest length.
+        remove_invalid_values: nan and infinity in scores become numbers.
+        renormalize_logits: scores are log probabilities after all that changes them.
+        exponential_decay_length_penalty: (start, factor): from so many new tokens on, ends become likelier.
+        sequence_bias: added to the scores of tokens that complete a sequence: {(5, 7): -2.0}.
+        guidance_scale: classifier-free guidance: how much to move away from the scores behind `negative_prompt_ids`.
+        max_time: seconds after which all rows end. stop_strings: texts that end a row.
+        prompt_lookup_num_tokens, max_matching_ngram_size: guess so many tokens from what followed the same n-gram
+            before, and check them in one pass: the same tokens, sooner.
+        num_assistant_tokens: tokens that an assistant guesses at a time.
+        extra: every other key of a file, and every other keyword, kept and written back; an attribute each.
 
     Raises:
         ValueError: for a value that cannot work; the message names the field and the way out.
@@ -111,13 +133,39 @@ class GenerationConfig:
     output_attentions: bool = False
     output_hidden_states: bool = False
     return_dict_in_generate: bool = False
+    num_beam_groups: int = 1
+    diversity_penalty: float = 0.0
+    penalty_alpha: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = 1.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
+    encoder_repetition_penalty: float = 1.0
+    encoder_no_repeat_ngram_size: int = 0
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: int | list[int] | None = None
+    remove_invalid_values: bool = False
+    renormalize_logits: bool = False
+    exponential_decay_length_penalty: tuple[int, float] | list[float] | None = None
+    sequence_bias: dict[tuple[int, ...], float] | list[Any] | None = None
+    guidance_scale: float | None = None
+    max_time: float | None = None
+    stop_strings: str | list[str] | None = None
+    prompt_lookup_num_tokens: int | None = None
+    max_matching_ngram_size: int | None = None
+    num_assistant_tokens: int = 20
     extra: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.validate()
+    __hash__ = GenerationProtocol.__hash__
 
-    def validate(self) -> None:
-        """Raise `ValueError` for the first field whose value cannot work, alone or beside the others."""
+    def validate(self, strict: bool = False) -> None:
+        """Raise `ValueError` for the first field whose value cannot work, alone or beside the others.
+
+        Args:
+            strict: also for settings that do nothing beside the others.
+        """
+        if strict:
+            self.refuse_idle()
         for name in ("max_length", "num_beams", "num_return_sequences"):
             self._require(_is_int(getattr(self, name), 1), name, "must be an int of at least 1")
         for name in ("min_length", "no_repeat_ngram_size"):
@@ -147,6 +195,7 @@ class GenerationConfig:
             "early_stopping", 'must be True, False or "never"',
         )  # fmt: skip
         self._validate_tokens()
+        self._validate_strategies()
         if self.num_beams == 1 and self.num_return_sequences > 1 and not self.do_sample:
             raise ValueError(
                 f"num_return_sequences={self.num_return_sequences} would be the same sequence so often; set "
@@ -161,12 +210,48 @@ class GenerationConfig:
                 f"min_new_tokens={self.min_new_tokens} exceeds max_new_tokens={self.max_new_tokens}; lower it"
             )
 
+    def _validate_strategies(self) -> None:
+        for name, least, most in (
+            ("penalty_alpha", 0, 1), ("min_p", 0, 1), ("typical_p", 0, 1), ("epsilon_cutoff", 0, 1), ("eta_cutoff", 0, 1),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            holds = value is None or (_is_number(value) and least <= value <= most)
+            self._require(holds, name, f"must be a number from {least} to {most}, or None")
+        for name, low in (("num_beam_groups", 1), ("encoder_no_repeat_ngram_size", 0), ("num_assistant_tokens", 1)):
+            self._require(_is_int(getattr(self, name), low), name, f"must be an int of at least {low}")
+        for name in ("prompt_lookup_num_tokens", "max_matching_ngram_size"):
+            value = getattr(self, name)
+            self._require(value is None or _is_int(value, 1), name, "must be an int of at least 1, or None")
+        for name in ("guidance_scale", "max_time"):
+            value = getattr(self, name)
+            self._require(value is None or _is_number(value), name, "must be a number, or None")
+        self._require(_is_number(self.diversity_penalty), "diversity_penalty", "must be a number; 0 is off")
+        self._require(
+            _is_number(self.encoder_repetition_penalty) and self.encoder_repetition_penalty > 0,
+            "encoder_repetition_penalty", "must be a number above 0; 1 is off",
+        )  # fmt: skip
+        decay = self.exponential_decay_length_penalty
+        self._require(
+            decay is None or (isinstance(decay, tuple | list) and len(decay) == 2 and all(map(_is_number, decay))),
+            "exponential_decay_length_penalty", "must be a pair (start, factor) such as (10, 1.05), or None",
+        )  # fmt: skip
+        if self.sequence_bias is not None:
+            pairs(self.sequence_bias)
+        self._require(
+            self.num_beam_groups == 1 or self.num_beams % self.num_beam_groups == 0,
+            "num_beam_groups", f"must divide num_beams={self.num_beams} into groups of equal size",
+        )  # fmt: skip
+        self._require(
+            self.num_beam_groups == 1 or not self.do_sample,
+            "num_beam_groups", "is of beam search; set do_sample=False",
+        )  # fmt: skip
+
     def _validate_tokens(self) -> None:
         for name in ("pad_token_id", "bos_token_id"):
             value = getattr(self, name)
-            self._require(value is None or _is_int(value, 0), name, "must be a token id, or None")
+            self._require(value is None or _is_int(value, -1), name, "must be a token id, or None")
         self._require(
-            self.eos_token_id is None or all(_is_int(token, 0) for token in self.eos_token_ids),
+            all(_is_int(token, -1) for token in as_list(self.eos_token_id)),
             "eos_token_id", "must be a token id, a list of them, or None",
         )  # fmt: skip
         for name in ("suppress_tokens", "begin_suppress_tokens"):
@@ -185,21 +270,24 @@ class GenerationConfig:
 
     @property
     def eos_token_ids(self) -> list[int]:
-        """The ids that end a row, as a list."""
-        if self.eos_token_id is None:
-            return []
-        return list(self.eos_token_id) if isinstance(self.eos_token_id, list | tuple) else [self.eos_token_id]
+        """The ids that end a row, as a list; -1 is none, as in transformers."""
+        return [token for token in as_list(self.eos_token_id) if token != -1]
 
     @property
     def token_ids(self) -> dict[str, list[int]]:
         """Every token id that is named, by field."""
         return {
-            "pad_token_id": [] if self.pad_token_id is None else [self.pad_token_id],
-            "bos_token_id": [] if self.bos_token_id is None else [self.bos_token_id],
+            "pad_token_id": [] if self.pad_token_id in (None, -1) else as_list(self.pad_token_id),
+            "bos_token_id": as_list(self.bos_token_id),
             "eos_token_id": self.eos_token_ids,
+            "forced_bos_token_id": as_list(self.forced_bos_token_id),
+            "forced_eos_token_id": as_list(self.forced_eos_token_id),
             "suppress_tokens": list(self.suppress_tokens or ()),
             "begin_suppress_tokens": list(self.begin_suppress_tokens or ()),
             "bad_words_ids": [token for word in self.bad_words_ids or () for token in word],
+            "sequence_bias": [t for tokens, _ in pairs(self.sequence_bias) for t in tokens]
+            if self.sequence_bias
+            else [],
         }
 
     # -- for one call ----------------------------------------------------------------------------------------
@@ -210,14 +298,18 @@ class GenerationConfig:
         Raises:
             TypeError: a name that is no field.
         """
-        unknown = settings.keys() - _defaults().keys()
+        unknown = settings.keys() - known_settings()
         if unknown:
             names, known = ", ".join(sorted(unknown)), ", ".join(_defaults())
-            raise TypeError(f"generation has no setting {names}; the settings are {known}")
-        config = dataclasses.replace(self, **settings)
+            raise UnknownSettingError(f"generation has no setting {names}; the settings are {known}")
+        fields = {name: value for name, value in settings.items() if name in _defaults()}
+        others = {name: value for name, value in settings.items() if name not in fields}
+        config = dataclasses.replace(self, **fields, extra={**self.extra, **others})
         met = {
             "do_sample=True": config.do_sample,
+            "do_sample=True or penalty_alpha": config.do_sample or bool(config.penalty_alpha),
             "num_beams > 1": config.num_beams > 1,
+            "num_beam_groups > 1": config.num_beam_groups > 1,
             "return_dict_in_generate=True": config.return_dict_in_generate,
         }
         for name, need in _NEEDS.items():
@@ -230,33 +322,52 @@ class GenerationConfig:
         absent = (name for name in _TOKEN_IDS if getattr(self, name) is None)
         return dataclasses.replace(self, **{name: getattr(other, name) for name in absent})
 
+    def filled(self, other: GenerationConfig) -> Self:
+        """A new config that has the other's value of every field that is at its default here."""
+        defaults = _defaults()
+        values = {n: getattr(other, n) for n, default in defaults.items() if getattr(self, n) == default}
+        return dataclasses.replace(self, **values, extra={**other.extra, **self.extra})
+
     def check_supported(self) -> None:
-        """Raise `ValueError` when a file or config set what transformers has and this library has not."""
-        for name, neutral in NOT_SUPPORTED.items():
+        """Raise `ValueError` when a call, file or config sets what transformers has and this library has not."""
+        for name, (neutral, way_out) in NOT_SUPPORTED.items():
             if self.extra.get(name, neutral) not in (neutral, None):
                 raise ValueError(
-                    f"{name}={self.extra[name]!r} in the generation config is not supported; "
-                    f'set generation_config.extra["{name}"] = {neutral!r} to go without'
+                    f"{name}={self.extra[name]!r} is not supported in generation; {way_out}, and go without: "
+                    f"generate(..., {name}={neutral!r})"
                 )
 
     # -- dictionaries and files ------------------------------------------------------------------------------
 
     @classmethod
-    def from_model_config(cls, config: RobertaConfig) -> Self:
+    def from_model_config(cls, model_config: RobertaConfig) -> Self:
         """The token ids of a model's config, and the generation settings that older files keep there."""
-        fields, default = config.to_dict(), RobertaConfig().to_dict()
-        names = {*_defaults(), *NOT_SUPPORTED} - {"output_attentions", "output_hidden_states"}  # of the call
+        fields, default = model_config.to_dict(), RobertaConfig().to_dict()
+        names = {*_defaults(), *NOT_SUPPORTED, *NO_EFFECT} - {
+            "output_attentions",
+            "output_hidden_states",
+        }  # of the call
         changed = (name for name in names if name in fields and fields[name] != default[name])
-        return cls.from_dict({name: fields[name] for name in (*_TOKEN_IDS, *changed)})
+        config: Self = cls.from_dict({name: fields[name] for name in (*_TOKEN_IDS, *changed)})
+        return config
 
     @classmethod
-    def from_dict(cls, config_dict: Mapping[str, Any]) -> Self:
-        """A config from a dictionary; keys that are no field go to `extra`."""
+    def from_dict(cls, config_dict: Mapping[str, Any], *, return_unused_kwargs: bool = False, **settings: Any) -> Any:
+        """A config from a dictionary; keys that are no field go to `extra`, and `settings` replace its values.
+
+        Returns:
+            The config, or (config, settings that it has not) with `return_unused_kwargs`.
+        """
         values = {name: value for name, value in config_dict.items() if name not in _NOT_KEPT}
         extra = {name: values.pop(name) for name in list(values) if name not in _defaults()}
         # files of transformers hold null where a field is off
         given = {n: v for n, v in values.items() if v is not None or n in ("temperature", "top_k", "top_p")}
-        return cls(**given, extra=extra)
+        config = cls(**given, extra=extra)
+        unused = config.update(**meaningful(settings))
+        if return_unused_kwargs:
+            return config, unused
+        warn_of_unknown(cls.__name__, unused, config.to_dict(), "it is ignored")
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, and the keys of `extra` beside them."""
@@ -266,8 +377,12 @@ class GenerationConfig:
         """What the file holds: the fields that differ from the default, and `extra`."""
         return {name: v for name, v in self.to_dict().items() if name in self.extra or v != _defaults()[name]}
 
-    def to_json_string(self, use_diff: bool = True) -> str:
-        """The text of `generation_config.json`: sorted keys, indent 2, final newline."""
+    def to_json_string(self, use_diff: bool = True, ignore_metadata: bool = False) -> str:
+        """The text of `generation_config.json`: sorted keys, indent 2, final newline.
+
+        Args:
+            ignore_metadata: as in transformers; there is none to leave out.
+        """
         fields = self.to_diff_dict() if use_diff else self.to_dict()
         return json.dumps(fields, indent=2, sort_keys=True) + "\n"
 
@@ -275,6 +390,7 @@ class GenerationConfig:
     def from_pretrained(
         cls,
         pretrained_model_name: str | Path,
+        config_file_name: str | None = None,
         *,
         cache_dir: str | Path | None = None,
         force_download: bool = False,
@@ -282,18 +398,22 @@ class GenerationConfig:
         token: str | bool | None = None,
         revision: str = "main",
         subfolder: str = "",
+        return_unused_kwargs: bool = False,
         **settings: Any,
-    ) -> Self:
+    ) -> Any:
         """The config of a folder, a JSON file or a hub name; `settings` replace its fields.
+
+        Args:
+            config_file_name: of the file in the folder, by default generation_config.json.
 
         Raises:
             CheckpointError: no such folder, file or name; a folder without the file; a file that is not JSON.
         """
-        path = Path(pretrained_model_name)
+        path, file = Path(pretrained_model_name), config_file_name or GENERATION_CONFIG_FILE
         if not path.is_file():
             folder = local_folder(
                 pretrained_model_name,
-                files=(GENERATION_CONFIG_FILE,),
+                files=(file,),
                 revision=revision,
                 subfolder=subfolder,
                 cache_dir=cache_dir,
@@ -301,22 +421,27 @@ class GenerationConfig:
                 local_files_only=local_files_only,
                 token=token,
             )
-            path = folder / GENERATION_CONFIG_FILE
+            path = folder / file
             if not path.is_file():
-                raise CheckpointError(
-                    f"{folder} has no {GENERATION_CONFIG_FILE}; GenerationConfig.from_model_config makes one"
-                )
-        return cls.from_dict(read_json(path)).updated(settings)
+                raise CheckpointError(f"{folder} has no {file}; GenerationConfig.from_model_config makes one")
+        return cls.from_dict(read_json(path), return_unused_kwargs=return_unused_kwargs, **settings)
 
-    def save_pretrained(self, save_directory: str | Path, *, push_to_hub: bool = False, **hub: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        config_file_name: str | None = None,
+        push_to_hub: bool = False,
+        **hub: Any,
+    ) -> None:
         """Write `generation_config.json` into a folder, made when missing; optionally upload the folder.
 
         Args:
+            config_file_name: of the file, by default generation_config.json.
             hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
         """
         upload = upload_arguments(save_directory, push_to_hub, hub)
         self.validate()
-        write_folder(save_directory, {GENERATION_CONFIG_FILE: self.to_json_string().encode()})
+        write_folder(save_directory, {config_file_name or GENERATION_CONFIG_FILE: self.to_json_string().encode()})
         if upload is not None:
             upload_folder(save_directory, **upload)
 
@@ -328,7 +453,8 @@ def as_generation_config(value: Any) -> GenerationConfig:
     fields = value.to_diff_dict() if hasattr(value, "to_diff_dict") else value
     if not isinstance(fields, Mapping):
         raise TypeError(f"generation_config is a GenerationConfig or a dict, not a {type(value).__name__}")
-    return GenerationConfig.from_dict(fields)
+    config: GenerationConfig = GenerationConfig.from_dict(fields)
+    return config
 
 
 def one_prompt(input_ids: Any, inputs: Any) -> Any:
@@ -361,7 +487,7 @@ def generation_defaults(config: RobertaConfig, fields: Mapping[str, Any] | None 
     if fields is None and config.name_or_path:
         path = Path(config.name_or_path)
         fields = generation_fields(path.parent if path.is_file() else path, {})
-    return own if fields is None else GenerationConfig.from_dict(fields).with_token_ids(own)
+    return own if fields is None else as_generation_config(fields).with_token_ids(own)
 
 
 class GenerateDecoderOnlyOutput(ModelOutput):
@@ -395,6 +521,11 @@ class GenerateBeamDecoderOnlyOutput(ModelOutput):
     attentions: Any
     hidden_states: Any
     past_key_values: Any
+
+
+def known_settings() -> set[str]:
+    """The names of all settings, of this library and of transformers."""
+    return {*_defaults(), *NOT_SUPPORTED, *NO_EFFECT}
 
 
 def _defaults() -> dict[str, Any]:

@@ -19,6 +19,9 @@ from typing import Any
 
 from roberta.common.file_names import FORMATS, is_plain_name, weight_files
 from roberta.common.files import CheckpointError, restore
+from roberta.common.keywords import meaningful, suggestion
+
+CARD = "README.md"
 
 # Beside the weights, what `from_pretrained` reads of a model.
 _TEXTS = ("config.json", "generation_config.json")
@@ -26,7 +29,7 @@ _TEXTS = ("config.json", "generation_config.json")
 # Beside the weights, what `upload_folder` sends; anything else in a folder stays at home.
 _UPLOADED_TEXTS = (
     *_TEXTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt", "README.md",
+    "vocab.json", "merges.txt", "chat_template.jinja", CARD,
 )  # fmt: skip
 _MAX_INDEX = 16 * 2**20  # bytes; the index of a model of 1000 layers has 2 MB
 
@@ -125,6 +128,12 @@ def local_checkpoint(
     if weights.endswith(".json"):
         _fetch(repository, _shards(folder / weights))
     return folder
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit that a folder in the hub's cache holds; None of any other folder."""
+    found = re.search(r"snapshots/([0-9a-f]{40})(?:/|$)", folder.as_posix())
+    return found[1] if found else None
 
 
 def _existing_folder(name_or_path: str | Path, subfolder: str) -> Path | None:
@@ -261,6 +270,7 @@ def upload_folder(
     commit_description: str | None = None,
     revision: str | None = None,
     create_pr: bool = False,
+    tags: Sequence[str] | None = None,
 ) -> str:
     """Upload a model's files as one commit; returns the address of the commit, or of the pull request.
 
@@ -271,6 +281,7 @@ def upload_folder(
     Args:
         repo_id: "organisation/name", or "name" of the user; made when missing, private when `private`.
         revision: the branch, made when missing; main by default.
+        tags: added to those of the model card, README.md of the folder or else of the repository; made when missing.
 
     Raises:
         CheckpointError: nothing to upload; the hub refuses or is out of reach.
@@ -285,12 +296,19 @@ def upload_folder(
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None and revision != "main" and not revision.startswith("refs/") and not create_pr:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        there = api.list_repo_files(repo_id, revision=None if create_pr else revision)
+        source = None if create_pr else revision
+        there = api.list_repo_files(repo_id, revision=source)
+        contents: dict[str, Path | bytes] = {name: Path(folder, name) for name in names}
+        if tags:
+            old = Path(folder, CARD)
+            if CARD not in names and CARD in there:
+                old = Path(api.hf_hub_download(repo_id, CARD, revision=source))
+            contents[CARD] = _tagged(old, repo_id, tags)
         commit = api.create_commit(
             repo_id,
             [
                 *(CommitOperationDelete(name) for name in _superseded(names, there)),
-                *(CommitOperationAdd(name, Path(folder, name)) for name in names),
+                *(CommitOperationAdd(name, content) for name, content in contents.items()),
             ],
             commit_message=commit_message or f"Upload {', '.join(names)}",
             commit_description=commit_description,
@@ -309,8 +327,11 @@ def upload_arguments(folder: str | Path, is_wanted: bool, options: Mapping[str, 
     """What `save_pretrained` gives `upload_folder` once it has saved; None when nothing is to be uploaded.
 
     Raises:
-        TypeError: an option that `upload_folder` has not, or any when nothing is to be uploaded.
+        TypeError: an option that `upload_folder` has not, or any but a token when nothing is to be uploaded.
     """
+    options = meaningful(options)
+    if not is_wanted:
+        options.pop("token", None)  # of the hub, which nobody asks
     known = set(signature(upload_folder).parameters) - {"folder"}
     unknown = sorted(set(options) - known if is_wanted else options)
     if unknown:
@@ -320,38 +341,82 @@ def upload_arguments(folder: str | Path, is_wanted: bool, options: Mapping[str, 
     return {"repo_id": Path(folder).name, **options} if is_wanted else None
 
 
-def upload_model(
-    save: Callable[..., Any],
-    repo_id: str,
-    *,
-    token: str | bool | None = None,
-    private: bool | None = None,
-    commit_message: str | None = None,
-    commit_description: str | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-    max_shard_size: int | str = "5GB",
-    safe_serialization: bool = True,
-    variant: str | None = None,
-) -> str:
-    """Save a model into a temporary folder and upload that, see `upload_folder`.
+class PushesToHub:
+    """`push_to_hub`, for what has `save_pretrained`."""
 
-    Args:
-        save: the model's `save_pretrained`, which gets max_shard_size, safe_serialization and variant.
-    """
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary, "model")  # a saver writes beside its folder first
-        save(folder, max_shard_size=max_shard_size, safe_serialization=safe_serialization, variant=variant)
-        return upload_folder(
-            folder,
-            repo_id=repo_id,
-            token=token,
-            private=private,
-            commit_message=commit_message or "Upload model",
-            commit_description=commit_description,
-            revision=revision,
-            create_pr=create_pr,
-        )
+    def push_to_hub(
+        self,
+        repo_id: str,
+        use_temp_dir: bool | None = None,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: bool | str | None = None,
+        max_shard_size: int | str | None = "5GB",
+        create_pr: bool = False,
+        safe_serialization: bool = True,
+        revision: str | None = None,
+        commit_description: str | None = None,
+        tags: Sequence[str] | None = None,
+        **deprecated_kwargs: Any,
+    ) -> str:
+        """Save and upload as one commit; returns the address of the commit, or of the pull request.
+
+        Args:
+            repo_id: "organisation/name", or "name" of the user; made when missing.
+            use_temp_dir: False saves into the folder of that name in the working directory, which stays, and uploads
+                what that folder has of a model; else a temporary folder is used.
+            max_shard_size, safe_serialization: how weights are saved; a config and a tokenizer have none.
+            tags: added to those of the model card.
+            deprecated_kwargs: `use_auth_token` and `organization`, older names; and of a model, `variant`.
+
+        Raises:
+            CheckpointError: the hub refuses or is out of reach.
+            TypeError: an argument that is none of these.
+        """
+        older = meaningful({"token": token, **deprecated_kwargs})
+        token = older.pop("token")
+        organization = older.pop("organization", None)
+        save: Callable[..., Any] = self.save_pretrained  # type: ignore[attr-defined]
+        options = {"max_shard_size": max_shard_size or "5GB", "safe_serialization": safe_serialization}
+        options |= {"variant": older.pop("variant")} if "variant" in older else {}
+        if isinstance(getattr(self, "chat_template", None), dict):
+            options["save_jinja_files"] = False  # files of several templates lie in a folder, and uploads have none
+        taken = signature(save).parameters
+        options = {name: value for name, value in options.items() if name in taken or name == "variant"}
+        if older or not options.keys() <= taken.keys():
+            unknown = sorted({*older, *(options.keys() - taken.keys())})
+            raise TypeError(f"push_to_hub does not know {unknown}{suggestion(unknown[0], _PUSH_ARGUMENTS)}")
+        name = type(self).__name__
+        kind = next((word for word in ("tokenizer", "config") if word in name.lower()), "model")
+        with tempfile.TemporaryDirectory() as temporary:
+            # a saver writes beside its folder first
+            folder = Path(Path(repo_id).name) if use_temp_dir is False else Path(temporary, kind)
+            save(folder, **options)
+            return upload_folder(
+                folder,
+                repo_id=f"{organization}/{Path(repo_id).name}" if organization else repo_id,
+                token=token,
+                private=private,
+                commit_message=commit_message or f"Upload {kind}",
+                commit_description=commit_description,
+                revision=revision,
+                create_pr=create_pr,
+                tags=tags,
+            )
+
+
+_PUSH_ARGUMENTS = tuple(signature(PushesToHub.push_to_hub).parameters)[1:-1]
+
+
+def _tagged(card: Path, repo_id: str, tags: Sequence[str]) -> bytes:
+    """A model card with more tags; a new one where there is no file of that name."""
+    from huggingface_hub import ModelCard
+
+    text = card.read_text(encoding="utf-8") if card.is_file() else f"# {repo_id.rpartition('/')[2]}\n"
+    made = ModelCard(text, ignore_metadata_errors=True)
+    before = made.data.get("tags") or ()
+    made.data["tags"] = list(dict.fromkeys([*before, *([tags] if isinstance(tags, str) else tags)]))
+    return str(made).encode()
 
 
 def _is_uploaded(name: str) -> bool:

@@ -5,32 +5,25 @@ from __future__ import annotations
 import copy
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 
-from roberta.common.checkpoint import LoadReport, Match, match, open_once
+from roberta.common.checkpoint import Checkpoint, LoadReport, Match, match, open_once
 from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config_protocol import as_config, checked_config
 from roberta.common.files import CheckpointError
 from roberta.common.generation import generation_fields
 from roberta.common.held_files import read_one_save
 from roberta.common.hub import local_checkpoint
-from roberta.common.parameters import Head, parameters
+from roberta.common.keywords import meaningful, suggestion
+from roberta.common.parameters import Head, Parameter, parameters
+from roberta.common.safetensors_file import StoredTensor
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
-
-
-# Arguments of transformers' from_pretrained that ask for what is always so here, with the values that do.
-_NEEDLESS: dict[str, tuple[Any, ...]] = {
-    "low_cpu_mem_usage": (True, False, None),  # weights are mapped and read one at a time
-    "trust_remote_code": (True, False, None),  # no code comes with a model
-    "weights_only": (True,),  # a pickle is never run
-    "resume_download": (True, False, None),  # the hub's client always resumes
-    "device_map": (None, "cpu"),  # models are made on the CPU; move them
-}
 
 
 class HubOptions(TypedDict):
@@ -76,52 +69,70 @@ class Pretrained:
 
 
 def open_pretrained(
-    name_or_path: str | Path,
-    head: Head,
+    name_or_path: str | Path | None,
+    head: Head | None,
     *,
-    config: RobertaConfig | str | Path | None,
+    config: Any,
     overrides: dict[str, Any],
     hub: HubOptions,
     formats: tuple[str, ...] | None,
     variant: str | None,
     has_pooler: bool | None,
     ignore_mismatched_sizes: bool,
+    may_be_partial: bool = False,
+    tensors: Mapping[str, StoredTensor] | None = None,
+    table: Callable[[RobertaConfig], Mapping[str, Parameter]] | None = None,
 ) -> Pretrained:
     """Find and check everything before a model is built; config and weights are of one save.
 
     Args:
-        config: taken instead of the folder's, or where it is; `overrides` are then refused.
+        name_or_path: None, where `config` and `tensors` are given.
+        config: a `RobertaConfig` or transformers' own, taken instead of the folder's, or where one is; `overrides`
+            are refused beside an object.
         overrides: fields of the config to replace.
         formats: the file formats to look for, best first; None for all.
+        may_be_partial: report what the checkpoint lacks of the encoder, instead of raising.
+        tensors: taken instead of the folder's.
+        table: the tensors of a class of the caller's own, which has no `head`.
 
     Raises:
         CheckpointError: what is there cannot make this model; one error lists all that is wrong.
         TypeError: an override that is no field of the config.
     """
-    path = Path(name_or_path)
-    if not path.is_file():
-        path = local_checkpoint(name_or_path, formats=formats, variant=variant, **hub)
-    folder = path.parent if path.is_file() else path
-    needed = _without_needless(overrides)
-    (found, unknown), checkpoint, generation = read_one_save(
-        path,
-        lambda: (
-            _config(folder, config, needed),
-            open_once(path, variant=variant, formats=formats),
-            generation_fields(folder, needed) if head == "ForCausalLM" else None,
-        ),
-    )
+    needed = meaningful(overrides)
+    if name_or_path is None:
+        if config is None or tensors is None:
+            raise ValueError("pretrained_model_name_or_path=None needs both config= and state_dict=")
+        folder, generation = Path(), None
+        (found, unknown), checkpoint = _config(folder, config, needed), Checkpoint(Path("state_dict"), tensors)
+    else:
+        path = Path(name_or_path)
+        if not path.is_file():
+            path = local_checkpoint(name_or_path, formats=formats, variant=variant, **hub)
+        folder = path.parent if path.is_file() else path
+        (found, unknown), checkpoint, generation = read_one_save(
+            path,
+            lambda: (
+                _config(folder, config, needed),
+                Checkpoint(Path("state_dict"), tensors)
+                if tensors is not None
+                else open_once(path, variant=variant, formats=formats),
+                generation_fields(folder, needed) if head == "ForCausalLM" else None,
+            ),
+        )
+        found.name_or_path = str(name_or_path)
     if unknown:
+        hint = suggestion(min(unknown), vars(found))
         raise TypeError(
-            f"from_pretrained does not know {sorted(unknown)}; give arguments of from_pretrained or fields of the "
+            f"from_pretrained does not know {sorted(unknown)}{hint}; give arguments of from_pretrained or fields of the "
             "config, and fields only without config="
         )
-    found.name_or_path = str(name_or_path)
-    table = parameters(found, head, has_pooler=has_pooler)
+    wanted = parameters(found, head, has_pooler=has_pooler) if head is not None else table(found) if table else {}
     matched = match(
-        table,
+        wanted,
         checkpoint,
         ignore_mismatched_sizes=ignore_mismatched_sizes,
+        may_be_partial=may_be_partial,
         may_drop_layers="num_hidden_layers" in overrides,  # the caller's own word
     )
     return Pretrained(found, folder, matched, generation)
@@ -184,25 +195,15 @@ def resized(matrix: np.ndarray, rows: int, name: str) -> np.ndarray:
     return np.concatenate((matrix, (wide.mean(axis=0) + noise).astype(matrix.dtype)))
 
 
-def _without_needless(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    for name, values in _NEEDLESS.items():
-        if name in overrides and overrides[name] not in values:
-            raise ValueError(f"{name}={overrides[name]!r} cannot be had; leave it out, or give one of {list(values)}")
-    return {name: value for name, value in overrides.items() if name not in _NEEDLESS}
-
-
-def _config(
-    folder: Path, given: RobertaConfig | str | Path | None, overrides: dict[str, Any]
-) -> tuple[RobertaConfig, dict[str, Any]]:
+def _config(folder: Path, given: Any, overrides: dict[str, Any]) -> tuple[RobertaConfig, dict[str, Any]]:
     """The config to build from, and the overrides that are no field of it; a given object stays as it is."""
-    if isinstance(given, RobertaConfig):
-        config, unknown = copy.deepcopy(given), dict(overrides)
+    config, unknown = as_config(given), dict(overrides)
+    if config is not None:
+        config = copy.deepcopy(config)
         if "attn_implementation" in unknown:  # of the call, never of a file
-            config.update({"attn_implementation": unknown.pop("attn_implementation")})
+            config.attn_implementation = unknown.pop("attn_implementation")
+        config.validate()
         return config, unknown
     if given is None and not (folder / CONFIG_FILE).is_file():
         raise CheckpointError(f"{folder} has no {CONFIG_FILE}; a model folder needs one, or give config=")
-    config, unknown = RobertaConfig.from_pretrained(
-        folder if given is None else given, return_unused_kwargs=True, **overrides
-    )
-    return config, unknown
+    return checked_config(folder if given is None else given, overrides)

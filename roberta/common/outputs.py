@@ -6,6 +6,7 @@ the fields that are there. Each backend registers the classes as a pytree of its
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
@@ -29,10 +30,11 @@ class ModelOutput(OrderedDict[str, Any]):
         unknown = given.keys() - set(self.fields)
         if unknown:
             raise TypeError(f"{type(self).__name__} has the fields {self.fields}, not {sorted(unknown)}")
-        super().__init__((name, given[name]) for name in self.fields if given.get(name) is not None)
+        # not super(): a class may also be one of transformers', see `pt.generation`
+        OrderedDict.__init__(self, ((name, given[name]) for name in self.fields if given.get(name) is not None))
 
     def __getattr__(self, name: str) -> Any:
-        if name in type(self).fields:
+        if name in type(self).fields or name in self:
             return self.get(name)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
@@ -54,10 +56,24 @@ class ModelOutput(OrderedDict[str, Any]):
     def __reduce__(self) -> tuple[type[Self], tuple[dict[str, Any]]]:
         return type(self), (dict(self.items()),)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy of all values; those that a gradient flows through keep it, where PyTorch's own copy is an error."""
+        _clone_results(self.to_tuple(), memo)
+        return type(self)({name: copy.deepcopy(value, memo) for name, value in self.items()})
+
     def _fixed(self, *_: Any, **__: Any) -> Any:
         raise TypeError(f"the fields of a {type(self).__name__} are fixed; build a new one or assign to an attribute")
 
     pop = popitem = update = setdefault = clear = __delitem__ = _fixed
+
+
+def _clone_results(value: Any, memo: dict[int, Any]) -> None:
+    """Note a clone of every PyTorch tensor that was computed with a gradient, for `copy.deepcopy` to take."""
+    if isinstance(value, tuple | list):
+        for inner in (*value, *getattr(value, "__dict__", {}).values()):
+            _clone_results(inner, memo)
+    elif getattr(value, "grad_fn", None) is not None:
+        memo[id(value)] = value.clone()
 
 
 class BaseModelOutputWithPoolingAndCrossAttentions(ModelOutput):

@@ -57,6 +57,7 @@ def parameters(config: RobertaConfig, head: Head, *, has_pooler: bool | None = N
         head: class name without framework and `Roberta`, such as "ForMaskedLM".
         has_pooler: whether the encoder has a pooler; None means what the class has by default.
     """
+    config.validate()
     if has_pooler is None:
         has_pooler = head in HEADS_WITH_POOLER
     prefix = "" if head == "Model" else "roberta."

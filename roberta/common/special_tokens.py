@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from tokenizers import AddedToken
+
+from roberta.common.tokenizer_errors import ArgumentError
 
 __all__ = ["NAMES", "AddedToken", "SpecialTokens", "flags", "same_token", "special_token"]
 
@@ -32,7 +34,7 @@ def special_token(name: str, token: Token) -> AddedToken:
     if isinstance(token, AddedToken):
         return AddedToken(token.content, **{**flags(token), "special": True})
     if not isinstance(token, str):
-        raise ValueError(f"{name}={token!r} must be a str, an AddedToken or None")
+        raise ArgumentError(f"{name}={token!r} must be a str, an AddedToken or None")
     is_mask = name == "mask_token"
     plain = name in NAMES and not is_mask
     return AddedToken(token, lstrip=is_mask, rstrip=False, single_word=False, normalized=plain, special=True)
@@ -47,7 +49,7 @@ def _name_property(name: str) -> property:
 
     def set_(self: SpecialTokens, token: Token | None) -> None:
         if token is not None and not isinstance(token, Token):
-            raise ValueError(f"{name}={token!r} must be a str, an AddedToken or None")
+            raise ArgumentError(f"{name}={token!r} must be a str, an AddedToken or None")
         self._named[name] = token
         self._changed()
 
@@ -73,10 +75,13 @@ class SpecialTokens:
     The vocabulary proper never changes; `add_tokens` and `add_special_tokens` number what is new after it.
     """
 
+    SPECIAL_TOKENS_ATTRIBUTES: ClassVar[list[str]] = [*NAMES, MORE]
+
     _vocabulary: Mapping[str, int]
     _added: dict[int, AddedToken]
     _named: dict[str, Token | None]
     _more: list[Token]
+    _has_more: bool  # False when `additional_special_tokens` was set to None
     _extra: dict[str, str]
 
     bos_token, bos_token_id = _name_property("bos_token"), _id_property("bos_token")
@@ -108,6 +113,7 @@ class SpecialTokens:
             for name, token in named.items()
         }
         self._more = [_known(special_token(MORE, token), token, known) for token in more]
+        self._has_more = True
         self._extra = {name: str(token) for name, token in extra.items()}
         listed = [*self._named.values(), *self._more, *(special_token(name, token) for name, token in extra.items())]
         for special in listed:
@@ -124,19 +130,30 @@ class SpecialTokens:
     # -- special tokens ------------------------------------------------------------------------------------------
 
     @property
-    def additional_special_tokens(self) -> list[str]:
-        """The texts of the special tokens that have no name of their own."""
-        return [str(token) for token in self._more]
+    def additional_special_tokens(self) -> list[str] | None:
+        """The texts of the special tokens that have no name of their own; None where it was set to that."""
+        return [str(token) for token in self._more] if self._has_more else None
 
     @additional_special_tokens.setter
     def additional_special_tokens(self, tokens: Sequence[Token] | None) -> None:
-        self._more = list(tokens or ())
+        if isinstance(tokens, str) or not all(isinstance(token, Token) for token in tokens or ()):
+            raise ArgumentError(f"additional_special_tokens={tokens!r} must be a list of tokens, or None")
+        self._more, self._has_more = list(tokens or ()), tokens is not None
         self._changed()
 
     @property
-    def additional_special_tokens_ids(self) -> list[int | None]:
+    def additional_special_tokens_ids(self) -> list[int | None] | None:
         """The ids of `additional_special_tokens`."""
-        return [self._token_id(token) for token in self.additional_special_tokens]
+        return [self._token_id(str(token)) for token in self._more] if self._has_more else None
+
+    @additional_special_tokens_ids.setter
+    def additional_special_tokens_ids(self, ids: Sequence[int] | None) -> None:
+        self.additional_special_tokens = None if ids is None else self.convert_ids_to_tokens(ids)
+
+    @property
+    def _special_tokens_map(self) -> dict[str, Any]:
+        """Name -> token, or None; read by tools that know transformers, changed by the attributes alone."""
+        return {**self._named, MORE: list(self._more) if self._has_more else None}
 
     @property
     def extra_special_tokens(self) -> dict[str, str]:
@@ -150,7 +167,7 @@ class SpecialTokens:
             name: str(token) for name, token in self._named.items() if token is not None
         }
         if self._more:
-            result[MORE] = self.additional_special_tokens
+            result[MORE] = [str(token) for token in self._more]
         return {**result, **self._extra}
 
     @property
@@ -169,7 +186,10 @@ class SpecialTokens:
     def all_special_tokens_extended(self) -> list[Token]:
         """Each special token, once, with how it is matched."""
         tokens = [*(token for token in self._named.values() if token is not None), *self._more, *self._extra.values()]
-        return list({str(token): token for token in reversed(tokens)}.values())[::-1]
+        first: dict[str, Token] = {}
+        for token in tokens:
+            first.setdefault(str(token), token)
+        return list(first.values())
 
     @property
     def all_special_ids(self) -> list[int | None]:
@@ -220,10 +240,10 @@ class SpecialTokens:
                 more = [special_token(MORE, token) for token in value]
                 kept = [] if replace_additional_special_tokens else self._more
                 texts = {str(token) for token in kept}
-                self._more = [*kept, *(token for token in more if token.content not in texts)]
+                self._more, self._has_more = [*kept, *(token for token in more if token.content not in texts)], True
                 tokens += more
             else:
-                raise ValueError(
+                raise ArgumentError(
                     f"{name}={value!r} is no special token; names are {', '.join(NAMES)} with a token each and "
                     f"{MORE} with a list"
                 )
@@ -232,7 +252,7 @@ class SpecialTokens:
 
     def _add(self, token: Token, special: bool) -> bool:
         if not isinstance(token, Token):
-            raise ValueError(f"a token to add is a str or an AddedToken, not {token!r}")
+            raise ArgumentError(f"a token to add is a str or an AddedToken, not {token!r}")
         if isinstance(token, str):
             token = AddedToken(token, normalized=not special, special=special)
         elif special and not token.special:
@@ -303,6 +323,18 @@ class SpecialTokens:
             self._by_id = {index: token for token, index in self._vocabulary.items()}
             self._by_id.update((index, token.content) for index, token in self._added.items())
         return self._by_id.get(index)
+
+    def sanitize_special_tokens(self) -> int:
+        """Add the special tokens that the vocabulary lacks; returns how many are new or matched anew."""
+        return self.add_tokens(self.all_special_tokens_extended, special_tokens=True)
+
+    def _convert_token_to_id_with_added_voc(self, token: str | None) -> int | None:
+        """The id of a token, added ones included; the unknown token's where there is none."""
+        return None if token is None else self._token_id(token)
+
+    def _convert_id_to_token(self, index: int) -> str | None:
+        """The token of an id; None where there is none."""
+        return self._token_of_id(int(index))
 
     def convert_tokens_to_ids(self, tokens: Any) -> Any:
         """The id of a token, or of each of several; the unknown token's where there is none; None for None."""

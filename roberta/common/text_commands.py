@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 
 FRAMEWORKS = ("pt", "tf", "flax")
 DTYPES = ("float32", "float64", "bfloat16", "int8")
-FORMATS = ("txt", "tsv", "jsonl")
+FORMATS = ("txt", "tsv", "csv", "jsonl", "json", "conll")
+# Tasks that the model that comes along was trained for; for others it has no weights.
+SMALL_DOES = ("fill-mask", "embeddings")
+YES_OR_NO = argparse.BooleanOptionalAction  # --name and --no-name
 
 
 class Command(NamedTuple):
@@ -47,8 +50,8 @@ def flag(help: str, type: Callable[[str], Any] | None = None, **settings: Any) -
 
 
 TRUNCATION = {
-    "--truncation": flag("cut texts that are too long, instead of an error"),
-    "--max-length": flag("tokens to cut to", int, metavar="N"),
+    "--truncation": flag("cut texts that are too long, as in training (the default), or refuse them", action=YES_OR_NO),
+    "--max-length": flag("tokens to cut to (what the model was trained with, or takes)", int, metavar="N"),
 }
 COMMANDS: dict[str, Command] = {
     "fill-mask": Command(
@@ -73,7 +76,8 @@ COMMANDS: dict[str, Command] = {
         "token-classification", "entities of texts", ("text",), 1,
         {
             "--aggregation-strategy": flag(
-                "how tokens are put together (simple)", str, choices=("none", "simple", "first", "average", "max")
+                "how tokens are put together (as the model was trained; else first: a word by its first token)", str,
+                choices=("none", "simple", "first", "average", "max")
             ),
             "--ignore-labels": flag("leave results of this name out; may be repeated (O)", str, action="append",
                                     metavar="LABEL"),
@@ -86,6 +90,7 @@ COMMANDS: dict[str, Command] = {
             "--top-k": flag("answers a question (1)", int, metavar="N"),
             "--max-seq-len": flag("tokens of a window (384)", int, metavar="N"),
             "--doc-stride": flag("tokens that two windows share (128)", int, metavar="N"),
+            "--max-question-len": flag("tokens of a question that are kept (all)", int, metavar="N"),
             "--max-answer-len": flag("tokens of an answer (15)", int, metavar="N"),
             "--handle-impossible-answer": flag('give "" where that is likelier than an answer'),
         },
@@ -107,17 +112,42 @@ COMMANDS: dict[str, Command] = {
         {
             "--max-new-tokens": flag("tokens to add (256)", int, metavar="N"),
             "--do-sample": flag("draw tokens, the default, or with --no-do-sample take the best",
-                                action=argparse.BooleanOptionalAction),
+                                action=YES_OR_NO),
             "--temperature": flag("of drawing (0.7)", float, metavar="T"),
             "--top-p": flag("draw from the likeliest tokens of this share (1.0)", float, metavar="P"),
             "--num-beams": flag("width of a beam search (1: none)", int, metavar="N"),
             "--num-return-sequences": flag("texts a prompt (1)", int, metavar="N"),
-            "--add-special-tokens": flag("put <s> and </s> around the prompt, the default, or not",
-                                         action=argparse.BooleanOptionalAction),
+            "--add-special-tokens": flag("put <s> before the prompt, the default, or not",
+                                         action=YES_OR_NO),
+            "--end-prompt": flag("put </s> behind the prompt too: the model begins something new"),
             "--seed": flag("of drawing", int, metavar="N"),
         },
     ),
 }  # fmt: skip
+
+
+def column(text: str) -> tuple[str, str]:
+    """A role and the name of its column, of "role=name"."""
+    role, sign, name = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{text!r} must be ROLE=NAME, such as text2=answer")
+    return role, name
+
+
+# How a file is read, for every command; those of columns are `roberta train`'s too.
+COLUMNS: dict[str, dict[str, Any]] = {
+    "--header": flag("the first line of a table names its columns, or does not (by the names in it)", action=YES_OR_NO),
+    "--text-column": flag("name, or number from 1, of the column of texts (by the usual names)", str, metavar="NAME"),
+    "--columns": {
+        **flag("the same of anything else: text2, question, context, prompt, choices, id, ...; ROLE= for none",
+               action="extend", nargs="+", metavar="ROLE=NAME"), "type": column,
+    },
+}  # fmt: skip
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """The argument `--threads`."""
+    parser.add_argument("--threads", type=int, metavar="N", help="of the processor (those that this process may use)")
 
 
 def add_text_commands(
@@ -127,14 +157,27 @@ def add_text_commands(
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.help)
         own.add_argument("inputs", nargs="*", metavar="TEXT", help=_positional(command))
-        own.add_argument("--model", help="folder, weights file, or name on the hub (a small one that comes along)")
+        small = " (the small one that comes along)" if command.task in SMALL_DOES else "; needed"
+        own.add_argument("--model", help=f"folder, weights file, or name on the hub{small}")
         own.add_argument("--tokenizer", help="folder or name (the model's)")
         own.add_argument("--framework", choices=FRAMEWORKS, help="(the first that is installed)")
         own.add_argument("--dtype", choices=DTYPES, help="(float32)")
         own.add_argument("--batch-tokens", type=int, default=1024, metavar="N", help="at once (%(default)s)")
-        own.add_argument("--file", type=Path, help="a file of inputs instead: .txt, .tsv or .jsonl")
+        add_threads(own)
+        own.add_argument("--file", type=Path, help="a file of inputs instead, in any of the formats")
         own.add_argument("--format", choices=FORMATS, help="of the file (by its name) or of standard input")
+        for flag_, settings in COLUMNS.items():
+            if flag_ != "--text-column" or "text" in command.fields:
+                own.add_argument(flag_, **settings)
+        own.add_argument(
+            "--on-error", choices=("stop", "skip"), default="stop",
+            help="what an input that cannot be used does; skip writes its error in the place of its result (%(default)s)",
+        )  # fmt: skip
         own.add_argument("--json", action="store_true", help="JSON lines on a terminal too")
+        own.add_argument(
+            "--inputs", dest="keep_inputs", action=YES_OR_NO,
+            help="write id and texts of an input beside its result, or not (where a file names its fields)",
+        )  # fmt: skip
         for flag_, settings in command.flags.items():
             own.add_argument(flag_, **settings)
         if name == "answer":

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 
-def lines(file: Iterable[bytes], where: str) -> Iterator[tuple[str, str]]:
+def lines(
+    file: Iterable[bytes], where: str, note: Callable[[ValueError], None] | None = None
+) -> Iterator[tuple[str, str]]:
     """Each line without its end, and where it is, read as they are asked for.
 
     Args:
         file: lines of bytes, as an open file gives them.
         where: names a line in errors, such as "data.txt:{}", where the number of the line stands for the braces.
+        note: takes the error of a line that is no UTF-8, which is then left out; None raises it.
 
     Raises:
         ValueError: a line is no UTF-8.
@@ -18,7 +21,13 @@ def lines(file: Iterable[bytes], where: str) -> Iterator[tuple[str, str]]:
     before, after = where.rsplit("{}", 1)
     for number, raw in enumerate(file, 1):
         place = f"{before}{number}{after}"
-        text = decoded(raw, place).rstrip("\r\n")
+        try:
+            text = decoded(raw, place).rstrip("\r\n")
+        except ValueError as error:
+            if note is None:
+                raise
+            note(error)
+            continue
         yield (text.removeprefix("\ufeff") if number == 1 else text), place
 
 

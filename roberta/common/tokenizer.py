@@ -10,11 +10,11 @@ from typing import Any, ClassVar, NamedTuple
 import regex
 
 from roberta.common.batch_encoding import Span
-from roberta.common.bpe import BYTE_TO_SYMBOL, WORD_CHARACTER, BytePairEncoder, pre_tokens
+from roberta.common.bpe import BYTE_TO_SYMBOL, SYMBOL_TO_BYTE, WORD_CHARACTER, BytePairEncoder, pre_tokens
 from roberta.common.special_tokens import AddedToken
 from roberta.common.tokenizer_base import TokenizerBase
 from roberta.common.tokenizer_engine import Engine, refuse_surrogate
-from roberta.common.tokenizer_files import merge_lines
+from roberta.common.tokenizer_files import MERGES_FILE, VOCAB_FILE, merge_lines
 from roberta.common.tokenizer_offsets import exact_spans
 
 _is_word = regex.compile(WORD_CHARACTER).fullmatch
@@ -234,6 +234,7 @@ class RobertaTokenizer(TokenizerBase):
     """
 
     is_fast: ClassVar[bool] = False
+    vocab_files_names: ClassVar[dict[str, str]] = {"vocab_file": VOCAB_FILE, "merges_file": MERGES_FILE}
 
     def __init__(
         self,
@@ -269,12 +270,56 @@ class RobertaTokenizer(TokenizerBase):
             **settings,
         )
 
-    def _make_engine(self, added: Mapping[int, AddedToken]) -> PythonEngine:
+    _encoder: BytePairEncoder | None = None
+    byte_encoder: ClassVar[dict[int, str]] = BYTE_TO_SYMBOL
+    byte_decoder: ClassVar[dict[str, int]] = SYMBOL_TO_BYTE
+
+    def _pair_encoder(self) -> BytePairEncoder:
         if self._encoder is None:
             self._encoder = BytePairEncoder(self._vocabulary, merge_lines(self._merges))
-        return PythonEngine(self._encoder, added, self.add_prefix_space)
+        return self._encoder
 
-    _encoder: BytePairEncoder | None = None
+    def _make_engine(self, added: Mapping[int, AddedToken], add_prefix_space: bool) -> PythonEngine:
+        return PythonEngine(self._pair_encoder(), added, add_prefix_space)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_encoder": None}
+
+    # -- the parts that transformers' class has as attributes ------------------------------------------------------
+
+    @property
+    def encoder(self) -> dict[str, int]:
+        """Token -> id, without added tokens."""
+        return dict(self._vocabulary)
+
+    @property
+    def decoder(self) -> dict[int, str]:
+        """Id -> token, without added tokens."""
+        return dict(self._pair_encoder().by_id)
+
+    @property
+    def bpe_ranks(self) -> dict[tuple[str, str], int]:
+        """The two tokens of a merge -> its rank, 0 for the best."""
+        pairs = (merge.split(" ") for merge in merge_lines(self._merges))
+        return {(left, right): rank for rank, (left, right) in enumerate(pairs)}
+
+    def bpe(self, token: str) -> str:
+        """The tokens of a pre-token that is written in symbols of bytes ("Ġlower"), with spaces between."""
+        return " ".join(self._pair_encoder().merge(list(token)))
+
+    def _tokenize(self, text: str) -> list[str]:
+        """The tokens of a text that has no added tokens."""
+        return list(chain.from_iterable(map(self._pair_encoder().tokens, pre_tokens(text))))
+
+    def _convert_token_to_id(self, token: str) -> int | None:
+        """The id of a token of the vocabulary; the unknown token's where there is none."""
+        return self._vocabulary.get(token, self._vocabulary.get(self.unk_token or ""))
+
+    def prepare_for_tokenization(
+        self, text: str, is_split_into_words: bool = False, **kwargs: Any
+    ) -> tuple[str, dict[str, Any]]:
+        """The text with the space that `add_prefix_space` puts before it, and the options it did not need."""
+        prefix = kwargs.pop("add_prefix_space", self.add_prefix_space)
+        if (is_split_into_words or prefix) and text and not text[0].isspace():
+            text = f" {text}"
+        return text, kwargs

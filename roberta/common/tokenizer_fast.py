@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,11 +19,12 @@ from roberta.common.batch_encoding import Span
 from roberta.common.bpe import SPACE
 from roberta.common.files import CheckpointError
 from roberta.common.special_tokens import AddedToken, Token
+from roberta.common.tokenizer import RobertaTokenizer
 from roberta.common.tokenizer_base import TokenizerBase
 from roberta.common.tokenizer_engine import Engine, refuse_surrogate
-from roberta.common.tokenizer_files import Vocabulary, merge_lines
+from roberta.common.tokenizer_files import Vocabulary, merge_lines, read_tokenizer_text
 from roberta.common.tokenizer_offsets import exact_spans
-from roberta.common.tokenizer_template import with_tokens
+from roberta.common.tokenizer_template import read_template, with_tokens
 
 
 class AlignedEncoding:
@@ -167,6 +170,33 @@ def _wrong_id(token: AddedToken, index: int, own: int | None) -> ValueError:
     )
 
 
+class Backend:
+    """A tokenizer of the library that a caller has, and may change.
+
+    Args:
+        made_of: what it was made of; it is made anew when that is other.
+    """
+
+    parts = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, made_of: Any) -> None:
+        self.tokenizer = tokenizer
+        self.made_of = made_of
+        self.seen = {part: self._state(part) for part in self.parts}
+
+    def _state(self, part: str) -> bytes | None:
+        value = getattr(self.tokenizer, part)
+        return None if value is None else bytes(value.__getstate__())
+
+    def changes(self) -> Iterator[tuple[str, Any]]:
+        """Each part that is other than when this was last asked, as tokenizer.json has it."""
+        for part in self.parts:
+            state = self._state(part)
+            if state != self.seen[part]:
+                yield part, None if state is None else json.loads(state)
+                self.seen[part] = state
+
+
 class RobertaTokenizerFast(TokenizerBase):
     """RoBERTa's tokenizer on the tokenizers library: a byte-level BPE, `<s> A </s>` and `<s> A </s></s> B </s>`.
 
@@ -179,13 +209,15 @@ class RobertaTokenizerFast(TokenizerBase):
             vocabulary lacks are added after it.
         add_prefix_space: begin each text, and what follows an added token, with a space where it has none.
         trim_offsets: leave the space before a word out of its offsets.
-        settings: see `TokenizerBase`.
+        settings: see `TokenizerBase`; and `tokenizer_object`, a tokenizer of the library in place of files, which is
+            read and not kept.
 
     Raises:
         CheckpointError: a file is missing or malformed.
     """
 
     is_fast: ClassVar[bool] = True
+    slow_tokenizer_class: ClassVar[type[TokenizerBase] | None] = RobertaTokenizer
 
     _model: models.BPE | None = None
 
@@ -206,6 +238,9 @@ class RobertaTokenizerFast(TokenizerBase):
         trim_offsets: bool | None = None,
         **settings: Any,
     ) -> None:
+        tokenizer_object = settings.pop("tokenizer_object", None)
+        if tokenizer_object is not None:
+            settings["vocabulary"] = read_tokenizer_text(tokenizer_object.to_str())
         super().__init__(
             files=(vocab_file, merges_file, tokenizer_file),
             errors=errors,
@@ -224,26 +259,104 @@ class RobertaTokenizerFast(TokenizerBase):
         )
         _check_added(self._vocabulary, self._added)
 
-    def _make_engine(self, added: Mapping[int, AddedToken]) -> LibraryEngine:
+    def _make_engine(self, added: Mapping[int, AddedToken], add_prefix_space: bool) -> LibraryEngine:
         if self._model is None:
             merges = [(left, right) for left, right in (merge.split(" ") for merge in merge_lines(self._merges))]
             self._model = models.BPE(vocab=dict(self._vocabulary), merges=merges)
-        return LibraryEngine(self._model, added, self.add_prefix_space)
+        return LibraryEngine(self._model, added, add_prefix_space)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_model": None}
+        return {**super().__getstate__(), "_model": None, "_backend": None}
+
+    # -- the library's tokenizer -----------------------------------------------------------------------------------
+
+    _backend: Backend | None = None
 
     @property
     def backend_tokenizer(self) -> tokenizers.Tokenizer:
-        """A tokenizer of the library with all that this one has; changing it does not change this one."""
-        return tokenizers.Tokenizer.from_str(self._tokenizer_json().decode())
+        """A tokenizer of the library with all that this one has.
+
+        What is changed in it, its `post_processor` or the `add_prefix_space` of its `pre_tokenizer`, holds here too.
+        """
+        self._follow()
+        state = (self._post_processor(), self.add_prefix_space, self.added_tokens_decoder)
+        if self._backend is None or self._backend.made_of != state:
+            self._backend = Backend(tokenizers.Tokenizer.from_str(self._tokenizer_json().decode()), state)
+        return self._backend.tokenizer
+
+    @property
+    def _tokenizer(self) -> tokenizers.Tokenizer:
+        """The same, under the name that scripts read."""
+        return self.backend_tokenizer
+
+    @property
+    def decoder(self) -> Any:
+        """The library's decoder."""
+        return self.backend_tokenizer.decoder
+
+    @property
+    def can_save_slow_tokenizer(self) -> bool:
+        """True: every tokenizer here can write vocab.json and merges.txt."""
+        return True
+
+    def set_truncation_and_padding(
+        self,
+        padding_strategy: str,
+        truncation_strategy: str,
+        max_length: int | None,
+        stride: int,
+        pad_to_multiple_of: int | None,
+        padding_side: str | None,
+    ) -> None:
+        """Let `backend_tokenizer` cut and fill rows; a call of this tokenizer goes by its own arguments."""
+        backend = self.backend_tokenizer
+        cut, how = (str(getattr(name, "value", name)) for name in (truncation_strategy, padding_strategy))
+        if cut == "do_not_truncate":
+            backend.no_truncation()
+        else:
+            assert max_length is not None
+            backend.enable_truncation(max_length, stride=stride, strategy=cut, direction=self.truncation_side)
+        if how == "do_not_pad":
+            backend.no_padding()
+        else:
+            backend.enable_padding(
+                length=max_length if how == "max_length" else None,
+                direction=padding_side or self.padding_side,
+                pad_id=self.pad_token_id,
+                pad_token=self.pad_token,
+                pad_type_id=self.pad_token_type_id,
+                pad_to_multiple_of=pad_to_multiple_of,
+            )
+
+    def _follow(self) -> None:
+        """Take over what was changed in the library's tokenizer, where that was handed out.
+
+        Raises:
+            ValueError: a change that is not done here.
+        """
+        if self._backend is None:
+            return
+        for name, value in self._backend.changes():
+            if name == "post_processor":
+                template = read_template("backend_tokenizer.post_processor", value)
+                self._template = self._fixed_template(template, None)
+            elif (
+                name == "pre_tokenizer" and value and value.get("type") == "ByteLevel" and value.get("use_regex", True)
+            ):
+                self.add_prefix_space = bool(value.get("add_prefix_space", True))
+            else:
+                raise ValueError(
+                    f"backend_tokenizer.{name} was set to {value!r:.80}, which RoBERTa's tokenizer does not have; "
+                    f"use a tokenizers.Tokenizer for it, for instance a copy of this one's: "
+                    "tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())"
+                )
 
     # -- training ------------------------------------------------------------------------------------------------
 
     @classmethod
     def train(
         cls,
-        files_or_iterator: str | Path | Iterable[str | Path | Sequence[str]],
+        files: str | Path | Iterable[str | Path | Sequence[str]],
         vocab_size: int = 50265,
         *,
         min_frequency: int = 2,
@@ -253,11 +366,11 @@ class RobertaTokenizerFast(TokenizerBase):
         add_prefix_space: bool = False,
         **settings: Any,
     ) -> Self:
-        """A tokenizer with a vocabulary of its own.
+        """A tokenizer with a vocabulary of its own, learned from files.
 
         Args:
-            files_or_iterator: a file or a list of files, which are read line by line; or texts, one by one or in lists.
-                A single str is a file, and so is each of a list of str that all name files that exist.
+            files: a file, or several, which are read line by line. An iterator whose first str names no file is taken
+                for one of texts, as by `train_from_iterator`.
             vocab_size: tokens, the special tokens and the 256 bytes included.
             min_frequency: how often two neighbours must occur to be merged.
             special_tokens: these get the ids 0, 1, 2, ...
@@ -268,12 +381,61 @@ class RobertaTokenizerFast(TokenizerBase):
             ValueError: a vocabulary too small for its special tokens and the bytes.
             CheckpointError: a file is missing.
         """
-        least = 256 + len(special_tokens)
-        if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or vocab_size < least:
-            raise ValueError(
-                f"vocab_size={vocab_size!r} must be an int of at least {least}: 256 bytes and "
-                f"{len(special_tokens)} special tokens"
-            )
+        _check_size(vocab_size, special_tokens)
+        return cls._train(
+            _lines(files),
+            vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=special_tokens,
+            length=length,
+            show_progress=show_progress,
+            add_prefix_space=add_prefix_space,
+            **settings,
+        )
+
+    @classmethod
+    def train_from_iterator(
+        cls,
+        texts: Iterable[str | Sequence[str]],
+        vocab_size: int = 50265,
+        *,
+        min_frequency: int = 2,
+        special_tokens: Sequence[Token] = ("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
+        length: int | None = None,
+        show_progress: bool = True,
+        add_prefix_space: bool = False,
+        **settings: Any,
+    ) -> Self:
+        """The same, learned from texts: one by one, or in lists.
+
+        Raises:
+            ValueError: a vocabulary too small for its special tokens and the bytes; something that is no text.
+        """
+        _check_size(vocab_size, special_tokens)
+        return cls._train(
+            _texts(texts),
+            vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=special_tokens,
+            length=length,
+            show_progress=show_progress,
+            add_prefix_space=add_prefix_space,
+            **settings,
+        )
+
+    @classmethod
+    def _train(
+        cls,
+        texts: Iterator[str],
+        vocab_size: int,
+        *,
+        min_frequency: int,
+        special_tokens: Sequence[Token],
+        length: int | None,
+        show_progress: bool,
+        add_prefix_space: bool,
+        **settings: Any,
+    ) -> Self:
         tokenizer = tokenizers.Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
         trainer = trainers.BpeTrainer(
@@ -283,8 +445,8 @@ class RobertaTokenizerFast(TokenizerBase):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,  # the bar here counts texts, in every terminal
         )
-        texts = tqdm(_texts(files_or_iterator), total=length, desc="reading", unit=" texts", disable=not show_progress)
-        tokenizer.train_from_iterator(texts, trainer=trainer, length=length)
+        bar = tqdm(texts, total=length, desc="reading", unit=" texts", disable=not show_progress)
+        tokenizer.train_from_iterator(bar, trainer=trainer, length=length)
         return cls(vocabulary=_trained(tokenizer), add_prefix_space=add_prefix_space, **settings)
 
     def train_new_from_iterator(
@@ -301,6 +463,7 @@ class RobertaTokenizerFast(TokenizerBase):
         """A tokenizer with this one's settings and special tokens, and a vocabulary trained on other texts.
 
         Args:
+            vocab_size: tokens; a vocabulary has at least its special tokens and the 256 bytes, however small this is.
             new_special_tokens: further special tokens.
             special_tokens_map: old text -> new text of special tokens.
         """
@@ -311,8 +474,8 @@ class RobertaTokenizerFast(TokenizerBase):
         new = [str(token) for token in new_special_tokens or ()]
         named = {name: _renamed(token, renamed) for name, token in self._named.items()}
         more = [_renamed(token, renamed) for token in self._more]
-        return type(self).train(
-            text_iterator,
+        return type(self)._train(
+            _texts(text_iterator),
             vocab_size,
             min_frequency=min_frequency,
             special_tokens=list(dict.fromkeys([*kept, *new])),
@@ -353,21 +516,49 @@ def _renamed(token: Any, renamed: Mapping[str, str]) -> Any:
     return None if token is None else renamed.get(token, token)
 
 
-def _texts(source: Any) -> Iterator[Any]:
-    """The texts of an iterator, or the lines of files, with their line ends."""
+def _check_size(vocab_size: int, special_tokens: Sequence[Token]) -> None:
+    """Raise `ValueError` for a vocabulary that has no room for the special tokens and the bytes."""
+    least = 256 + len(special_tokens)
+    if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or vocab_size < least:
+        raise ValueError(
+            f"vocab_size={vocab_size!r} must be an int of at least {least}: 256 bytes and "
+            f"{len(special_tokens)} special tokens"
+        )
+
+
+def _lines(source: Any) -> Iterator[str]:
+    """The lines of files, with their line ends; the texts of an iterator that gives texts."""
     if isinstance(source, str | Path):
-        source = [Path(source)]
-    elif isinstance(source, list | tuple) and source and all(_is_file(item) for item in source):
-        source = [Path(item) for item in source]
-    items = iter(source)
-    for item in items:
-        if isinstance(item, Path):
-            try:
-                with open(item, encoding="utf-8", newline="") as lines:
-                    yield from lines
-            except (OSError, UnicodeDecodeError) as error:
-                raise CheckpointError(f"{item} cannot be read as text to train on: {error}") from None
-        elif isinstance(item, str):
+        source = [source]
+    if isinstance(source, list | tuple):
+        are_files = all(isinstance(item, str | Path) for item in source)
+    else:
+        source = iter(source)
+        first = list(itertools.islice(source, 1))
+        source = itertools.chain(first, source)
+        are_files = bool(first) and (isinstance(first[0], Path) or _is_file(first[0]))
+    return chain.from_iterable(map(_lines_of, source)) if are_files else _texts(source)
+
+
+def _lines_of(path: Any) -> Iterator[str]:
+    """The lines of one file."""
+    if not isinstance(path, str | Path):
+        raise ValueError(f"a file to train on is a str or a Path, not {path!r:.80}; texts go to train_from_iterator")
+    try:
+        with open(path, encoding="utf-8", newline="") as lines:
+            yield from lines
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{str(path)!r:.200} cannot be read as a file of text to train on: {error}; texts go to train_from_iterator"
+        ) from None
+
+
+def _texts(source: Iterable[Any]) -> Iterator[str]:
+    """The texts of an iterator, those of lists in it one by one."""
+    if isinstance(source, str | Path):
+        raise ValueError(f"texts={source!r:.80} must be a list or an iterator of texts; files go to train")
+    for item in source:
+        if isinstance(item, str):
             refuse_surrogate([item])
             yield item
         elif isinstance(item, list | tuple) and all(isinstance(text, str) for text in item):
@@ -378,14 +569,12 @@ def _texts(source: Any) -> Iterator[Any]:
 
 
 def _is_file(item: Any) -> bool:
-    """Whether a text of a list is rather the name of a file; `os.path.isfile` is False for what can be no name."""
+    """Whether a str is the name of a file; `os.path.isfile` is False for what can be no name."""
     return isinstance(item, str) and os.path.isfile(item)
 
 
 def _trained(tokenizer: tokenizers.Tokenizer) -> Vocabulary:
     """The vocabulary and merges that the library's trainer has found."""
-    import json
-
     model = json.loads(tokenizer.to_str())["model"]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     return Vocabulary(model["vocab"], "\n".join(merges))

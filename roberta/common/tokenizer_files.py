@@ -24,7 +24,9 @@ TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
-FILES = (VOCAB_FILE, MERGES_FILE, TOKENIZER_FILE, CONFIG_FILE, SPECIAL_FILE, ADDED_FILE)
+CHAT_FILE = "chat_template.jinja"
+CHAT_FOLDER = "additional_chat_templates"
+FILES = (VOCAB_FILE, MERGES_FILE, TOKENIZER_FILE, CONFIG_FILE, SPECIAL_FILE, ADDED_FILE, CHAT_FILE)
 
 _HEADER = "#version"
 
@@ -72,17 +74,32 @@ def read_vocabulary(vocab_file: str | Path, merges_file: str | Path, added_ids: 
 def read_tokenizer_json(path: str | Path) -> Vocabulary:
     """The vocabulary, added tokens and settings of a `tokenizer.json`, checked.
 
+    Args:
+        path: or a file that is open.
+
     Raises:
         CheckpointError: missing or truncated; malformed; not a byte-level BPE as RoBERTa's.
     """
+    if hasattr(path, "read"):
+        return _vocabulary_of(path, _read(path, "vocabulary"), None)
     try:
         # mapped, as megabytes that are read and freed stay with the process
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
             rest, merges = _without_merges(raw)
     except (OSError, ValueError):  # no such file, or an empty one: the error is the same as for other files
         rest, merges = _read(path, "vocabulary"), None
-    content = _parse(path, rest)
-    del rest
+    return _vocabulary_of(path, rest, merges)
+
+
+def read_tokenizer_text(text: str) -> Vocabulary:
+    """The same, of what `tokenizers.Tokenizer.to_str` gives."""
+    return _vocabulary_of("tokenizer_object", text.encode(), None)
+
+
+def _vocabulary_of(path: str | Path, raw: bytes, merges: str | None) -> Vocabulary:
+    """The vocabulary of a tokenizer.json, whose merges may have been taken out."""
+    content = _parse(path, raw)
+    del raw
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict) or "merges" not in model:
         raise CheckpointError(f"{path} has no model with vocab and merges; it must be the file of a byte-level BPE")
@@ -278,7 +295,17 @@ def read_settings(folder: Path) -> dict[str, Any]:
                 )
             added[index] = AddedToken(content, normalized=True, special=False)
     named = {name: _token_value(value, name, folder) for name, value in settings.items() if _names_tokens(name)}
-    return {**settings, **named, "added_tokens_decoder": added}
+    return {**settings, **named, **_read_chat_template(folder), "added_tokens_decoder": added}
+
+
+def _read_chat_template(folder: Path) -> dict[str, str | dict[str, str]]:
+    """`chat_template` where a folder has files for it, which go before its config: one, or several by name."""
+    named = {"default": folder / CHAT_FILE}
+    named |= {path.stem: path for path in sorted(folder.glob(f"{CHAT_FOLDER}/*.jinja"))}
+    templates = {name: _decoded(path, _read(path, "chat template")) for name, path in named.items() if path.is_file()}
+    if not templates:
+        return {}
+    return {"chat_template": templates["default"] if list(templates) == ["default"] else templates}
 
 
 def _names_tokens(name: str) -> bool:
@@ -327,6 +354,9 @@ def _added_token(entry: Mapping[str, Any], where: str) -> AddedToken:
 
 
 def _read(path: str | Path, what: str) -> bytes:
+    if hasattr(path, "read"):
+        content = path.read()
+        return content.encode() if isinstance(content, str) else bytes(content)
     try:
         return Path(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -365,8 +395,10 @@ def _read_object(path: Path) -> dict[str, Any]:
 # -- writing -------------------------------------------------------------------------------------------------------
 
 
-def vocab_text(tokens: Mapping[str, int]) -> bytes:
-    """`vocab.json`, in the order of the ids."""
+def vocab_text(tokens: Mapping[str, int], *, indented: bool = False) -> bytes:
+    """`vocab.json`: on one line in the order of the ids, or a line a token in the order of the tokens."""
+    if indented:
+        return json_text(tokens)
     by_id = dict(sorted(tokens.items(), key=lambda item: item[1]))
     return json.dumps(by_id, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -398,7 +430,11 @@ def tokenizer_json(
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": index, **token_object(token, special=True)} for index, token in sorted(added.items())],
+        "added_tokens": [
+            {"id": index, "content": token.content, "single_word": token.single_word}  # in the order of the library
+            | token_object(token, special=True)
+            for index, token in sorted(added.items())
+        ],
         "normalizer": None,
         "pre_tokenizer": {
             "type": "ByteLevel",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from roberta.common.batch_encoding import Span
+from roberta.common.tokenizer_errors import ArgumentError
 from roberta.common.tokenizer_rows import (
     Aligned,
     Shape,
@@ -91,9 +92,9 @@ def _check_text(name: str, number: int, value: Any, is_words: bool, is_batch: bo
     where = f"text {number} of {name}" if is_batch else name
     if not is_words and not isinstance(value, str):
         hint = "; lists of words need is_split_into_words=True" if isinstance(value, list | tuple) else ""
-        raise ValueError(f"{where} is {value!r:.80}, a {type(value).__name__}; a text is a str{hint}")
+        raise ArgumentError(f"{where} is {value!r:.80}, a {type(value).__name__}; a text is a str{hint}")
     if is_words and not (isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)):
-        raise ValueError(f"{where} is {value!r:.80}; with is_split_into_words=True a text is a list of str")
+        raise ArgumentError(f"{where} is {value!r:.80}; with is_split_into_words=True a text is a list of str")
 
 
 def whole_plan(ids: list[list[int]], batch: Batch) -> list[Window]:

@@ -24,7 +24,7 @@ class Options(Surrounding):
     truncation_side: str
     pad_token_type_id: int
     model_input_names: list[str]
-    _warned: set[str]
+    deprecation_warnings: dict[str, bool]  # by kind: those that were logged, or are not to be
 
     def _shape(
         self,
@@ -51,12 +51,12 @@ class Options(Surrounding):
                 raise ValueError(f"{name}={value!r} must be an int of at least {least}")
         if truncation is None and cut != "do_not_truncate" and verbose:
             self._warn(
-                "max_length",
+                "Truncation-not-explicitly-activated",
                 "max_length is given without truncation: texts are cut as with truncation=True, which says so",
             )
         if how == "longest" and max_length is not None and cut == "do_not_truncate" and verbose:
             self._warn(
-                "longest",
+                "Longest-with-max_length",
                 "max_length has no effect with padding=True and without truncation; use padding='max_length'",
             )
         if max_length is None and (how == "max_length" or cut != "do_not_truncate"):
@@ -66,7 +66,10 @@ class Options(Surrounding):
                 how = "do_not_pad" if how == "max_length" else how
                 cut = "do_not_truncate"
                 if verbose:
-                    self._warn("unlimited", "no max_length and no model_max_length: no truncation, nor padding to it")
+                    self._warn(
+                        "Asking-to-truncate-to-max_length",
+                        "no max_length and no model_max_length: no truncation, nor padding to it",
+                    )
         pad_id = self._pad_id(how)
         multiple = pad_to_multiple_of
         if multiple and how != "do_not_pad" and cut != "do_not_truncate" and max_length and max_length % multiple:
@@ -105,16 +108,17 @@ class Options(Surrounding):
 
     def _warn(self, kind: str, text: str) -> None:
         """Log a warning, once for each kind."""
-        if kind not in self._warned:
-            self._warned.add(kind)
+        if not self.deprecation_warnings.get(kind, False):
+            self.deprecation_warnings[kind] = True
             logger.warning(text)
 
     def _warn_too_long(self, length: int, shape: Shape) -> None:
         if shape.max_length is None and length > self.model_max_length:
             self._warn(
-                "too long",
-                f"a text of {length} tokens is longer than the {self.model_max_length} of this model; "
-                "cut it with truncation=True",
+                "sequence-length-is-longer-than-the-specified-maximum",
+                # the begin of this line is what filters of logs look for
+                "Token indices sequence length is longer than the specified maximum sequence length for this model "
+                f"({length} > {self.model_max_length}); cut the text with truncation=True",
             )
 
     @property

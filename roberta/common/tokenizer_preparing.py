@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from roberta.common.batch_encoding import BatchEncoding
@@ -15,6 +16,12 @@ from roberta.common.tokenizer_rows import TRUNCATIONS, kept_lengths
 
 class Preparing(Decoding, Options):
     """What turns ids into rows, and rows into batches."""
+
+    verbose: bool
+
+    @abstractmethod
+    def _prefix_option(self, others: Mapping[str, Any]) -> bool | None:
+        """`add_prefix_space` of a call, which is the one option beside those that its signature has."""
 
     def pad(
         self,
@@ -57,13 +64,34 @@ class Preparing(Decoding, Options):
             overflow=False,
             pad_to_multiple_of=pad_to_multiple_of,
             padding_side=padding_side,
-            verbose=verbose,
+            verbose=verbose and self.verbose,
         )
         with_mask = first_given(return_attention_mask, "attention_mask" in self.model_input_names)
         padded = pad_batch(lists, main, shape, with_mask)
         if is_row:
             padded = {name: value[0] for name, value in padded.items()}
         return BatchEncoding(padded, tensor_type=return_tensors)
+
+    def _pad(
+        self,
+        encoded_inputs: Mapping[str, Any],
+        max_length: int | None = None,
+        padding_strategy: str = "do_not_pad",
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool | None = None,
+    ) -> dict[str, Any]:
+        """`pad` of one row, under the names that transformers' own method gives its options."""
+        padded = self.pad(
+            encoded_inputs,
+            padding=padding_strategy,
+            max_length=max_length,
+            pad_to_multiple_of=pad_to_multiple_of,
+            padding_side=padding_side,
+            return_attention_mask=return_attention_mask,
+            verbose=False,
+        )
+        return dict(padded)
 
     def prepare_for_model(
         self,
@@ -81,15 +109,24 @@ class Preparing(Decoding, Options):
         return_attention_mask: bool | None = None,
         return_overflowing_tokens: bool = False,
         return_special_tokens_mask: bool = False,
+        return_offsets_mapping: bool = False,
         return_length: bool = False,
         verbose: bool = True,
         prepend_batch_axis: bool = False,
+        **others: Any,
     ) -> BatchEncoding:
-        """The model inputs of one row, from the ids of one text or two.
+        """The model inputs of one row, from the ids of one text or two; options as in a call.
 
         With `return_overflowing_tokens` what is cut off is `overflowing_tokens`, the `stride` before it included,
         and `num_truncated_tokens` is how many did not fit.
+
+        Raises:
+            ValueError: options that contradict each other; `return_offsets_mapping`, as ids have no characters.
         """
+        if return_offsets_mapping:
+            raise ValueError("return_offsets_mapping=True needs a text, and ids have none; call the tokenizer with it")
+        if others:
+            self._prefix_option(others)
         shape = self._shape(
             add_special_tokens=add_special_tokens,
             padding=padding,
@@ -99,7 +136,7 @@ class Preparing(Decoding, Options):
             overflow=False,
             pad_to_multiple_of=pad_to_multiple_of,
             padding_side=padding_side,
-            verbose=verbose,
+            verbose=verbose and self.verbose,
         )
         texts = [list(ids)] if pair_ids is None else [list(ids), list(pair_ids)]
         batch = Batch(texts, [0], [] if pair_ids is None else [True], is_batch=False)

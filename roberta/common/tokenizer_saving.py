@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
+import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from roberta.common.chat_templates import written_templates
 from roberta.common.files import CheckpointError, write_folder
-from roberta.common.hub import local_folder, upload_folder
+from roberta.common.hub import PushesToHub, local_folder, upload_folder
+from roberta.common.keywords import meaningful, suggestion
 from roberta.common.special_tokens import MORE, NAMES, AddedToken, SpecialTokens
 from roberta.common.tokenizer_files import (
     ADDED_FILE,
+    CHAT_FILE,
+    CHAT_FOLDER,
     CONFIG_FILE,
     FILES,
     MERGES_FILE,
@@ -29,12 +34,17 @@ from roberta.common.tokenizer_files import (
 from roberta.common.tokenizer_options import MODEL_INPUT_NAMES
 from roberta.common.tokenizer_template import Template, with_settings
 
+logger = logging.getLogger(__name__)
+
 # The keys of tokenizer_config.json that are arguments of the constructor; the others are kept and written back.
 _ARGUMENTS = (
     *NAMES, MORE, "extra_special_tokens", "added_tokens_decoder", "errors", "add_prefix_space", "trim_offsets",
     "model_max_length", "max_len", "padding_side", "truncation_side", "pad_token_type_id",
-    "clean_up_tokenization_spaces", "split_special_tokens", "model_input_names",
+    "clean_up_tokenization_spaces", "split_special_tokens", "model_input_names", "chat_template",
 )  # fmt: skip
+
+# What a constructor takes beside them.
+_MORE_ARGUMENTS = ("vocab_file", "merges_file", "tokenizer_file", "name_or_path", "verbose")
 
 # Keys that say where a tokenizer was or what loaded it: read by nobody here, and not written back.
 _OF_ONE_PROCESS = (
@@ -43,10 +53,14 @@ _OF_ONE_PROCESS = (
 )  # fmt: skip
 
 
-class Saving(SpecialTokens):
+class Saving(PushesToHub, SpecialTokens):
     """`from_pretrained`, `save_pretrained`, `save_vocabulary` and `push_to_hub`."""
 
     is_fast: ClassVar[bool]
+    vocab_files_names: ClassVar[dict[str, str]]
+    init_kwargs: dict[str, Any]
+    _writes_trim: bool
+    chat_template: str | dict[str, str] | None
     errors: str
     add_prefix_space: bool
     trim_offsets: bool
@@ -57,7 +71,6 @@ class Saving(SpecialTokens):
     split_special_tokens: bool
     model_input_names: list[str]
     _merges: str
-    _config: dict[str, Any]
     _template: Template | None
 
     @classmethod
@@ -76,17 +89,15 @@ class Saving(SpecialTokens):
         """The tokenizer of a folder or a hub name.
 
         Args:
-            overrides: arguments of the constructor, in place of what the files say.
+            overrides: arguments of the constructor, in place of what the files say; what it does not know is kept, see
+                there.
 
         Raises:
             CheckpointError: no such folder or name; no vocabulary in it; a malformed file.
-            ValueError: an override that is no argument.
         """
-        unknown = set(overrides) - set(_ARGUMENTS)
-        if unknown:
-            raise ValueError(
-                f"{', '.join(sorted(unknown))}: no setting of a tokenizer; settings are {', '.join(_ARGUMENTS)}"
-            )
+        verbose = overrides.get("verbose", True)
+        overrides = meaningful(overrides)
+        token = overrides.pop("token", token)
         folder = local_folder(
             pretrained_model_name_or_path,
             files=FILES,
@@ -110,9 +121,13 @@ class Saving(SpecialTokens):
         if own_tokens and not known.get("extra_special_tokens"):
             known["extra_special_tokens"] = own_tokens
         make: Callable[..., Self] = cls  # the two classes have constructors of their own
-        files, given = cls._vocabulary_files(folder), {**known, **overrides}
+        has_files = any(
+            name in overrides for name in ("vocab_file", "tokenizer_file", "tokenizer_object", "vocabulary")
+        )
+        files = {} if has_files else cls._vocabulary_files(folder)
+        given = {"name_or_path": str(pretrained_model_name_or_path), **known, **overrides}
         try:
-            return make(**files, **given, name_or_path=str(pretrained_model_name_or_path), config=rest)
+            return make(**files, **given, config=rest, verbose=verbose)
         except CheckpointError:
             raise
         except ValueError as error:
@@ -145,6 +160,7 @@ class Saving(SpecialTokens):
         filename_prefix: str | None = None,
         push_to_hub: bool = False,
         *,
+        save_jinja_files: bool = True,
         repo_id: str | None = None,
         token: str | bool | None = None,
         private: bool | None = None,
@@ -154,19 +170,22 @@ class Saving(SpecialTokens):
         """Write the files into a folder, all or none; returns their paths. Another tokenizer's files there go.
 
         Args:
-            legacy_format: False for tokenizer.json without vocab.json, merges.txt and added_tokens.json.
+            legacy_format: True for vocab.json, merges.txt and added_tokens.json, False for tokenizer.json, None for what
+                the class reads: the first, and of RobertaTokenizerFast both.
             filename_prefix: "pp" for pp-vocab.json and so on.
+            save_jinja_files: write chat templates as files of their own; False for into tokenizer_config.json.
             push_to_hub: upload the folder too; `repo_id` (the folder's name by default) and what follows say where.
 
         Raises:
             CheckpointError: the folder is a file.
         """
-        files = self.files_to_save(legacy_format)
+        # an upload has no folders, and one template is the file that several would be in
+        save_jinja_files = save_jinja_files and not (push_to_hub and isinstance(self.chat_template, dict))
+        files = self.files_to_save(legacy_format, save_jinja_files=save_jinja_files)
         prefix = f"{filename_prefix}-" if filename_prefix else ""
-        ours = {prefix + name for name in FILES}
-        write_folder(
-            save_directory, {prefix + name: content for name, content in files.items()}, stale=ours.__contains__
-        )
+        files = {name if "/" in name else prefix + name: content for name, content in files.items()}
+        ours = {*(prefix + name for name in FILES), CHAT_FOLDER}
+        write_folder(save_directory, files, stale=ours.__contains__)
         if push_to_hub:
             upload_folder(
                 save_directory,
@@ -176,62 +195,41 @@ class Saving(SpecialTokens):
                 commit_message=commit_message or "Upload tokenizer",
                 revision=revision,
             )
-        return tuple(str(Path(save_directory, prefix + name)) for name in files)
+        return tuple(str(Path(save_directory, name)) for name in files)
 
-    def files_to_save(self, legacy_format: bool | None = None) -> dict[str, bytes]:
+    def files_to_save(self, legacy_format: bool | None = None, *, save_jinja_files: bool = True) -> dict[str, bytes]:
         """What `save_pretrained` writes, by file name, for a caller that writes more in the same save.
 
         Args:
-            legacy_format: as in `save_pretrained`.
+            legacy_format, save_jinja_files: as in `save_pretrained`.
         """
-        files = self._config_files()
+        files = self._config_files(save_jinja_files)
         if legacy_format is not False:
-            files |= {VOCAB_FILE: vocab_text(self._vocabulary), MERGES_FILE: merges_text(self._merges)}
+            files |= self._vocabulary_texts()
             beside = {text: index for text, index in self._ids_of_added.items() if text not in self._vocabulary}
             if beside:
                 files[ADDED_FILE] = json_text(beside)
-        if self.is_fast or legacy_format is False:
+        if legacy_format is False or (self.is_fast and legacy_format is None):
             files[TOKENIZER_FILE] = self._tokenizer_json()
         return files
 
     def save_vocabulary(self, save_directory: str | Path, filename_prefix: str | None = None) -> tuple[str, str]:
         """Write vocab.json and merges.txt into a folder, without added tokens; returns their paths."""
         prefix = f"{filename_prefix}-" if filename_prefix else ""
-        names = (prefix + VOCAB_FILE, prefix + MERGES_FILE)
-        contents = (vocab_text(self._vocabulary), merges_text(self._merges))
-        write_folder(save_directory, dict(zip(names, contents, strict=True)))
-        return str(Path(save_directory, names[0])), str(Path(save_directory, names[1]))
+        files = {prefix + name: content for name, content in self._vocabulary_texts().items()}
+        write_folder(save_directory, files)
+        vocab, merges = (str(Path(save_directory, name)) for name in files)
+        return vocab, merges
 
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        token: str | bool | None = None,
-        private: bool | None = None,
-        commit_message: str | None = None,
-        commit_description: str | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
-    ) -> str:
-        """Upload the tokenizer's files as one commit; returns its address."""
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary, "tokenizer")
-            self.save_pretrained(folder)
-            return upload_folder(
-                folder,
-                repo_id=repo_id,
-                token=token,
-                private=private,
-                commit_message=commit_message or "Upload tokenizer",
-                commit_description=commit_description,
-                revision=revision,
-                create_pr=create_pr,
-            )
+    def _vocabulary_texts(self) -> dict[str, bytes]:
+        """vocab.json and merges.txt, as the class of that name in transformers lays them out."""
+        vocab = vocab_text(self._vocabulary, indented=not self.is_fast)
+        return {VOCAB_FILE: vocab, MERGES_FILE: merges_text(self._merges)}
 
-    def _config_files(self) -> dict[str, bytes]:
-        """tokenizer_config.json and special_tokens_map.json."""
+    def _config_files(self, save_jinja_files: bool) -> dict[str, bytes]:
+        """tokenizer_config.json, special_tokens_map.json and the chat templates."""
         config = {
-            **self._config,
+            **self._kept_settings(),
             **self.special_tokens_map,
             "add_prefix_space": self.add_prefix_space,
             "added_tokens_decoder": {
@@ -242,20 +240,37 @@ class Saving(SpecialTokens):
             "extra_special_tokens": self.extra_special_tokens,
             "model_max_length": self.model_max_length,
             "tokenizer_class": "RobertaTokenizer",
-            "trim_offsets": self.trim_offsets,
         }
-        if tuple(self.model_input_names) != MODEL_INPUT_NAMES:
-            config["model_input_names"] = list(self.model_input_names)
         for name in self.extra_special_tokens:
             config.pop(name, None)
-        if self.padding_side != "right":
-            config["padding_side"] = self.padding_side
-        if self.truncation_side != "right":
-            config["truncation_side"] = self.truncation_side
+        sides = {"padding_side": self.padding_side, "truncation_side": self.truncation_side}
+        config |= {name: side for name, side in sides.items() if side != "right" or name in self.init_kwargs}
+        if self._writes_trim:
+            config["trim_offsets"] = self.trim_offsets
+        if tuple(self.model_input_names) != MODEL_INPUT_NAMES:
+            config["model_input_names"] = list(self.model_input_names)
         if self.split_special_tokens:
             config["split_special_tokens"] = True
+        templates = self._chat_files() if save_jinja_files else {}
+        if self.chat_template is not None and not save_jinja_files:
+            config["chat_template"] = written_templates(self.chat_template)
         special = {name: _file_form(value) for name, value in self.special_tokens_map_extended.items()}
-        return {CONFIG_FILE: json_text(config), SPECIAL_FILE: json_text(special)}
+        return {CONFIG_FILE: json_text(config), SPECIAL_FILE: json_text(special), **templates}
+
+    def _kept_settings(self) -> dict[str, Any]:
+        """What the constructor was given and does not know itself, where JSON can write it."""
+        own = (*_ARGUMENTS, *_MORE_ARGUMENTS, *_OF_ONE_PROCESS)
+        return {name: value for name, value in self.init_kwargs.items() if name not in own and _is_json(value)}
+
+    def _chat_files(self) -> dict[str, bytes]:
+        """The chat templates as files."""
+        if self.chat_template is None:
+            return {}
+        named = {"default": self.chat_template} if isinstance(self.chat_template, str) else self.chat_template
+        return {
+            CHAT_FILE if name == "default" else f"{CHAT_FOLDER}/{name}.jinja": template.encode()
+            for name, template in named.items()
+        }
 
     def _tokenizer_json(self) -> bytes:
         return tokenizer_json(
@@ -267,15 +282,41 @@ class Saving(SpecialTokens):
 
     def _post_processor(self) -> Any:
         """That of the file the tokenizer came from, where its rows are not RoBERTa's own."""
-        level = {"add_prefix_space": self.add_prefix_space, "trim_offsets": self.trim_offsets}
+        level = {"trim_offsets": self.trim_offsets, "add_prefix_space": self.add_prefix_space}
         if self._template is not None:
             processor = with_settings(self._template.processor, level)
             if self._template.trims is not None or not self.trim_offsets:
                 return processor
-            trimming = {"type": "ByteLevel", "use_regex": True, **level}
+            trimming = {"type": "ByteLevel", **level, "use_regex": True}
             return {"type": "Sequence", "processors": [trimming, processor]} if processor else trimming
         sep, cls = [self.sep_token or "", self.sep_token_id or 0], [self.cls_token or "", self.cls_token_id or 0]
         return {"type": "RobertaProcessing", "sep": sep, "cls": cls, **level}
+
+
+def refuse_names_of_methods(tokenizer: Any, names: Sequence[str]) -> None:
+    """Raise `AttributeError` for a setting that has the name of a method: it was meant for a call."""
+    for name in names:
+        if callable(getattr(type(tokenizer), name, None)):
+            raise AttributeError(
+                f"{name} is no setting of a tokenizer: it conflicts with the method {type(tokenizer).__name__}.{name}"
+            )
+
+
+def warn_of_near_names(tokenizer: Any, names: Sequence[str]) -> None:
+    """Log a warning for each setting that nobody knows, but whose name is near to one that is known."""
+    for name in names:
+        nearest = suggestion(name, (*_ARGUMENTS, *_MORE_ARGUMENTS))
+        if nearest and name not in _OF_ONE_PROCESS:
+            logger.warning("%s does not know %r%s; it is kept as it is", type(tokenizer).__name__, name, nearest)
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON can write a value."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _is_token(value: Any) -> bool:

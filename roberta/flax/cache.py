@@ -113,3 +113,20 @@ def widen(attention_mask: Array | None, cache: Cache | None) -> Array | None:
 def reorder(cache: Cache, rows: Array) -> Cache:
     """The cache with its batch rows taken from `rows`, int (new batch,): beams that go on from other beams."""
     return jax.tree.map(lambda part: part[rows] if part.ndim else part, cache)
+
+
+def cut(cache: Cache | None, size: int, tokens: Array) -> Cache | None:
+    """The cache's first `size` tokens of each row, of which `tokens`, int (batch, 1), take a position.
+
+    What is behind them stays where it is, unseen, until new tokens take its place.
+    """
+    if cache is None:
+        return None
+
+    def changed(keys: Any, part: Array) -> Array:
+        name = keys[-1].key
+        if name == "cache_index":
+            return jnp.asarray(size, part.dtype)
+        return tokens.astype(part.dtype) if name == TOKENS else part
+
+    return jax.tree_util.tree_map_with_path(changed, cache)

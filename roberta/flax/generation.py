@@ -1,5 +1,7 @@
 """`generate()` in Flax: the driver of `common.search` over this backend's model and cache."""
 
+import contextlib
+import inspect
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,15 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from roberta.common.generation import (
-    GenerateBeamDecoderOnlyOutput,
-    GenerateDecoderOnlyOutput,
-    GenerationConfig,
-    as_generation_config,
-    generation_defaults,
-    one_prompt,
-)
-from roberta.common.search import Plan, Seed, decode, make_plan
+from roberta.common.draws import Seed
+from roberta.common.generating import Call, generate
+from roberta.common.generation import GenerationConfig, generation_defaults
+from roberta.common.outputs import ModelOutput
+from roberta.common.prompts import Rows
+from roberta.common.search import transition_scores
 from roberta.flax import cache as kv
 from roberta.flax.layers import check_values
 from roberta.flax.parts import Made
@@ -37,24 +36,27 @@ class Stepper:
     def __init__(
         self,
         model: Any,
-        plan: Plan,
-        encoder_hidden_states: Any,
-        encoder_attention_mask: Any,
-        params: Mapping[str, Any] | None,
+        config: GenerationConfig,
+        rows: Rows,
+        max_length: int,
+        extra: Mapping[str, Any],
+        params: Mapping[str, Any] | None = None,
     ) -> None:
+        self.model = model
+        self.config = config
+        self.extra = {**extra}
+        self.embeds = self.extra.pop("inputs_embeds", None)
+        if self.extra.pop("past_key_values", None) is not None:
+            raise ValueError("past_key_values are not supported in generate() of Flax; omit them, and give all tokens")
         self.call = _compiled(model)
         self.params = model.params if params is None else params
-        self.config = plan.config
-        self.encoder = {
-            "encoder_hidden_states": encoder_hidden_states,
-            "encoder_attention_mask": encoder_attention_mask,
-        }
-        rounded = -(-plan.max_length // ROUNDING) * ROUNDING
-        self.room = min(rounded, max(model.config.max_position_embeddings, plan.max_length))
-        batch = plan.rows.input_ids.shape[0]
-        self.cache = model.init_cache(batch, self.room) if plan.config.use_cache else None
+        rounded = -(-max_length // ROUNDING) * ROUNDING
+        self.room = min(rounded, max(model.config.max_position_embeddings, max_length))
+        self.length = 0  # tokens in the cache
+        self.cache = model.init_cache(rows.input_ids.shape[0], self.room) if config.use_cache else None
         self.attentions: list[Any] = []
         self.hidden_states: list[Any] = []
+        self.last: Mapping[str, Any] = {}
 
     def start(self, inputs: Mapping[str, np.ndarray], copies: int) -> np.ndarray:
         """Run the prompts once, and go on with `copies` rows of each."""
@@ -63,50 +65,133 @@ class Stepper:
             # not the number of tokens in a cache, which all rows share
             return jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, axis=0) if jnp.ndim(leaf) else leaf, tree)
 
-        output = self.run(inputs)
-        self.encoder = repeated(self.encoder)
-        return self.keep(repeated(dict(output)))
+        output = dict(self.run(inputs))
+        self.embeds = None
+        head_mask = {name: self.extra.pop(name) for name in ("head_mask",) if name in self.extra}
+        self.extra = {**repeated(self.extra), **head_mask}
+        return self.record(repeated(output))
 
     def step(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Run the next token of each row."""
-        return self.keep(self.run(inputs))
+        return self.record(self.run(inputs))
+
+    def read(self, inputs: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+        """Run several tokens of each row."""
+        self.last = self.run(inputs, count)
+        self.cache = self.last.get("past_key_values")
+        return _wide(self.last["logits"])
+
+    def keep(self, count: int, inputs: Mapping[str, np.ndarray]) -> None:
+        """Cut the cache to these tokens; of the last call, note the first `count` tokens as a step each."""
+        read = self.last["logits"].shape[1] if count else 0
+        for index in range(count):
+            there = slice(index, index + 1)
+            keys = self.length - read + index + 1
+            weights, hidden = self.last.get("attentions"), self.last.get("hidden_states")
+            self.attentions.append(weights and tuple(layer[:, :, there, :keys] for layer in weights))
+            self.hidden_states.append(hidden and tuple(layer[:, there] for layer in hidden))
+        ids = inputs["input_ids"]
+        tokens = (ids != self.model.config.pad_token_id).sum(axis=1, keepdims=True)
+        self.length = ids.shape[1]
+        self.cache = kv.cut(self.cache, self.length, jnp.asarray(tokens, jnp.int32))
 
     def reorder(self, rows: np.ndarray) -> None:
         """Take the rows of the cache from `rows`."""
-        self.cache = kv.reorder(self.cache, jnp.asarray(rows))
+        if self.cache is not None:
+            self.cache = kv.reorder(self.cache, jnp.asarray(rows))
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Any:
-        """Call the model on numpy arguments."""
-        length, seq = inputs["attention_mask"].shape[1], inputs["input_ids"].shape[1]
+    def choose(self, rows: np.ndarray) -> None:
+        """Take the rows of the cache, and of what the last step noted, from `rows`."""
+        self.reorder(rows)
+        for noted in (self.attentions, self.hidden_states):
+            noted[-1] = noted[-1] and tuple(layer[jnp.asarray(rows)] for layer in noted[-1])
+
+    def last_hidden(self) -> np.ndarray:
+        """The last layer's hidden states of the last call."""
+        return _wide(self.last["hidden_states"][-1])
+
+    def run(self, inputs: Mapping[str, np.ndarray], count: int = 0) -> Any:
+        """Call the model on numpy arguments, those of the tokens that are not in the cache.
+
+        Args:
+            count: logits of so many last tokens, (rows, count, vocab); 0: of the last one, (rows, vocab).
+        """
+        length = inputs["input_ids"].shape[1]
+        past = self.length if self.cache is not None else 0
+        seq = length - past
+        native = {name: values[:, past:] for name, values in inputs.items() if name != "attention_mask"}
         # room behind the tokens is masked, and no token before it sees it
-        filled = {
-            name: np.pad(values, ((0, 0), (0, self.room - length)))
-            for name, values in inputs.items()
-            if self.cache is None or name == "attention_mask"
-        }
+        padding = ((0, 0), (0, self.room - length))
+        if self.cache is None:
+            native = {name: np.pad(values, padding) for name, values in native.items()}
+        native["attention_mask"] = np.pad(inputs["attention_mask"], padding)
+        if self.embeds is not None:
+            native = {**{n: v for n, v in native.items() if n != "input_ids"}, "inputs_embeds": self.embeds}
+        wants = self.config.return_dict_in_generate
         with check_values(False):  # the plan has checked ids and lengths
             output = self.call(
                 self.params,
-                {**inputs, **filled, **self.encoder},
+                {**native, **self.extra},
                 self.cache,
-                seq - 1,
+                seq - max(count, 1),
+                count=max(count, 1),
                 use_cache=self.config.use_cache,
-                output_attentions=self.config.return_dict_in_generate and self.config.output_attentions,
-                output_hidden_states=self.config.return_dict_in_generate and self.config.output_hidden_states,
+                output_attentions=wants and self.config.output_attentions,
+                output_hidden_states=(wants and self.config.output_hidden_states) or bool(self.config.penalty_alpha),
             )
+        self.length = length
+        if not count:
+            output.logits = output.logits[:, 0]
         if output.attentions is not None:
             output.attentions = tuple(weights[:, :, :seq, :length] for weights in output.attentions)
         if output.hidden_states is not None:
             output.hidden_states = tuple(hidden[:, :seq] for hidden in output.hidden_states)
         return output
 
-    def keep(self, output: Mapping[str, Any]) -> np.ndarray:
+    def record(self, output: Mapping[str, Any]) -> np.ndarray:
         """Note what a call returned; its last logits as numpy, (rows, vocab), in float32 or wider."""
+        self.last = output
         self.cache = output.get("past_key_values")
         self.attentions.append(output.get("attentions"))
         self.hidden_states.append(output.get("hidden_states"))
-        logits = output["logits"]
-        return np.asarray(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+        return _wide(output["logits"])
+
+
+class Framework:
+    """What `common.generating` asks for.
+
+    Args:
+        model, params: a model and the parameters taken instead of its own.
+    """
+
+    def __init__(self, model: Any, params: Mapping[str, Any] | None) -> None:
+        self.model, self.params = model, params
+
+    def to_numpy(self, values: Any) -> np.ndarray:
+        """A tensor, or what numpy takes, as an array."""
+        return np.asarray(values)
+
+    def native(self, values: np.ndarray) -> Array:
+        """An array as a tensor."""
+        return jnp.asarray(values)
+
+    def shown(self, values: np.ndarray) -> Array:
+        """Ids as a tensor for a streamer."""
+        return self.native(values)
+
+    def stepper(
+        self, model: Any, config: GenerationConfig, rows: Rows, max_length: int, extra: Mapping[str, Any]
+    ) -> Stepper:
+        """A model to step through."""
+        return Stepper(model, config, rows, max_length, extra, self.params if model is self.model else None)
+
+    def arguments(self, model: Any) -> Mapping[str, inspect.Parameter]:
+        """The arguments of the model's call."""
+        return inspect.signature(model.__call__).parameters
+
+    def output(self, cls: type[ModelOutput]) -> type[ModelOutput]:
+        """The class of an output."""
+        return cls
 
 
 class GenerationMixin:
@@ -130,96 +215,156 @@ class GenerationMixin:
         self,
         input_ids: Array | None = None,
         generation_config: GenerationConfig | None = None,
+        prng_key: Array | None = None,
+        trace: bool = True,
+        params: Mapping[str, Any] | None = None,
+        logits_processor: Any = None,
         *,
+        stopping_criteria: Any = None,
+        prefix_allowed_tokens_fn: Any = None,
+        synced_gpus: bool | None = None,
+        assistant_model: Any = None,
+        streamer: Any = None,
+        negative_prompt_ids: Array | None = None,
+        negative_prompt_attention_mask: Array | None = None,
+        use_model_defaults: bool | None = None,
+        custom_generate: Any = None,
         inputs: Array | None = None,
         attention_mask: Array | None = None,
         token_type_ids: Array | None = None,
-        encoder_hidden_states: Array | None = None,
-        encoder_attention_mask: Array | None = None,
+        position_ids: Array | None = None,
+        inputs_embeds: Array | None = None,
+        past_key_values: Any = None,
+        tokenizer: Any = None,
         seed: int | Sequence[Seed] | None = None,
-        params: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Any:
         """Continue the prompts: greedy by default, without dropout, positions as in the model's own call.
 
         Args:
             input_ids: int, (batch, prompt), padded on the left; None starts from `bos_token_id`.
-            attention_mask: 1 and 0, (batch, prompt); by default padding tokens are padding.
-            token_type_ids: of the prompt; new tokens have that of the last one.
             generation_config: instead of the model's, which fills in pad, bos and eos ids that are None; transformers'
                 own class, or a dictionary, will do.
+            logits_processor: a list of callables (input_ids, scores) -> scores, transformers' own among them.
+            stopping_criteria: a list of callables (input_ids, scores) -> whether all rows end, or which.
+            prefix_allowed_tokens_fn: (number of the prompt, ids of a row) -> the tokens that may follow.
+            assistant_model: a smaller causal model that guesses tokens; the result is the same, for one prompt.
+            streamer: its `put` gets the prompts, then one token a row at a time; then `end` is called.
+            negative_prompt_ids, negative_prompt_attention_mask: what `guidance_scale` moves away from.
+            use_model_defaults: fields of `generation_config` at their defaults are the model's.
+            synced_gpus, custom_generate: not supported; None or False.
             inputs: another name of input_ids.
+            attention_mask: 1 and 0, (batch, prompt); by default padding tokens are padding.
+            token_type_ids: of the prompt; new tokens have that of the last one.
+            position_ids: of the prompt; those of new tokens follow the last one.
+            inputs_embeds: (batch, prompt, hidden), instead of ids, and new tokens alone are returned; or beside them.
+            past_key_values: of the first tokens of the prompt; what an earlier call returned.
+            tokenizer: for `stop_strings`.
+            prng_key: of sampling, in the place of a seed.
+            trace: compile each step; False is for debugging.
+            params: taken instead of `self.params`.
             seed: of sampling, or a list with one for each prompt; the same in the three frameworks.
                 None draws one from numpy's global generator.
-            params: taken instead of `self.params`.
-            settings: fields of `GenerationConfig` to replace: max_new_tokens, do_sample, num_beams, ...
+            settings: fields of `GenerationConfig` to replace: max_new_tokens, do_sample, num_beams, ...; and further
+                arguments of the model's call, such as encoder_hidden_states.
 
         Returns:
             int, (batch * num_return_sequences, length): prompts and new tokens, padded behind the end; with
             `return_dict_in_generate` a `GenerateDecoderOnlyOutput` or `GenerateBeamDecoderOnlyOutput`.
 
         Raises:
-            TypeError: a setting that does not exist.
-            ValueError: a setting or prompt that cannot work: right padding, too long, not a decoder.
+            UnknownSettingError: a keyword that does not exist; a `TypeError` and a `ValueError`.
+            ValueError: a setting or prompt that cannot work, such as one that is too long.
         """
-        config = self.generation_config
-        if generation_config is not None:
-            config = as_generation_config(generation_config).with_token_ids(config)
-        input_ids = one_prompt(input_ids, inputs)
-        plan = make_plan(
-            self.config,
-            config,
-            settings,
-            *(_to_numpy(values) for values in (input_ids, attention_mask, token_type_ids)),
-            batch=1 if encoder_hidden_states is None else encoder_hidden_states.shape[0],
-        )
-        stepper = Stepper(self, plan, encoder_hidden_states, encoder_attention_mask, params)
+        if seed is None and prng_key is not None:
+            seed = _seed(prng_key)
         if seed is None:
             seed = int(np.random.randint(2**62))
-        decoded = decode(stepper, plan, seed)
+        call = Call(
+            inputs=inputs, input_ids=input_ids, generation_config=generation_config, logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria, prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+            synced_gpus=synced_gpus, assistant_model=assistant_model, streamer=streamer,
+            negative_prompt_ids=negative_prompt_ids, negative_prompt_attention_mask=negative_prompt_attention_mask,
+            use_model_defaults=use_model_defaults, custom_generate=custom_generate, attention_mask=attention_mask,
+            token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds,
+            past_key_values=past_key_values, tokenizer=tokenizer, seed=seed, settings=settings,
+        )  # fmt: skip
+        with contextlib.nullcontext() if trace else jax.disable_jit():
+            return generate(self, call, Framework(self, params))
 
-        def native(values: np.ndarray) -> Array:
-            return jnp.asarray(values)
-
-        if not plan.config.return_dict_in_generate:
-            return native(decoded.sequences)
-        fields = {
-            "sequences": native(decoded.sequences),
-            "scores": tuple(native(scores) for scores in decoded.scores) or None,
-            "logits": tuple(native(logits) for logits in decoded.logits) or None,
-            "attentions": tuple(stepper.attentions) if plan.config.output_attentions else None,
-            "hidden_states": tuple(stepper.hidden_states) if plan.config.output_hidden_states else None,
-            "past_key_values": stepper.cache,
+    def prepare_inputs_for_generation(
+        self, input_ids: Array, max_length: int, attention_mask: Array | None = None
+    ) -> dict[str, Any]:
+        """What the first call of a loop of one's own takes beside the ids: a cache of `max_length` tokens, a mask over
+        it, and positions. `update_inputs_for_generation` makes that of the next one. `generate` needs neither.
+        """
+        batch, _seq = input_ids.shape
+        if attention_mask is None:
+            attention_mask = (input_ids != self.config.pad_token_id).astype(jnp.int32)
+        # room behind the prompt is open: no token before it sees it
+        room = jnp.ones((batch, max_length - attention_mask.shape[1]), attention_mask.dtype)
+        is_token = (input_ids != self.config.pad_token_id).astype(jnp.int32)
+        return {
+            "past_key_values": self.init_cache(batch, max_length),
+            "attention_mask": jnp.concatenate((attention_mask, room), axis=1),
+            "position_ids": is_token.cumsum(axis=1) * is_token + self.config.pad_token_id,
         }
-        if decoded.beam_indices is None:
-            return GenerateDecoderOnlyOutput(fields)
-        scores = decoded.sequences_scores
-        return GenerateBeamDecoderOnlyOutput(
-            fields,
-            beam_indices=native(decoded.beam_indices),
-            sequences_scores=None if scores is None else native(scores),
+
+    def update_inputs_for_generation(self, model_outputs: Any, model_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """What the next call of such a loop takes beside the new tokens, from what the last one took and returned."""
+        last = model_kwargs["position_ids"][:, -1:]
+        updated = {"past_key_values": model_outputs["past_key_values"], "position_ids": last + 1}
+        return {**model_kwargs, **updated}
+
+    def compute_transition_scores(
+        self,
+        sequences: Array,
+        scores: tuple[Array, ...],
+        beam_indices: Array | None = None,
+        normalize_logits: bool = False,
+    ) -> Array:
+        """The score of each new token of `sequences`, (rows, new); 0 behind the end of a beam.
+
+        Args:
+            scores, beam_indices: what `generate` returned with `return_dict_in_generate` and `output_scores`.
+            normalize_logits: log probabilities instead of scores.
+        """
+        framework = Framework(self, None)
+        found = transition_scores(
+            framework.to_numpy(sequences),
+            [framework.to_numpy(step) for step in scores],
+            None if beam_indices is None else framework.to_numpy(beam_indices),
+            normalize_logits,
         )
+        return framework.native(found)
 
 
-def _to_numpy(values: Any) -> np.ndarray | None:
-    return None if values is None else np.asarray(values)
+def _wide(values: Array) -> np.ndarray:
+    """Logits or states as numpy, in float32 or wider."""
+    return np.asarray(values.astype(jnp.promote_types(values.dtype, jnp.float32)))
+
+
+def _seed(prng_key: Array) -> int:
+    """A key of JAX, old or new, as a number."""
+    is_new = jnp.issubdtype(prng_key.dtype, jax.dtypes.prng_key)
+    return int.from_bytes(np.asarray(jax.random.key_data(prng_key) if is_new else prng_key, np.uint32).tobytes())
 
 
 _compiled_calls: weakref.WeakKeyDictionary[Any, tuple[Made, Callable[..., Any]]] = weakref.WeakKeyDictionary()
 
 
 def _compiled(model: Any) -> Callable[..., Any]:
-    """The model's call, compiled once a shape and kept as long as the model is what it was; of the logits, the last."""
+    """The model's call, compiled once a shape and kept while it is what it was; `count` of the logits from `first` on."""
     made, compiled = _compiled_calls.get(model, (None, None))
     if made is None or compiled is None or not made.is_current(model):
         alive = weakref.ref(model)  # what is kept for the model must not keep it
 
-        def call(params: Any, inputs: Any, cache: Any, last: Array, **flags: bool) -> Any:
+        def call(params: Any, inputs: Any, cache: Any, first: Array, count: int, **flags: bool) -> Any:
             output = alive()(**inputs, params=params, past_key_values=cache, return_dict=True, **flags)
-            output.logits = jax.lax.dynamic_index_in_dim(output.logits, last, axis=1, keepdims=False)
+            output.logits = jax.lax.dynamic_slice_in_dim(output.logits, first, count, axis=1)
             return output
 
-        flags = ("use_cache", "output_attentions", "output_hidden_states")
+        flags = ("count", "use_cache", "output_attentions", "output_hidden_states")
         compiled = jax.jit(call, static_argnames=flags)
         _compiled_calls[model] = Made(model), compiled
     return compiled

@@ -441,3 +441,13 @@ class FlaxRobertaForQuestionAnswering(FlaxRobertaPreTrainedModel):
 
     head = "ForQuestionAnswering"
     module_class = RobertaForQuestionAnsweringModule
+
+
+# The linen modules by transformers' names, which its users look up beside the classes.
+FlaxRobertaModule = RobertaModelModule
+FlaxRobertaForCausalLMModule = RobertaForCausalLMModule
+FlaxRobertaForMaskedLMModule = RobertaForMaskedLMModule
+FlaxRobertaForSequenceClassificationModule = RobertaForSequenceClassificationModule
+FlaxRobertaForMultipleChoiceModule = RobertaForMultipleChoiceModule
+FlaxRobertaForTokenClassificationModule = RobertaForTokenClassificationModule
+FlaxRobertaForQuestionAnsweringModule = RobertaForQuestionAnsweringModule

@@ -1,24 +1,26 @@
 """The base of the Flax classes: the call, loading, saving, initialisation, and changes of size."""
 
+import copy
 import inspect
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from flax.core import unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
+from jax.dtypes import canonicalize_dtype
 from jax.typing import DTypeLike
 
-from roberta.common.checkpoint import save_checkpoint
+from roberta.common.checkpoint import open_checkpoint, save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config_protocol import built_from
 from roberta.common.generation import GENERATION_CONFIG_FILE
-from roberta.common.hub import upload_arguments, upload_folder
+from roberta.common.hub import PushesToHub, upload_arguments, upload_folder
 from roberta.common.loading import (
     HubOptions,
     loading_info,
@@ -37,8 +39,9 @@ from roberta.flax.infer import infer, release
 from roberta.flax.layers import normal
 from roberta.flax.programs import run
 from roberta.flax.saving import to_write
-from roberta.flax.weights import Params, checked, to_array, to_native, to_numpy
+from roberta.flax.weights import Params, checked, kept, to_array, to_native, to_numpy
 
+_WHOLE = ("input_ids", "token_type_ids", "position_ids")
 _HEADS_WITH_CACHE: tuple[Head, ...] = ("Model", "ForCausalLM")
 
 
@@ -58,9 +61,15 @@ for _output in OUTPUTS:
         ),
         lambda names, values, kind=_output: _unflattened(kind, names, values),
     )
+    jax.export.register_pytree_node_serialization(  # what `jax.export` writes of a function that returns one
+        _output,
+        serialized_name=f"roberta.{_output.__name__}",
+        serialize_auxdata=lambda names: " ".join(names).encode(),
+        deserialize_auxdata=lambda text: tuple(text.decode().split()),
+    )
 
 
-class FlaxRobertaPreTrainedModel:
+class FlaxRobertaPreTrainedModel(PushesToHub):
     """What the seven classes share: a linen module and its parameters, with the call of transformers' Flax classes.
 
     Args:
@@ -76,14 +85,18 @@ class FlaxRobertaPreTrainedModel:
         head: which class this is, in the table of parameters.
         module_class: the linen module of this class; `module` is the one at hand.
         params: nested dictionaries of arrays.
+        key: the `jax.random.key` of the seed.
+        input_shape: as it was given.
     """
 
     head: ClassVar[Head]
-    module_class: ClassVar[type[nn.Module]]
+    module_class: ClassVar[Any] = None
     config_class = RobertaConfig
     base_model_prefix = "roberta"
     main_input_name = "input_ids"
     framework = "flax"
+    _auto_class = None
+    _missing_keys: frozenset[tuple[str, ...]] = frozenset()
 
     def __init__(
         self,
@@ -95,11 +108,7 @@ class FlaxRobertaPreTrainedModel:
         gradient_checkpointing: bool = False,
         add_pooling_layer: bool = True,
     ) -> None:
-        if not isinstance(config, RobertaConfig):
-            raise TypeError(
-                f"{type(self).__name__} is built from a RobertaConfig, not {type(config).__name__}; "
-                f"to load a model use {type(self).__name__}.from_pretrained"
-            )
+        config = built_from(config, type(self).__name__)
         if self.head == "ForQuestionAnswering" and config.num_labels != 2:
             raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
         if self.head != "Model" and not add_pooling_layer:
@@ -113,6 +122,11 @@ class FlaxRobertaPreTrainedModel:
         self.module = self.module_class(config, self.dtype, gradient_checkpointing, **options)
         self._do_init = _do_init
         self._params = self.init_weights(self.key, input_shape) if _do_init else None
+
+    @classmethod
+    def _from_config(cls, config: RobertaConfig, **arguments: Any) -> Self:
+        """A new model, as the auto classes of transformers make it; `arguments` of the constructor."""
+        return cls(config, **arguments)
 
     def __call__(
         self,
@@ -164,7 +178,7 @@ class FlaxRobertaPreTrainedModel:
             "end_positions": end_positions,
             "num_items_in_batch": num_items_in_batch,
         }
-        inputs = {name: _as_array(value) for name, value in values.items() if value is not None}
+        inputs = {name: _as_array(value, name in _WHOLE) for name, value in values.items() if value is not None}
         self._check_accepted(inputs, has_cache=past_key_values is not None)
         variables = {"params": self.params if params is None else params}
         cache = kv.as_cache(past_key_values)
@@ -208,11 +222,21 @@ class FlaxRobertaPreTrainedModel:
 
     # -- loading and saving --------------------------------------------------------------------------------------
 
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, output_loading_info: Literal[True], **options: Any
+    ) -> tuple[Self, dict[str, Any]]: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self: ...
+
     @classmethod
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | Path,
-        dtype: DTypeLike | None = None,
+        dtype: DTypeLike | None = jnp.float32,
         *,
         config: RobertaConfig | str | Path | None = None,
         torch_dtype: DTypeLike | None = None,
@@ -238,15 +262,16 @@ class FlaxRobertaPreTrainedModel:
         """A model from a folder, a weights file or a hub name, in any of the file formats.
 
         Args:
-            dtype: of the parameters and of what is computed: jnp.float32 (default), float64 (needs JAX's
-                `jax_enable_x64`), float16, bfloat16, their names, or "auto" for what the config or the file says.
-                `torch_dtype` is its older name. To compute in bfloat16 on float32 parameters, give `config` and
-                `params` to the constructor's object: `cls(config, dtype=jnp.bfloat16)`.
+            dtype: what is computed in: float32, float64 (needs JAX's `jax_enable_x64`), float16, bfloat16, their
+                names, or "auto" for what the config or the file says. Parameters stay as the file has them, float32,
+                float16 or bfloat16, so that training in bfloat16 updates float32 ones; `to_bf16` and its like cast
+                them. They are float64 when that is asked for, and only then. `torch_dtype` is its older name.
             output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}).
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_tf: which files to take; by default whatever is there.
             _do_init: False returns (model, params), and the loading info behind them; the model holds no parameters,
-                and those that no file had are left out (`init_weights` fills them in).
+                and those that no file had, even of the encoder, are left out: `init_weights(..., params=params)`
+                fills them in.
             config: instead of the one beside the weights, or where it is.
             config_overrides: fields of the config to replace.
 
@@ -267,21 +292,40 @@ class FlaxRobertaPreTrainedModel:
             variant=variant,
             has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
+            may_be_partial=not _do_init,
         )
-        wanted = dtype if dtype is not None else torch_dtype
+        wanted = dtype if torch_dtype is None else torch_dtype
         target = checked(found.dtype(None if wanted is None else _dtype_name(wanted)))
         model = cls(
             found.config, input_shape, seed, target, _do_init=False,
             gradient_checkpointing=gradient_checkpointing, add_pooling_layer=add_pooling_layer,
         )  # fmt: skip
         model._generation_fields = found.generation
-        params = to_native(((name, tensor.load()) for name, tensor in found.match.found.items()), target)
+        tensors = found.match.found.items()
+        params = to_native((name, tensor.load(), kept(tensor.dtype, target)) for name, tensor in tensors)
+        model._missing_keys = frozenset(model.required_params - set(flatten_dict(params)))
         report_to_user(found.report, cls.__name__)
         if _do_init:
             model._do_init, model._params = True, model.fill_missing(params, target)
         result = (model,) if _do_init else (model, params)
         result += (loading_info(found.report),) if output_loading_info else ()
         return result[0] if len(result) == 1 else result
+
+    @classmethod
+    def load_flax_weights(cls, resolved_archive_file: str | Path) -> Params:
+        """The tree of parameters in a file, whatever class it was saved from; `params` of a call, once it is whole."""
+        return cls.load_flax_sharded_weights([resolved_archive_file])
+
+    @classmethod
+    def load_flax_sharded_weights(cls, shard_files: Iterable[str | Path]) -> Params:
+        """As `load_flax_weights`, of several files; each is read in turn."""
+        leaves: dict[tuple[str, ...], Array] = {}
+        for file in shard_files:
+            tensors = open_checkpoint(file).tensors.items()
+            leaves |= flatten_dict(
+                to_native((name, tensor.load(), canonicalize_dtype(tensor.dtype)) for name, tensor in tensors)
+            )
+        return unflatten_dict(leaves)
 
     def save_pretrained(
         self,
@@ -297,7 +341,8 @@ class FlaxRobertaPreTrainedModel:
         """Write config and weights into a folder, all or nothing.
 
         Args:
-            params: saved instead of `self.params`.
+            params: saved instead of `self.params`. Of a model made with `_do_init=False` they may lack some, as
+                `from_pretrained` returns them; a warning names those.
             max_shard_size: bytes, or a text such as "500MB"; larger models are split into several files.
             safe_serialization: False writes flax_model.msgpack instead of model.safetensors.
             hub: with `push_to_hub`, the arguments of `push_to_hub`.
@@ -329,19 +374,13 @@ class FlaxRobertaPreTrainedModel:
             ValueError: as `save_pretrained`.
         """
         tensors = to_write(self, params)
-        config = RobertaConfig.from_dict(self.config.to_dict())
+        config = copy.deepcopy(self.config)
         config.architectures = [type(self).__name__.removeprefix("Flax")]
         config.dtype = dtype_of(tensors)
         texts = {CONFIG_FILE: config.to_json_string()}
         if self.head == "ForCausalLM":
             texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
         return texts, tensors
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Save to a temporary folder and upload it; returns the address of the commit. See `hub.upload_model`."""
-        from roberta.common.hub import upload_model
-
-        return upload_model(self.save_pretrained, repo_id, **options)
 
     # -- parameters ----------------------------------------------------------------------------------------------
 
@@ -408,10 +447,12 @@ class FlaxRobertaPreTrainedModel:
         return draw(jax.random.fold_in(rng, name), shape, jnp.float32)
 
     def fill_missing(self, params: Params, dtype: DTypeLike) -> Params:
-        """The tree with first values for the parameters no file had."""
-        if not self.required_params - set(flatten_dict(params)):
+        """The tree with first values for the parameters no file had: of float32, or of float64 where that is `dtype`."""
+        missing = self.required_params - set(flatten_dict(params))
+        if not missing:
             return params
-        return _cast(self.init_weights(self.key, self.input_shape, params), dtype, None)
+        filled = flatten_dict(self.init_weights(self.key, self.input_shape, params))
+        return unflatten_dict(filled | {path: filled[path].astype(kept("float32", dtype)) for path in missing})
 
     def to_bf16(self, params: Mapping[str, Any], mask: Any = None) -> Params:
         """`params` in bfloat16; where the tree of booleans `mask` is False they stay."""
@@ -480,7 +521,7 @@ class FlaxRobertaPreTrainedModel:
         if rows == embedding.shape[0]:
             return embedding
         output = self.get_output_embeddings()
-        self.config.update({"vocab_size": rows})  # the module has the same config
+        self.config.update_checked({"vocab_size": rows})  # the module has the same config
         leaves = {self._embedding_path: self._resized("word_embeddings.weight", embedding, rows, mean_resizing)}
         if output is not None:
             leaves["lm_head", "bias"] = self._resized(
@@ -562,6 +603,20 @@ class FlaxRobertaPreTrainedModel:
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        if self._params is None:
+            return (
+                f"{type(self).__name__}({self.num_parameters():,} parameters, held elsewhere; computes in {self.dtype})"
+            )
+        leaves = [leaf for leaf in jax.tree.leaves(self._params) if hasattr(leaf, "dtype")]
+        kinds = sorted({str(leaf.dtype) for leaf in leaves})
+        places = sorted({place for leaf in leaves for place in _places(leaf)})
+        number = sum(leaf.size for leaf in leaves)
+        return (
+            f"{type(self).__name__}({number:,} parameters of {', '.join(kinds)} on {', '.join(places)}; "
+            f"computes in {self.dtype})"
+        )
+
     @property
     def dummy_inputs(self) -> dict[str, Array]:
         """A small batch the model can run on."""
@@ -582,11 +637,24 @@ def _shape(parameter: Parameter) -> tuple[int, ...]:
     return parameter.shape[::-1] if parameter.kind == "dense" else parameter.shape
 
 
-def _as_array(value: Any) -> Array:
-    """What callers hand in (lists, numpy, tensors of other frameworks) as a JAX array."""
+def _places(leaf: Any) -> list[str]:
+    """Where the values of a leaf are."""
+    if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+        return ["numpy" if isinstance(leaf, np.ndarray) else type(leaf).__name__]
+    return [f"{device.platform}:{device.id}" for device in leaf.devices()]
+
+
+def _as_array(value: Any, is_whole: bool = False) -> Array:
+    """What callers hand in (lists, numpy, tensors of other frameworks) as a JAX array.
+
+    Args:
+        is_whole: floats without a fraction, such as `np.ones((1, 1))`, are integers.
+    """
     if isinstance(value, jax.Array):
         return value
     array = np.asarray(value)
+    if is_whole and np.issubdtype(array.dtype, np.floating) and (array == np.trunc(array)).all():
+        array = array.astype(np.int64)
     if array.dtype in (np.int64, np.uint64) and not jax.config.jax_enable_x64:
         array = array.clip(-(2**31), 2**31 - 1)  # JAX would wrap it around into an id of the vocabulary
     return jnp.asarray(array)

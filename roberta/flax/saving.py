@@ -4,6 +4,7 @@ A leaf is written as it is, whatever library made the tree. Leaves of another ki
 `roberta.common.saving`; here is what names do not tell.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +12,14 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from roberta.common.parameters import parameters
+from roberta.common.parameters import Parameter, parameters
 from roberta.common.safetensors_file import Source
 from roberta.common.saving import Wrong, changed_fields, checked
 from roberta.flax import legacy
 from roberta.flax.weights import from_native
+
+logger = logging.getLogger(__name__)
+Table = dict[str, Parameter]
 
 _GATHER = (
     "gather it first: jax.experimental.multihost_utils.process_allgather(params, tiled=True), and give it as params="
@@ -45,7 +49,21 @@ def to_write(model: Any, params: Mapping[str, Any] | None = None) -> dict[str, S
         if path in paths and hasattr(leaf, "dtype")
     }
     extra = [path for path in leaves if path not in paths]
+    if params is not None and not model._do_init and tensors:  # what such a model's from_pretrained returned
+        table = _those_given(type(model).__name__, table, tensors)
     return checked(type(model).__name__, table, tensors, extra=extra, wrong=wrong)
+
+
+def _those_given(class_name: str, table: Table, tensors: Mapping[str, Source]) -> Table:
+    """The part of the table that the given params have; a warning names the rest."""
+    missing = [name for name in table if name not in tensors]
+    if missing:
+        logger.warning(
+            "%s: saved without %s, which params have not; init_weights(rng, input_shape, params=params) fills them in",
+            class_name,
+            ", ".join(missing),
+        )
+    return {name: parameter for name, parameter in table.items() if name in tensors}
 
 
 def _source(leaf: Any, is_transposed: bool) -> Source:

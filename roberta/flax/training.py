@@ -173,7 +173,7 @@ def trained_module(model: Any, settings: Settings) -> Any:
     """
     dropout = settings.recipe.dropout
     if dropout is not None:  # the module has the same config
-        model.config.update({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
+        model.config.update_checked({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
     return model.module.clone(dtype=checked(settings.dtype))
 
 

@@ -41,6 +41,17 @@ def checked(dtype: DTypeLike) -> jnp.dtype:
     return jnp.dtype(dtype)
 
 
+def kept(stored: str, computed: DTypeLike) -> jnp.dtype:
+    """The dtype of a parameter that is stored in one dtype, of a model that computes in another.
+
+    The file's, so that what was saved in float16 is loaded in it and training in bfloat16 keeps float32 parameters;
+    float64 when the model computes in it, as its gradients need it, and only then, as JAX has it switched off.
+    """
+    if jnp.dtype(computed) == jnp.float64:
+        return checked(computed)
+    return jnp.dtype("float32" if stored == "float64" else stored)
+
+
 def native(params: Mapping[str, Any]) -> dict[str, tuple[Array, bool]]:
     """Every parameter of a tree by its canonical name, and whether it is stored transposed."""
     result = {}
@@ -50,10 +61,10 @@ def native(params: Mapping[str, Any]) -> dict[str, tuple[Array, bool]]:
     return result
 
 
-def to_native(tensors: Iterable[tuple[str, np.ndarray]], dtype: DTypeLike) -> Params:
-    """The tree of canonical names and arrays, taken one at a time."""
+def to_native(tensors: Iterable[tuple[str, np.ndarray, DTypeLike]]) -> Params:
+    """The tree of canonical names, arrays and the dtypes they get, taken one at a time."""
     leaves = {}
-    for name, array in tensors:
+    for name, array, dtype in tensors:
         leaves[legacy.native_name(name)] = to_array(array.T if kind_of(name) == "dense" else array, dtype)
     return unflatten_dict(leaves, sep="/")
 

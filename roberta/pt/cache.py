@@ -63,6 +63,23 @@ def length(cache: Cache | None) -> int:
     return 0 if cache is None else cache[0][0].shape[2]
 
 
+def check_position(cache_position: Tensor, past: int, seq: int) -> None:
+    """Raise `ValueError` unless places of new tokens, int (seq,), are those behind `past` cached ones.
+
+    Values are not looked at in traced code.
+    """
+    if cache_position.shape != (seq,):
+        raise ValueError(f"cache_position of shape {tuple(cache_position.shape)} does not fit {seq} tokens; omit it")
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if is_traced or cache_position.is_meta:
+        return
+    if cache_position.tolist() != list(range(past, past + seq)):
+        raise ValueError(
+            f"cache_position={cache_position.tolist()} does not follow the {past} tokens in the cache; omit it, or give "
+            "position_ids to place tokens elsewhere"
+        )
+
+
 def past_tokens(cache: Cache | None, attention_mask: Tensor | None) -> Tensor | int:
     """Number of tokens of each row in the cache that took a position, (batch, 1): what positions go on from.
 
@@ -94,3 +111,12 @@ def reorder(cache: Cache, rows: Tensor) -> Cache:
     """The cache with its batch rows taken from `rows`, int (new batch,): beams that go on from other beams."""
     layers = (tuple(part.index_select(0, rows) for part in layer) for layer in cache)
     return Cache(layers, None if cache.tokens is None else cache.tokens.index_select(0, rows))
+
+
+def cut(cache: Cache | None, size: int, tokens: Tensor) -> Cache | None:
+    """The cache's first `size` tokens of each row, of which `tokens`, int (batch, 1), take a position."""
+    if cache is None:
+        return None
+    # keys and values of cross-attention stay
+    layers = ((*(part[:, :, :size] for part in layer[:2]), *layer[2:]) for layer in cache)
+    return Cache(layers, tokens)

@@ -5,6 +5,8 @@ Shapes: batch, seq (the tokens of this call), key (the cached tokens and these),
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,9 +47,16 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
+def has_values(tensor: Tensor) -> bool:
+    """Whether a check can look at the values of a tensor now: not in traced code, nor inside `torch.func.vmap`."""
+    if is_traced() or tensor.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return False
+    return type(tensor) in (Tensor, nn.Parameter)  # not of fake tensors, for one
+
+
 def check_range(name: str, values: Tensor, limit: int, way_out: str) -> None:
     """Raise `ValueError` unless all `values` are from 0 to `limit - 1`; in traced code the kernel's own check stays."""
-    if is_traced() or values.is_meta or values.numel() == 0:
+    if values.numel() == 0 or not has_values(values):
         return
     low, high = (int(value) for value in values.aminmax())
     if low < 0 or high >= limit:
@@ -59,7 +68,7 @@ def warn_of_padding(input_ids: Tensor, config: RobertaConfig) -> None:
 
     Only their first and last tokens are looked at; of a decoder's the first, as none attends to what follows it.
     """
-    if is_traced() or input_ids.is_meta or padding.was_said():
+    if padding.was_said() or not has_values(input_ids):
         return
     ends = input_ids[:, :1] if config.is_decoder else input_ids[:, :: max(1, input_ids.shape[1] - 1)]
     if bool((ends == config.pad_token_id).any()):
@@ -86,6 +95,11 @@ def position_ids(input_ids: Tensor, pad_token_id: int, past_tokens: Tensor | int
     """
     is_token = (input_ids != pad_token_id).long()
     return (is_token.cumsum(dim=1) + past_tokens) * is_token + pad_token_id
+
+
+def create_position_ids_from_input_ids(input_ids: Tensor, padding_idx: int, past_key_values_length: int = 0) -> Tensor:
+    """`position_ids` under the name and arguments that transformers has for it."""
+    return position_ids(input_ids, padding_idx, past_key_values_length)
 
 
 def attention_bias(mask: Tensor | None, queries: int, keys: int, causal: bool, like: Tensor) -> Tensor | None:
@@ -128,6 +142,7 @@ class Embeddings(nn.Module):
         super().__init__()
         self.config = config
         hidden, pad = config.hidden_size, config.pad_token_id
+        self.padding_idx = pad
         self.word_embeddings = nn.Embedding(config.vocab_size, hidden, padding_idx=pad)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, hidden, padding_idx=pad)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, hidden)
@@ -136,18 +151,19 @@ class Embeddings(nn.Module):
 
     def forward(
         self,
-        input_ids: Tensor | None,
-        token_type_ids: Tensor | None,
-        positions: Tensor | None,
-        inputs_embeds: Tensor | None,
-        past_tokens: Tensor | int,
+        input_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values_length: Tensor | int = 0,
     ) -> Tensor:
         """Embed ids, or take `inputs_embeds` (batch, seq, hidden) for the word part. Result: (batch, seq, hidden)."""
-        config = self.config
+        config, positions, past_tokens = self.config, position_ids, past_key_values_length
         if inputs_embeds is None:
-            check_range("input_ids", input_ids, self.word_embeddings.num_embeddings, "is the tokenizer this model's?")
+            rows = getattr(self.word_embeddings, "num_embeddings", config.vocab_size)  # an adapter may stand in for it
+            check_range("input_ids", input_ids, rows, "is the tokenizer this model's?")
             if positions is None:
-                positions = position_ids(input_ids, config.pad_token_id, past_tokens)
+                positions = create_position_ids_from_input_ids(input_ids, config.pad_token_id, past_tokens)
             inputs_embeds = self.word_embeddings(input_ids)
         batch, seq, _ = inputs_embeds.shape
         if positions is None:  # no ids, so nothing is known to be padding
@@ -162,13 +178,21 @@ class Embeddings(nn.Module):
             hidden = hidden + self.position_embeddings(positions)
         return self.dropout(self.LayerNorm(hidden))
 
+    def create_position_ids_from_inputs_embeds(self, inputs_embeds: Tensor) -> Tensor:
+        """The positions of (batch, seq, hidden), of which nothing is known to be padding: int, (batch, seq)."""
+        batch, seq, _ = inputs_embeds.shape
+        first = self.config.pad_token_id + 1
+        return torch.arange(first, first + seq, device=inputs_embeds.device).expand(batch, seq)
+
 
 class SelfAttention(nn.Module):
     """Multi-head attention of the tokens to themselves and the cache, or to an encoder's states."""
 
-    def __init__(self, config: RobertaConfig, heads: int, has_distances: bool) -> None:
+    def __init__(self, config: RobertaConfig, heads: int | None = None, has_distances: bool | None = None) -> None:
         super().__init__()
         self.config = config
+        heads = config.num_attention_heads if heads is None else heads
+        has_distances = config.has_distances if has_distances is None else has_distances
         self.query, self.key, self.value = (nn.Linear(config.hidden_size, heads * config.head_size) for _ in range(3))
         self.distance_embedding = None
         if has_distances:
@@ -178,11 +202,11 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        bias: Tensor | None,
-        head_mask: Tensor | None,
-        states: Tensor | None,
-        past: kv.LayerCache | None,
-        need_weights: bool,
+        bias: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        states: Tensor | None = None,
+        past: kv.LayerCache | None = None,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None, kv.LayerCache]:
         """Attend; the context comes before the output projection.
 
@@ -244,9 +268,9 @@ class SelfAttention(nn.Module):
 class ResidualOutput(nn.Module):
     """Projection, dropout, and the norm of its sum with the residual: the end of both sub-layers (post-norm)."""
 
-    def __init__(self, config: RobertaConfig, inputs: int) -> None:
+    def __init__(self, config: RobertaConfig, inputs: int | None = None) -> None:
         super().__init__()
-        self.dense = nn.Linear(inputs, config.hidden_size)
+        self.dense = nn.Linear(config.hidden_size if inputs is None else inputs, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -258,19 +282,20 @@ class ResidualOutput(nn.Module):
 class Attention(nn.Module):
     """Attention with its output projection and norm."""
 
-    def __init__(self, config: RobertaConfig, heads: int, has_distances: bool = False) -> None:
+    def __init__(self, config: RobertaConfig, heads: int | None = None, has_distances: bool | None = None) -> None:
         super().__init__()
+        heads = config.num_attention_heads if heads is None else heads
         self.self = SelfAttention(config, heads, has_distances)
         self.output = ResidualOutput(config, heads * config.head_size)
 
     def forward(
         self,
         hidden: Tensor,
-        bias: Tensor | None,
-        head_mask: Tensor | None,
-        states: Tensor | None,
-        past: kv.LayerCache | None,
-        need_weights: bool,
+        bias: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        states: Tensor | None = None,
+        past: kv.LayerCache | None = None,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None, kv.LayerCache]:
         """As `SelfAttention`, with (batch, seq, hidden) as the first result."""
         context, weights, present = self.self(hidden, bias, head_mask, states, past, need_weights)
@@ -293,23 +318,25 @@ class Intermediate(nn.Module):
 class Layer(nn.Module):
     """Self-attention, cross-attention in a decoder that has it, and feed-forward."""
 
-    def __init__(self, config: RobertaConfig, index: int) -> None:
+    def __init__(self, config: RobertaConfig, index: int = 0) -> None:
         super().__init__()
         self.chunk = config.chunk_size_feed_forward
         self.attention = Attention(config, config.heads_kept(index), config.has_distances)
-        self.crossattention = Attention(config, config.num_attention_heads) if config.add_cross_attention else None
+        self.crossattention = None
+        if config.add_cross_attention:  # which knows no distances
+            self.crossattention = Attention(config, config.num_attention_heads, has_distances=False)
         self.intermediate = Intermediate(config)
         self.output = ResidualOutput(config, config.intermediate_size)
 
     def forward(
         self,
         hidden: Tensor,
-        bias: Tensor | None,
-        head_mask: Tensor | None,
-        states: Tensor | None,
-        states_bias: Tensor | None,
-        past: kv.LayerCache | None,
-        need_weights: bool,
+        bias: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        states: Tensor | None = None,
+        states_bias: Tensor | None = None,
+        past: kv.LayerCache | None = None,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None, Tensor | None, kv.LayerCache]:
         """One layer: (batch, seq, hidden), attention weights, cross-attention weights, and what to cache.
 
@@ -348,7 +375,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
         self.gradient_checkpointing = False
-        self.checkpoint_options: dict[str, Any] = {"use_reentrant": False}
+        self.checkpoint_every = 1
+        self.checkpoint_function: Callable[..., Any] = partial(checkpoint, use_reentrant=False)
 
     def forward(
         self,
@@ -372,8 +400,8 @@ class Encoder(nn.Module):
         for index, layer in enumerate(self.layer):
             past = None if cache is None else cache[index]
             arguments = (hidden, bias, head_mask[index], states, states_bias, past, need_weights)
-            if self.gradient_checkpointing and self.training:
-                hidden, weights, cross_weights, present = checkpoint(layer, *arguments, **self.checkpoint_options)
+            if self.gradient_checkpointing and self.training and index % self.checkpoint_every == 0:
+                hidden, weights, cross_weights, present = self.checkpoint_function(layer, *arguments)
             else:
                 hidden, weights, cross_weights, present = layer(*arguments)
             hidden_states.append(hidden)
@@ -426,3 +454,13 @@ class ClassificationHead(nn.Module):
         """(batch, seq, hidden) -> (batch, labels)."""
         first = self.dropout(hidden[:, 0])
         return self.out_proj(self.dropout(torch.tanh(self.dense(first))))
+
+
+# What transformers calls them: people import these names, and tools look for them (FSDP's classes to wrap,
+# `_no_split_modules`, a printed model).
+RobertaEmbeddings, RobertaSelfAttention, RobertaSdpaSelfAttention = Embeddings, SelfAttention, SelfAttention
+RobertaAttention, RobertaIntermediate, RobertaLayer, RobertaEncoder = Attention, Intermediate, Layer, Encoder
+RobertaPooler, RobertaLMHead, RobertaClassificationHead = Pooler, LMHead, ClassificationHead
+RobertaSelfOutput = RobertaOutput = ResidualOutput  # the second takes config.intermediate_size too
+for _kind in (Embeddings, SelfAttention, Attention, Intermediate, Layer, Encoder, Pooler, LMHead, ClassificationHead):
+    _kind.__name__ = _kind.__qualname__ = f"Roberta{_kind.__name__}"

@@ -5,7 +5,7 @@ or `inputs_embeds` (batch, seq, hidden) instead, and an attention mask of 1 and 
 None for an `output_*` argument, `use_cache` or `return_dict` means what the config says.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ from roberta.common.outputs import (
 from roberta.pt import cache as kv
 from roberta.pt.generation import GenerationMixin
 from roberta.pt.layers import ClassificationHead, Embeddings, Encoder, LMHead, Pooler, attention_bias, warn_of_padding
-from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
+from roberta.pt.losses import classification_loss, span_loss, token_loss
 from roberta.pt.pretrained import RobertaPreTrainedModel
 
 
@@ -33,6 +33,7 @@ class RobertaModel(RobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
+        config = self.config
         self.embeddings = Embeddings(config)
         self.encoder = Encoder(config)
         self.pooler = Pooler(config) if add_pooling_layer else None
@@ -53,6 +54,7 @@ class RobertaModel(RobertaPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        cache_position: Tensor | None = None,
     ) -> BaseModelOutputWithPoolingAndCrossAttentions | tuple[Any, ...]:
         """Hidden states of every token, and the pooled first one.
 
@@ -61,7 +63,9 @@ class RobertaModel(RobertaPreTrainedModel):
             position_ids: int, (batch, seq), rows of the position table; by default `layers.position_ids`.
             head_mask: 1 to keep a head; (head,) or (layer, head).
             encoder_hidden_states: (batch, key, hidden), with `encoder_attention_mask`; for cross-attention.
-            past_key_values: what an earlier call returned; `cache.as_cache` says what else.
+            past_key_values: what an earlier call returned; `cache.as_cache` says what else. Outside a decoder every
+                token attends to them, as in prefix tuning.
+            cache_position: int, (seq,): the places of the tokens behind the cached ones, which the cache says already.
         """
         config = self.config
         if (input_ids is None) == (inputs_embeds is None):
@@ -72,12 +76,12 @@ class RobertaModel(RobertaPreTrainedModel):
                 "RobertaConfig(is_decoder=True, add_cross_attention=True)"
             )
         cache = kv.as_cache(past_key_values)
-        if cache is not None and not config.is_decoder:
-            raise ValueError("past_key_values need a decoder; make the model with RobertaConfig(is_decoder=True)")
         if attention_mask is None and input_ids is not None and cache is None:
             warn_of_padding(input_ids, config)
         seq = (inputs_embeds if input_ids is None else input_ids).shape[1]
         keys = kv.length(cache) + seq
+        if cache_position is not None:
+            kv.check_position(cache_position, keys - seq, seq)
         past_tokens = kv.past_tokens(cache, attention_mask)
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens)
         states_bias = None
@@ -110,6 +114,10 @@ class RobertaModel(RobertaPreTrainedModel):
             return output
         return (output[0], output.pooler_output, *output.to_tuple()[1 if self.pooler is None else 2 :])
 
+    def _prune_heads(self, heads_to_prune: dict[int, list[int]]) -> None:
+        """As `prune_heads`."""
+        self.prune_heads(heads_to_prune)
+
     def head_masks(self, head_mask: Tensor | None) -> list[Tensor | None]:
         """One mask a layer, (1, head, 1, 1), from (head,) or (layer, head)."""
         layers = self.config.num_hidden_layers
@@ -128,9 +136,12 @@ class RobertaForCausalLM(GenerationMixin, RobertaPreTrainedModel):
     """Next-token scores; with `config.is_decoder` each token sees those before it only."""
 
     head = "ForCausalLM"
+    accepts_loss_kwargs = True  # Trainer gives num_items_in_batch, the number of labels in all parts of a batch
+    _tied_weights_keys: ClassVar[list[str]] = ["lm_head.decoder.weight", "lm_head.decoder.bias"]
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
+        config = self.config
         self.roberta = RobertaModel(config, add_pooling_layer=False)
         self.lm_head = LMHead(config)
         self.post_init()
@@ -161,8 +172,16 @@ class RobertaForCausalLM(GenerationMixin, RobertaPreTrainedModel):
             return_dict=True,
         )  # fmt: skip
         logits = self.lm_head(outputs.last_hidden_state)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits,
+                labels=labels,
+                vocab_size=self.config.vocab_size,
+                num_items_in_batch=num_items_in_batch,
+            )
         output = CausalLMOutputWithCrossAttentions(
-            loss=None if labels is None else next_token_loss(logits, labels, num_items_in_batch),
+            loss=loss,
             logits=logits,
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
@@ -176,9 +195,11 @@ class RobertaForMaskedLM(RobertaPreTrainedModel):
     """Scores of every vocabulary entry at every token."""
 
     head = "ForMaskedLM"
+    _tied_weights_keys: ClassVar[list[str]] = ["lm_head.decoder.weight", "lm_head.decoder.bias"]
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
+        config = self.config
         self.roberta = RobertaModel(config, add_pooling_layer=False)
         self.lm_head = LMHead(config)
         self.post_init()
@@ -216,6 +237,7 @@ class RobertaForSequenceClassification(RobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
+        config = self.config
         self.roberta = RobertaModel(config, add_pooling_layer=False)
         self.classifier = ClassificationHead(config)
         self.post_init()
@@ -250,6 +272,7 @@ class RobertaForMultipleChoice(RobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
+        config = self.config
         self.roberta = RobertaModel(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.classifier = nn.Linear(config.hidden_size, 1)
@@ -293,6 +316,7 @@ class RobertaForTokenClassification(RobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
+        config = self.config
         self.roberta = RobertaModel(config, add_pooling_layer=False)
         self.dropout = nn.Dropout(config.head_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
@@ -328,6 +352,7 @@ class RobertaForQuestionAnswering(RobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
+        config = self.config
         self.roberta = RobertaModel(config, add_pooling_layer=False)
         self.qa_outputs = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()

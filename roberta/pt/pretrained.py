@@ -1,8 +1,9 @@
 """The base of the PyTorch classes: loading, saving, initialisation, and changes of size."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import torch
@@ -12,10 +13,12 @@ from torch.utils import _pytree
 
 from roberta.common.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config_protocol import built_from
 from roberta.common.generation import GENERATION_CONFIG_FILE
-from roberta.common.hub import upload_arguments, upload_folder
+from roberta.common.hub import PushesToHub, upload_arguments, upload_folder
 from roberta.common.loading import (
     HubOptions,
+    Pretrained,
     loading_info,
     open_pretrained,
     preferred_formats,
@@ -23,16 +26,24 @@ from roberta.common.loading import (
     resized,
 )
 from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAttentions, ModelOutput
-from roberta.common.parameters import Head, kind_of
+from roberta.common.parameters import Parameter, kind_of
 from roberta.common.safetensors_file import Source
 from roberta.common.saving import dtype_of
 from roberta.pt import legacy
+from roberta.pt.adapters import Adapters
+from roberta.pt.checkpointing import Checkpointing
+from roberta.pt.facts import LOSSES, Facts
 from roberta.pt.infer import infer, release
-from roberta.pt.layers import Attention, Encoder
+from roberta.pt.layers import Attention, LMHead
+from roberta.pt.masks import Masks
 from roberta.pt.saving import to_write
+from roberta.pt.sources import device_of, own_arguments, stored, table_of
 from roberta.pt.weights import as_state, tie_again, to_numpy
 
 for _output in OUTPUTS:
+    torch.jit.ignore(
+        _output
+    )  # TorchScript would take it for a class of its own; `trace(strict=False)` has a dictionary
     _pytree.register_pytree_node(
         _output,
         lambda output: (list(output.values()), (type(output), tuple(output))),
@@ -57,15 +68,15 @@ class NoDraws(TorchFunctionMode):
         return func(*args, **options)
 
 
-class RobertaPreTrainedModel(nn.Module):
+class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub, nn.Module):
     """What the seven classes share.
 
     Attributes:
         config: the `RobertaConfig` the model was built from.
-        head: which class this is, in the table of parameters.
+        head: which class this is, in the table of parameters; None of a class of your own, whose encoder is
+            `self.roberta = RobertaModel(config)` and which calls `self.post_init()` at the end of its constructor.
     """
 
-    head: ClassVar[Head]
     config_class = RobertaConfig
     base_model_prefix = "roberta"
     main_input_name = "input_ids"
@@ -73,31 +84,52 @@ class RobertaPreTrainedModel(nn.Module):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__()
-        if not isinstance(config, RobertaConfig):
-            raise TypeError(
-                f"{type(self).__name__} is built from a RobertaConfig, not {type(config).__name__}; "
-                f"to load a model use {type(self).__name__}.from_pretrained"
-            )
+        config = built_from(config, type(self).__name__)
         if self.head == "ForQuestionAnswering" and config.num_labels != 2:
             raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
+        if config.attn_implementation is None:
+            config.attn_implementation = "sdpa"
+        self.loss_type = self.head if self.head in LOSSES else None  # which Trainer reads
+        self.warnings_issued: dict[str, bool] = {}  # which code of others writes into
         self.config = config
         self.name_or_path = config.name_or_path
         self.register_load_state_dict_post_hook(tie_again)
 
     # -- loading and saving --------------------------------------------------------------------------------------
 
+    @overload
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: str | Path,
-        *,
+        pretrained_model_name_or_path: str | Path | None,
+        *model_args: Any,
+        output_loading_info: Literal[True],
+        **options: Any,
+    ) -> tuple[Self, dict[str, Any]]: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path | None, *model_args: Any, **options: Any
+    ) -> Self: ...
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path | None,
+        *model_args: Any,
         config: RobertaConfig | str | Path | None = None,
+        state_dict: Mapping[str, Tensor] | None = None,
         dtype: str | torch.dtype | None = None,
         torch_dtype: str | torch.dtype | None = None,
+        device_map: Any = None,
+        generation_config: Any = None,
         add_pooling_layer: bool = True,
         output_loading_info: bool = False,
         ignore_mismatched_sizes: bool = False,
         use_safetensors: bool | None = None,
+        weights_only: bool = True,
+        from_pt: bool = False,
         from_tf: bool = False,
         from_flax: bool = False,
         variant: str | None = None,
@@ -115,13 +147,21 @@ class RobertaPreTrainedModel(nn.Module):
         a file, as `save_pretrained` does, and do not write into it while the model lives.
 
         Args:
+            pretrained_model_name_or_path: None takes `config` and `state_dict` alone.
+            model_args: of the class, behind the config: of `RobertaModel`, add_pooling_layer.
+            state_dict: tensors to take instead of those of the folder; they are copied.
             dtype: of the parameters: "float32" (default), "float64", "float16", "bfloat16", or "auto" for what the
                 config or the file says. `torch_dtype` is its older name.
-            output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}).
+            device_map: where to load: "auto", a device, its name or number, or {"": device}; by default where PyTorch
+                makes tensors (`torch.device` as a context, `torch.set_default_device`). Under "meta" no values are read.
+            generation_config: what `generate` does by default, instead of the folder's.
+            output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}). What the
+                file lacks is then reported, and new, in the encoder too.
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
-            use_safetensors, from_tf, from_flax: which files to take; by default whatever is there.
+            use_safetensors, from_pt, from_tf, from_flax: which files to take; by default whatever is there.
+            weights_only: of no effect: no code in a file is ever run.
             config: instead of the one beside the weights, or where it is.
-            config_overrides: fields of the config to replace.
+            config_overrides: fields of the config to replace; of a class of your own, also what its constructor takes.
 
         Raises:
             CheckpointError: one error for everything that does not fit; no partly filled model is returned.
@@ -130,28 +170,90 @@ class RobertaPreTrainedModel(nn.Module):
             revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
             local_files_only=local_files_only, token=token,
         )  # fmt: skip
-        options = {} if cls.head != "Model" else {"add_pooling_layer": add_pooling_layer}
+        if cls.head == "Model" and model_args:
+            add_pooling_layer, *model_args = model_args
+        options = own_arguments(cls, config_overrides) if cls.head is None else {}
+        if cls.head == "Model":
+            options["add_pooling_layer"] = add_pooling_layer
+        device = device_of(device_map)
+        built: list[Self] = []
+
+        def own_table(config: RobertaConfig) -> dict[str, Parameter]:
+            built.append(cls(config, *model_args, **options))
+            return table_of(built[0])
+
         found = open_pretrained(
             pretrained_model_name_or_path,
             cls.head,
             config=config,
             overrides=config_overrides,
             hub=hub,
-            formats=preferred_formats("pt", from_tf=from_tf, from_flax=from_flax, use_safetensors=use_safetensors),
+            formats=preferred_formats(
+                "pt", from_pt=from_pt, from_tf=from_tf, from_flax=from_flax, use_safetensors=use_safetensors
+            ),
             variant=variant,
             has_pooler=add_pooling_layer if cls.head == "Model" else None,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
+            may_be_partial=output_loading_info,
+            tensors=stored(state_dict),
+            table=own_table,
         )
         wanted = dtype if dtype is not None else torch_dtype
         target = getattr(torch, found.dtype(None if wanted is None else str(wanted)))
-        with torch.device("meta"), NoDraws():  # no memory, no first values: they come from the file
-            model = cls(found.config, **options)
-        model._generation_fields = found.generation
-        model.load_state_dict(as_state(found.match.found, target), strict=False, assign=True)
-        model.fill_missing(target)
+        if cls.head is None:
+            model = built[0].to(target)
+        else:
+            with torch.device("meta"), NoDraws():  # no memory, no first values: they come from the file
+                model = cls(found.config, *model_args, **options)
+        model.fill(found, target, device)
         report_to_user(found.report, cls.__name__)
+        if generation_config is not None and model.can_generate():
+            model.generation_config = generation_config
         model = model.eval()
         return (model, loading_info(found.report)) if output_loading_info else model
+
+    def fill(self, found: Pretrained, dtype: torch.dtype, device: torch.device | None) -> None:
+        """Give a model that was just built its values: those found, and first values for the others."""
+        place = torch.get_default_device() if device is None else device
+        if self.can_generate():
+            self._generation_fields = found.generation
+        if place.type == "meta":
+            self.to(device=place, dtype=dtype)
+            return
+        self.load_state_dict(as_state(found.match.found, dtype), strict=False, assign=True)
+        self.fill_missing(dtype)
+        if place.type != "cpu":
+            self.to(place)
+        if device is not None:
+            self.hf_device_map = {"": device}  # where accelerate and Trainer look
+
+    @classmethod
+    def _from_config(
+        cls,
+        config: RobertaConfig,
+        *,
+        dtype: str | torch.dtype | None = None,
+        torch_dtype: str | torch.dtype | None = None,
+        attn_implementation: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """A new model with first values, as transformers' `AutoModel.from_config` calls for it.
+
+        Args:
+            dtype: of the parameters, by default that of the config. `torch_dtype` is its older name.
+            attn_implementation: "sdpa" or "eager"; written into the config.
+            options: of the class, such as add_pooling_layer.
+        """
+        if attn_implementation is not None:
+            config.update({"attn_implementation": attn_implementation})
+        wanted = next((value for value in (dtype, torch_dtype, config.dtype) if value is not None), None)
+        before = torch.get_default_dtype()
+        try:
+            if wanted is not None:
+                torch.set_default_dtype(getattr(torch, str(wanted).removeprefix("torch.")))
+            return cls(config, **options)
+        finally:
+            torch.set_default_dtype(before)
 
     def save_pretrained(
         self,
@@ -159,37 +261,53 @@ class RobertaPreTrainedModel(nn.Module):
         *,
         is_main_process: bool = True,
         state_dict: Mapping[str, Tensor] | None = None,
+        save_function: Callable[..., Any] = torch.save,
+        push_to_hub: bool = False,
         max_shard_size: int | str = "5GB",
         safe_serialization: bool = True,
         variant: str | None = None,
-        push_to_hub: bool = False,
+        token: str | bool | None = None,
+        save_peft_format: bool = True,
         **hub: Any,
     ) -> None:
-        """Write config and weights into a folder, all or nothing.
+        """Write config and weights into a folder, all or nothing; of a model with adapters, the active adapter alone.
 
         Args:
             is_main_process: False writes nothing: of several processes one saves.
             state_dict: saved instead of the model's own, such as one gathered from several devices.
+            save_function: of no effect on model.safetensors; pytorch_model.bin is written by `torch.save`'s format only.
             max_shard_size: bytes, or a text such as "500MB"; larger models are split into several files.
             safe_serialization: False writes pytorch_model.bin instead of model.safetensors.
+            token: of the upload.
+            save_peft_format: of an adapter, whether its names are those that peft loads (`save_adapter`).
             hub: with `push_to_hub`, the arguments of `push_to_hub`.
 
         Raises:
             ValueError: what would be loaded from the folder would not be this model, such as one with adapters that
                 are not merged; names the tensors and the way out, and the folder stays as it is.
         """
+        if push_to_hub and token is not None:
+            hub["token"] = token
         upload = upload_arguments(save_directory, push_to_hub, hub)
+        if not safe_serialization and not _is_torch_save(save_function):
+            raise ValueError(
+                f"save_function={save_function!r} is not supported with safe_serialization=False: the file is written in "
+                "the format of torch.save; omit it"
+            )
         if not is_main_process:
             return
-        texts, tensors = self.to_save(state_dict)
-        save_checkpoint(
-            save_directory,
-            texts,
-            tensors,
-            max_shard_size=max_shard_size,
-            variant=variant,
-            legacy=None if safe_serialization else legacy,
-        )
+        if self._hf_peft_config_loaded:
+            self.save_adapter(save_directory, state_dict, save_peft_format=save_peft_format)
+        else:
+            texts, tensors = self.to_save(state_dict)
+            save_checkpoint(
+                save_directory,
+                texts,
+                tensors,
+                max_shard_size=max_shard_size,
+                variant=variant,
+                legacy=None if safe_serialization else legacy,
+            )
         if upload is not None:
             upload_folder(save_directory, **upload)
 
@@ -203,7 +321,7 @@ class RobertaPreTrainedModel(nn.Module):
             ValueError: as `save_pretrained`.
         """
         tensors = to_write(self, state_dict)
-        config = RobertaConfig.from_dict(self.config.to_dict())
+        config = copy.deepcopy(self.config)
         config.architectures = [type(self).__name__]
         config.dtype = dtype_of(tensors)
         texts = {CONFIG_FILE: config.to_json_string()}
@@ -211,19 +329,41 @@ class RobertaPreTrainedModel(nn.Module):
             texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
         return texts, tensors
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Save to a temporary folder and upload it; returns the address of the commit. See `hub.upload_model`."""
-        from roberta.common.hub import upload_model
-
-        return upload_model(self.save_pretrained, repo_id, **options)
-
     # -- initialisation ------------------------------------------------------------------------------------------
 
     def post_init(self) -> None:
+        """What the end of a constructor calls: `init_weights`, and gradient checkpointing if the config asks for it."""
+        self.init_weights()
+        if vars(self.config).get("gradient_checkpointing"):
+            self.gradient_checkpointing_enable()
+            del self.config.gradient_checkpointing  # of this model, never of a file
+
+    def init_weights(self) -> None:
         """Draw the parameters of this class (those of `self.roberta` are drawn already) and tie what is tied."""
-        names = [name for name, _ in self.named_parameters() if not name.startswith("roberta.")]
-        self.initialise(names)
+        self.initialize_weights()
         self.tie_weights()
+
+    def initialize_weights(self) -> None:
+        """Call `_init_weights` for each module of this class; those of `self.roberta` are drawn already."""
+        drawn = set() if self.base_model is self else set(self.base_model.modules())
+        for module in self.modules():
+            if module not in drawn:
+                self._init_weights(module)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Weights of projections and embeddings N(0, initializer_range), norms 1, biases 0, the padding rows 0.
+
+        Modules of other kinds stay as they are; a class of your own may do otherwise.
+        """
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.normal_(0.0, self.config.initializer_range)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            module.weight[module.padding_idx] = 0.0
+        if isinstance(module, nn.LayerNorm) and module.weight is not None:
+            module.weight.fill_(1.0)
+        if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
+            module.bias.zero_()
 
     def initialise(self, names: list[str]) -> None:
         """Weights N(0, initializer_range), norms 1, biases 0, the padding rows 0."""
@@ -247,10 +387,14 @@ class RobertaPreTrainedModel(nn.Module):
         self.tie_weights()
         self.initialise([name for name in missing if not name.startswith("lm_head.decoder")])
 
+    def tie_embeddings_and_encoder_decoder(self) -> None:
+        """Another name of `tie_weights`."""
+        self.tie_weights()
+
     def tie_weights(self) -> None:
         """Make the LM head's matrix the word embedding, unless the config unties it, and its two biases one."""
         lm_head = getattr(self, "lm_head", None)
-        if lm_head is None:
+        if not isinstance(lm_head, LMHead):
             return
         lm_head.decoder.bias = lm_head.bias
         if self.config.tie_word_embeddings:
@@ -274,14 +418,34 @@ class RobertaPreTrainedModel(nn.Module):
     def get_output_embeddings(self) -> nn.Linear | None:
         """The LM head's projection onto the vocabulary; None in other classes."""
         lm_head = getattr(self, "lm_head", None)
-        return None if lm_head is None else lm_head.decoder
+        return lm_head.decoder if isinstance(lm_head, LMHead) else None
 
-    def set_output_embeddings(self, value: nn.Linear) -> None:
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         """Replace the LM head's projection, its bias included."""
         if getattr(self, "lm_head", None) is None:
             raise ValueError(f"{type(self).__name__} has no LM head")
-        self.lm_head.decoder = value
-        self.lm_head.bias = value.bias
+        self.lm_head.decoder = new_embeddings
+        self.lm_head.bias = new_embeddings.bias
+
+    def get_position_embeddings(self) -> nn.Embedding:
+        """Not there, as in transformers' RoBERTa.
+
+        Raises:
+            NotImplementedError: says where the table is.
+        """
+        raise NotImplementedError("get_position_embeddings: take model.base_model.embeddings.position_embeddings")
+
+    def resize_position_embeddings(self, new_num_position_embeddings: int) -> None:
+        """Not there, as in transformers' RoBERTa.
+
+        Raises:
+            NotImplementedError: says what to do.
+        """
+        raise NotImplementedError(
+            f"resize_position_embeddings({new_num_position_embeddings}): load the model with "
+            "from_pretrained(folder, max_position_embeddings=..., ignore_mismatched_sizes=True), copy the old rows into "
+            "the new table, and train it"
+        )
 
     def resize_token_embeddings(
         self,
@@ -294,23 +458,53 @@ class RobertaPreTrainedModel(nn.Module):
         Old rows stay. New rows are drawn around the mean of the old (`loading.resized`), or N(0, initializer_range)
         without `mean_resizing`; new biases are 0.
         """
+        rows = self._rows(self.get_input_embeddings(), new_num_tokens, pad_to_multiple_of)
+        self.config.update_checked({"vocab_size": rows})
+        embedding = self._resize_token_embeddings(rows, mean_resizing=mean_resizing)
+        self.tie_weights()
+        return embedding
+
+    def _resize_token_embeddings(
+        self, new_num_tokens: int | None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """Change the rows of the word embedding and of the LM head, and nothing of the config."""
         embedding = self.get_input_embeddings()
-        rows = embedding.num_embeddings if new_num_tokens is None else new_num_tokens
-        if pad_to_multiple_of is not None:
-            rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of
+        rows = self._rows(embedding, new_num_tokens, pad_to_multiple_of)
         if rows == embedding.num_embeddings:
             return embedding
-        self.config.update({"vocab_size": rows})
         embedding.weight = self._resized("word_embeddings.weight", embedding.weight, rows, mean_resizing)
         embedding.num_embeddings = rows
         output = self.get_output_embeddings()
         if output is not None:
             self.lm_head.bias = self._resized("lm_head.bias", self.lm_head.bias, rows, mean_resizing)
+            output.bias = self.lm_head.bias
             output.out_features = rows
             if not self.config.tie_word_embeddings:
                 output.weight = self._resized("lm_head.decoder.weight", output.weight, rows, mean_resizing)
-            self.tie_weights()
         return embedding
+
+    def _get_resized_embeddings(
+        self,
+        old_embeddings: nn.Embedding,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> nn.Embedding:
+        """A new embedding with other rows, the old ones first; the old one stays as it is."""
+        rows = self._rows(old_embeddings, new_num_tokens, pad_to_multiple_of)
+        if rows == old_embeddings.num_embeddings:
+            return old_embeddings
+        weight = self._resized("word_embeddings.weight", old_embeddings.weight, rows, mean_resizing)
+        return nn.Embedding(rows, weight.shape[1], padding_idx=old_embeddings.padding_idx, _weight=weight)
+
+    @staticmethod
+    def _rows(embedding: nn.Embedding, new_num_tokens: int | None, pad_to_multiple_of: int | None) -> int:
+        rows = embedding.num_embeddings if new_num_tokens is None else new_num_tokens
+        if pad_to_multiple_of is None:
+            return rows
+        if not isinstance(pad_to_multiple_of, int) or pad_to_multiple_of < 1:
+            raise ValueError(f"pad_to_multiple_of={pad_to_multiple_of!r} must be an int of at least 1")
+        return -(-rows // pad_to_multiple_of) * pad_to_multiple_of
 
     def _resized(self, name: str, parameter: nn.Parameter, rows: int, mean_resizing: bool) -> nn.Parameter:
         old = parameter.shape[0]
@@ -325,12 +519,20 @@ class RobertaPreTrainedModel(nn.Module):
     # -- attention -----------------------------------------------------------------------------------------------
 
     def prune_heads(self, heads_to_prune: dict[int, list[int]]) -> None:
-        """Remove attention heads: {layer: [heads]}, numbered as before any pruning; saved with the config."""
-        pruned, all_heads = self.config.pruned_heads, range(self.config.num_attention_heads)
+        """Remove attention heads: {layer: [heads]}, numbered as before any pruning; saved with the config.
+
+        A layer of -1 is the last. Heads that are pruned already are left out.
+        """
+        layers, all_heads = self.config.num_hidden_layers, range(self.config.num_attention_heads)
+        wrong = [layer for layer in heads_to_prune if not -layers <= layer < layers]
+        if wrong:
+            raise ValueError(
+                f"cannot prune layer {wrong[0]} of {layers}; layers are 0 to {layers - 1}, or -1 to {-layers}"
+            )
+        heads_to_prune = _by_layer(heads_to_prune, layers)
+        pruned = _by_layer(self.config.pruned_heads, layers)
         present = {layer: [head for head in all_heads if head not in pruned.get(layer, ())] for layer in heads_to_prune}
         for layer, heads in heads_to_prune.items():  # all of them, before anything is cut
-            if layer not in range(self.config.num_hidden_layers):
-                raise ValueError(f"cannot prune layer {layer} of {self.config.num_hidden_layers}")
             if not set(heads) <= set(all_heads) or set(present[layer]) <= set(heads):
                 raise ValueError(
                     f"cannot prune heads {sorted(heads)} of layer {layer}: it has {present[layer]}, and one must stay"
@@ -339,10 +541,27 @@ class RobertaPreTrainedModel(nn.Module):
             kept = [index for index, head in enumerate(present[layer]) if head not in heads]
             _keep_heads(self.base_model.encoder.layer[layer].attention, kept, self.config.head_size)
             pruned[layer] = sorted({*pruned.get(layer, ()), *heads})
+        self.config.pruned_heads = pruned
 
-    def set_attn_implementation(self, attn_implementation: str) -> None:
-        """Switch between "sdpa" and "eager"."""
-        self.config.update({"attn_implementation": attn_implementation})
+    def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
+        """What attention is computed by: "sdpa" when nothing is asked for.
+
+        Args:
+            is_init_check: of no effect.
+
+        Raises:
+            ValueError: neither "sdpa" nor "eager" is asked for.
+        """
+        wanted = "sdpa" if requested_attention is None else requested_attention
+        if wanted not in ("sdpa", "eager"):
+            raise ValueError(f'Specified `attn_implementation="{wanted}"` is not supported; give "sdpa" or "eager"')
+        return wanted
+
+    def set_attn_implementation(self, attn_implementation: str | dict[str, str]) -> None:
+        """Switch between "sdpa" and "eager"; of a dictionary, what stands under "" is taken."""
+        if isinstance(attn_implementation, dict):
+            attn_implementation = attn_implementation.get("", self.config.attn_implementation)
+        self.config.update_checked({"attn_implementation": self.get_correct_attn_implementation(attn_implementation)})
 
     # -- inference -----------------------------------------------------------------------------------------------
 
@@ -379,58 +598,6 @@ class RobertaPreTrainedModel(nn.Module):
         """Free the weights that `infer` laid out; its next call makes them again."""
         release(self)
 
-    # -- training ------------------------------------------------------------------------------------------------
-
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Keep only each layer's input for the backward pass and compute the rest again: less memory, more time.
-
-        Args:
-            gradient_checkpointing_kwargs: arguments of `torch.utils.checkpoint.checkpoint`; by default
-                {"use_reentrant": False}.
-        """
-        encoder = self.base_model.encoder
-        encoder.gradient_checkpointing = True
-        encoder.checkpoint_options = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
-
-    def gradient_checkpointing_disable(self) -> None:
-        """Undo `gradient_checkpointing_enable`."""
-        self.base_model.encoder.gradient_checkpointing = False
-
-    @property
-    def is_gradient_checkpointing(self) -> bool:
-        """Whether gradient checkpointing is on."""
-        return any(module.gradient_checkpointing for module in self.modules() if isinstance(module, Encoder))
-
-    # -- facts ---------------------------------------------------------------------------------------------------
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the parameters."""
-        return next(self.parameters()).dtype
-
-    @property
-    def dummy_inputs(self) -> dict[str, Tensor]:
-        """A small batch the model can run on."""
-        return {"input_ids": torch.tensor([[0, 3, 2]]).expand(1, -1) % self.config.vocab_size}
-
-    def can_generate(self) -> bool:
-        """Whether the class has `generate`."""
-        return hasattr(self, "generate")
-
-    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
-        """Number of parameters, tied ones once."""
-        skipped = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)} if exclude_embeddings else set()
-        return sum(
-            parameter.numel()
-            for parameter in self.parameters()
-            if id(parameter) not in skipped and (parameter.requires_grad or not only_trainable)
-        )
-
     # -- what the heads use --------------------------------------------------------------------------------------
 
     def choose(self, value: bool | None, name: str) -> bool:
@@ -447,6 +614,20 @@ class RobertaPreTrainedModel(nn.Module):
         """A head's output with the encoder's hidden states and attentions, as an object or a tuple."""
         output = kind(**fields, hidden_states=outputs.hidden_states, attentions=outputs.attentions)
         return output if self.choose(return_dict, "use_return_dict") else output.to_tuple()
+
+
+def _by_layer(pruned: Mapping[int, Iterable[int]], layers: int) -> dict[int, list[int]]:
+    """Heads by layer, counted from the first layer."""
+    result: dict[int, set[int]] = {}
+    for layer, heads in pruned.items():
+        result.setdefault(layer % layers, set()).update(heads)
+    return {layer: sorted(heads) for layer, heads in sorted(result.items())}
+
+
+def _is_torch_save(function: Any) -> bool:
+    """Whether a function writes what `torch.save` does: itself, or accelerate's."""
+    function = getattr(function, "__func__", function)
+    return function is torch.save or getattr(function, "__module__", "").partition(".")[0] == "accelerate"
 
 
 def _keep_heads(attention: Attention, kept: list[int], size: int) -> None:

@@ -17,6 +17,7 @@ from roberta.common.safetensors_file import Source
 from roberta.common.saving import Wrong, changed_fields, checked, fields_changed
 from roberta.pt.layers import Intermediate
 from roberta.pt.parts import without_dropout
+from roberta.pt.sources import table_of
 from roberta.pt.weights import to_numpy
 
 # Kind of a weight -> PyTorch's layer with such a weight, and what it computes.
@@ -45,11 +46,11 @@ def to_write(model: Any, state_dict: Mapping[str, Tensor] | None = None) -> dict
         ValueError: they do not make it (see `saving.checked`).
     """
     has_pooler = getattr(model.base_model, "pooler", None) is not None
-    table = parameters(model.config, model.head, has_pooler=has_pooler)
+    table = table_of(model) if model.head is None else parameters(model.config, model.head, has_pooler=has_pooler)
     given = {_plain(name): value for name, value in (_state(model) if state_dict is None else state_dict).items()}
     wrong = [
         *_untied(model.config, given), *changed_fields(model.config, _configs(model)), *_changed_settings(model),
-        *_other_layers(model, {name: table[name] for name in given if name in table}),
+        *_other_layers(model, {name: table[name] for name in given if name in table and _is_known(model, name)}),
     ]  # fmt: skip
     for repeated in ("lm_head.decoder.bias", *([_DECODER] if _DECODER not in table else [])):
         given.pop(repeated, None)
@@ -59,6 +60,11 @@ def to_write(model: Any, state_dict: Mapping[str, Tensor] | None = None) -> dict
     return checked(
         type(model).__name__, table, {name: _source(value) for name, value in own.items()}, extra=extra, wrong=wrong
     )
+
+
+def _is_known(model: Any, name: str) -> bool:
+    """Whether this library says what a tensor is for: in a class of the caller's own, of the encoder alone."""
+    return model.head is not None or name.startswith("roberta.")
 
 
 def _state(model: nn.Module) -> dict[str, Any]:
@@ -129,7 +135,7 @@ def _configs(model: nn.Module) -> Iterable[Any]:
 def _changed_settings(model: Any) -> list[Wrong]:
     """Settings of layers that the config does not say any more."""
     config, found = model.config, dict[str, Any]()
-    for module in model.modules():
+    for module in (model if model.head is not None else model.base_model).modules():
         if isinstance(module, Intermediate) and module.activation != config.hidden_act:
             found["hidden_act"] = module.activation
         if isinstance(module, nn.LayerNorm) and module.eps != config.layer_norm_eps:

@@ -217,7 +217,7 @@ def set_dropout(model: Any, dropout: float | None) -> None:
     """
     if dropout is None:
         return
-    model.config.update({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
+    model.config.update_checked({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
     keeps_head = model.config.classifier_dropout is not None
     for part_of_model in (model.base_model,) if keeps_head else (model,):
         for module in part_of_model.modules():

@@ -109,3 +109,12 @@ def extend(past: LayerCache | None, key: Tensor, value: Tensor) -> LayerCache:
 def reorder(cache: Cache, rows: Tensor) -> Cache:
     """The cache with its batch rows taken from `rows`, int (new batch,): beams that go on from others."""
     return tf.nest.map_structure(lambda part: None if part is None else tf.gather(part, rows), cache)
+
+
+def cut(cache: Cache | None, size: int, tokens: Tensor) -> Cache | None:
+    """The cache's first `size` tokens of each row, of which `tokens`, int (batch, 1), take a position."""
+    if cache is None:
+        return None
+    # keys and values of cross-attention stay
+    layers = ((*(part[:, :, :size] for part in layer[:2]), *layer[2:]) for layer in cache)
+    return Cache(layers, tokens)

@@ -340,7 +340,8 @@ class SelfAttention(_Block):
     def split(self, projected: Tensor) -> Tensor:
         """(batch, seq, head * head size) -> (batch, head, seq, head size)."""
         heads = self.query.units // self.config.head_size
-        shape = (size(projected, 0), size(projected, 1), heads, self.config.head_size)
+        seq = projected.shape[1]  # -1 where it is unknown: an exporter's Reshape may infer one length
+        shape = (size(projected, 0), -1 if seq is None else seq, heads, self.config.head_size)
         return tf.transpose(tf.reshape(projected, shape), (0, 2, 1, 3))
 
     def distance_scores(self, query: Tensor, key: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from roberta.common.config import RobertaConfig
-from roberta.tf.layers import check
+from roberta.tf.layers import check, size
 
 IGNORED = -100
 
@@ -26,7 +26,7 @@ def token_loss(logits: Tensor, labels: Tensor, count: int | Tensor | None = None
             f"labels of shape {tuple(labels.shape)} and type {labels.dtype.name} do not fit logits of shape "
             f"{tuple(logits.shape)}: give integers of shape {tuple(logits.shape[:-1])}"
         )
-    return cross_entropy(logits, check_labels("labels", labels, logits.shape[-1]), IGNORED, count)
+    return cross_entropy(logits, check_labels("labels", labels, size(logits, -1)), IGNORED, count)
 
 
 def next_token_loss(logits: Tensor, labels: Tensor, num_items_in_batch: int | Tensor | None = None) -> Tensor:
@@ -52,11 +52,7 @@ def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -
         labels: float, (batch,) or (batch, num_labels); or int, (batch,); or float of 0 and 1,
             (batch, num_labels).
     """
-    problem = config.problem_type
-    if problem is None:
-        whole = not labels.dtype.is_floating
-        problem = "single_label_classification" if whole else "multi_label_classification"
-        problem = "regression" if logits.shape[-1] == 1 else problem
+    problem = _problem_type(logits, labels, config)
     if problem == "single_label_classification":
         is_column = labels.shape.rank == 2 and labels.shape[1] == 1
         return token_loss(logits, tf.reshape(labels, (-1,)) if is_column else labels)
@@ -68,6 +64,15 @@ def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -
     labels = tf.cast(labels, wide.dtype)
     one = tf.math.squared_difference if problem == "regression" else tf.nn.sigmoid_cross_entropy_with_logits
     return tf.cast(tf.reduce_mean(one(labels, wide)), logits.dtype)
+
+
+def _problem_type(logits: Tensor, labels: Tensor, config: RobertaConfig) -> str:
+    """`config.problem_type`, or what the labels say."""
+    if config.problem_type is not None:
+        return config.problem_type
+    if logits.shape[-1] == 1:
+        return "regression"
+    return "multi_label_classification" if labels.dtype.is_floating else "single_label_classification"
 
 
 def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tensor) -> Tensor:
@@ -96,10 +101,12 @@ def cross_entropy(logits: Tensor, labels: Tensor, ignored: int | Tensor, count: 
     return tf.cast(total / number, logits.dtype)
 
 
-def check_labels(name: str, labels: Tensor, classes: int) -> Tensor:
+def check_labels(name: str, labels: Tensor, classes: int | Tensor) -> Tensor:
     """`labels` as int32; `ValueError` for one that is neither a class nor -100 (see `layers.check`)."""
     labels = whole(labels)
-    after = f"; allowed are 0 to {classes - 1}, and {IGNORED} for what does not count"
+    last = classes - 1 if isinstance(classes, int) else "the last class"  # whose number a graph may not know
+    after = f"; allowed are 0 to {last}, and {IGNORED} for what does not count"
+    classes = classes if isinstance(classes, int) else tf.cast(classes, labels.dtype)
     checked = check(tf.where(labels == IGNORED, tf.zeros_like(labels), labels), classes, f"{name} holds ", after)
     return tf.where(labels == IGNORED, IGNORED, checked)
 

@@ -6,6 +6,9 @@ Arguments, defaults, their order and the outputs are those of transformers 4.57.
 says. The first argument may also be one dict, tuple or list with the others. `training=True` makes dropout.
 """
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -40,6 +43,19 @@ from roberta.tf.pretrained import TFRobertaPreTrainedModel
 from roberta.tf.weights import keras
 
 
+def _unpacked(call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call`, whose first argument may be a dict with all: how a subclass' own `call` hands on what it was given."""
+    names = tuple(inspect.signature(call).parameters)[1:]
+
+    @functools.wraps(call)
+    def unpacked(self: Any, input_ids: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(input_ids, Mapping):
+            return call(self, input_ids, *args, **kwargs)
+        return call(self, **{**input_ids, **dict(zip(names[1:], args, strict=False)), **kwargs})
+
+    return unpacked
+
+
 @keras.saving.register_keras_serializable(package="roberta")
 class TFRobertaModel(TFRobertaPreTrainedModel):
     """The encoder, or with `config.is_decoder` the decoder, without a head."""
@@ -48,11 +64,13 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, add_pooling_layer: bool = True, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.embeddings = Embeddings(config, self.dtype_policy)
         self.encoder = Encoder(config, self.dtype_policy)
         self.pooler = Pooler(config, self.dtype_policy) if add_pooling_layer else None
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,
@@ -150,10 +168,12 @@ class TFRobertaForCausalLM(GenerationMixin, TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.lm_head = LMHead(config, self.dtype_policy)
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,
@@ -201,10 +221,12 @@ class TFRobertaForMaskedLM(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.lm_head = LMHead(config, self.dtype_policy)
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,
@@ -241,10 +263,12 @@ class TFRobertaForSequenceClassification(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.classifier = ClassificationHead(config, self.dtype_policy)
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,
@@ -277,11 +301,13 @@ class TFRobertaForMultipleChoice(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.roberta = TFRobertaModel(config, dtype=self.dtype_policy)
         self.dropout = dropout(config.hidden_dropout_prob, self.dtype_policy)
         self.classifier = dense(config.hidden_size, 1, self.dtype_policy)
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,
@@ -326,11 +352,13 @@ class TFRobertaForTokenClassification(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.dropout = dropout(config.head_dropout, self.dtype_policy)
         self.classifier = dense(config.hidden_size, config.num_labels, self.dtype_policy)
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,
@@ -363,10 +391,12 @@ class TFRobertaForQuestionAnswering(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
+        config = self.config
         self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.qa_outputs = dense(config.hidden_size, config.num_labels, self.dtype_policy)
         self.post_init()
 
+    @_unpacked
     def call(
         self,
         input_ids: Tensor | dict[str, Any] | None = None,

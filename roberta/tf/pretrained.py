@@ -1,21 +1,24 @@
-"""The base of the TensorFlow classes: loading, saving, initialisation, changes of size, and Keras' loops."""
+"""The base of the TensorFlow classes: loading, saving, initialisation and changes of size."""
 
+import copy
+import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 import optree
 import tensorflow as tf
 from tensorflow import Tensor
 
+from roberta.common.batch_encoding import BatchEncoding
 from roberta.common.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config_protocol import built_from
 from roberta.common.generation import GENERATION_CONFIG_FILE
-from roberta.common.hub import upload_arguments, upload_folder
+from roberta.common.hub import PushesToHub, upload_arguments, upload_folder
 from roberta.common.loading import (
     HubOptions,
     loading_info,
@@ -28,11 +31,10 @@ from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAt
 from roberta.common.parameters import HEADS_WITH_POOLER, Head, kind_of
 from roberta.common.safetensors_file import Source
 from roberta.common.saving import dtype_of
-from roberta.tf import legacy
+from roberta.tf import datasets, legacy, model_card, quantised, serving
+from roberta.tf.fitting import KerasLoops
 from roberta.tf.infer import infer, release
 from roberta.tf.layers import draws_parameters
-from roberta.tf.losses import widened
-from roberta.tf.metrics import counted, next_tokens, on_logits
 from roberta.tf.saving import to_write
 from roberta.tf.symbols import WHOLE, symbol
 from roberta.tf.weights import assign, keras, native, replace, to_numpy
@@ -44,6 +46,12 @@ for _output in OUTPUTS:  # for keras.tree; tf.nest knows every mapping
         lambda context, values: context[0](zip(context[1], values, strict=True)),
         namespace="keras",
     )
+optree.register_pytree_node(  # what a tokenizer returns is taken by fit and predict as the dict that is in it
+    BatchEncoding,
+    lambda batch: (list(batch.data.values()), tuple(batch.data), tuple(batch.data)),
+    lambda names, values: dict(zip(names, values, strict=True)),
+    namespace="keras",
+)
 
 
 @contextmanager
@@ -56,7 +64,7 @@ def no_initialisation() -> Iterator[None]:
         draws_parameters.reset(token)
 
 
-class TFRobertaPreTrainedModel(keras.Model):
+class TFRobertaPreTrainedModel(PushesToHub, KerasLoops):
     """What the seven classes share.
 
     Attributes:
@@ -69,16 +77,13 @@ class TFRobertaPreTrainedModel(keras.Model):
     base_model_prefix = "roberta"
     main_input_name = "input_ids"
     framework = "tf"
+    supports_xla_generation = False  # `generate` runs one step after another; `jit_compile` is for calls
 
     def __init__(
         self, config: RobertaConfig, *, dtype: Any = None, name: str | None = None, trainable: bool = True
     ) -> None:
         """Keras' options: `dtype` is one or a policy such as "mixed_bfloat16", by default the global one."""
-        if not isinstance(config, RobertaConfig):
-            raise TypeError(
-                f"{type(self).__name__} is built from a RobertaConfig, not {type(config).__name__}; "
-                f"to load a model use {type(self).__name__}.from_pretrained"
-            )
+        config = built_from(config, type(self).__name__)
         if self.head == "ForQuestionAnswering" and config.num_labels != 2:
             raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
         dtype = dtype.name if isinstance(dtype, tf.DType) else dtype
@@ -94,12 +99,18 @@ class TFRobertaPreTrainedModel(keras.Model):
 
         Values may be tensors, numpy arrays or nested lists of numbers: `model([[0, 5, 2]])`.
         """
+        if not self._takes_names():
+            return super().__call__(*args, **kwargs)
         given = self.arguments(args, kwargs)
         return super().__call__(given.pop("input_ids", None), **given)
 
+    def _takes_names(self, name: str = main_input_name) -> bool:
+        """Whether `call` takes the arguments by name, or one of them; that of a subclass may take one dict."""
+        return name in _takes(getattr(self.call, "__func__", self.call))[0]
+
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of `call` by name."""
-        names = tuple(inspect.signature(self.call).parameters)
+        names, takes_others = _takes(getattr(self.call, "__func__", self.call))
         given: dict[str, Any] = {}
         if args and isinstance(args[0], Mapping):
             given, args = dict(args[0]), args[1:]
@@ -112,7 +123,7 @@ class TFRobertaPreTrainedModel(keras.Model):
                 raise ValueError(f"{name} is given twice, in the dict and beside it")
             given[name] = value
         unknown = sorted(given.keys() - set(names))
-        if unknown:
+        if unknown and not takes_others:
             raise ValueError(f"{type(self).__name__} does not know {unknown}; it takes {', '.join(names)}")
         given = {name: value if name == "past_key_values" else _as_tensor(value) for name, value in given.items()}
         return {name: symbol(name, value, self.config) if name in WHOLE else value for name, value in given.items()}
@@ -124,11 +135,21 @@ class TFRobertaPreTrainedModel(keras.Model):
 
     # -- loading and saving ----------------------------------------------------------------------------------
 
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, output_loading_info: Literal[True], **options: Any
+    ) -> tuple[Self, dict[str, Any]]: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self: ...
+
     @classmethod
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | Path,
-        *,
+        *model_args: Any,
         config: RobertaConfig | str | Path | None = None,
         dtype: str | tf.DType | None = None,
         torch_dtype: str | tf.DType | None = None,
@@ -150,6 +171,7 @@ class TFRobertaPreTrainedModel(keras.Model):
         """A model from a folder, a weights file or a hub name, in any of the file formats.
 
         Args:
+            model_args: of the constructor, behind the config.
             dtype: of the parameters: "float32", "float64", "float16", "bfloat16", or "auto" for what the
                 config or the file says; or a Keras policy such as "mixed_bfloat16". By default Keras' global
                 policy, which is float32. `torch_dtype` is its older name.
@@ -166,6 +188,8 @@ class TFRobertaPreTrainedModel(keras.Model):
             revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
             local_files_only=local_files_only, token=token,
         )  # fmt: skip
+        if cls.head == "Model" and model_args:
+            add_pooling_layer, *model_args = model_args
         options = {} if cls.head != "Model" else {"add_pooling_layer": add_pooling_layer}
         found = open_pretrained(
             pretrained_model_name_or_path,
@@ -182,7 +206,7 @@ class TFRobertaPreTrainedModel(keras.Model):
         if policy is not None and not str(getattr(policy, "name", policy)).startswith("mixed_"):
             policy = found.dtype(getattr(policy, "name", str(policy)))
         with no_initialisation():
-            model = cls(found.config, dtype=policy, **options)
+            model = cls(found.config, *model_args, dtype=policy, **options)
         model._generation_fields = found.generation
         variables = native(model)
         for name, tensor in found.match.found.items():
@@ -196,23 +220,31 @@ class TFRobertaPreTrainedModel(keras.Model):
         self,
         save_directory: str | Path,
         *,
+        saved_model: bool = False,
+        version: int = 1,
+        signatures: Any = None,
         max_shard_size: int | str = "5GB",
         safe_serialization: bool = True,
         variant: str | None = None,
         push_to_hub: bool = False,
+        create_pr: bool = False,
+        token: str | bool | None = None,
         **hub: Any,
     ) -> None:
         """Write config and weights into a folder, all or nothing.
 
         Args:
+            saved_model: write a SavedModel into saved_model/VERSION too, with the functions of `signatures` by name:
+                by default "serving_default" of int32 and "int64_serving", both of `input_signature`.
             max_shard_size: bytes, or a text such as "500MB"; larger models are split into several files.
             safe_serialization: False writes tf_model.h5 instead of model.safetensors.
-            hub: with `push_to_hub`, the arguments of `push_to_hub`.
+            create_pr, token, hub: with `push_to_hub`, the arguments of `push_to_hub`.
 
         Raises:
             ValueError: what would be loaded from the folder would not be this model, such as one with adapters that
                 are not merged; names the tensors and the way out, and the folder stays as it is.
         """
+        hub |= {"create_pr": create_pr, "token": token} if push_to_hub else {}
         upload = upload_arguments(save_directory, push_to_hub, hub)
         texts, tensors = self.to_save()
         save_checkpoint(
@@ -223,6 +255,8 @@ class TFRobertaPreTrainedModel(keras.Model):
             variant=variant,
             legacy=None if safe_serialization else legacy,
         )
+        if saved_model:
+            serving.write(self, Path(save_directory) / "saved_model" / str(version), signatures)
         if upload is not None:
             upload_folder(save_directory, **upload)
 
@@ -233,7 +267,7 @@ class TFRobertaPreTrainedModel(keras.Model):
             ValueError: as `save_pretrained`.
         """
         tensors = to_write(self)
-        config = RobertaConfig.from_dict(self.config.to_dict())
+        config = copy.deepcopy(self.config)
         config.architectures = [type(self).__name__.removeprefix("TF")]
         config.dtype = dtype_of(tensors)
         texts = {CONFIG_FILE: config.to_json_string()}
@@ -241,23 +275,37 @@ class TFRobertaPreTrainedModel(keras.Model):
             texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
         return texts, tensors
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Save to a temporary folder and upload it; returns the commit's address. See `hub.upload_model`."""
-        from roberta.common.hub import upload_model
-
-        return upload_model(self.save_pretrained, repo_id, **options)
-
     def get_config(self) -> dict[str, Any]:
         """What Keras writes into a `.keras` file to build the model again."""
-        options = {} if self.head != "Model" else {"add_pooling_layer": self.pooler is not None}
+        options: dict[str, Any] = {} if self.head != "Model" else {"add_pooling_layer": self.pooler is not None}
         policy = keras.dtype_policies.serialize(self.dtype_policy)
         config = self.config.to_dict()
+        found = quantised.policies(self)
+        if found:
+            options["quantised"] = found
         return {"config": config, "dtype": policy, "name": self.name, "trainable": self.trainable, **options}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Any:
-        """The model that `get_config` describes, with new parameters."""
-        return cls(**{**config, "config": RobertaConfig.from_dict(config["config"])})
+    def from_config(cls, config: Any, custom_objects: dict[str, Any] | None = None, **keras_options: Any) -> Any:
+        """The model that `get_config`, a `RobertaConfig` or a dict of its fields describes, with new parameters."""
+        if isinstance(config, RobertaConfig):
+            return cls._from_config(config, **keras_options)
+        if not isinstance(config.get("config"), Mapping):
+            return cls._from_config(cls.config_class.from_dict(dict(config)), **keras_options)
+        options = {**config, "config": cls.config_class.from_dict(config["config"]), **keras_options}
+        wanted = options.pop("quantised", {})
+        return quantised.quantise(cls(**options), wanted)
+
+    @classmethod
+    def _from_config(cls, config: RobertaConfig, **keras_options: Any) -> Any:
+        """A model with new parameters."""
+        return cls(config, **keras_options)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Nothing is left to build: the constructor made every variable."""
+
+    def build_in_name_scope(self) -> None:
+        """As `build`, by the name that scripts for transformers use."""
 
     def __dir__(self) -> list[str]:
         """Attributes without `base_model`: Keras would save the encoder under two names."""
@@ -300,7 +348,7 @@ class TFRobertaPreTrainedModel(keras.Model):
         """Give the word embedding, and so a tied LM head, the rows of a layer or a matrix (vocab, hidden)."""
         rows = _rows(value)
         self.resize_token_embeddings(len(rows))
-        assign(self.get_input_embeddings().embeddings, rows, False)
+        assign(_without_adapter(self.get_input_embeddings()).embeddings, rows, False)
 
     def get_output_embeddings(self) -> keras.layers.Layer | None:
         """The layer with the LM head's matrix, the word embedding when tied; None in other classes."""
@@ -318,16 +366,16 @@ class TFRobertaPreTrainedModel(keras.Model):
         else:
             rows = _rows(value)
             self.resize_token_embeddings(len(rows))
-            assign(self.get_lm_head().decoder.kernel, rows, True)
+            assign(_without_adapter(self.get_lm_head().decoder).kernel, rows, True)
 
     def get_lm_head(self) -> keras.layers.Layer | None:
         """The LM head; None in classes without."""
         return getattr(self, "lm_head", None)
 
-    def get_bias(self) -> dict[str, keras.Variable] | None:
-        """The bias of the LM head, by name; None in other classes."""
+    def get_bias(self) -> dict[str, tf.Variable] | None:
+        """The bias of the LM head, by name, as TensorFlow's variable; None in other classes."""
         lm_head = self.get_lm_head()
-        return None if lm_head is None else {"bias": lm_head.bias}
+        return None if lm_head is None else {"bias": lm_head.bias.value}
 
     def set_bias(self, value: Mapping[str, Any]) -> None:
         """Give the LM head the bias in {"bias": (vocab,)}, of the model's vocabulary size."""
@@ -353,7 +401,8 @@ class TFRobertaPreTrainedModel(keras.Model):
             rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of
         if rows == embedding.input_dim:
             return embedding
-        self.config.update({"vocab_size": rows})
+        _without_adapter(embedding)
+        self.config.update_checked({"vocab_size": rows})
         replace(
             embedding,
             "_embeddings",
@@ -379,9 +428,38 @@ class TFRobertaPreTrainedModel(keras.Model):
             values[old:] = to_numpy(drawn)
         return values
 
+    def _resize_token_embeddings(self, new_num_tokens: int | None) -> keras.layers.Embedding:
+        """`resize_token_embeddings`, by the name that transformers calls."""
+        return self.resize_token_embeddings(new_num_tokens)
+
+    def _get_word_embedding_weight(self, embedding_layer: Any) -> keras.Variable | None:
+        """The matrix of what `get_input_embeddings` or `get_output_embeddings` gives."""
+        return getattr(embedding_layer, "embeddings", getattr(embedding_layer, "kernel", None))
+
+    def get_output_layer_with_bias(self) -> keras.layers.Layer | None:
+        """The layer whose bias is the LM head's: the LM head; None in classes without."""
+        return self.get_lm_head()
+
+    def get_prefix_bias_name(self) -> str | None:
+        """The path of that layer; None in classes without."""
+        lm_head = self.get_lm_head()
+        return None if lm_head is None else f"{self.name}/{lm_head.name}"
+
+    def prune_heads(self, heads_to_prune: Mapping[int, Sequence[int]]) -> None:
+        """Not here: Keras' layers keep their sizes."""
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot prune the heads {dict(heads_to_prune)}; prune a model of PyTorch, save it, and "
+            f"load it here, or give the constructor a config with pruned_heads"
+        )
+
+    def get_head_mask(self, head_mask: Tensor | None, num_hidden_layers: int) -> list[Tensor | None]:
+        """One mask a layer, (1, head, 1, 1), or None a layer, from (head,) or (layer, head) (see `call`)."""
+        return self.base_model.head_masks(head_mask)[:num_hidden_layers]
+
     def _forget_compiled(self) -> None:
         """Make Keras trace fit, evaluate and predict again."""
         self.train_function = self.test_function = self.predict_function = None
+        serving.forget(self)
 
     # -- inference -------------------------------------------------------------------------------------------
 
@@ -435,131 +513,32 @@ class TFRobertaPreTrainedModel(keras.Model):
         """Whether gradient checkpointing is on."""
         return self.base_model.encoder.gradient_checkpointing
 
-    def _resolve_auto_jit_compile(self) -> bool:
-        """Keras' hook: XLA on request only, as it drops checks and compiles for each new length."""
-        return False
-
-    def fit(self, *args: Any, **kwargs: Any) -> Any:
-        """Keras' `fit`, of whose arguments it would ignore `sample_weight` where labels are among the inputs."""
-        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
-        weights = next((given[name] for name in ("sample_weight", "class_weight") if given.get(name) is not None), None)
-        _refuse_lost_weights(self, given.get("x"), given.get("y"), weights)
-        if isinstance(given.get("validation_data"), tuple | list):
-            _refuse_lost_weights(self, *keras.utils.unpack_x_y_sample_weight(given["validation_data"]))
-        return super().fit(*args, **kwargs)
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """Keras' `evaluate`, of whose arguments it would ignore `sample_weight` where labels are among the inputs."""
-        given = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
-        _refuse_lost_weights(self, given.get("x"), given.get("y"), given.get("sample_weight"))
-        return super().evaluate(*args, **kwargs)
-
-    def train_step(self, data: Any) -> dict[str, Any]:
-        """One step of `fit`, by `compute_loss`."""
-        return super().train_step(self._as_batch(data))
-
-    def test_step(self, data: Any) -> dict[str, Any]:
-        """One step of `evaluate`, by `compute_loss`."""
-        return super().test_step(self._as_batch(data))
-
-    def predict_step(self, data: Any) -> ModelOutput:
-        """One step of `predict`: the model's output, as an object whatever the config says."""
-        inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return super().predict_step((self.arguments((inputs,), {"return_dict": True}),))
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Tensor:
-        """The loss given to `compile`, on labels and logits (see `compared`); without one, the model's own.
-
-        The model's own loss needs labels among the inputs or as `y`, and takes no `sample_weight`.
-        """
-        if self._compile_loss is not None:
-            if y is None:
-                raise ValueError(
-                    f"the loss given to compile takes labels as y; give {' and '.join(self.label_names) or 'labels'} "
-                    "as y, not among the inputs, or compile without a loss for the model's own"
-                )
-            return super().compute_loss(x, *self.compared(x, y, y_pred, sample_weight), training)
-        if y_pred.get("loss") is None:
-            raise ValueError(
-                f"there is no loss: give {type(self).__name__} {' and '.join(self.label_names)} among the "
-                "inputs or as y, or give compile a loss"
-            )
-        _refuse_weights(self, sample_weight)
-        loss = widened(y_pred.loss)
-        for other in self.losses:  # regularisers
-            loss = loss + tf.cast(other, loss.dtype)
-        return loss / tf.distribute.get_strategy().num_replicas_in_sync
-
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """The metrics given to `compile`, on what `compared` gives of the logits and of `y` or the labels in `x`.
-
-        Logits whose label is -100 are left out; what remains is (n,) labels and (n, classes) logits.
-        """
-        if y is None:
-            labels = tuple(x[name] for name in self.label_names if x.get(name) is not None)
-            y = labels[0] if len(labels) == 1 else labels or None
-        y, y_pred, sample_weight = self.compared(x, y, y_pred, sample_weight)
-        if self._compile_metrics is not None:
-            y, y_pred, sample_weight = on_logits(counted, y, y_pred, sample_weight)
-        return super().compute_metrics(x, y, y_pred, sample_weight)
-
-    def compared(self, x: Any, y: Any, output: ModelOutput, sample_weight: Any) -> tuple[Any, Any, Any]:
-        """(y, what it is compared with, sample_weight) of a loss or a metric; the causal head's are shifted here.
-
-        There a token's logits are compared with the label of the next token, as in the model's own loss.
-        """
-        y_pred = self.predictions(output, y)
-        if self.head != "ForCausalLM":
-            return y, y_pred, sample_weight
-        return on_logits(partial(next_tokens, input_ids=(x or {}).get("input_ids")), y, y_pred, sample_weight)
-
-    def predictions(self, output: ModelOutput, targets: Any) -> Any:
-        """What of an output the losses and metrics of `compile` see.
-
-        The logits; (start_logits, end_logits) of question answering; last_hidden_state of a model without
-        head; or, where the targets are a dict of names of outputs, those outputs.
-        """
-        if isinstance(targets, Mapping) and set(targets) <= set(output):
-            return {name: output[name] for name in targets}
-        if self.head == "ForQuestionAnswering":
-            return output.start_logits, output.end_logits
-        return output.last_hidden_state if self.head == "Model" else output.logits
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The arguments that make a head compute its loss."""
-        names = ("labels", "start_positions", "end_positions")
-        return tuple(name for name in names if name in inspect.signature(self.call).parameters)
-
-    def _as_batch(self, data: Any) -> tuple[Any, Any, Any]:
-        """(inputs, y, sample_weight); y is among the inputs too when there is no other loss to take it."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        inputs = self.arguments((x,), {"return_dict": True})
-        if y is not None and self._compile_loss is None:
-            targets = y if isinstance(y, list | tuple) else (y,)
-            inputs.update(y if isinstance(y, Mapping) else zip(self.label_names, targets, strict=True))
-        return inputs, y, sample_weight
-
     # -- facts -----------------------------------------------------------------------------------------------
 
     @property
     def dummy_inputs(self) -> dict[str, Tensor]:
-        """A small batch the model can run on."""
-        ids = tf.constant([[0, 3, 2]]) % self.config.vocab_size
-        return {"input_ids": ids[None] if self.head == "ForMultipleChoice" else ids}
+        """A small batch the model can run on, int32."""
+        ids = tf.constant([[0, 3, 2]], tf.int32) % self.config.vocab_size
+        ids = ids[None] if self.head == "ForMultipleChoice" else ids
+        return dict(zip(serving.SERVED, (ids, tf.ones_like(ids), tf.zeros_like(ids)), strict=True))
 
     @property
     def input_signature(self) -> dict[str, tf.TensorSpec]:
-        """What an exported model takes: ids and mask, of any batch size and length."""
-        shape = (None, None, None) if self.head == "ForMultipleChoice" else (None, None)
-        return {name: tf.TensorSpec(shape, tf.int32, name) for name in ("input_ids", "attention_mask")}
+        """What `serving` takes: ids, mask and types, int32, of any batch size and length."""
+        return serving.signature(self)
+
+    @property
+    def serving(self) -> Callable[[dict[str, Tensor]], ModelOutput]:
+        """`eager_serving` as a `tf.function` of `input_signature`."""
+        return serving.function(self)
+
+    def eager_serving(self, inputs: Mapping[str, Any]) -> ModelOutput:
+        """What a served model gives for a dict of inputs: `serving_output` of the call."""
+        return self.serving_output(self(dict(inputs), return_dict=True))
+
+    def serving_output(self, output: ModelOutput) -> ModelOutput:
+        """An output of tensors alone: of what the config asks for, the layers' tensors as one, (layer, ...)."""
+        return serving.served(output, self.config)
 
     def export(
         self,
@@ -569,24 +548,79 @@ class TFRobertaPreTrainedModel(keras.Model):
         input_signature: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Write a SavedModel (or another of Keras' formats), by default of `input_signature`."""
-        signature = [self.input_signature] if input_signature is None else input_signature
+        """Write a SavedModel (or another of Keras' formats), by default of ids and mask of any batch size and length."""
+        takes = {name: spec for name, spec in self.input_signature.items() if name != "token_type_ids"}
+        signature = [takes] if input_signature is None else input_signature
         use_cache, self.config.use_cache = self.config.use_cache, False  # a SavedModel's outputs are tensors
         try:
             super().export(filepath, format=format, verbose=verbose, input_signature=signature, **kwargs)
         finally:
             self.config.use_cache = use_cache
 
+    def prepare_tf_dataset(
+        self,
+        dataset: Any,
+        batch_size: int = 8,
+        shuffle: bool = True,
+        tokenizer: Any = None,
+        collate_fn: Callable[..., Mapping[str, Any]] | None = None,
+        collate_fn_args: Mapping[str, Any] | None = None,
+        drop_remainder: bool | None = None,
+        prefetch: bool = True,
+    ) -> tf.data.Dataset:
+        """Batches for `fit` of a `datasets.Dataset`, a mapping of columns or a sequence of dicts: inputs and labels.
+
+        Args:
+            tokenizer: pads the rows of a batch; without it, all rows are of one length.
+            collate_fn: makes arrays of a list of rows instead; `collate_fn_args` are given to it by name.
+            drop_remainder: leave out a last batch that is smaller; by default where rows are shuffled.
+        """
+        return datasets.tf_dataset(
+            dataset, names=_takes(type(self).call)[0], label_names=self.label_names,
+            batch_size=batch_size, shuffle=shuffle, tokenizer=tokenizer, collate=collate_fn,
+            collate_options=collate_fn_args, drop_remainder=drop_remainder, prefetch=prefetch,
+        )  # fmt: skip
+
+    def create_model_card(
+        self,
+        output_dir: str | Path,
+        model_name: str,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | Sequence[str] | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | Sequence[str] | None = None,
+        dataset_tags: str | Sequence[str] | None = None,
+        dataset: str | Sequence[str] | None = None,
+        dataset_args: str | Sequence[str] | None = None,
+    ) -> None:
+        """Write a README.md for the hub into a folder: what is given here, and how the last `fit` went.
+
+        Args:
+            dataset_tags: names of data sets on the hub, beside `dataset`, their titles, and `dataset_args`, their parts.
+        """
+        facts = {
+            "language": language, "license": license, "base_model": finetuned_from, "pipeline_tag": tasks,
+            "tags": tags, "datasets": dataset_tags or dataset, "dataset_config": dataset_args,
+        }  # fmt: skip
+        model_card.write(output_dir, self, model_name, facts)
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> keras.layers.Layer:
+        """A layer by its attribute's name, such as "roberta" or "classifier", or as Keras finds it."""
+        found = vars(self).get(name) if name is not None else None
+        return found if isinstance(found, keras.layers.Layer) else super().get_layer(name, index)
+
     def can_generate(self) -> bool:
         """Whether the class has `generate`."""
         return hasattr(self, "generate")
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
-        """Number of parameters, tied ones once."""
+        """Number of parameters, tied ones once; not those of adapters, which freeze what they adapt."""
         return sum(
             int(np.prod(variable.shape))
             for name, (variable, _) in native(self).items()
-            if not (exclude_embeddings and kind_of(name) == "embedding") and (variable.trainable or not only_trainable)
+            if not (exclude_embeddings and kind_of(name) == "embedding")
+            and (getattr(variable, "trainable", False) or not only_trainable)
         )
 
     # -- what the heads use ----------------------------------------------------------------------------------
@@ -607,28 +641,12 @@ class TFRobertaPreTrainedModel(keras.Model):
         return output if self.choose(return_dict, "use_return_dict") else output.to_tuple()
 
 
-def _refuse_lost_weights(model: Any, x: Any, y: Any, sample_weight: Any) -> None:
-    """`ValueError` for weights that Keras drops before the model sees them: those beside no `y`."""
-    if sample_weight is None or y is not None or not isinstance(x, Mapping | list | tuple | np.ndarray | tf.Tensor):
-        return  # a dataset has its y with it
-    names = " and ".join(model.label_names) or "labels"
-    raise ValueError(
-        f"sample_weight and class_weight weigh what is given as y, and there is no y; give {names} as y, not among the "
-        "inputs, and give compile a loss, such as keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
-    )
-
-
-def _refuse_weights(model: Any, sample_weight: Any) -> None:
-    """`ValueError` for weights that the model's own loss does not take."""
-    if sample_weight is not None:
-        raise ValueError(
-            "the model's own loss takes no sample_weight or class_weight; give compile a loss, such as "
-            "keras.losses.SparseCategoricalCrossentropy(from_logits=True), and the labels as y"
-        )
-    if model._compile_config.config.get("loss_weights") is not None:  # `get_compile_config` computes
-        raise ValueError(
-            "the model's own loss takes no loss_weights; omit them, or give compile a loss for each output they weigh"
-        )
+@functools.lru_cache(maxsize=64)
+def _takes(call: Any) -> tuple[tuple[str, ...], bool]:
+    """The names of a call's parameters, and whether it takes others by name."""
+    parameters = [one for one in inspect.signature(call).parameters.values() if one.name != "self"]
+    names = tuple(one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
+    return names, any(one.kind == one.VAR_KEYWORD for one in parameters)
 
 
 def _as_tensor(value: Any) -> Any:
@@ -643,6 +661,16 @@ def _is_argument_list(value: Any) -> bool:
     return any(not isinstance(item, list | int) for item in value) or any(
         _is_argument_list(item) for item in value if isinstance(item, list)
     )
+
+
+def _without_adapter(layer: Any) -> Any:
+    """`layer`; `ValueError` where Keras' LoRA adapts it, whose matrix is the sum of two."""
+    if getattr(layer, "lora_enabled", False):
+        raise ValueError(
+            f"the {type(layer).__name__} has an adapter (enable_lora), which keeps its size and values; save_pretrained "
+            "writes it merged: change what from_pretrained then loads"
+        )
+    return layer
 
 
 def _rows(value: Any) -> np.ndarray:

@@ -309,7 +309,7 @@ def fitting(model: Any, settings: Settings, is_copied: bool) -> Any:
     """A model with the dtype and the dropout of the settings: the given one, or a copy in the current strategy."""
     config, dropout = RobertaConfig.from_dict(model.config.to_dict()), settings.recipe.dropout
     if dropout is not None:
-        config.update({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
+        config.update_checked({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
     policy = POLICIES[settings.dtype]
     if not is_copied and model.dtype_policy.name == policy and config.to_dict() == model.config.to_dict():
         return model

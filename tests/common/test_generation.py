@@ -15,7 +15,9 @@ import pytest
 from checkpoints import make, small_config
 
 from roberta.common.generation import GenerationConfig, generation_defaults
-from roberta.common.search import Plan, decode, log_softmax, make_plan, process
+from roberta.common.processors import log_softmax
+from roberta.common.prompts import Plan, Prompts, make_plan
+from roberta.common.search import decode
 
 VOCAB = 6
 PROMPT = [[0, 3, 4]]
@@ -38,8 +40,7 @@ class Toy:
         return np.array([self.logits(row) for row in self.rows])
 
     def step(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        assert inputs["input_ids"].shape == (len(self.rows), 1)
-        self.rows = [(*row, token) for row, (token,) in zip(self.rows, inputs["input_ids"], strict=True)]
+        self.rows = [(*row, ids[-1]) for row, ids in zip(self.rows, inputs["input_ids"], strict=True)]
         return np.array([self.logits(row) for row in self.rows])
 
     def reorder(self, rows: np.ndarray) -> None:
@@ -48,7 +49,7 @@ class Toy:
 
 def plan(ids: Any = PROMPT, vocab: int = VOCAB, mask: Any = None, **settings: Any) -> Plan:
     config = small_config("ForCausalLM", vocab_size=vocab)
-    return make_plan(config, GenerationConfig.from_model_config(config), settings, ids, mask, None, batch=1)
+    return make_plan(config, GenerationConfig.from_model_config(config), settings, Prompts(ids, mask))
 
 
 def run(ids: Any = PROMPT, *, toy: Toy | None = None, seed: int = 0, **settings: Any) -> Any:
@@ -163,7 +164,7 @@ def test_beam_sampling_draws_continuations_without_putting_back() -> None:
 def changed(scores: list[float], ids: list[int], prompt: int = 1, **settings: Any) -> np.ndarray:
     """The scores of one row after the settings; `prompt` of its `ids` are the prompt."""
     made = plan([ids[:prompt]], vocab=len(scores), **{"max_new_tokens": 9, "eos_token_id": None, **settings})
-    return process(np.array([scores]), np.array([ids]), made)[0]
+    return made.processed(np.array([ids]), np.array([scores]))[0]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_the_repetition_penalty_lowers_scores_of_either_sign() -> None:
 
 def test_processing_leaves_the_logits_alone() -> None:
     logits = np.zeros((1, 6))
-    process(logits, np.array([[3]]), plan([[3]], suppress_tokens=[0, 1], repetition_penalty=2.0))
+    plan([[3]], suppress_tokens=[0, 1], repetition_penalty=2.0).processed(np.array([[3]]), logits)
     assert (logits == 0).all()
 
 
@@ -228,8 +229,6 @@ def test_excluding_every_token_is_an_error(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"ids": [[3, 4, 1]]}, "row 0 of the prompts ends in padding"),
-        ({"ids": [[3, 4, 5]], "mask": [[1, 1, 0]]}, 'padding_side="left"'),
         ({"ids": [[3, 4, 5]], "mask": [[0.5, 1, 1]]}, "attention_mask of shape"),
         ({"ids": [[3, 4, 5]], "mask": [[2, 1, 1]]}, "attention_mask must be 1 for tokens"),
         ({"ids": [[3, 4, 5]], "mask": [[1, 1]]}, r"integers of shape \(1, 3\)"),
@@ -253,21 +252,34 @@ def test_what_cannot_work_is_refused_before_the_model_runs(arguments: dict[str, 
         plan(**arguments)
 
 
-def test_an_encoder_is_refused() -> None:
+@pytest.mark.parametrize("arguments", [{"ids": [[3, 4, 1]]}, {"ids": [[3, 4, 5]], "mask": [[1, 1, 0]]}])
+def test_padding_on_the_right_is_warned_of(
+    arguments: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roberta.common.prompts._said", set())
+    plan(**arguments)
+    assert "row 0 of the prompts ends in padding" in caplog.text
+
+
+def test_an_encoder_is_warned_of_and_has_no_cache(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roberta.common.prompts._said", set())
     config = small_config("ForCausalLM", is_decoder=False)
-    with pytest.raises(ValueError, match="is_decoder=True"):
-        make_plan(config, GenerationConfig(), {}, PROMPT, None, None, 1)
+    for _ in range(2):
+        assert not make_plan(config, GenerationConfig(), {}, Prompts(PROMPT)).config.use_cache
+    assert caplog.text.count("is_decoder=True") == 1
 
 
 def test_an_unknown_setting_is_named() -> None:
-    with pytest.raises(TypeError, match="no setting penalty_alpha, streamer; the settings are max_length"):
-        plan(streamer=None, penalty_alpha=0.5)
+    with pytest.raises(TypeError, match="no setting penalty, stream; the settings are max_length"):
+        plan(stream=None, penalty=0.5)
 
 
 def test_a_setting_of_a_file_that_is_not_supported_is_refused() -> None:
-    config = GenerationConfig.from_dict({"typical_p": 0.5, "min_p": None, "num_beam_groups": 1})
-    with pytest.raises(ValueError, match=r"typical_p=0.5 in the generation config is not supported.*1.0 to go without"):
-        make_plan(small_config("ForCausalLM"), config, {}, PROMPT, None, None, 1)
+    config = GenerationConfig.from_dict({"token_healing": True, "min_p": None, "constraints": None})
+    with pytest.raises(ValueError, match=r"token_healing=True is not supported.*last token.*token_healing=False"):
+        make_plan(small_config("ForCausalLM"), config, {}, Prompts(PROMPT))
 
 
 def test_a_setting_without_effect_is_warned_of() -> None:
@@ -287,15 +299,14 @@ def test_the_length_is_20_new_tokens_or_what_the_model_has_room_for() -> None:
 
 def test_relative_distances_count_padding() -> None:
     config = small_config("ForCausalLM", position_embedding_type="relative_key")
-    made = make_plan(config, GenerationConfig(), {}, [[1] * 10 + [3] * 5], None, None, 1)
+    made = make_plan(config, GenerationConfig(), {}, Prompts([[1] * 10 + [3] * 5]))
     assert made.max_length == config.max_position_embeddings
 
 
 def test_positions_skip_padding_and_those_of_a_step_follow_the_whole_pass() -> None:
     rows = plan([[1, 1, 3, 4]]).rows.appended(np.array([5])).appended(np.array([1])).appended(np.array([5]))
     assert rows.inputs()["position_ids"].tolist() == [[1, 1, 2, 3, 4, 1, 5]]
-    assert rows.inputs(last_only=True)["position_ids"].tolist() == [[5]]
-    assert rows.inputs(last_only=True)["attention_mask"].tolist() == [[0, 0, 1, 1, 1, 1, 1]]
+    assert rows.inputs()["attention_mask"].tolist() == [[0, 0, 1, 1, 1, 1, 1]]
 
 
 # -- GenerationConfig ----------------------------------------------------------------------------------------
@@ -309,7 +320,7 @@ def test_positions_skip_padding_and_those_of_a_step_follow_the_whole_pass() -> N
         ("temperature", 0), ("temperature", -1.0), ("top_k", -1), ("top_k", 1.5), ("top_p", 1.1),
         ("top_p", "a"), ("repetition_penalty", 0), ("length_penalty", None), ("early_stopping", "always"),
         ("no_repeat_ngram_size", -1), ("do_sample", "yes"), ("use_cache", None),
-        ("eos_token_id", -1), ("eos_token_id", ["a"]), ("pad_token_id", 1.0), ("bad_words_ids", [5]),
+        ("eos_token_id", -2), ("eos_token_id", ["a"]), ("pad_token_id", 1.0), ("bad_words_ids", [5]),
         ("bad_words_ids", [[]]), ("suppress_tokens", 5), ("begin_suppress_tokens", [-1]),
     ],
 )  # fmt: skip
@@ -500,8 +511,8 @@ def test_the_models_generation_config_is_the_default_and_the_call_goes_before_it
     given = GenerationConfig(max_new_tokens=4, min_new_tokens=4)
     assert generate(backend, model, inputs, generation_config=given).shape == (2, 10)
     assert given.eos_token_id is None
-    with pytest.raises(TypeError, match="no setting streamer"):
-        generate(backend, model, inputs, streamer=None)
+    with pytest.raises(TypeError, match=r"no setting 'do_sampel' .did you mean .do_sample"):
+        generate(backend, model, inputs, do_sampel=True)
     model.generation_config = None
 
 
@@ -522,3 +533,46 @@ def test_generating_keeps_pytorchs_training_mode_and_drops_nothing(folders: Any)
     assert (generate(pt, model, inputs, **GREEDY) == wanted).all()
     assert (model.training, model.roberta.training, model.lm_head.training) == (True, True, False)
     model.eval()
+
+
+def test_a_generation_config_keeps_every_keyword(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = GenerationConfig(top_kk=3, cache_implementation="static")
+    assert (config.top_kk, config.cache_implementation, config.assistant_early_exit) == (3, "static", None)
+    assert [record.getMessage() for record in caplog.records] == [
+        "GenerationConfig does not know 'top_kk' (did you mean \"top_k\"?); it is kept as it is"
+    ]
+    config.own = [1]
+    assert config.update(max_new_tokens=7, own=[2], nothing=1) == {"nothing": 1}
+    with pytest.raises(ValueError, match="num_beams=0"):
+        config.update(own=[3], num_beams=0)
+    assert (config.max_new_tokens, config.own, config.num_beams) == (7, [2], 1)
+    config.save_pretrained(tmp_path, "other.json")
+    config.to_json_file(tmp_path / "same.json")
+    read, unused = GenerationConfig.from_pretrained(
+        tmp_path, config_file_name="other.json", num_beams=2, nobody=1, proxies={}, return_unused_kwargs=True
+    )
+    assert (read.own, read.top_kk, read.num_beams, unused) == ([2], 3, 2, {"nobody": 1})
+    assert (tmp_path / "same.json").read_text() == (tmp_path / "other.json").read_text()
+    assert hash(GenerationConfig.from_pretrained(tmp_path / "same.json")) == hash(config)
+    with pytest.raises(AttributeError, match="has no attribute 'nobody'"):
+        _ = config.nobody
+
+
+@pytest.mark.parametrize(
+    ("settings", "mode"),
+    [
+        ({}, "greedy_search"), ({"do_sample": True}, "sample"), ({"num_beams": 2}, "beam_search"),
+        ({"num_beams": 2, "do_sample": True}, "beam_sample"), ({"penalty_alpha": 0.5}, "contrastive_search"),
+        ({"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5}, "group_beam_search"),
+        ({"prompt_lookup_num_tokens": 3}, "assisted_generation"),
+    ],
+)  # fmt: skip
+def test_the_mode_is_what_transformers_calls_it(settings: dict[str, Any], mode: str) -> None:
+    assert GenerationConfig(**settings).get_generation_mode() == mode
+
+
+def test_a_strict_check_refuses_what_does_nothing() -> None:
+    config = GenerationConfig(temperature=0.5)
+    config.validate()
+    with pytest.raises(ValueError, match=r"temperature=0\.5 does nothing without do_sample=True"):
+        config.validate(strict=True)

@@ -21,7 +21,7 @@ from huggingface_hub import constants, file_download
 
 from roberta import CheckpointError, RobertaConfig
 from roberta.common.checkpoint import open_checkpoint
-from roberta.common.hub import local_checkpoint, local_folder, upload_folder, upload_model
+from roberta.common.hub import PushesToHub, local_checkpoint, local_folder, upload_folder
 
 NAME = "some-team/some-model"
 CONFIG = RobertaConfig().to_json_string().encode()
@@ -118,6 +118,8 @@ class Handler(BaseHTTPRequestHandler):
             status = 409 if name in self.hub.branches else 200
             self.hub.branches.setdefault(name, {"main": {}})
             return self.json({"url": f"{self.hub.url}/{name}"}, status)
+        if parts == ["api", "validate-yaml"]:  # asked of a model card
+            return self.json({"warnings": [], "errors": []})
         name, verb, branch = "/".join(parts[2:4]), parts[4], "/".join(parts[5:])
         branches = self.hub.branches[name]
         if verb == "branch":
@@ -591,11 +593,14 @@ def test_an_uploaded_model_comes_back(hub):
     config = small_config("ForMaskedLM")
     tensors = draw(config, "ForMaskedLM")
 
-    def save_pretrained(folder: Path, max_shard_size: str, safe_serialization: bool, variant: str) -> None:
-        assert safe_serialization
-        save(folder, config, tensors, max_shard_size=max_shard_size, variant=variant)
+    class Model(PushesToHub):
+        def save_pretrained(
+            self, folder: Path, max_shard_size: str, safe_serialization: bool, variant: str | None = None
+        ) -> None:
+            assert safe_serialization
+            save(folder, config, tensors, max_shard_size=max_shard_size, variant=variant)
 
-    upload_model(save_pretrained, "me/mlm", max_shard_size="30KB", variant="v")
+    Model().push_to_hub("me/mlm", max_shard_size="30KB", variant="v")
     folder = local_checkpoint("me/mlm", variant="v")
     assert len(list(folder.glob("model.v-*.safetensors"))) > 1
     found = open_checkpoint(folder, variant="v").tensors
@@ -603,6 +608,50 @@ def test_an_uploaded_model_comes_back(hub):
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(found[name].load(), tensor)
     assert hub.messages == ["Upload model"]
+
+
+CARDS = [
+    (None, b"---\ntags:\n- one\n- two\n---\n# it\n"),
+    (b"---\nlicense: mit\ntags:\n- old\n- one\n---\nText.\n",
+     b"---\nlicense: mit\ntags:\n- old\n- one\n- two\n---\nText.\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), CARDS, ids=["a new card", "a card that is there"])
+def test_a_config_is_pushed_in_the_words_of_transformers(hub, before, after):
+    if before is not None:
+        hub.put("me/it", {"README.md": before, "notes.md": b"stay"})
+    config = RobertaConfig(vocab_size=7)
+    address = config.push_to_hub(
+        "me/it", use_temp_dir=True, private=True, token="key", max_shard_size="10GB", safe_serialization=True,
+        tags=["one", "two"],
+    )  # fmt: skip
+    assert address == f"{hub.url}/me/it/commit/{'0' * 40}"
+    files = hub.branches["me/it"]["main"]
+    assert files["config.json"] == config.to_json_string().encode()
+    assert files["README.md"] == after
+    assert ("notes.md" in files) == (before is not None)
+    assert hub.messages == ["Upload config"]
+    assert hub.tokens == {"Bearer key"}
+    assert RobertaConfig.from_pretrained("me/it")._commit_hash == hub.commit("me/it", "main")
+
+
+def test_a_push_from_a_folder_of_the_name_leaves_the_folder(hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    RobertaConfig().push_to_hub("me/it", use_temp_dir=False, organization="team", use_auth_token="key")
+    assert hub.branches["team/it"]["main"].keys() == {"config.json"}
+    assert names(tmp_path / "it") == ["config.json"]
+    assert hub.tokens == {"Bearer key"}
+
+
+def test_an_argument_of_a_push_that_is_none_is_named(hub):
+    with pytest.raises(
+        TypeError, match=r"push_to_hub does not know \['commit_mesage'\] \(did you mean \"commit_message"
+    ):
+        RobertaConfig().push_to_hub("me/it", commit_mesage="x")
+    with pytest.raises(TypeError, match="variant"):
+        RobertaConfig().push_to_hub("me/it", variant="x")
+    assert hub.requests == []
 
 
 def test_importing_the_module_does_not_import_the_client():

@@ -167,7 +167,7 @@ def test_the_row_itself_is_not_changed_and_an_empty_one_stays_empty() -> None:
 
 def test_the_vocabulary_of_a_tokenizer_knows_where_words_start() -> None:
     texts = ["the cat sat on the mat\nthe end of it"] * 9
-    tokenizer = RobertaTokenizerFast.train(texts, vocab_size=300)
+    tokenizer = RobertaTokenizerFast.train_from_iterator(texts, vocab_size=300)
     vocabulary = Vocabulary.of(tokenizer)
     assert vocabulary.size == len(tokenizer)
     assert vocabulary.mask_token_id == tokenizer.mask_token_id
@@ -179,7 +179,7 @@ def test_the_vocabulary_of_a_tokenizer_knows_where_words_start() -> None:
 
 
 def test_a_tokenizer_without_a_mask_cannot_train_masked_models() -> None:
-    tokenizer = RobertaTokenizerFast.train(["a b c"], vocab_size=262)
+    tokenizer = RobertaTokenizerFast.train_from_iterator(["a b c"], vocab_size=262)
     tokenizer.mask_token = None
     with pytest.raises(ValueError, match=r"the tokenizer has no mask token; set tokenizer\.mask_token"):
         Vocabulary.of(tokenizer)

@@ -237,8 +237,9 @@ def test_without_a_number_of_tokens_it_writes_as_far_as_the_model_goes(folder: P
 def test_the_models_own_settings_come_before_the_pipelines(folder: Path) -> None:
     pipe = writer(folder, return_tensors=True, eos_token_id=379)
     pipe.model.generation_config.max_new_tokens = 3
-    prompt = len(pipe.tokenizer("A ship")["input_ids"])
+    prompt = len(pipe.tokenizer("A ship")["input_ids"]) - 1  # without </s>
     assert len(pipe("A ship")[0]["generated_token_ids"]) == prompt + 3
+    assert len(pipe("A ship", end_prompt=True)[0]["generated_token_ids"]) == prompt + 4
     assert len(pipe("A ship", max_new_tokens=4)[0]["generated_token_ids"]) == prompt + 4
     assert len(pipe("A ship", max_length=prompt + 5)[0]["generated_token_ids"]) == prompt + 5
 

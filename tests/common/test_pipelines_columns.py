@@ -19,7 +19,7 @@ CHOICE = {"prompt": SHIP, "choices": ["It sank.", "It came back."]}
 
 def inputs(folder: Path, command: str, text: str) -> list[Any]:
     (folder / "a.tsv").write_text(text)
-    return list(from_file(COMMANDS[command], folder / "a.tsv", None))
+    return [given.value for given in from_file(COMMANDS[command], folder / "a.tsv", None)]
 
 
 @pytest.mark.parametrize(

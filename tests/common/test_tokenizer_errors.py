@@ -287,9 +287,24 @@ def test_an_unknown_argument_is_a_type_error(tokenizer: Any) -> None:
         tokenizer("a", max_len=5)
 
 
-def test_an_unknown_setting_is_an_error_that_names_it(cls: Any, saved: Path) -> None:
-    with pytest.raises((TypeError, ValueError), match="lower_case"):
-        cls(str(saved / "vocab.json"), str(saved / "merges.txt"), lower_case=True)
+def test_an_unknown_setting_is_kept_and_one_near_to_a_known_name_is_logged(
+    cls: Any, saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = str(saved / "vocab.json"), str(saved / "merges.txt")
+    tokenizer = cls(*files, do_lower_case=True, truncation_sides="left")
+    assert caplog.messages == [
+        f"{cls.__name__} does not know 'truncation_sides' (did you mean \"truncation_side\"?); it is kept as it is"
+    ]
+    assert tokenizer.init_kwargs["do_lower_case"] is True
+    assert not hasattr(tokenizer, "do_lower_case")
+    tokenizer.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["do_lower_case"] is True
+    assert cls.from_pretrained(tmp_path, use_fast=False).init_kwargs["do_lower_case"] is True
+
+
+def test_a_setting_with_the_name_of_a_method_is_an_error(cls: Any, saved: Path) -> None:
+    with pytest.raises(AttributeError, match=r"get_vocab.*conflicts with the method"):
+        cls.from_pretrained(saved, get_vocab=True)
 
 
 @pytest.mark.parametrize("name", ["padding_side", "truncation_side"])

@@ -49,14 +49,14 @@ def test_every_field_of_a_recipe_and_of_a_training_has_an_option() -> None:
     assert names == {field.name for field in dataclasses.fields(Recipe)} - {"source"}
     options = {flag.removeprefix("--").replace("-", "_") for flag in command_line.OPTIONS}
     fields = {field.name for field in dataclasses.fields(Training)}
-    assert options | {"task", "model", "train", "output", "recipe"} == fields - {"progress"}
+    assert options | names | {"task", "model", "train", "output", "recipe"} == fields - {"progress"}
     assert set(command_line.TASKS) == set(HEADS)
 
 
 def test_options_override_a_recipe_and_epochs_take_the_place_of_updates() -> None:
     words = ["train", "mlm", "--model", "m", "--train", "t", "--output", "o", "--recipe", "roberta-base"]
     made = training(parser().parse_args([*words, "--epochs", "2", "--no-decays-all"]))
-    assert made.recipe == dataclasses.replace(named("roberta-base"), epochs=2.0, updates=None, decays_all=False)
+    assert made.chosen_recipe == dataclasses.replace(named("roberta-base"), epochs=2.0, updates=None, decays_all=False)
 
 
 def test_a_folder_with_a_training_is_refused_without_resume(trained: Any, capsys: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from backends import Backend, assert_close
 
-from roberta import GenerationConfig, RobertaConfig
+from roberta import CheckpointError, GenerationConfig, RobertaConfig
 from roberta.common.checkpoint import legacy
 
 TOKENS = {"input_ids": np.array([[0, 5, 6, 2]])}
@@ -35,13 +35,60 @@ def test_a_given_config_stays_the_callers(backend: Backend, tmp_path: Path) -> N
     assert backend.load("ForMaskedLM", folder, config=str(folder)).config.vocab_size == 61
 
 
-def test_what_is_always_so_may_be_asked_for_and_nothing_else(backend: Backend, tmp_path: Path) -> None:
+class TheirConfig:
+    """As much of transformers' own config as is read of it."""
+
+    model_type = "roberta"
+
+    def __init__(self, **fields: object) -> None:
+        self._fields = fields
+        self._name_or_path = self.name_or_path = "theirs"
+        self._attn_implementation = "eager"
+
+    def to_dict(self) -> dict[str, object]:
+        return {**self._fields, "transformers_version": "4.57.6", "_name_or_path": "theirs", "dtype": "float32"}
+
+
+def test_a_config_of_transformers_itself_is_taken(backend: Backend, tmp_path: Path) -> None:
+    folder = checkpoints.make(tmp_path, "ForMaskedLM", num_hidden_layers=1)
+    theirs = TheirConfig(**json.loads((folder / "config.json").read_text()))
+    loaded = backend.load("ForMaskedLM", folder, config=theirs).config
+    assert loaded.to_dict() == {**RobertaConfig.from_pretrained(folder).to_dict(), "dtype": "float32"}
+    built = backend.classes("Model")(theirs).config
+    assert (type(built), built.vocab_size, built.name_or_path, built.attn_implementation) == (
+        RobertaConfig, 61, "theirs", "eager"
+    )  # fmt: skip
+
+
+def test_a_model_refuses_what_its_config_held(backend: Backend, tmp_path: Path) -> None:
+    cls = backend.classes("Model")
+    config = RobertaConfig(hidden_size=37, num_hidden_layers=1)
+    with pytest.raises(ValueError, match="hidden_size=37 is not a multiple of num_attention_heads=12"):
+        cls(config)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"config\.json: hidden_size=37 is not a multiple"):
+        backend.load("Model", checkpoints.make(tmp_path / "it", "Model"), config=tmp_path)
+    with pytest.raises(TypeError, match=f"{cls.__name__} is built from a RobertaConfig, not dict"):
+        cls({"hidden_size": 24})
+
+
+def test_pruned_heads_of_a_config_are_not_built(backend: Backend) -> None:
+    config = checkpoints.small_config(num_hidden_layers=2, pruned_heads={0: [1, 2], -1: {0}})
+    model = backend.classes("Model")(config)
+    assert model.config.pruned_heads == {0: [1, 2], 1: [0]}
+    widths = [array.shape[0] for name, array in backend.parameters(model).items() if name.endswith("self.query.weight")]
+    assert widths == [8, 16]
+
+
+def test_keywords_without_meaning_here_are_taken_and_others_are_not(backend: Backend, tmp_path: Path) -> None:
     folder = checkpoints.make(tmp_path, "Model")
-    backend.load("Model", folder, low_cpu_mem_usage=True, weights_only=True, trust_remote_code=False)
-    with pytest.raises(ValueError, match="weights_only=False cannot be had"):
-        backend.load("Model", folder, weights_only=False)
-    with pytest.raises(ValueError, match="device_map='auto'"):
-        backend.load("Model", folder, device_map="auto")
+    taken = {"low_cpu_mem_usage": True, "weights_only": False, "trust_remote_code": True, "resume_download": True}
+    backend.load("Model", folder, **taken, proxies={}, _fast_init=False, mirror="x", quantization_config=None)
+    for name, value in (("load_in_8bit", True), ("quantization_config", {}), ("gguf_file", "a.gguf")):
+        with pytest.raises(ValueError, match=f"{name}=.* is not supported; "):
+            backend.load("Model", folder, **{name: value})
+    with pytest.raises(TypeError, match=r"hiden_act.*did you mean \"hidden_act\""):
+        backend.load("Model", folder, hiden_act="gelu")
 
 
 def test_a_refused_size_changes_nothing(backend: Backend, tmp_path: Path) -> None:
@@ -66,7 +113,7 @@ def test_generate_in_the_words_of_transformers(backend: Backend, tmp_path: Path)
     with pytest.raises(TypeError, match="generation_config is a GenerationConfig or a dict"):
         model.generate(ids, ids)
     with pytest.raises(ValueError, match="another name of input_ids"):
-        model.generate(ids, inputs=ids)
+        model.generate(input_ids=ids, inputs=ids)
 
 
 def test_a_config_takes_what_numpy_and_torch_give() -> None:
@@ -86,11 +133,6 @@ def test_a_config_takes_what_numpy_and_torch_give() -> None:
         1e-6,
         "relu",
     )
-    with pytest.raises(ValueError, match="not_there=1 cannot be set"):
-        config.update_from_string("not_there=1")
-    with pytest.raises(ValueError, match="hidden_size=10 is not a multiple"):
-        config.update_from_string("num_hidden_layers=4,hidden_size=10")
-    assert (config.num_hidden_layers, config.hidden_size) == (3, 768)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -13,6 +13,7 @@ from pipeline_cases import FRANCE, LONG, TEXTS, make_models
 from standin import stand_in
 
 from roberta import pipeline
+from roberta.common.packing import pack
 
 TASKS = {  # task -> the model, its head, options, and inputs of different lengths
     "fill-mask": ("words", "ForMaskedLM", {"top_k": 3}, [f"<mask>{text[:40]}<mask>{text[40:]}" for text in TEXTS]),
@@ -64,6 +65,26 @@ def test_a_task_gives_the_results_of_pytorchs_own_forward(backend: Backend, fold
     wanted = pipeline(task, stand_in(head, folder / name), folder / name, **options)(inputs)
     found = pipeline(task, folder / name, framework=backend.name, dtype="float64", **options)(inputs)
     assert_alike(found, wanted, 1e-9)
+
+
+def test_a_prompt_is_the_beginning_of_a_row_of_training(
+    backend: Backend, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = pipeline("text-generation", folder / "writes", framework=backend.name, do_sample=False, max_new_tokens=2)
+    seen, generate = [], type(pipe.model).generate
+
+    def spy(model: Any, ids: Any, **settings: Any) -> Any:
+        seen.append(np.asarray(ids)[0].tolist())
+        return generate(model, ids, **settings)
+
+    monkeypatch.setattr(type(pipe.model), "generate", spy)
+    tokenizer = pipe.tokenizer
+    document = [tokenizer(FRANCE, add_special_tokens=False)["input_ids"]]
+    ends = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id}
+    (row,) = pack([document], "full-sentences", max_length=64, **ends)
+    pipe(FRANCE)
+    pipe(FRANCE, end_prompt=True)
+    assert [[*seen[0], ends["eos"]], seen[1]] == [row["input_ids"].tolist()] * 2
 
 
 @pytest.mark.parametrize("task", ["text-classification", "token-classification", "embeddings", "multiple-choice"])

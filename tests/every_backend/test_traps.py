@@ -255,8 +255,9 @@ def test_a_cache_needs_a_decoder(backend: Backend, tmp_path: Path, head: Head) -
     cache = backend.empty_cache(decoder, given["input_ids"])
     cache = backend.call(decoder, given, past_key_values=cache, use_cache=True).past_key_values
     model = backend.load(head, folder, is_decoder=False)
-    with pytest.raises(ValueError, match=r"past_key_values need a decoder; .*RobertaConfig\(is_decoder=True\)"):
-        backend.call(model, given, past_key_values=cache)
+    if backend.name != "pt":  # PyTorch's classes take it, for prefix tuning: tests/oracle/test_pytorch_oracle.py
+        with pytest.raises(ValueError, match=r"past_key_values need a decoder; .*RobertaConfig\(is_decoder=True\)"):
+            backend.call(model, given, past_key_values=cache)
     backend.call(model, given, past_key_values=() if backend.name != "flax" else {})
     way_out = backend.load(head, folder, config=checkpoints.small_config(head, is_decoder=True))
     found = backend.call(way_out, given, past_key_values=cache)

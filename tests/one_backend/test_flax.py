@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import checkpoints
 import numpy as np
 import pytest
 from backends import assert_close, backend
+
+from roberta.common.outputs import MaskedLMOutput
 
 jax = pytest.importorskip("jax", reason="jax is not installed")
 flax = pytest.importorskip("flax", reason="flax is not installed")
@@ -132,3 +135,148 @@ def test_a_product_in_parts_loses_no_more_than_one_sum(inputs: int) -> None:
     plain = np.asarray(jax.numpy.asarray(single) @ jax.numpy.asarray(small))
     assert found.dtype == np.float32
     assert np.square(found - wanted).mean() <= np.square(plain - wanted).mean()
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """A new model of float32, small enough to run at once."""
+    return FLAX.classes("ForMaskedLM")(checkpoints.small_config("ForMaskedLM", num_hidden_layers=1))
+
+
+def kinds(params: Any) -> set[str]:
+    return {str(leaf.dtype) for leaf in jax.tree.leaves(params)}
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16", "float32"])
+def test_parameters_keep_the_dtype_they_were_saved_in(model: Any, name: str, tmp_path: Path) -> None:
+    saved = jax.tree.map(lambda leaf: leaf.astype(name), model.params)
+    model.save_pretrained(tmp_path, params=saved)
+    for options in ({}, {"dtype": jax.numpy.float32}, {"dtype": "bfloat16"}, {"dtype": "auto"}):
+        loaded = type(model).from_pretrained(tmp_path, **options)
+        assert kinds(loaded.params) == {name}
+        wanted = name if options.get("dtype") == "auto" else jax.numpy.dtype(options.get("dtype", "float32"))
+        assert loaded.dtype == wanted
+    assert jax.tree.all(jax.tree.map(np.array_equal, loaded.params, saved))
+    assert kinds(type(model).from_pretrained(tmp_path, dtype="float64").params) == {"float64"}
+    again, params = type(model).from_pretrained(tmp_path, dtype="float16", _do_init=False)
+    assert (kinds(params), again.dtype) == ({name}, "float16")
+
+
+def test_a_file_of_float64_becomes_float32_unless_float64_is_asked_for(folder: Path) -> None:
+    assert kinds(FLAX.classes("ForMaskedLM").from_pretrained(folder).params) == {"float32"}
+
+
+def test_a_model_computes_in_its_dtype_whatever_its_parameters_are(folder: Path) -> None:
+    half = FLAX.load("ForMaskedLM", folder, "bfloat16")
+    ids, cast = inputs()["input_ids"], half.to_bf16(half.params)
+    assert (kinds(half.params), kinds(cast)) == ({"float32"}, {"bfloat16"})
+    found, wanted = half(ids).logits, half(ids, params=cast).logits
+    assert (found.dtype, wanted.dtype) == ("bfloat16", "bfloat16")
+    assert_close(np.asarray(found, np.float64), np.asarray(wanted, np.float64), 0.03)
+
+
+def test_masks_choose_what_is_cast(model: Any) -> None:
+    mask = jax.tree.map(lambda leaf: leaf.ndim > 1, model.params)
+    for name, wanted in (("bf16", "bfloat16"), ("fp16", "float16")):
+        found = getattr(model, f"to_{name}")(flax.core.freeze(model.params), mask)
+        assert {(leaf.ndim > 1, str(leaf.dtype)) for leaf in jax.tree.leaves(found)} == {
+            (True, wanted),
+            (False, "float32"),
+        }
+
+
+@pytest.mark.parametrize("lost", ["roberta.embeddings.word_embeddings.embedding", "lm_head.bias"])
+def test_params_that_lack_some_are_saved_loaded_and_filled_without_initialisation(
+    lost: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from flax.traverse_util import flatten_dict, unflatten_dict
+
+    kind = FLAX.classes("ForMaskedLM")
+    model = kind(checkpoints.small_config("ForMaskedLM", num_hidden_layers=1), _do_init=False)
+    whole = model.init_weights(model.key, model.input_shape)
+    path = tuple(lost.split("."))
+    partial = unflatten_dict({place: leaf for place, leaf in flatten_dict(whole).items() if place != path})
+    model.save_pretrained(tmp_path, params=flax.core.freeze(partial))
+    assert legacy_name(lost) in caplog.text
+    with pytest.warns(UserWarning, match=legacy_name(lost)):
+        loaded, params = kind.from_pretrained(tmp_path, _do_init=False)
+    assert set(flatten_dict(params)) == set(flatten_dict(partial))
+    assert loaded._missing_keys == {path}
+    filled = loaded.init_weights(loaded.key, loaded.input_shape, params=params)
+    assert jax.tree.all(jax.tree.map(np.array_equal, filled, whole))
+    initialised = kind(model.config)
+    with pytest.raises(ValueError, match="missing"):
+        initialised.save_pretrained(tmp_path, params=partial)
+
+
+def legacy_name(path: str) -> str:
+    from roberta.flax.legacy import canonical_name
+
+    return canonical_name(path)[0]
+
+
+def test_a_file_of_another_model_has_nothing_to_fill(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    (tmp_path / "config.json").write_text(CONFIG.to_json_string())
+    save_file({"bert.pooler.weight": np.zeros((2, 2), np.float32)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="missing: embeddings"):
+        FLAX.classes("Model").from_pretrained(tmp_path, _do_init=False)
+
+
+def test_weights_files_are_read_as_trees(model: Any, tmp_path: Path) -> None:
+    for options, pattern in (
+        ({}, "*.safetensors"),
+        ({"safe_serialization": False, "max_shard_size": "5kB"}, "*.msgpack"),
+    ):
+        model.save_pretrained(tmp_path, **options)
+        files = sorted(tmp_path.glob(pattern))
+        found = type(model).load_flax_sharded_weights(map(str, files))
+        assert jax.tree.all(jax.tree.map(np.array_equal, found, model.params))
+        if len(files) == 1:
+            alone = type(model).load_flax_weights(str(files[0]))
+            assert jax.tree.structure(alone) == jax.tree.structure(found)
+
+
+@pytest.mark.parametrize("head", checkpoints.HEADS)
+def test_modules_have_the_names_of_transformers(head: str) -> None:
+    import importlib
+
+    from roberta import modeling_flax_roberta
+
+    kind = FLAX.classes(head)
+    name = "FlaxRobertaModule" if head == "Model" else f"FlaxRoberta{head}Module"
+    assert getattr(importlib.import_module(kind.__module__), name) is kind.module_class
+    assert getattr(modeling_flax_roberta, name) is kind.module_class
+    assert getattr(modeling_flax_roberta, kind.__name__) is kind
+
+
+def test_whole_floats_are_ids(model: Any) -> None:
+    assert np.array_equal(model(np.full((1, 2), 5.0)).logits, model(np.full((1, 2), 5)).logits)
+    with pytest.raises(ValueError, match="input_ids is of type float"):
+        model(np.full((1, 2), 5.5))
+
+
+def test_a_model_says_what_it_is(model: Any) -> None:
+    number = f"{model.num_parameters():,}"
+    assert repr(model) == f"FlaxRobertaForMaskedLM({number} parameters of float32 on cpu:0; computes in float32)"
+    held = type(model)(model.config, dtype="bfloat16", _do_init=False)
+    assert repr(held) == f"FlaxRobertaForMaskedLM({number} parameters, held elsewhere; computes in bfloat16)"
+
+
+def test_a_model_from_a_config_alone(model: Any) -> None:
+    made = type(model)._from_config(model.config, seed=0, dtype="bfloat16")
+    assert jax.tree.all(jax.tree.map(np.array_equal, made.params, model.params))
+    assert made.dtype == "bfloat16"
+
+
+def test_a_function_that_returns_an_output_is_exported_and_comes_back() -> None:
+    def call(x: Any) -> MaskedLMOutput:
+        return MaskedLMOutput(logits=2 * x, hidden_states=(x, x + 1))
+
+    exported = jax.export.export(jax.jit(call))(jax.ShapeDtypeStruct((2,), np.float32))
+    again = jax.export.deserialize(exported.serialize())
+    output = again.call(np.ones(2, np.float32))
+    assert type(output) is MaskedLMOutput
+    np.testing.assert_array_equal(output.logits, [2, 2])
+    np.testing.assert_array_equal(output.hidden_states[1], [2, 2])

@@ -175,5 +175,17 @@ def test_an_input_layer_of_floats_is_refused_with_the_way_out() -> None:
     assert core("Model")(keras.Input((None,), dtype="int32")).last_hidden_state.shape == (None, None, 24)
 
 
+@pytest.mark.parametrize("kind", ["np", "tf"])
+def test_fit_and_predict_take_what_a_tokenizer_returns(kind: str) -> None:
+    from roberta import BatchEncoding
+
+    model = core("ForSequenceClassification")
+    model.compile(optimizer="sgd")
+    batch = BatchEncoding({**BOTH}, tensor_type=kind)
+    model.fit(batch, np.array([0, 1]), batch_size=1, verbose=0)
+    found, wanted = (model.predict(inputs, batch_size=1, verbose=0)["logits"] for inputs in (batch, BOTH))
+    assert_close(found, wanted)
+
+
 if __name__ == "__main__":
     serve(Path(sys.argv[1]))

@@ -171,24 +171,6 @@ def test_weights_in_another_dtype_follow_a_training_step(tmp_path: Path) -> None
 
 
 LABELS, WEIGHTS = np.array([0, 3, 4]), np.array([1.0, 0.0, 0.5])
-WEIGHED = {
-    "fit": lambda model, x: model.fit(x, sample_weight=WEIGHTS, verbose=0),
-    "validation": lambda model, x: model.fit(x, validation_data=(x, None, WEIGHTS), verbose=0),
-    "evaluate": lambda model, x: model.evaluate(x, sample_weight=WEIGHTS, verbose=0),
-    "train_on_batch": lambda model, x: model.train_on_batch(x, sample_weight=WEIGHTS),
-    "test_on_batch": lambda model, x: model.test_on_batch(x, sample_weight=WEIGHTS),
-    "a dataset": lambda model, x: model.evaluate((batch for batch in [(x, None, WEIGHTS)]), steps=1, verbose=0),
-    "labels as y": lambda model, x: model.fit(inputs(), LABELS, sample_weight=WEIGHTS, verbose=0),
-    "classes": lambda model, x: model.fit(inputs(), LABELS, class_weight=dict.fromkeys(range(5), 2.0), verbose=0),
-}
-
-
-@pytest.mark.parametrize("way", WEIGHED)
-def test_weights_that_the_inner_loss_does_not_take_are_refused(folder: Path, way: str) -> None:
-    model = TF.load("ForSequenceClassification", folder)
-    model.compile(optimizer="sgd")
-    with pytest.raises(ValueError, match=r"(?s)sample_weight.*give compile a loss"):
-        WEIGHED[way](model, inputs() | {"labels": LABELS})
 
 
 def test_weights_count_in_a_loss_given_to_compile(folder: Path) -> None:
@@ -204,13 +186,6 @@ def test_weights_of_losses_that_are_not_there_are_refused(folder: Path) -> None:
     model = TF.load("ForSequenceClassification", folder)
     model.compile(optimizer="sgd", loss_weights=[2.0])
     with pytest.raises(ValueError, match="takes no loss_weights; omit them"):
-        model.evaluate(inputs() | {"labels": LABELS}, verbose=0)
-
-
-def test_labels_among_the_inputs_do_not_do_for_a_loss_given_to_compile(folder: Path) -> None:
-    model = TF.load("ForSequenceClassification", folder)
-    model.compile(optimizer="sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    with pytest.raises(ValueError, match="give labels as y"):
         model.evaluate(inputs() | {"labels": LABELS}, verbose=0)
 
 

@@ -35,6 +35,17 @@ CASES: dict[str, dict[str, Any]] = {
     "greedy_min_length": {**PLAIN, "eos_token_id": [*range(10, 40)], "min_length": 12},
     "greedy_max_length": {"max_length": 17},
     "greedy_default": {},
+    "greedy_bias": {**PLAIN, "sequence_bias": [[[5], -3.0], [[7], 4.0], [[7, 9], 6.0], [[7, 9, 11], 50.0]]},
+    "greedy_prompt_penalty": {**PLAIN, "encoder_repetition_penalty": 2.5},
+    "greedy_prompt_ngram": {**PLAIN, "encoder_no_repeat_ngram_size": 1, "repetition_penalty": 0.4},
+    "greedy_forced_end": {**PLAIN, "forced_eos_token_id": [6, 8]},
+    "greedy_decay": {**PLAIN, "eos_token_id": [6, 8], "exponential_decay_length_penalty": (2, 1.6)},
+    "greedy_renormalize": {**PLAIN, "renormalize_logits": True, "remove_invalid_values": True, "suppress_tokens": [5]},
+    "greedy_guided": {**PLAIN, "guidance_scale": 1.8},
+    "greedy_not_cached": {**PLAIN, "use_cache": False},
+    "greedy_max_time": {**PLAIN, "max_time": 1e-6},
+    "beams_bias": {**BEAMS, "sequence_bias": [[[5], -3.0], [[7, 9], 6.0]], "forced_eos_token_id": 6},
+    "beams_not_cached": {**BEAMS, "use_cache": False},
     "beams": BEAMS,
     "beams_everything": {**BEAMS, "output_attentions": True, "output_hidden_states": True},
     "beams_ends": {**BEAMS, "eos_token_id": [*range(10, 20)]},
@@ -54,6 +65,11 @@ CASES: dict[str, dict[str, Any]] = {
             "top_k": {"top_k": 7},
             "top_p": {"top_p": 0.8},
             "tiny_top_p": {"top_p": 0.01},
+            "min_p": {"min_p": 0.05},
+            "typical_p": {"typical_p": 0.6},
+            "epsilon": {"epsilon_cutoff": 0.03},
+            "eta": {"eta_cutoff": 0.04},
+            "every_cut": {"top_k": 30, "min_p": 0.01, "typical_p": 0.9, "eta_cutoff": 0.01, "renormalize_logits": True},
             "all": {"temperature": 1.6, "top_k": 20, "top_p": 0.7, "repetition_penalty": 2.0},
         }.items()
     },
@@ -61,7 +77,7 @@ CASES: dict[str, dict[str, Any]] = {
 # One file of transformers with settings of every kind; those we do not know must come back unchanged.
 FILE_SETTINGS = {
     "max_new_tokens": 7, "do_sample": True, "top_p": 0.9, "eos_token_id": [2, 5], "pad_token_id": 1,
-    "bad_words_ids": [[4], [5, 6]], "renormalize_logits": True, "typical_p": 0.5,
+    "bad_words_ids": [[4], [5, 6]], "renormalize_logits": True, "typical_p": 0.5, "token_healing": True,
 }  # fmt: skip
 
 
@@ -149,7 +165,7 @@ def test_a_generation_config_of_transformers_loads(peer: Path) -> None:
 
     config = GenerationConfig.from_pretrained(peer / "peer_config")
     assert {**FILE_SETTINGS, **config.to_diff_dict()} == config.to_diff_dict()
-    assert config.extra == {"renormalize_logits": True, "typical_p": 0.5}
+    assert config.extra == {"token_healing": True}
 
 
 def test_our_generation_config_loads_in_transformers(peer: Path) -> None:

@@ -232,8 +232,10 @@ def answer(case: Case, folder: Path) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipe = pipeline(case.task, folder, framework="pt", dtype="float64", **case.made)
+        # transformers puts </s> behind every prompt
+        ends = {"end_prompt": True} if case.task == "text-generation" else {}
         try:
-            return pipe(case.inputs, **case.call)
+            return pipe(case.inputs, **case.call, **ends)
         except ValueError as error:
             return {"error": "ValueError", "message": str(error)}
 

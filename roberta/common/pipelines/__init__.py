@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from roberta.common.pipelines.answer import Answer, AnswerOptions
-from roberta.common.pipelines.base import Pipeline
+from roberta.common.pipelines.base import OnError, Pipeline
 from roberta.common.pipelines.choose import Choose, ChooseOptions
 from roberta.common.pipelines.classify import Classify, ClassifyOptions
 from roberta.common.pipelines.embed import Embed, EmbedOptions, EmbedSentences, SentenceOptions
 from roberta.common.pipelines.fill_mask import FillMask, FillMaskOptions
 from roberta.common.pipelines.generate import Generate, GenerateOptions
-from roberta.common.pipelines.opening import DEFAULT_MODEL, Source, dtypes, open_model, open_tokenizer
+from roberta.common.pipelines.opening import DEFAULT_MODEL, Source, check_vocabulary, dtypes, open_model, open_tokenizer
 from roberta.common.pipelines.options import Options
 from roberta.common.pipelines.tag import Tag, TagOptions
 
@@ -39,6 +39,7 @@ def pipeline(
     dtype: str | None = None,
     batch_tokens: int = 1024,
     progress: bool = True,
+    on_error: OnError = "stop",
     revision: str = "main",
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
@@ -56,11 +57,14 @@ def pipeline(
         dtype: "float32" (None), "float64"; "bfloat16" or "int8", in which `infer` computes on weights in float32.
         batch_tokens: tokens that go through the model at once, at most; a longer text goes alone.
         progress: show a bar, on a terminal, for lists that take longer than two seconds.
+        on_error: "stop" raises the error of an input that cannot be used; "skip" puts it, a `ValueError`, in the place
+            of the result, in a list or a stream, and goes on.
         revision, cache_dir, local_files_only, token: of hub names.
         options: the task's own, such as `top_k`; a call may replace them.
 
     Raises:
-        ValueError: an unknown task; a model that was not trained for it; an option's value that cannot work.
+        ValueError: an unknown task; a model that was not trained for it; an option's value that cannot work. What the
+            model gives is nan: in the call.
         TypeError: an option that the task does not have.
         CheckpointError: a file or name that cannot be used.
     """
@@ -82,4 +86,7 @@ def pipeline(
         has_pooler=getattr(chosen, "pooling", None) == "pooler",
         source=source,
     )
-    return class_(loaded, opened, chosen, dtype=computed_in, batch_tokens=batch_tokens, progress=progress)
+    check_vocabulary(opened, loaded)
+    return class_(
+        loaded, opened, chosen, dtype=computed_in, batch_tokens=batch_tokens, progress=progress, on_error=on_error
+    )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from roberta.common.batching import bounded, check_budget, groups
 from roberta.common.config import RobertaConfig
+from roberta.common.finite import are_finite, listed, not_finite
 from roberta.common.parameters import Head
 from roberta.common.pipelines.arrays import rectangle
 from roberta.common.pipelines.inputs import InputError, Item, text_of
@@ -24,6 +26,7 @@ WINDOW_CHARACTERS = 2**20  # of them together: a token takes some hundred bytes 
 FIRST_WINDOW = 16  # of a stream: the first answers come before 1024 texts are there
 RESULT_BYTES = 64 * 2**20  # of what a model gives at once: a mask alone is 200 kB of logits
 PROGRESS_SECONDS = 2.0  # work that takes longer gets a progress bar on a terminal
+OnError = Literal["stop", "skip"]
 
 
 class Model(Protocol):
@@ -64,8 +67,11 @@ class Pipeline(ABC, Generic[O]):
         dtype: what `infer` computes in: None for the model's own, "bfloat16", "int8".
         batch_tokens: tokens that go through the model at once; a longer text goes alone.
         progress: show a bar, on a terminal, for lists that take longer than two seconds.
+        on_error: what an input of a list or a stream that cannot be used does: "stop" raises its error, "skip" puts the
+            error in the place of its result and goes on. In a stream, an input that is a `ValueError` is such a one.
 
     Attributes:
+        full: rows so far that truncation has cut, or that are just as long as it allows.
         task: its name, as in `roberta.pipeline(task)`. head: of the models it takes.
     """
 
@@ -82,8 +88,11 @@ class Pipeline(ABC, Generic[O]):
         dtype: str | None = None,
         batch_tokens: int = 1024,
         progress: bool = True,
+        on_error: OnError = "stop",
     ) -> None:
         check_budget(batch_tokens)
+        if on_error not in ("stop", "skip"):
+            raise ValueError(f"on_error={on_error!r} must be one of stop, skip")
         if model.head != self.head:
             raise ValueError(
                 f"{self.task} takes a model of the class Roberta{self.head}, not {type(model).__name__}; "
@@ -95,6 +104,8 @@ class Pipeline(ABC, Generic[O]):
         self.dtype = dtype
         self.batch_tokens = batch_tokens
         self.progress = progress
+        self.on_error = on_error
+        self.full = 0
 
     def __repr__(self) -> str:
         """The task, the model's class and framework, and what is not as by default."""
@@ -131,14 +142,14 @@ class Pipeline(ABC, Generic[O]):
 
     def of_list(self, inputs: Sequence[Any], options: O) -> list[Any]:
         """The result of each input of a list."""
-        items = [Item(self.checked(Item(value, number)), number) for number, value in enumerate(inputs)]
+        items = [self._item(value, number) for number, value in enumerate(inputs)]
         results: list[Any] = []
         # `delay` keeps short work quiet; with disable=None there is no bar where stderr is no terminal
         bar = tqdm(
             total=len(items), unit=" inputs", delay=PROGRESS_SECONDS, disable=None if self.progress else True
         )  # fmt: skip
         with bar:
-            for window in bounded(items, self.characters, budget=self.window_characters(options), most=WINDOW_TEXTS):
+            for window in bounded(items, self._size, budget=self.window_characters(options), most=WINDOW_TEXTS):
                 results += self.window(window, options)
                 bar.update(len(window))
         return results
@@ -148,23 +159,56 @@ class Pipeline(ABC, Generic[O]):
 
         Where an input cannot be used, or the stream fails, the results before come first.
         """
-        items = (Item(self.checked(Item(value, number)), number) for number, value in enumerate(inputs))
+        items = (self._item(value, number) for number, value in enumerate(inputs))
         budget = self.window_characters(options)
-        for window in bounded(items, self.characters, budget=budget, most=WINDOW_TEXTS, first=FIRST_WINDOW):
+        for window in bounded(items, self._size, budget=budget, most=WINDOW_TEXTS, first=FIRST_WINDOW):
             yield from self.window(window, options)
 
     def window_characters(self, options: O) -> int:
         """How long the inputs may be, together, that are in memory with their results."""
         return WINDOW_CHARACTERS
 
-    def window(self, items: Sequence[Item], options: O) -> Iterator[Any]:
-        """The results of some inputs that are in memory together."""
+    def _item(self, value: Any, number: int) -> Item:
+        """An input of a list or a stream, ready; with its error in the place of its value where that is to be skipped."""
+        if isinstance(value, ValueError) and self.on_error == "skip":
+            return Item(value, number)
         try:
-            rows = self.rows(items, options)
+            return Item(self.checked(Item(value, number)), number)
+        except ValueError as error:
+            if self.on_error == "stop":
+                raise
+            return Item(error, number)
+
+    def _size(self, item: Item) -> int:
+        return 0 if isinstance(item.value, ValueError) else self.characters(item)
+
+    def window(self, items: Sequence[Item], options: O) -> Iterator[Any]:
+        """The results of some inputs that are in memory together; an error in the place of one that is skipped."""
+        usable = [item for item in items if not isinstance(item.value, ValueError)]
+        try:
+            rows = self.rows(usable, options) if usable else []
         except InputError as error:
+            if self.on_error == "skip" and error.number is not None:
+                yield from self.window([self._tried(item, options) for item in items], options)
+                return
             if error.number is not None and items[0].number is not None and error.number > items[0].number:
                 yield from self.window(items[: error.number - items[0].number], options)
             raise
+        results = self._of_rows(usable, rows, options)
+        for item in items:
+            yield item.value if isinstance(item.value, ValueError) else next(results)
+
+    def _tried(self, item: Item, options: O) -> Item:
+        """An input, with its error in the place of its value if there can be no rows of it."""
+        try:
+            if not isinstance(item.value, ValueError):
+                self.rows([item], options)
+        except InputError as error:
+            return Item(error, item.number)
+        return item
+
+    def _of_rows(self, items: Sequence[Item], rows: Sequence[Sequence[Row]], options: O) -> Iterator[Any]:
+        """The results of inputs whose rows are made."""
         flat = [row for of_item in rows for row in of_item]
         values: list[Any] = [None] * len(flat)
         units, bytes_each, padded = self.memory(flat, options)
@@ -207,7 +251,18 @@ class Pipeline(ABC, Generic[O]):
 
     def infer(self, rows: Sequence[Row], where: np.ndarray | None = None) -> Arrays:
         """The model's outputs for rows, padded on the right."""
-        return self.model.infer(self.batch(rows), where=where, dtype=self.dtype, batch_tokens=self.batch_tokens)
+        return self.outputs(self.batch(rows), where)
+
+    def outputs(self, batch: Arrays, where: np.ndarray | None) -> Arrays:
+        """The model's outputs for its inputs.
+
+        Raises:
+            ValueError: they are nan or infinite; names the weights that are.
+        """
+        output = self.model.infer(batch, where=where, dtype=self.dtype, batch_tokens=self.batch_tokens)
+        if not all(map(are_finite, output.values())):
+            raise ValueError(why_not_finite(self.model, self.dtype))
+        return output
 
     def batch(self, rows: Sequence[Row]) -> Arrays:
         """The model's inputs, (rows, tokens), padded on the right."""
@@ -231,6 +286,8 @@ class Pipeline(ABC, Generic[O]):
             max_length=longest if options.truncation else None,
             verbose=False,
         )
+        if options.truncation:
+            self.full += sum(len(ids) >= longest for ids in encoded["input_ids"])
         if not self.has_types(pairs is not None):
             return [Row(ids) for ids in encoded["input_ids"]]
         return [
@@ -252,6 +309,24 @@ class Pipeline(ABC, Generic[O]):
         """Refuse a row that is longer than the model allows."""
         if tokens > self.limit:
             raise InputError(item, f"has {tokens} tokens, and the model takes {self.limit}; truncation=True cuts it")
+
+
+def why_not_finite(model: Any, dtype: str | None) -> str:
+    """What is wrong with a model whose outputs are nan or infinite."""
+    name = model.config.name_or_path or "the model"
+    with contextlib.suppress(ValueError):  # a model that cannot be saved has no tensors by name
+        tensors = model.to_save()[1]
+        found = {name_: not_finite(load()) for name_, (_, _, load) in tensors.items()}
+        wrong = {name_: what for name_, what in found.items() if what is not None}
+        if wrong:
+            return (
+                f"the checkpoint {name} holds nan or infinity in {listed(wrong)}: what it answers is nan; take another"
+            )
+    again = f"give another dtype than {dtype!r}" if dtype else 'try dtype="float64"'
+    return (
+        f"{name} answers nan or infinity, though all its weights are finite numbers: they are too large to compute with; "
+        f"{again}"
+    )
 
 
 class TextPipeline(Pipeline[O]):

@@ -80,7 +80,7 @@ class Choose(Pipeline[ChooseOptions]):
     def infer(self, rows: Sequence[Row], where: np.ndarray | None = None) -> Arrays:
         """The logit of each row: each is a question of one choice, so that no choice is padded to another's length."""
         batch = {name: array[:, None] for name, array in self.batch(rows).items()}
-        return self.model.infer(batch, where=where, dtype=self.dtype, batch_tokens=self.batch_tokens)
+        return self.outputs(batch, where)
 
     def run(self, rows: Sequence[Row], options: ChooseOptions) -> np.ndarray:
         """The logits, (rows,)."""

@@ -63,7 +63,8 @@ class Classify(Pipeline[ClassifyOptions]):
         given = fields_of(item.value, item.name, {"text": True, "text_pair": False})
         if given.get("text_pair") is None:
             given.pop("text_pair", None)
-        return tuple(text_of(given[field], f"{item.name}[{field!r}]") for field in given)
+        fields = [field for field in ("text", "text_pair") if field in given]  # not in the order of the dictionary
+        return tuple(text_of(given[field], f"{item.name}[{field!r}]") for field in fields)
 
     def characters(self, item: Item) -> int:
         """Of both texts."""

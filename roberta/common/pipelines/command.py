@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,71 +16,153 @@ import numpy as np
 from tqdm import tqdm
 
 from roberta.common.pipelines import pipeline
-from roberta.common.pipelines.base import PROGRESS_SECONDS
-from roberta.common.pipelines.records import from_arguments, from_file
-from roberta.common.text_commands import COMMANDS, options_of
+from roberta.common.pipelines.base import PROGRESS_SECONDS, Pipeline
+from roberta.common.pipelines.columns import Given, Said
+from roberta.common.pipelines.records import from_arguments, from_file, text_of_file
+from roberta.common.quiet import greetings_left_out, warnings_once
+from roberta.common.text_commands import COMMANDS, SMALL_DOES, Command, options_of
+from roberta.common.trained_settings import settings_of
+from roberta.common.training.spelling import in_options
 
 INTERRUPTED = 130  # the exit status of a shell's command that Ctrl-C ended
+
+
+# Settings that a model may have been trained with -> the option of its pipeline.
+KEPT = {"truncation": "truncation", "max_tokens": "max_length", "aggregation_strategy": "aggregation_strategy",
+        "max_seq_len": "max_seq_len", "doc_stride": "doc_stride"}  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Run one command; the exit status.
 
-    What Ctrl-C or a broken input ends has its results so far written.
+    Inputs are looked at before the model is loaded. What Ctrl-C or a broken input ends has its results so far written.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets on stderr
-    inputs = inputs_of(options)
     command = COMMANDS[options.command]
-    own = options_of(command, options)
-    if options.command == "tag":
-        own.setdefault("aggregation_strategy", "simple")
-    pipe = pipeline(
-        command.task,
-        options.model,
-        options.tokenizer,
-        framework=options.framework,
-        dtype=options.dtype,
-        batch_tokens=options.batch_tokens,
-        **own,
-    )
-    given: list[Any] = []  # the inputs whose results are not out yet
-    results = pipe(noted(inputs, given))
+    names = names_of(command)
+    try:
+        with warnings_once(lambda text: say(options.command, in_options(text, names))):
+            return _run(options, command)
+    except ValueError as error:
+        raise ValueError(in_options(str(error), names)) from error
+
+
+def _run(options: argparse.Namespace, command: Command) -> int:
+    inputs, is_words = inputs_of(options)
+    check_model(options.model, command)
     output = getattr(options, "output", None)
-    return written(results, given, output, as_json=options.json or not sys.stdout.isatty())
+    writer = Vectors(output) if output is not None else Lines(options)
+    said = options_of(command, options)
+    own = (
+        {"aggregation_strategy": "first", **said, "is_split_into_words": is_words} if options.command == "tag" else said
+    )
+    with greetings_left_out():
+        pipe = pipeline(
+            command.task,
+            options.model,
+            options.tokenizer,
+            framework=options.framework,
+            dtype=options.dtype,
+            batch_tokens=options.batch_tokens,
+            on_error=options.on_error,
+            **own,
+        )
+    given: list[Given] = []  # the inputs whose results are not out yet
+    trained = as_trained(command, pipe, said)
+    results = pipe(noted(inputs, given), **trained)
+    status = written(results, given, writer, is_file=output is not None)
+    if pipe.full:
+        longest = min(pipe.limit, {**said, **trained}.get("max_length") or pipe.limit)
+        say(options.command, f"{pipe.full:,} rows have {longest} tokens, the most there may be: longer texts were cut, "
+                             "which --no-truncation makes an error")  # fmt: skip
+    return status
 
 
-def inputs_of(options: argparse.Namespace) -> Iterable[Any]:
-    """The inputs: arguments, or lines of a file or of standard input."""
+def names_of(command: Command) -> list[str]:
+    """The arguments of a pipeline that messages name and the command has an option for."""
+    own = [flag.removeprefix("--").replace("-", "_") for flag in command.flags]
+    return [*own, "model", "tokenizer", "framework", "dtype", "batch_tokens", "on_error", "header"]
+
+
+def say(command: str, text: str) -> None:
+    """A line for people, beside the results."""
+    print(f"roberta {command}: {text}", file=sys.stderr)
+
+
+def check_model(model: str | None, command: Command) -> None:
+    """Refuse to answer with the model that comes along where it was trained for another task."""
+    if model is None and command.task not in SMALL_DOES:
+        raise ValueError(
+            "which model? Say --model, with a folder or a name on the hub; the small model that comes along is not "
+            f"trained for {command.task}. `roberta train` makes one that is: see docs/training.md"
+        )
+
+
+def as_trained(command: Command, pipe: Pipeline[Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a model's training, for what is not said: texts that are too long are cut unless it refused them."""
+    found = {KEPT[name]: value for name, value in settings_of(pipe.model.config, command.task).items()}
+    usual = {"truncation": True, **found} if "--truncation" in command.flags else found
+    fields = {field.name for field in dataclasses.fields(pipe.options)}
+    chosen = {name: value for name, value in usual.items() if name in fields and name not in said}
+    if not {**chosen, **said}.get("truncation", True):
+        chosen.pop("max_length", None)
+    for name in ("max_length", "max_seq_len"):
+        if name in chosen:
+            chosen[name] = min(chosen[name], pipe.limit)
+    if {"max_seq_len", "doc_stride"} & set(said):  # they go together
+        chosen.pop("doc_stride", None)
+    return chosen
+
+
+def inputs_of(options: argparse.Namespace) -> tuple[Iterator[Given], bool]:
+    """The inputs: arguments, or those of a file or of standard input; and whether they are lists of words.
+
+    Raises:
+        ValueError: there are none, or what is said of them does not go together. OSError: a file cannot be read.
+    """
     command = COMMANDS[options.command]
-    context = getattr(options, "context_file", None)
+    place = getattr(options, "context_file", None)
+    context = None if place is None else text_of_file(place)
+    columns = dict(getattr(options, "columns", ()))
+    if hasattr(options, "text_column"):
+        columns["text"] = options.text_column
+    said = Said(getattr(options, "header", None), columns)
     if options.inputs:
         if options.file is not None:
             raise ValueError(f"give texts as arguments, or --file {options.file}, not both")
-        return from_arguments(command, options.inputs, context)
-    if context is not None:
-        raise ValueError(f"--context-file {context} needs a question as an argument")
+        return iter(from_arguments(command, options.inputs, context)), False
     if options.file is None and sys.stdin.isatty():
         raise ValueError("there is no text; give one as an argument, --file, or standard input")
-    return from_file(command, options.file, options.format)
+    found = from_file(
+        command, options.file, options.format, said=said, context=context, skip=options.on_error == "skip"
+    )
+    if options.file is None:  # the first may take its time
+        return found, False
+    first = next(found, None)
+    if first is None:
+        return iter(()), False
+    return itertools.chain([first], found), isinstance(first.value, list)
 
 
-def noted(inputs: Iterable[Any], given: list[Any]) -> Iterator[Any]:
-    """The inputs, each noted as it is taken, so that a table can show it beside its result."""
-    for value in inputs:
-        given.append(value)
-        yield value
+def noted(inputs: Iterable[Given], given: list[Given]) -> Iterator[Any]:
+    """The values of the inputs, each noted as it is taken, so that it can be shown beside its result."""
+    for one in inputs:
+        given.append(one)
+        yield one.value
 
 
-def written(results: Iterable[Any], given: list[Any], output: Path | None, *, as_json: bool) -> int:
+def written(results: Iterable[Any], given: list[Given], writer: Lines | Vectors, *, is_file: bool) -> int:
     """Write every result; the exit status."""
     # results on the same terminal are progress enough
-    is_quiet = output is None and sys.stdout.isatty()
+    is_quiet = not is_file and sys.stdout.isatty()
     bar = tqdm(results, unit=" inputs", delay=PROGRESS_SECONDS, disable=True if is_quiet else None)
-    writer = Vectors(output) if output is not None else Lines(as_json=as_json)
     try:
         with writer:
-            for result in bar:
-                writer.write(given.pop(0), result)
+            for index, result in enumerate(bar):
+                one = given.pop(0)
+                if isinstance(result, ValueError):
+                    writer.error(index, one, result)
+                else:
+                    writer.write(one, result)
     except KeyboardInterrupt:
         print("interrupted; the results so far are written", file=sys.stderr)
         return INTERRUPTED
@@ -88,10 +172,15 @@ def written(results: Iterable[Any], given: list[Any], output: Path | None, *, as
 
 
 class Lines:
-    """Results on standard output: a line of JSON each, or a small table each."""
+    """Results on standard output: a line of JSON each, or a small table each.
 
-    def __init__(self, *, as_json: bool) -> None:
-        self.as_json = as_json
+    A line of JSON has the id and the texts of its input first, if a file named them: {"id": ..., "text": ..., "label":
+    ..., "score": ...}; a result that is a list is under "result".
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.as_json = options.json or not sys.stdout.isatty()
+        self.keeps = options.keep_inputs
 
     def __enter__(self) -> Lines:
         return self
@@ -99,10 +188,23 @@ class Lines:
     def __exit__(self, *error: object) -> None:
         """Every result is out already."""
 
-    def write(self, value: Any, result: Any) -> None:
+    def write(self, given: Given, result: Any) -> None:
         """One result."""
-        text = json.dumps(result, ensure_ascii=False, default=as_list) if self.as_json else table(value, result)
-        print(text, flush=True)  # who reads a pipe may wait for each
+        print(self.line(given, result) if self.as_json else table(given.value, result), flush=True)
+
+    def error(self, index: int, given: Given, error: ValueError) -> None:
+        """An input that was skipped: its place, counted from 0, and why."""
+        record = {"index": index, "error": str(error)}
+        print(self.line(given, record) if self.as_json else f"input {index}\n  {error}", flush=True)
+
+    def line(self, given: Given, result: Any) -> str:
+        """A result as JSON. Who reads a pipe may wait for each."""
+        beside = given.beside
+        if self.keeps and beside is None:
+            beside = given.value if isinstance(given.value, dict) else {"text": given.value}
+        if beside is not None and self.keeps is not False and not isinstance(given.value, ValueError):
+            result = {**beside, **(result if isinstance(result, dict) else {"result": result})}
+        return json.dumps(result, ensure_ascii=False, default=as_list)
 
 
 class Vectors:
@@ -118,24 +220,33 @@ class Vectors:
         self.path = path
         self.part = path.with_name(path.name + ".part")
         self.count = 0
-        self.vector = np.zeros(0, np.float32)
+        self.vector: np.ndarray | None = None
 
     def __enter__(self) -> Vectors:
         self.file = self.part.open("wb")
         return self
 
-    def write(self, value: Any, result: np.ndarray) -> None:
+    def write(self, given: Given, result: np.ndarray) -> None:
         """One vector."""
-        if self.count == 0:
+        if self.vector is None:
             self.vector = result
             self.header()
+            self.file.write(np.full((self.count, len(result)), np.nan, result.dtype).tobytes())
         self.file.write(np.ascontiguousarray(result).tobytes())
+        self.count += 1
+
+    def error(self, index: int, given: Given, error: ValueError) -> None:
+        """An input that was skipped: a vector of nan in its place, and a line that says why."""
+        print(json.dumps({"index": index, "error": str(error)}, ensure_ascii=False), flush=True)
+        if self.vector is not None:
+            self.file.write(np.full_like(self.vector, np.nan).tobytes())
         self.count += 1
 
     def header(self) -> None:
         """The head of the file; numpy leaves room in it for the first axis to grow."""
-        descr = np.lib.format.dtype_to_descr(self.vector.dtype)
-        shape = (self.count, len(self.vector))
+        vector = np.zeros(0, np.float32) if self.vector is None else self.vector
+        descr = np.lib.format.dtype_to_descr(vector.dtype)
+        shape = (self.count, len(vector))
         np.lib.format.write_array_header_1_0(self.file, {"descr": descr, "fortran_order": False, "shape": shape})
 
     def __exit__(self, *error: object) -> None:
@@ -152,7 +263,9 @@ def as_list(value: Any) -> Any:
 
 def table(value: Any, result: Any) -> str:
     """A result for people: the input, and a row for each part of the result."""
-    title = value if isinstance(value, str) else " | ".join(map(str, value.values()))
+    title = (
+        value if isinstance(value, str) else " | ".join(map(str, value.values() if isinstance(value, dict) else value))
+    )
     rows = [cells(part) for part in parts(result)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -13,7 +13,7 @@ from roberta.common.batch_encoding import converter
 from roberta.common.batching import groups
 from roberta.common.generation import GenerationConfig
 from roberta.common.pipelines.arrays import rectangle
-from roberta.common.pipelines.base import Model, Row, TextPipeline
+from roberta.common.pipelines.base import Model, OnError, Row, TextPipeline
 from roberta.common.pipelines.inputs import InputError, Item
 from roberta.common.pipelines.options import Options
 from roberta.common.tokenizer_base import TokenizerBase
@@ -52,7 +52,8 @@ class GenerateOptions(Options):
         return_full_text: the prompt and what is new, or what is new only.
         return_tensors: "generated_token_ids" instead of "generated_text".
         prefix: text before each prompt, which is not in the result.
-        add_special_tokens: put `<s>` before the prompt and `</s>` behind it, as transformers does.
+        add_special_tokens: put `<s>` before the prompt, as every row begins that a model is trained on.
+        end_prompt: put `</s>` behind it too, as transformers does; a model then begins something new.
         truncation: cut a prompt that is too long for the model.
         handle_long_generation: "hole" drops the beginning of a prompt that leaves no room for max_new_tokens.
         clean_up_tokenization_spaces: of `tokenizer.decode`, as transformers' pipeline has it; None for the
@@ -66,6 +67,7 @@ class GenerateOptions(Options):
     return_tensors: bool = False
     prefix: str = ""
     add_special_tokens: bool = True
+    end_prompt: bool = False
     truncation: bool = False
     handle_long_generation: Literal["hole"] | None = None
     clean_up_tokenization_spaces: bool | None = True
@@ -101,11 +103,14 @@ class Generate(TextPipeline[GenerateOptions]):
         dtype: str | None = None,
         batch_tokens: int = 1024,
         progress: bool = True,
+        on_error: OnError = "stop",
     ) -> None:
         if dtype is not None:
             raise ValueError(f"dtype={dtype!r} is of `infer`; to generate in it, load the model in it")
-        super().__init__(model, tokenizer, options, batch_tokens=batch_tokens, progress=progress)
+        super().__init__(model, tokenizer, options, batch_tokens=batch_tokens, progress=progress, on_error=on_error)
         self.convert = converter(TENSORS[model.framework])
+        mask = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+        self.tokens_behind = mask[::-1].index(0)  # special tokens that end a row
 
     def rows(self, items: Sequence[Item], options: GenerateOptions) -> list[list[Row]]:
         """One row a prompt; the number of its new tokens and its place are its note."""
@@ -116,6 +121,8 @@ class Generate(TextPipeline[GenerateOptions]):
             max_length=self.limit if options.truncation else None,
             verbose=False,
         )["input_ids"]
+        if options.add_special_tokens and not options.end_prompt:
+            ids = [prompt[: len(prompt) - self.tokens_behind] for prompt in ids]
         return [[self.row(item, prompt, options)] for item, prompt in zip(items, ids, strict=True)]
 
     def row(self, item: Item, ids: list[int], options: GenerateOptions) -> Row:

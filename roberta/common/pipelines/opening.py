@@ -15,6 +15,7 @@ from roberta.common.tokenizer_fast import RobertaTokenizerFast
 # What stands in for a model that is not given: a small one of our own; docs/small_model.md has its making.
 DEFAULT_MODEL = Path(__file__).parents[2] / "small"
 
+SPARE_ROWS = 128  # of an embedding, for which there may be no token
 LOADED = ("float32", "float64")  # a model is loaded in these
 COMPUTED = ("bfloat16", "int8")  # and `infer` computes in these, from weights in float32
 
@@ -73,7 +74,7 @@ def open_model(
         saved = ", ".join(loaded.config.architectures or ["a class it does not say"])
         raise ValueError(
             f"{model} was saved as {saved} and has no {', '.join(sorted(report['missing_keys']))}: as Roberta{head} it "
-            "would answer at random; give a model that was trained for this task"
+            "would answer at random; give a model that was trained for this task: docs/training.md has how to make one"
         )
     return loaded
 
@@ -95,3 +96,17 @@ def open_tokenizer(tokenizer: Any, model: Any, source: Source) -> TokenizerBase:
         local_files_only=source.local_files_only,
         token=source.token,
     )
+
+
+def check_vocabulary(tokenizer: TokenizerBase, model: Any) -> None:
+    """Warn of a tokenizer that is most likely another model's: whose ids mean other tokens, or have no embedding.
+
+    Embeddings are padded to round numbers, and tokenizers get tokens of their own, so a few more or less are nothing.
+    """
+    tokens, rows = len(tokenizer), model.config.vocab_size
+    if tokens > rows or rows - tokens > max(SPARE_ROWS, tokens // 10):
+        warnings.warn(
+            f"the tokenizer has {tokens:,} tokens, and the model embeddings for {rows:,}: if it is another model's, the "
+            "answers mean nothing; give the model's own as tokenizer",
+            stacklevel=3,
+        )

@@ -1,104 +1,219 @@
-"""Inputs from arguments, files and standard input: lines of text, of columns, of JSON."""
+"""Inputs from arguments, files and standard input: lines of text, tables, JSON; read as they are asked for."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from roberta.common.pipelines.columns import SAMPLE, check, header
+from roberta.common.pipelines.columns import SAMPLE, Given, Said, header, of_object
 from roberta.common.pipelines.inputs import shown
 from roberta.common.text_commands import FORMATS, Command
 from roberta.common.text_files import decoded, lines
+from roberta.common.training import records
+from roberta.common.training.fields import structured
+from roberta.common.training.readers import SUFFIXES
+from roberta.common.training.reading import Reading, Unusable
+from roberta.common.training.word_tables import WordTable
+
+Lines = Iterable[tuple[str, str]]  # a line, and where it is
 
 
-def from_arguments(command: Command, texts: Sequence[str], context: Path | None) -> list[Any]:
+def from_arguments(command: Command, texts: Sequence[str], context: str | None) -> list[Given]:
     """The inputs that are arguments: texts, or one input of several fields."""
-    if context is not None:
-        text = decoded(context.read_bytes(), str(context))
-        return [{"question": question, "context": text} for question in texts]
-    if command.needed == 1:
-        return list(texts)
-    return [_record(command, texts, f"arguments {shown(list(texts))}")]
+    if context is not None or command.needed == 1:
+        return [_about(Given(text), context) for text in texts]
+    return [Given(_record(command, texts, f"arguments {shown(list(texts))}"))]
 
 
-def from_file(command: Command, path: Path | None, format_: str | None) -> Iterator[Any]:
-    """The inputs that are lines of a file, or of standard input, read as they are asked for.
+@dataclass
+class _Errors(Unusable):
+    """Inputs that cannot be read: the first is an error, or each is kept until its turn."""
 
-    Raises:
-        ValueError: a format that cannot be told; a line that is no UTF-8, no JSON, or has columns that do not fit.
-    """
-    name = "standard input" if path is None else str(path)
-    format_ = format_ or (path.suffix.removeprefix(".") if path else "txt" if command.needed == 1 else "tsv")
-    if format_ not in FORMATS:
-        raise ValueError(f"{name}: its name does not end in {', '.join(FORMATS)}; say --format")
-    return _records(command, path, name, format_)
+    kept: list[ValueError] = field(default_factory=list)
 
-
-def _records(command: Command, path: Path | None, name: str, format_: str) -> Iterator[Any]:
-    with contextlib.ExitStack() as stack:
-        file: BinaryIO = sys.stdin.buffer if path is None else stack.enter_context(path.open("rb"))
-        found = lines(file, f"{name} line {{}}")
-        if format_ == "txt":
-            yield from (text for text, _ in found)
-        elif format_ == "jsonl":
-            yield from (_parsed(command, text, where) for text, where in found)
-        else:
-            yield from _columns(command, found, _sample(path))
+    def note(self, error: ValueError) -> None:
+        if not self.skip:
+            raise error
+        self.kept.append(error)
 
 
-def _parsed(command: Command, text: str, where: str) -> Any:
-    """The input of a line of JSON; other keys than its fields are left out."""
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{where} is no JSON: {error}") from None
-    if not isinstance(value, dict):
-        return value
-    found = {field: value[field] for field in command.fields if field in value}
-    return found.get("text") if command.fields == ("text",) else found
-
-
-def _columns(command: Command, found: Iterator[tuple[str, str]], sample: Sequence[str]) -> Iterator[Any]:
-    """The inputs of lines of columns; a first line with their names says which is which.
+def from_file(
+    command: Command,
+    path: Path | None,
+    format_: str | None,
+    *,
+    said: Said | None = None,
+    context: str | None = None,
+    skip: bool = False,
+) -> Iterator[Given]:
+    """The inputs of a file, or of standard input, read as they are asked for.
 
     Args:
-        sample: the first lines, for a look ahead; none where they cannot be read twice.
+        context: of all questions, which are then all that the file has.
+        skip: give an input that cannot be read with its error as its value, instead of raising that.
+
+    Raises:
+        ValueError: there is no such file, its format cannot be told or is none of the command's, or `said` does not go
+            with it: at once. Later: a line that cannot be read, or has columns that do not fit.
     """
-    columns = None
-    for number, (text, where) in enumerate(found):
-        cells = text.split("\t")
-        if number == 0 and text:
-            columns = header(command, cells, where)
-            if columns is not None:
+    if context is not None:
+        command = command._replace(fields=("question",), needed=1)
+    name = "standard input" if path is None else str(path)
+    if path is not None and (path.is_dir() or not path.exists()):
+        raise ValueError(f"--file {path}: there is no such file")
+    format_ = format_ or (SUFFIXES.get(path.suffix[1:].lower()) if path else "txt" if command.needed == 1 else "tsv")
+    if format_ not in FORMATS:
+        raise ValueError(f"{name}: its name does not end in {', '.join(FORMATS)}; say --format")
+    if format_ == "conll" and (command.task != "token-classification" or path is None):
+        raise ValueError(f"{name} is read as conll, which is for files of `roberta tag`; say another --format")
+    said = said or Said()
+    columns = said.roles(command)
+    if said.header is not None and format_ not in ("tsv", "csv", "conll"):
+        raise ValueError(
+            f"--{'' if said.header else 'no-'}header: {name} is read as {format_}, which has none; omit it"
+        )
+    if columns and format_ == "txt":
+        raise ValueError(f"--columns {' '.join(f'{a}={b}' for a, b in columns.items())}: {name} is read as txt, which has "
+                         "no columns; omit it, or say --format")  # fmt: skip
+    found = _read(command, path, name, format_, said, _Errors(skip))
+    return found if context is None else (_about(given, context) for given in found)
+
+
+def _about(given: Given, context: str | None) -> Given:
+    """A question and the context that all have."""
+    if context is None or isinstance(given.value, ValueError):
+        return given
+    return given._replace(value={"question": given.value, "context": context})
+
+
+def _read(
+    command: Command, path: Path | None, name: str, format_: str, said: Said, errors: _Errors
+) -> Iterator[Given]:  # fmt: skip
+    """The inputs, with those that cannot be read in their place."""
+    with contextlib.ExitStack() as stack:
+        file: BinaryIO = sys.stdin.buffer if path is None else stack.enter_context(path.open("rb"))
+        found = lines(file, f"{name} line {{}}", errors.note)
+        if format_ == "txt":
+            made: Iterator[Given] = (Given(text) for text, _ in found)
+        elif format_ == "conll":
+            assert path is not None
+            table = WordTable(path, {}, said.header, errors, Reading("", ""), is_csv=False)
+            made = (Given(record.value["words"]) for record in table.records())
+        elif format_ in ("jsonl", "json"):
+            values = _objects(found, errors) if format_ == "jsonl" else records.items_of(found, name, errors)
+            made = _of_objects(command, values, said, errors)
+        else:
+            made = _of_table(command, found, format_, _sample(path, format_), said, errors)
+        for given in made:
+            yield from _kept(errors)
+            yield given
+        yield from _kept(errors)
+
+
+def _kept(errors: _Errors) -> Iterator[Given]:
+    """The errors since the last input."""
+    while errors.kept:
+        yield Given(errors.kept.pop(0))
+
+
+def _objects(found: Lines, errors: _Errors) -> Iterator[tuple[Any, str]]:
+    """The values of lines of JSON."""
+    for text, where in found:
+        with records.noted(errors):
+            if text.strip():
+                yield records.parsed(text, where), where
+
+
+def _of_objects(
+    command: Command, values: Iterable[tuple[Any, str]], said: Said, errors: _Errors
+) -> Iterator[Given]:  # fmt: skip
+    """The inputs of JSON values: texts, or objects, whose other fields are left out."""
+    for value, where in values:
+        with records.noted(errors):
+            if not isinstance(value, Mapping):
+                yield Given(value)
                 continue
-            check(command, [line.split("\t") for line in sample or [text]], where, is_whole=bool(sample))
-        yield _record(command, cells, where) if columns is None else columns.input(cells, where)
+            words = next((value[name] for name in ("words", "tokens") if name in value), None)
+            if (
+                command.task == "token-classification"
+                and "text" not in value
+                and not said.columns
+                and words is not None
+            ):
+                yield Given(structured(words), {name: one for name, one in value.items() if name in ("id", "idx")})
+                continue
+            yield of_object(command, value, where, said)
 
 
-def _sample(path: Path | None) -> list[str]:
-    """The first lines of a file that has something in them; none of what can be read only once."""
+def _of_table(
+    command: Command, found: Lines, format_: str, sample: Sequence[Sequence[str]], said: Said, errors: _Errors
+) -> Iterator[Given]:  # fmt: skip
+    """The inputs of a table; a first line with the names of its columns says which is which.
+
+    Args:
+        sample: the first rows, for a look ahead; none where they cannot be read twice.
+    """
+    rows = _cells(found, format_, errors)
+    first = next(rows, None)
+    if first is None:
+        return
+    columns = None
+    if any(first[0]):
+        columns = header(command, sample or [first[0]], first[1], said, is_whole=bool(sample))
+    is_header = said.header if columns is None else columns.is_header
+    for cells, where in rows if is_header else itertools.chain([first], rows):
+        with records.noted(errors):
+            if columns is None:
+                yield Given(_record(command, cells, where))
+            else:
+                yield columns.of_cells(cells, where)
+
+
+def _cells(found: Lines, format_: str, errors: Unusable) -> Iterator[tuple[list[str], str]]:
+    """The cells of each row, and where it is."""
+    if format_ == "csv":
+        return records.quoted(found, ",", errors)
+    return ((text.split("\t"), where) for text, where in found)
+
+
+def _sample(path: Path | None, format_: str) -> list[list[str]]:
+    """The first rows of a file that have something in them; none of what can be read only once."""
     if path is None or not path.is_file():
         return []
     with path.open("rb") as file:
-        texts = [raw.decode(errors="replace").rstrip("\r\n") for raw in itertools.islice(file, SAMPLE)]
-    return [text for text in (text.removeprefix("\ufeff") for text in texts) if text]
+        found = ((raw.decode(errors="replace").rstrip("\r\n").removeprefix("\ufeff"), str(path)) for raw in file)
+        rows = _cells(found, format_, Unusable(skip=True))
+        with contextlib.suppress(ValueError):  # told when it is read
+            return [cells for cells, _ in itertools.islice(rows, SAMPLE) if any(cells)]
+    return []
 
 
 def _record(command: Command, cells: Sequence[str], where: str) -> Any:
-    """An input of its fields."""
+    """An input of its fields, in their order."""
     fields = ", ".join(command.fields)
     if len(cells) < command.needed or (len(cells) > len(command.fields) and not command.many):
         raise ValueError(
             f"{where}: {len(cells)} columns for {fields}{' ...' if command.many else ''}; a first line that names the "
             "columns lets a file have others"
         )
-    if command.fields == ("text",):
+    if len(command.fields) == 1:
         return cells[0]
     if command.many:
         return {command.fields[0]: cells[0], command.fields[1]: list(cells[1:])}
     return dict(zip(command.fields, cells, strict=False))
+
+
+def text_of_file(path: Path) -> str:
+    """The text of a file, such as a context.
+
+    Raises:
+        ValueError: there is none, or it is no UTF-8. OSError: it cannot be read.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
+    return decoded(path.read_bytes(), str(path))

@@ -104,9 +104,9 @@ class Tag(TextPipeline[TagOptions]):
         if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
             raise ValueError(f"{unsplit('the input', inputs)}; give a list of words, or is_split_into_words=False")
         if not isinstance(inputs, list | tuple):
-            return super().__call__((Sentence(words) for words in inputs), **options)
+            return super().__call__(map(_sentence, inputs), **options)
         is_one = bool(inputs) and all(isinstance(word, str) for word in inputs)
-        return super().__call__([Sentence(words) for words in ([inputs] if is_one else inputs)], **options)
+        return super().__call__(list(map(_sentence, [inputs] if is_one else inputs)), **options)
 
     def _check_ignored(self, options: TagOptions) -> None:
         """Warn of a name to be left out that no result has; "O" is left out of any."""
@@ -144,18 +144,11 @@ class Tag(TextPipeline[TagOptions]):
             texts = tokenised_words(self.tokenizer, [item.value.words for item in items], len(options.delimiter))
         else:
             texts = tokenised(self.tokenizer, [item.value for item in items])
-        rows = []
-        for item, text in zip(items, texts, strict=True):
-            found = spans(len(text.ids), room, stride)
-            if options.stride is None and len(found) > 1:
-                warnings.warn(
-                    f"{item.name} has {len(text.ids)} tokens, of which the first {room} are tagged; pass stride=32, "
-                    'say, with an aggregation_strategy other than "none", to tag all',
-                    stacklevel=2,
-                )
-                found = found[:1]
-            rows.append([self.row(Window(text, *span)) for span in found])
-        return rows
+        found = [spans(len(text.ids), room, stride) for text in texts]
+        if options.stride is None:
+            _warn_of_cut([pair for pair in zip(items, texts, strict=True) if len(pair[1].ids) > room], room)
+            found = [windows[:1] for windows in found]
+        return [[self.row(Window(text, *span)) for span in windows] for text, windows in zip(texts, found, strict=True)]
 
     def row(self, window: Window) -> Row:
         """The ids of a window, with special tokens around."""
@@ -263,6 +256,23 @@ class Tag(TextPipeline[TagOptions]):
             "start": group[0].start,
             "end": group[-1].end,
         }
+
+
+def _sentence(words: Any) -> Any:
+    """Words as an input; an error, of an input that could not be read, as it is."""
+    return words if isinstance(words, ValueError) else Sentence(words)
+
+
+def _warn_of_cut(cut: Sequence[tuple[Item, Text]], room: int) -> None:
+    """One warning, however many texts are cut."""
+    if cut:
+        item, text = cut[0]
+        have = f"has {len(text.ids)}" if len(cut) == 1 else f"and {len(cut) - 1} more have over {room}"
+        warnings.warn(
+            f"{item.name} {have} tokens, of which the first {room} are tagged; pass stride=32, say, with an "
+            'aggregation_strategy other than "none", to tag all',
+            stacklevel=3,
+        )
 
 
 def group_name(label: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from roberta.common.text_commands import flag
+from roberta.common.text_commands import YES_OR_NO, add_threads, column, flag
 
 TASKS = (
     "mlm", "clm", "text-classification", "token-classification", "question-answering", "multiple-choice"
@@ -22,17 +22,7 @@ FORMATS = ("txt", "tsv", "csv", "jsonl", "json", "conll")
 PACKINGS = ("full-sentences", "doc-sentences", "sentence", "blocks", "segment-pair", "sentence-pair")
 PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
 
-YES_OR_NO = argparse.BooleanOptionalAction  # --name and --no-name
-
 Settings = dict[str, Any]
-
-
-def column(text: str) -> tuple[str, str]:
-    """A role and the name of its column, of "role=name"."""
-    role, sign, name = text.partition("=")
-    if not sign:
-        raise argparse.ArgumentTypeError(f"{text!r} must be ROLE=NAME, such as text2=answer")
-    return role, name
 
 
 # The name of each, with underscores, is the argument of `session.train`; those of the second table are of a `Recipe`.
@@ -103,6 +93,7 @@ def add_train(
     own.add_argument("--model", required=True, help="folder, weights file or hub name; a config.json for new weights")
     own.add_argument("--train", type=Path, nargs="+", required=True, metavar="FILE", help="files to train on")
     own.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the training")
+    add_threads(own)
     for name, settings in OPTIONS.items():
         own.add_argument(name, **settings)
     recipe = own.add_argument_group("recipe", "the optimization; an option overrides one number of it")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import replace
 
 from roberta.common.files import CheckpointError
-from roberta.common.recipes import default, named
 from roberta.common.training.arguments import OPTIONS, RECIPE_OPTIONS
 from roberta.common.training.run import Interrupted
 from roberta.common.training.session import Training
@@ -41,19 +39,11 @@ def training(options: argparse.Namespace) -> Training:
     Raises:
         ValueError: two of them contradict each other, or one cannot be.
     """
-    given = {name: value for name, value in vars(options).items() if name not in ("command", "run")}
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "run", "threads")}
     if "columns" in given:
         given["columns"] = dict(given["columns"])
     if len(given.get("labels", ())) == 1:
         given["labels"] = given["labels"][0].split(",")
-    fields = {flag.removeprefix("--").replace("-", "_") for flag in RECIPE_OPTIONS}
-    overrides = {name: given.pop(name) for name in fields & set(given)}
-    if "updates" in overrides:
-        overrides.setdefault("epochs", None)
-    elif "epochs" in overrides:
-        overrides["updates"] = None
-    chosen = named(given["recipe"]) if "recipe" in given else default(given["task"])
-    given["recipe"] = replace(chosen, **overrides)
     if given.get("framework") == "flax" and given.get("dtype") == "float64":
         os.environ.setdefault("JAX_ENABLE_X64", "1")  # JAX reads it when it is imported
     return Training(**given)

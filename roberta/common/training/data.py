@@ -18,6 +18,7 @@ from roberta.common.masking import Masker, Masking, Vocabulary
 from roberta.common.packing import pack
 from roberta.common.recipes import Recipe
 from roberta.common.tokenizer_base import TokenizerBase
+from roberta.common.trained_settings import with_settings
 from roberta.common.training.batches import Collated, Draw, Feature
 from roberta.common.training.data_settings import DataSettings, agreement
 from roberta.common.training.evaluation import Evaluation, Questions
@@ -94,7 +95,7 @@ def prepare(
             keep_labels=settings.keep_labels,
             are_columns_said="label" in settings.roles(task), skips=settings.skip_unusable,
         )  # fmt: skip
-    config = trained_config(task, config, labels, recipe)
+    config = trained_config(task, config, labels, recipe, lengths)
     masking = Masking(
         rate=0.15 if settings.masking_rate is None else settings.masking_rate,
         method=settings.masking or "exact",
@@ -123,7 +124,9 @@ def _kept(questions: Sequence[Question], rows: Sequence[Feature]) -> list[Questi
     return [questions[number] for number in numbers]
 
 
-def trained_config(task: Task, config: RobertaConfig, labels: Labels | None, recipe: Recipe) -> RobertaConfig:
+def trained_config(
+    task: Task, config: RobertaConfig, labels: Labels | None, recipe: Recipe, lengths: Lengths | None = None
+) -> RobertaConfig:
     """A copy of a config with the labels of the data, and the dropout of the recipe where it has one."""
     changes: dict[str, Any] = {}
     if labels is not None:
@@ -134,11 +137,22 @@ def trained_config(task: Task, config: RobertaConfig, labels: Labels | None, rec
         changes = {"num_labels": 2}
     elif task in ("clm", "mlm"):
         changes = {"is_decoder": task == "clm"}  # one may start from what the other has learnt
+    if lengths is not None and task not in ("clm", "mlm"):
+        changes["task_specific_params"] = with_settings(config, task, **_kept_settings(task, lengths))
     if recipe.dropout is not None:
         dropout = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), recipe.dropout)
         changes |= {**dropout, "classifier_dropout": None}
     changed: RobertaConfig = RobertaConfig.from_dict(config.to_dict(), **changes)
     return changed
+
+
+def _kept_settings(task: Task, lengths: Lengths) -> dict[str, Any]:
+    """How a model of the task is to be used, as it was trained."""
+    if task == "token-classification":  # `features.first_tokens`
+        return {"aggregation_strategy": "first"}
+    if task == "question-answering":
+        return {"max_seq_len": lengths.max_length, "doc_stride": lengths.stride}
+    return {"truncation": lengths.truncation, "max_tokens": lengths.max_length}
 
 
 def fingerprint(name: str, source: Any, features: Sequence[Feature]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import contextlib
 import csv
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,7 +65,7 @@ def table(path: Path, delimiter: str, header: Header, unusable: Unusable) -> Ite
 
 def cells_of(path: Path, delimiter: str, unusable: Unusable) -> Iterator[tuple[list[str], str]]:
     """The cells of each row that has some, and where it is."""
-    return _tabbed(path) if delimiter == "\t" else _quoted(path, delimiter, unusable)
+    return _tabbed(path) if delimiter == "\t" else quoted(file_lines(path), delimiter, unusable)
 
 
 def _tabbed(path: Path) -> Iterator[tuple[list[str], str]]:
@@ -74,25 +74,43 @@ def _tabbed(path: Path) -> Iterator[tuple[list[str], str]]:
             yield text.split("\t"), where
 
 
-def _quoted(path: Path, delimiter: str, unusable: Unusable) -> Iterator[tuple[list[str], str]]:
-    # `csv` wants the ends of the lines, as a quoted cell may have some
-    reader = csv.reader((text + "\n" for text, _ in file_lines(path)), delimiter=delimiter, strict=True)
+def quoted(found: Iterable[tuple[str, str]], delimiter: str, unusable: Unusable) -> Iterator[tuple[list[str], str]]:
+    """The same for lines, and where each is, whose cells may be quoted."""
+    whole = _Ended(found)
+    reader = csv.reader(whole, delimiter=delimiter, strict=True)
     while True:
-        where = f"{path}:{reader.line_num + 1}"
+        whole.where = ""
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             wrong = ValueError(
-                f"{where} is no row of a table: {error}; close its quotes, and double those inside"
+                f"{whole.where} is no row of a table: {error}; close its quotes, and double those inside"
             )  # fmt: skip
             if "unexpected end" in str(error):  # the row took all lines to the end: more than a row would be lost
                 raise wrong from None
             unusable.note(wrong)
             continue
+        where = whole.where
         if any(cell.strip() for cell in cells):
             yield cells, where
+
+
+class _Ended:
+    """Lines with their ends, as `csv` wants them: a quoted cell may have some; `where` is the first since it was set."""
+
+    def __init__(self, found: Iterable[tuple[str, str]]) -> None:
+        self.found = iter(found)
+        self.where = ""
+
+    def __iter__(self) -> _Ended:
+        return self
+
+    def __next__(self) -> str:
+        text, where = next(self.found)
+        self.where = self.where or where
+        return text + "\n"
 
 
 def json_lines(path: Path, unusable: Unusable) -> Iterator[Record]:
@@ -113,30 +131,60 @@ def json_items(path: Path, unusable: Unusable) -> Iterator[Record]:
     if _is_lines(path):
         yield from json_lines(path, unusable)
         return
-    text = decoded(path.read_bytes(), str(path)).removeprefix("\ufeff")
+    for value, where in _items(decoded(path.read_bytes(), str(path)).removeprefix("\ufeff"), str(path), unusable):
+        with noted(unusable):
+            yield Record(_object(value, where), where)
+
+
+def items_of(found: Iterable[tuple[str, str]], name: str, unusable: Unusable) -> Iterator[tuple[Any, str]]:
+    """The same values, which may be texts, of the lines of a file, and where each is."""
+    all_ = list(found)
+    if not _is_object(next((text for text, _ in all_ if text.strip()), "")):
+        yield from _items("\n".join(text for text, _ in all_), name, unusable)
+        return
+    for text, where in all_:
+        with noted(unusable):
+            if text.strip():
+                yield parsed(text, where), where
+
+
+@contextlib.contextmanager
+def noted(unusable: Unusable) -> Iterator[None]:
+    """Errors of the block go where those of other rows do."""
+    try:
+        yield
+    except ValueError as error:
+        unusable.note(error)
+
+
+def _items(text: str, name: str, unusable: Unusable) -> Iterator[tuple[Any, str]]:
+    """The items of one JSON value, and where each is; of SQuAD's nested form its questions."""
     if not text.strip():
         return
-    value = parsed(text, str(path))
+    value = parsed(text, name)
     items = value.get("data") if isinstance(value, Mapping) else value
     if not isinstance(items, list):
         raise ValueError(
-            f'{path} is {shown(value)}; it has to be a list of objects, or an object with one under "data"'
+            f'{name} is {shown(value)}; it has to be a list of objects, or an object with one under "data"'
         )
     number = 0
     for place, item in enumerate(items, 1):
-        try:
-            found = list(_questions(_object(item, f"{path}, item {place}"), f"{path}, article {place}"))
-        except ValueError as error:
-            unusable.note(error)
-            found = []
+        found: list[Any] = [item]
+        with noted(unusable):
+            if isinstance(item, Mapping) and "paragraphs" in item:
+                found = []  # unless all can be read
+                found = list(_questions(item, f"{name}, article {place}"))
         for record in found:
             number += 1
-            yield Record(record, f"{path}, item {number}{_id(record)}")
+            yield record, f"{name}, item {number}{_id(record)}"
 
 
 def _is_lines(path: Path) -> bool:
     """Whether the first line of a file is a whole object of its own, and no data set on one line."""
-    first = next((text for text, _ in file_lines(path) if text.strip()), "")
+    return _is_object(next((text for text, _ in file_lines(path) if text.strip()), ""))
+
+
+def _is_object(first: str) -> bool:
     with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(first)
         return isinstance(value, dict) and not isinstance(value.get("data"), list)
@@ -164,8 +212,8 @@ def _list(value: Mapping[str, Any], field: str, where: str) -> list[Any]:
     return found
 
 
-def _id(record: Mapping[str, Any]) -> str:
-    return f" (id {record['id']})" if isinstance(record.get("id"), str) else ""
+def _id(record: Any) -> str:
+    return f" (id {record['id']})" if isinstance(record, Mapping) and isinstance(record.get("id"), str) else ""
 
 
 def parsed(text: str, where: str) -> Any:

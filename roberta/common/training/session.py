@@ -7,7 +7,7 @@ import importlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -34,8 +34,10 @@ from roberta.common.training.start import open_config, start
 from roberta.common.training.tasks import HEADS, Task
 
 LOCK_FILE = ".training.lock"
+RECIPE_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "source")
 MOST_BETWEEN_SAVES = 1000  # updates
-_CONFIG_APART = ("_name_or_path", "architectures", "dtype", "transformers_version")  # no part of what is trained
+# What of a config is no part of what is trained, or follows from what is compared already.
+_CONFIG_APART = ("_name_or_path", "architectures", "dtype", "transformers_version", "task_specific_params")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ class Training:
         framework: "pt", "tf" or "flax"; None for the first that is installed.
         tokenizer: folder, name, or one of ours; None for the model's.
         recipe: the optimization, or its name; None for the task's.
+        learning_rate, batch_size, updates, epochs, warmup, power, end_learning_rate, beta1, beta2, epsilon, weight_decay,
+            decays_all, clip_norm, dropout: see `Recipe`; each overrides one number of the recipe, None leaves it.
+            `updates` and `epochs` take each other's place.
         seed: of new weights, order, masks and dropout.
         dtype, compile, sharding: see `Settings`.
         max_length: tokens of a row; None for what the model takes, and at most 384 for question answering.
@@ -101,6 +106,20 @@ class Training:
     framework: str | None = None
     tokenizer: str | Path | TokenizerBase | None = None
     recipe: Recipe | str | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    updates: int | None = None
+    epochs: float | None = None
+    warmup: float | None = None
+    power: float | None = None
+    end_learning_rate: float | None = None
+    beta1: float | None = None
+    beta2: float | None = None
+    epsilon: float | None = None
+    weight_decay: float | None = None
+    decays_all: bool | None = None
+    clip_norm: float | None = None
+    dropout: float | None = None
     seed: int = 0
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
     max_length: int | None = None
@@ -144,6 +163,7 @@ class Training:
             raise ValueError(f"evaluate_every={self.evaluate_every} needs validation data to evaluate; omit it")
         if self.log_every < 1:
             raise ValueError(f"log_every={self.log_every} must be at least 1")
+        _ = self.chosen_recipe  # raises for a number that cannot be
 
     def run(self) -> Result:
         """Train, or go on; the model is in `output` at the end.
@@ -184,10 +204,17 @@ class Training:
 
     @cached_property
     def chosen_recipe(self) -> Recipe:
-        """The recipe asked for, or the task's."""
+        """The recipe asked for, or the task's, with what is said beside it."""
         if isinstance(self.recipe, Recipe):
-            return self.recipe
-        return default(self.task) if self.recipe is None else named(self.recipe)
+            chosen = self.recipe
+        else:
+            chosen = default(self.task) if self.recipe is None else named(self.recipe)
+        said = {name: getattr(self, name) for name in RECIPE_FIELDS if getattr(self, name) is not None}
+        if "updates" in said:
+            said.setdefault("epochs", None)
+        elif "epochs" in said:
+            said["updates"] = None
+        return replace(chosen, **said)
 
     @cached_property
     def _tokenizer(self) -> TokenizerBase:
@@ -256,7 +283,7 @@ class Training:
         saved = checkpoints.newest() if self.resume else None
         # older checkpoints name the metric only where it was asked for
         own = {"metric": compared(self.task, data.config)[0]} if "metric" in agreement else {}
-        wrong = [] if saved is None else differences({**own, **saved.position.agreement}, agreement)
+        wrong = [] if saved is None else differences({**own, **_of_today(saved.position.agreement)}, agreement)
         if saved is not None and wrong:
             raise ValueError(
                 f"{saved.folder} is of another training:\n  " + "\n  ".join(wrong) + "\n"
@@ -312,6 +339,12 @@ class Training:
             )
         backend = importlib.import_module(f"roberta.{framework}.training")
         backend.train(model, run, **({"workers": self.workers} if self.workers else {}))
+
+
+def _of_today(agreement: Mapping[str, Any]) -> dict[str, Any]:
+    """An agreement without the fields of the config that older versions compared."""
+    config = {name: value for name, value in agreement.get("config", {}).items() if name not in _CONFIG_APART}
+    return {**agreement, "config": config}
 
 
 @contextlib.contextmanager

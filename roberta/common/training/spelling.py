@@ -23,7 +23,9 @@ def in_options(message: str, names: Collection[str]) -> str:
 
     Example: "give labels=['a', 'b'], or keep_labels=True" -> "give --labels a b, or --keep-labels".
     """
-    argument = re.compile(rf"(?P<quoted>{_QUOTED})|(?<![\w.-])(?P<name>{'|'.join(names)})=(?P<value>{_VALUE})")
+    said = rf"(?<![\w.-])(?P<name>{'|'.join(names)})=(?P<value>{_VALUE})"
+    bare = rf"(?<![\w./-])(?P<bare>{'|'.join(name for name in names if '_' in name) or '(?!)'})(?![\w=/(.]\w|[=/(])"
+    argument = re.compile(rf"(?P<quoted>{_QUOTED})|{said}|{bare}")
     lines = message.split("\n")
     return "\n".join(line if line.startswith("    ") else _line(line, argument) for line in lines)
 
@@ -33,9 +35,10 @@ def _line(line: str, argument: re.Pattern[str]) -> str:
     end, was_option = 0, False
     for match in argument.finditer(line):
         between = line[end : match.start()]
-        is_option = match["quoted"] is None
+        is_option = match["name"] is not None
         parts.append(" " if was_option and is_option and between == ", " else between)
-        parts.append(_option(match["name"], match["value"]) if is_option else match[0])
+        bare = f"--{match['bare'].replace('_', '-')}" if match["bare"] else match[0]
+        parts.append(_option(match["name"], match["value"]) if is_option else bare)
         end, was_option = match.end(), is_option
     return "".join([*parts, line[end:]])
 

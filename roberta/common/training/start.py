@@ -13,6 +13,7 @@ import numpy as np
 
 from roberta.common.checkpoint import open_checkpoint, save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config_protocol import checked_config
 from roberta.common.files import CheckpointError
 from roberta.common.hub import local_checkpoint
 from roberta.common.loading import HubOptions, open_pretrained
@@ -42,11 +43,8 @@ def open_config(model: str | Path) -> RobertaConfig:
     """The config of a model: its file, or the one in a folder, beside a weights file, or on the hub."""
     path = Path(model)
     if is_config(model) and path.is_file():
-        return RobertaConfig.from_json_file(path)
-    config: RobertaConfig = RobertaConfig.from_pretrained(
-        path.parent if path.is_file() else path if path.is_dir() else local_checkpoint(str(model))
-    )
-    return config
+        return checked_config(path)[0]
+    return checked_config(path.parent if path.is_file() else path if path.is_dir() else local_checkpoint(str(model)))[0]
 
 
 def initial_value(parameter: Parameter, config: RobertaConfig, seed: int) -> np.ndarray:

@@ -1,0 +1,61 @@
+"""Our classes behind transformers' `AutoConfig`, `AutoModel...` and `AutoTokenizer`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from roberta.common.parameters import Head
+
+_PREFIXES = {"pt": ("", "torch"), "tf": ("TF", "tensorflow"), "flax": ("Flax", "flax")}
+
+
+def register_auto_classes(frameworks: Iterable[str] | None = None) -> None:
+    """Let transformers' auto classes make our config, models and tokenizers of a folder or name of model type "roberta".
+
+    Afterwards `AutoModelForMaskedLM.from_pretrained(...)` and its like return ours, as do `pipeline("fill-mask",
+    model="name")` and other programs that ask them. Works with transformers 4.57 and 5; may be called again. A folder
+    whose tokenizer_config.json names transformers' RobertaTokenizer goes on being read by that.
+
+    Args:
+        frameworks: of "pt", "tf" and "flax"; by default those that are installed and that transformers has auto
+            classes for (5 has them for PyTorch alone).
+
+    Raises:
+        ModuleNotFoundError: transformers is not installed.
+        ValueError: a framework that is none, or that the installed transformers has no auto classes for.
+    """
+    import roberta
+
+    transformers: Any = importlib.import_module("transformers")
+    wanted = [name for name in _PREFIXES if _is_usable(transformers, name)] if frameworks is None else list(frameworks)
+    for name in wanted:
+        if name not in _PREFIXES or not _is_usable(transformers, name):
+            usable = [each for each in _PREFIXES if _is_usable(transformers, each)]
+            raise ValueError(
+                f"frameworks={wanted!r}: {name!r} has no auto classes in transformers {transformers.__version__} "
+                f"as it is installed here; it has them for {usable}"
+            )
+    config = roberta.RobertaConfig
+    transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
+    for name in wanted:
+        prefix = _PREFIXES[name][0]
+        for head in get_args(Head):
+            auto_class = getattr(transformers, f"{prefix}AutoModel{'' if head == 'Model' else head}")
+            auto_class.register(config, getattr(roberta, f"{prefix}Roberta{head}"), exist_ok=True)
+    transformers.AutoTokenizer.register(
+        config,
+        slow_tokenizer_class=roberta.RobertaTokenizer,
+        fast_tokenizer_class=roberta.RobertaTokenizerFast,
+        exist_ok=True,
+    )
+
+
+def _is_usable(transformers: Any, framework: str) -> bool:
+    """Whether a framework is installed, and the transformers at hand has auto classes for it."""
+    prefix, package = _PREFIXES[framework]
+    asked = getattr(transformers, f"is_{'torch' if framework == 'pt' else framework}_available", None)
+    has_classes = hasattr(transformers, f"{prefix}AutoModel")
+    return bool(has_classes and asked is not None and asked() and importlib.util.find_spec(package))

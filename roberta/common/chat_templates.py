@@ -1,0 +1,208 @@
+"""Chat templates: from a conversation to one text, by a Jinja template in a sandbox.
+
+A template is a program of a stranger: it runs in jinja2's immutable sandbox, where it can reach nothing but what it is
+given. jinja2 is imported when the first template is applied.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+Message = Mapping[str, Any]
+Spans = list[tuple[int, int]]
+
+
+def render(
+    template: str,
+    conversation: Sequence[Message],
+    *,
+    tools: Sequence[Any] | None,
+    documents: Sequence[Mapping[str, Any]] | None,
+    add_generation_prompt: bool,
+    continue_final_message: bool,
+    variables: Mapping[str, Any],
+) -> tuple[str, Spans]:
+    """The text of a conversation, and the characters in it that `{% generation %}` blocks made.
+
+    Args:
+        continue_final_message: end with the last message, without what the template puts behind it.
+        variables: further names that the template may read.
+
+    Raises:
+        jinja2.TemplateError: the template cannot be read, or calls `raise_exception`.
+        ValueError: tools or documents of another kind; the last message is not in the text.
+        ModuleNotFoundError: jinja2 is not installed.
+    """
+    compiled = _compiled(template)
+    marked = compiled.render(
+        messages=conversation,
+        tools=_tools(tools),
+        documents=_documents(documents),
+        add_generation_prompt=add_generation_prompt,
+        **variables,
+    )
+    text, spans = _without_marks(marked)
+    return (_cut_behind(text, conversation) if continue_final_message else text), spans
+
+
+def _jinja() -> Any:
+    try:
+        import jinja2
+        import jinja2.ext
+        import jinja2.sandbox
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "chat templates need jinja2, which is not installed; pip install jinja2, or 'roberta[chat]'", name="jinja2"
+        ) from error
+    return jinja2
+
+
+@lru_cache(maxsize=32)
+def _compiled(template: str) -> Any:
+    """A template that can be rendered."""
+    jinja2 = _jinja()
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_generation_block(), jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = lambda layout: datetime.now().strftime(layout)
+    return environment.from_string(template)
+
+
+def _raise_exception(message: str) -> None:
+    raise _jinja().exceptions.TemplateError(message)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON as it is, where jinja2's own filter would escape it for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+@lru_cache(maxsize=1)
+def _generation_block() -> type:
+    """The extension that reads `{% generation %}...{% endgeneration %}`, the part of a text that the model wrote.
+
+    Its output is put between two marks, which the finished text says where to find and is then rid of.
+    """
+    jinja2 = _jinja()
+
+    class Generation(jinja2.ext.Extension):  # type: ignore[name-defined]
+        """A call block whose output is kept between marks."""
+
+        tags = frozenset({"generation"})
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return jinja2.nodes.CallBlock(self.call_method("_marked"), [], [], body).set_lineno(line)
+
+        def _marked(self, caller: Callable[[], str]) -> str:
+            return f"{_BEGIN}{caller()}{_END}"
+
+    return Generation
+
+
+_BEGIN, _END = "\U0010fffe\ufdd0", "\U0010fffe\ufdd1"  # of code points that are no characters
+
+
+def _without_marks(marked: str) -> tuple[str, Spans]:
+    """The text without the marks of generation blocks, and the characters that were between them."""
+    first, *blocks = marked.split(_BEGIN)
+    parts, spans, length = [first], [], len(first)
+    for block in blocks:
+        inside, _, behind = block.partition(_END)
+        spans.append((length, length + len(inside)))
+        parts += (inside, behind)
+        length += len(inside) + len(behind)
+    return "".join(parts), spans
+
+
+def _cut_behind(text: str, conversation: Sequence[Message]) -> str:
+    """The text up to the end of the last message."""
+    content = conversation[-1]["content"]
+    if isinstance(content, list | tuple):
+        texts = [part["text"] for part in content if isinstance(part, Mapping) and "text" in part]
+        if not texts:
+            raise ValueError("continue_final_message=True needs a text in the last message, and it has none")
+        content = texts[-1]
+    stripped = str(content).strip()
+    start = text.rfind(stripped)
+    if start < 0:
+        raise ValueError(
+            "continue_final_message=True needs the last message in the text of the template, and it is not there as it "
+            "is: the template changes it; give continue_final_message=False"
+        )
+    kept = str(content).lstrip()  # with white space at its end where the template keeps that
+    return text[:start] + (kept if text.startswith(kept, start) else stripped)
+
+
+def _tools(tools: Sequence[Any] | None) -> list[Any] | None:
+    if tools is None:
+        return None
+    for tool in tools:
+        if not isinstance(tool, Mapping):
+            raise ValueError(f"tools has {tool!r:.80}; a tool is a dict, the JSON schema of its function")
+    return list(tools)
+
+
+def _documents(documents: Sequence[Any] | None) -> Sequence[Any] | None:
+    for document in documents or ():
+        if not isinstance(document, Mapping):
+            raise ValueError(f"documents has {document!r:.80}; a document is a dict with title and text")
+    return documents
+
+
+# -- which template ------------------------------------------------------------------------------------------------
+
+
+def chosen(templates: str | Mapping[str, str] | None, given: str | None, has_tools: bool) -> str:
+    """The template of a call.
+
+    Args:
+        templates: the tokenizer's own, one or several by name.
+        given: a template, or the name of one of them.
+        has_tools: whether the conversation has tools: "tool_use" is then taken before "default".
+
+    Raises:
+        ValueError: there is none.
+    """
+    if isinstance(templates, Mapping):
+        if given is not None:
+            return str(templates.get(given, given))
+        name = "tool_use" if has_tools and "tool_use" in templates else "default"
+        if name not in templates:
+            names = ", ".join(sorted(templates))
+            raise ValueError(f"this tokenizer has several chat templates and no default; name one of {names}")
+        return str(templates[name])
+    template = templates if given is None else given
+    if template is None:
+        raise ValueError(
+            "this tokenizer has no chat_template, as RoBERTa's have none; set tokenizer.chat_template, or give "
+            "chat_template= to the call"
+        )
+    return str(template)
+
+
+def read_templates(value: Any) -> str | dict[str, str] | None:
+    """The templates that tokenizer_config.json has: a text, or a list of objects with a name and a template."""
+    if isinstance(value, list):
+        return {entry["name"]: entry["template"] for entry in value}
+    return value if value is None or isinstance(value, str) else dict(value)
+
+
+def written_templates(templates: str | Mapping[str, str]) -> Any:
+    """The same, to be written there."""
+    if isinstance(templates, str):
+        return templates
+    return [{"name": name, "template": template} for name, template in templates.items()]

@@ -1,0 +1,197 @@
+"""Adapters of the peft library inside a PyTorch model: `model.add_adapter(LoraConfig(...))`. All the work is peft's.
+
+peft is imported when a method needs it. `peft.get_peft_model` works on these classes too, and wraps the model instead.
+"""
+
+import importlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from roberta.common.files import Content, write_folder
+from roberta.common.safetensors_file import pieces
+from roberta.pt.sources import stored
+
+_PREFIX = "base_model.model."  # of the names in peft's own files
+WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
+
+
+def _peft(name: str = "peft") -> Any:
+    """A module of peft, or an error that says what brings it."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ImportError("adapters need peft, which is not installed; pip install peft") from error
+
+
+class Adapters:
+    """Adding, loading and switching adapters; part of `RobertaPreTrainedModel`."""
+
+    _hf_peft_config_loaded = False  # the name that Trainer and peft look for
+    peft_config: dict[str, Any]
+
+    def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
+        """Put a new adapter into the model, and make it the active one; the model's own parameters are frozen.
+
+        Args:
+            adapter_config: a `peft.LoraConfig`, `IA3Config` or another that puts layers into a model.
+            adapter_name: "default" when not given.
+        """
+        peft, name = _peft(), self._new_name(adapter_name)
+        if not isinstance(adapter_config, peft.PeftConfig):
+            raise TypeError(f"adapter_config must be a peft.PeftConfig, not {type(adapter_config).__name__}")
+        adapter_config.base_model_name_or_path = self.name_or_path or None
+        peft.inject_adapter_in_model(adapter_config, self, name)
+        self._hf_peft_config_loaded = True
+        self.set_adapter(name)
+
+    def load_adapter(
+        self,
+        peft_model_id: str | Path | None = None,
+        adapter_name: str | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        device_map: Any = "auto",
+        max_memory: Any = None,
+        offload_folder: str | None = None,
+        offload_index: int | None = None,
+        peft_config: Any = None,
+        adapter_state_dict: Mapping[str, Tensor] | None = None,
+        low_cpu_mem_usage: bool = False,
+        is_trainable: bool = False,
+        adapter_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """Put a saved adapter into the model.
+
+        Args:
+            peft_model_id: folder or hub name of the adapter; or `peft_config` and `adapter_state_dict`.
+            adapter_name: "default" when not given.
+            revision, token, adapter_kwargs: of the download.
+            is_trainable: leave the adapter's parameters trainable, instead of frozen.
+            device_map, max_memory, offload_folder, offload_index: of no effect: an adapter goes where the model is.
+
+        Raises:
+            ValueError: the name is taken, nothing to load from is given, or tensors of the adapter have no place.
+        """
+        peft, name = _peft(), self._new_name(adapter_name)
+        hub = {**(adapter_kwargs or {}), **({} if revision is None else {"revision": revision})}
+        hub.setdefault("token", token)
+        if peft_model_id is not None:
+            if peft_config is None:
+                peft_config = peft.PeftConfig.from_pretrained(str(peft_model_id), **hub)
+                peft_config.inference_mode = not is_trainable
+            adapter_state_dict = peft.load_peft_weights(str(peft_model_id), device=str(self.device), **hub)
+        elif peft_config is None or adapter_state_dict is None:
+            raise ValueError("give peft_model_id, or both peft_config and adapter_state_dict")
+        peft.inject_adapter_in_model(peft_config, self, name, low_cpu_mem_usage=low_cpu_mem_usage)
+        self._hf_peft_config_loaded = True
+        state = {key.removeprefix(_PREFIX): value for key, value in adapter_state_dict.items()}
+        result = peft.set_peft_model_state_dict(self, state, name, low_cpu_mem_usage=low_cpu_mem_usage)
+        if result is not None and result.unexpected_keys:
+            raise ValueError(
+                f"{peft_model_id or 'adapter_state_dict'} does not fit this model: {sorted(result.unexpected_keys)} have "
+                "no place in it; load the adapter into the model that it was trained with"
+            )
+        if peft_config.inference_mode:
+            self.eval()
+
+    def set_adapter(self, adapter_name: list[str] | str) -> None:
+        """Make an adapter, or several, the active ones."""
+        names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
+        self._check_names(names)
+        for layer in self._adapter_layers():
+            layer.set_adapter(adapter_name)
+
+    def disable_adapters(self) -> None:
+        """Compute without adapters, until `enable_adapters`."""
+        self._check_names([])
+        for layer in self._adapter_layers():
+            layer.enable_adapters(enabled=False)
+
+    def enable_adapters(self) -> None:
+        """Undo `disable_adapters`."""
+        self._check_names([])
+        for layer in self._adapter_layers():
+            layer.enable_adapters(enabled=True)
+
+    def active_adapters(self) -> list[str]:
+        """The names of the active adapters."""
+        self._check_names([])
+        layer = next(iter(self._adapter_layers()))
+        return [layer.active_adapter] if isinstance(layer.active_adapter, str) else list(layer.active_adapter)
+
+    def get_adapter_state_dict(
+        self, adapter_name: str | None = None, state_dict: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The tensors of an adapter, by default of the active one, as peft names them."""
+        name = self.active_adapters()[0] if adapter_name is None else adapter_name
+        self._check_names([name])
+        return _peft().get_peft_model_state_dict(self, state_dict=state_dict, adapter_name=name)
+
+    def delete_adapter(self, adapter_names: list[str] | str) -> None:
+        """Take adapters out of the model; without any left it is as it was."""
+        names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
+        self._check_names(names)
+        delete = _peft("peft.functional").delete_adapter
+        for name in names:
+            delete(self, adapter_name=name, prefix=f"{self.peft_config[name].peft_type.value.lower()}_")
+            self.peft_config.pop(name, None)
+        if not self.peft_config:
+            del self.peft_config
+            self._hf_peft_config_loaded = False
+
+    def save_adapter(
+        self, folder: str | Path, state_dict: Mapping[str, Tensor] | None = None, *, save_peft_format: bool = True
+    ) -> None:
+        """Write the active adapter into a folder: its config and its tensors, without the model's own.
+
+        Args:
+            state_dict: instead of the model's own.
+            save_peft_format: the names as `peft.PeftModel.from_pretrained` wants them; False, as the model has them.
+        """
+        names = self.active_adapters()
+        if len(names) > 1:
+            raise ValueError(f"several adapters are active: {names}; choose one with set_adapter(name), and save it")
+        tensors = self.get_adapter_state_dict(names[0], state_dict)
+        prefix = _PREFIX if save_peft_format else ""
+        sources = {f"{prefix}{name}": (t.shape, t.dtype, t.load) for name, t in stored(tensors).items()}
+        files: dict[str, Content] = {
+            WEIGHTS_FILE: pieces(sources),
+            CONFIG_FILE: _config_text(self.peft_config[names[0]]),
+        }
+        write_folder(folder, files)
+
+    # -- helpers -------------------------------------------------------------------------------------------------
+
+    def _new_name(self, name: str | None) -> str:
+        name = name or "default"
+        if self._hf_peft_config_loaded and name in self.peft_config:
+            raise ValueError(f"the model has an adapter {name!r} already; give another adapter_name, or delete_adapter")
+        return name
+
+    def _check_names(self, names: list[str]) -> None:
+        _peft()
+        if not self._hf_peft_config_loaded:
+            raise ValueError("the model has no adapter; add_adapter or load_adapter puts one in")
+        missing = [name for name in names if name not in self.peft_config]
+        if missing:
+            raise ValueError(f"the model has no adapter {missing[0]!r}; it has {sorted(self.peft_config)}")
+
+    def _adapter_layers(self) -> Iterator[nn.Module]:
+        """The modules that peft put into the model."""
+        kinds = (_peft("peft.tuners.tuners_utils").BaseTunerLayer, _peft("peft.utils").ModulesToSaveWrapper)
+        return (module for module in self.modules() if isinstance(module, kinds))
+
+
+def _config_text(config: Any) -> bytes:
+    """The file that peft writes for a config: of one that is ready to be used, not to be trained."""
+    was, config.inference_mode = config.inference_mode, True
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            config.save_pretrained(folder)
+            return (Path(folder) / CONFIG_FILE).read_bytes()
+    finally:
+        config.inference_mode = was

@@ -1,0 +1,185 @@
+"""What scripts for transformers do with a tokenizer, where no peer is needed to say what is right."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import roberta
+from roberta import CheckpointError
+
+CLASSES = ("RobertaTokenizer", "RobertaTokenizerFast")
+CORPUS = ["The quick brown fox jumps over the lazy dog.", "Hello world, hello again."] * 4
+TEMPLATE = "{% for m in messages %}{{ m.role + ': ' + m.content }}\n{% endfor %}"
+CHAT = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "world"}]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    roberta.RobertaTokenizerFast.train_from_iterator(CORPUS, vocab_size=320).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=CLASSES)
+def tokenizer(request: pytest.FixtureRequest, saved: Path) -> Any:
+    return getattr(roberta, request.param).from_pretrained(saved)
+
+
+# -- training ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("files", [["no-such-file.txt"], "no-such-file.txt", ["a text, and no file"]])
+def test_a_file_that_is_not_there_is_an_error_and_no_text(files: Any) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot be read.*texts go to train_from_iterator"):
+        roberta.RobertaTokenizerFast.train(files, vocab_size=300, show_progress=False)
+
+
+def test_names_of_files_are_texts_where_texts_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.txt"
+    path.write_text("\n".join(CORPUS))
+    options: dict[str, Any] = {"vocab_size": 400, "show_progress": False, "min_frequency": 1}
+    of_files = roberta.RobertaTokenizerFast.train(iter([str(path)]), **options)
+    of_texts = roberta.RobertaTokenizerFast.train_from_iterator([str(path)] * 4, **options)
+    assert "Ġquick" in of_files.get_vocab()
+    assert "Ġquick" not in of_texts.get_vocab()
+    with pytest.raises(ValueError, match="files go to train"):
+        roberta.RobertaTokenizerFast.train_from_iterator(str(path), **options)
+
+
+def test_the_smallest_vocabulary_is_the_bytes_and_the_special_tokens(saved: Path) -> None:
+    old = roberta.RobertaTokenizerFast.from_pretrained(saved)
+    assert len(old.train_new_from_iterator([CORPUS], 100)) == 256 + 5
+
+
+# -- the library's tokenizer ---------------------------------------------------------------------------------
+
+
+def test_a_part_that_is_not_done_here_is_an_error_and_not_without_effect(saved: Path) -> None:
+    import tokenizers
+
+    tokenizer = roberta.RobertaTokenizerFast.from_pretrained(saved)
+    tokenizer.backend_tokenizer.normalizer = tokenizers.normalizers.Lowercase()
+    with pytest.raises(ValueError, match=r"backend_tokenizer\.normalizer was set to"):
+        tokenizer("Hello")
+
+
+def test_set_truncation_and_padding_is_for_the_library_alone(saved: Path) -> None:
+    tokenizer = roberta.RobertaTokenizerFast.from_pretrained(saved)
+    whole = tokenizer("Hello world")["input_ids"]
+    tokenizer.set_truncation_and_padding("max_length", "longest_first", 3, 0, None, "right")
+    assert tokenizer.backend_tokenizer.encode("Hello world").ids == [*whole[:2], 2]
+    assert tokenizer.backend_tokenizer.encode("").ids == [0, 2, 1]
+    assert tokenizer("Hello world")["input_ids"] == whole
+
+
+# -- texts, tokens and settings ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, AssertionError])
+def test_a_wrong_argument_is_caught_under_each_name_transformers_has(tokenizer: Any, kind: type[Exception]) -> None:
+    for call in (
+        lambda: tokenizer(None),
+        lambda: tokenizer.tokenize(5),
+        lambda: tokenizer.add_tokens([5]),
+        lambda: tokenizer.add_special_tokens({"foo_token": "<x>"}),
+    ):
+        with pytest.raises(kind):
+            call()
+
+
+def test_a_near_name_is_an_error_in_both_classes_and_another_is_logged_by_one(
+    tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(TypeError, match=r'truncate=True \(did you mean "truncation"\?\)'):
+        tokenizer("a", truncate=True)
+    if tokenizer.is_fast:
+        with pytest.raises(TypeError, match="xyz=3"):
+            tokenizer("a", xyz=3)
+    else:
+        assert tokenizer("a", xyz=3) == tokenizer("a")
+        assert "xyz=3: not recognized" in caplog.text
+
+
+def test_a_long_text_is_logged_once_and_again_when_that_is_reset(
+    tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer.model_max_length = 3
+    tokenizer("Hello world")
+    tokenizer("Hello world")
+    tokenizer.deprecation_warnings = {}
+    tokenizer("Hello world")
+    wanted = "Token indices sequence length is longer than the specified maximum sequence length for this model (5 > 3)"
+    assert [message.startswith(wanted[:-7]) for message in caplog.messages] == [True, True]
+    caplog.clear()
+    tokenizer.deprecation_warnings, tokenizer.verbose = {}, False
+    tokenizer("Hello world")
+    assert not caplog.messages
+
+
+def test_a_subclass_has_defaults_of_its_own(saved: Path) -> None:
+    class Left(roberta.RobertaTokenizerFast):
+        padding_side = "left"
+        model_input_names = ["input_ids"]  # noqa: RUF012
+
+    batch = Left.from_pretrained(saved)(["a", "a b c"], padding=True)
+    assert list(batch) == ["input_ids"]
+    assert batch["input_ids"][0][0] == 1
+
+
+# -- conversations -------------------------------------------------------------------------------------------
+
+
+def test_a_generation_block_marks_its_tokens_and_leaves_no_trace(tokenizer: Any) -> None:
+    template = "{% for m in messages %}{{ m.role }}{% generation %} {{ m.content }}{% endgeneration %}!{% endfor %}"
+    assert tokenizer.apply_chat_template(CHAT, chat_template=template, tokenize=False) == "user Hello!assistant world!"
+    found = tokenizer.apply_chat_template(
+        CHAT, chat_template=template, return_dict=True, return_assistant_tokens_mask=True
+    )
+    marked = [index for index, mark in zip(found["input_ids"], found["assistant_masks"], strict=True) if mark]
+    assert tokenizer.decode(marked) == "Hello world"  # the space before the first is a token without characters
+
+
+def test_a_template_cannot_leave_its_sandbox(tokenizer: Any) -> None:
+    jinja2 = pytest.importorskip("jinja2")
+    with pytest.raises(jinja2.exceptions.SecurityError):
+        tokenizer.apply_chat_template(CHAT, chat_template="{{ ''.__class__.__mro__[1].__subclasses__() }}")
+
+
+def test_without_jinja2_the_error_says_what_to_install(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *arguments: Any) -> Any:
+        if name.startswith("jinja2"):
+            raise ModuleNotFoundError("No module named 'jinja2'", name="jinja2")
+        return real(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ModuleNotFoundError, match="pip install jinja2"):
+        tokenizer.apply_chat_template(CHAT, chat_template="{{ 'a template of this test alone' }}")
+
+
+def test_several_templates_come_back_and_old_ones_go(tokenizer: Any, tmp_path: Path) -> None:
+    tokenizer.chat_template = {"default": TEMPLATE, "other": "o"}
+    tokenizer.save_pretrained(tmp_path)
+    assert type(tokenizer).from_pretrained(tmp_path).chat_template == tokenizer.chat_template
+    assert "chat_template" not in json.loads((tmp_path / "tokenizer_config.json").read_text())
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    assert type(tokenizer).from_pretrained(tmp_path).chat_template is None
+
+
+def test_a_call_imports_no_jinja2(saved: Path) -> None:
+    code = (
+        "import sys, roberta\n"
+        f"roberta.RobertaTokenizerFast.from_pretrained({str(saved)!r})('a')\n"
+        "print('jinja2' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

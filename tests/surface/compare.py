@@ -1,0 +1,162 @@
+"""Where our classes differ from the recorded surface of transformers 4.57.6, and the reasons given for it.
+
+    python -m tests.surface.compare                  what differs and has no reason yet
+    python -m tests.surface.compare --record FILE    keep what walk.py printed with transformers installed
+    python -m tests.surface.compare --docs           write the table into docs/differences.md
+
+A difference is named "member" (ours has none), "member(parameter)" (ours does not take it) or "member(parameter=)"
+(another default). Its reason stands in the `.toml` file of its family here, under `other` (on purpose, with the way to
+do the same here) or `none` (it has no meaning here); a key may list several differences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+DOCS = HERE.parents[1] / "docs" / "differences.md"
+BEGIN, END = "<!-- surface: written by tests/surface/compare.py -->", "<!-- surface: end -->"
+
+FAMILIES = {
+    "config": "`RobertaConfig`, `GenerationConfig`",
+    "tokenizer": "tokenizers, `BatchEncoding`",
+    "pytorch": "PyTorch",
+    "tensorflow": "TensorFlow",
+    "flax": "Flax",
+}
+VERDICTS = {"other": "other on purpose", "none": "no meaning here"}
+
+
+def family_of(cls: str) -> str:
+    """The family a class belongs to."""
+    if cls in ("RobertaConfig", "GenerationConfig"):
+        return "config"
+    if "Tokenizer" in cls or cls == "BatchEncoding":
+        return "tokenizer"
+    return "tensorflow" if cls.startswith("TF") else "flax" if cls.startswith("Flax") else "pytorch"
+
+
+def packed(surface: dict[str, Any]) -> dict[str, Any]:
+    """Family -> what all its classes have in common, and each class -> the rest."""
+    result: dict[str, Any] = {}
+    for family in FAMILIES:
+        classes = {cls: members for cls, members in surface.items() if family_of(cls) == family}
+        first, *others = classes.values()
+        common = {name: what for name, what in first.items() if all(other.get(name) == what for other in others)}
+        result[family] = common
+        result |= {cls: {n: w for n, w in members.items() if n not in common} for cls, members in classes.items()}
+    return result
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    """The recorded surface of transformers: class -> member -> what it is."""
+    kept = json.loads((HERE / "transformers.json").read_text(encoding="utf-8"))
+    return {cls: {**kept[family_of(cls)], **own} for cls, own in kept.items() if cls not in FAMILIES}
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[str]:
+    """The differences of one class, by name."""
+    for member, what in theirs.items():
+        if member not in ours:
+            yield member
+            continue
+        takes = ours[member].get("parameters", {})
+        for parameter, default in what.get("parameters", {}).items():
+            if default in ("*", "**"):
+                if default not in takes.values():
+                    yield f"{member}({default})"
+            elif parameter not in takes:
+                yield f"{member}({parameter})"
+            elif default != takes[parameter]:
+                yield f"{member}({parameter}=)"
+
+
+def all_differences(ours: dict[str, dict[str, Any]]) -> dict[str, dict[str, list[str]]]:
+    """Family -> difference -> the classes that have it."""
+    found: dict[str, dict[str, list[str]]] = {family: {} for family in FAMILIES}
+    for cls, members in recorded().items():
+        for name in differences(ours.get(cls, {}), members):
+            found[family_of(cls)].setdefault(name, []).append(cls)
+    return found
+
+
+def reasons(family: str) -> dict[str, tuple[str, str]]:
+    """Difference -> (verdict, reason) of a family."""
+    tables = tomllib.loads((HERE / f"{family}.toml").read_text(encoding="utf-8"))
+    return {
+        name.strip(): (verdict, reason)
+        for verdict, rows in tables.items()
+        for names, reason in rows.items()
+        for name in names.split(",")
+    }
+
+
+def counts(ours: dict[str, dict[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Family -> (members and parameters of its classes, those that differ)."""
+    found = all_differences(ours)
+    total = dict.fromkeys(FAMILIES, 0)
+    for cls, members in recorded().items():
+        total[family_of(cls)] += sum(1 + len(what.get("parameters", {})) for what in members.values())
+    return {family: (total[family], sum(len(c) for c in found[family].values())) for family in FAMILIES}
+
+
+def table(ours: dict[str, dict[str, Any]]) -> str:
+    """The section of docs/differences.md."""
+    lines = [
+        "A script walks every public member of transformers 4.57.6's classes (config, tokenizers, `BatchEncoding`, three",
+        "families) and every parameter with its default. All are the same here, except for these rows. `name(parameter)` is",
+        "not a parameter here; `name(parameter=)` has another default.",
+        "",
+        "| family | walked | differ |",
+        "| --- | ---: | ---: |",
+    ]
+    lines += [f"| {FAMILIES[family]} | {total:,} | {differ:,} |" for family, (total, differ) in counts(ours).items()]
+    lines += ["", "| family | name | verdict | here |", "| --- | --- | --- | --- |"]
+    for family in FAMILIES:
+        tables = tomllib.loads((HERE / f"{family}.toml").read_text(encoding="utf-8"))
+        for verdict, rows in tables.items():
+            for names, reason in rows.items():
+                shown = ", ".join(f"`{name.strip()}`" for name in names.split(","))
+                lines.append(f"| {FAMILIES[family]} | {shown} | {VERDICTS[verdict]} | {reason} |")
+    return "\n".join(lines)
+
+
+def page(text: str, section: str) -> str:
+    """The page with the section between its marks replaced."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{section}\n\n{END}{after}"
+
+
+def main() -> None:
+    """Compare, record, or write the page."""
+    import roberta
+    from tests.surface.walk import surface
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--record", type=Path)
+    parser.add_argument("--docs", action="store_true")
+    options = parser.parse_args()
+    if options.record:
+        kept = packed(json.loads(options.record.read_text(encoding="utf-8")))
+        (HERE / "transformers.json").write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        return
+    ours = surface(roberta)
+    if options.docs:
+        DOCS.write_text(page(DOCS.read_text(encoding="utf-8"), table(ours)), encoding="utf-8")
+        return
+    for family, found in all_differences(ours).items():
+        given = reasons(family)
+        missing = {name: classes for name, classes in found.items() if name not in given}
+        print(f"{family}: {len(missing)} of {len(found)} differences without a reason")
+        for name, classes in missing.items():
+            print(f"    {name:60s} {len(classes)}: {classes[0]}")
+
+
+if __name__ == "__main__":
+    main()
