@@ -6,10 +6,14 @@ READY := .venv/.ready
 export TF_CPP_MIN_LOG_LEVEL := 3
 export KERAS_BACKEND := tensorflow
 
-.PHONY: test demo bench lint format mutants floors oracle clean
+.PHONY: test test-all demo bench lint format mutants floors oracle clean
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The long proofs too: every night, and before a release.
+test-all: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m ""
 
 demo: $(READY)
 	@$(BIN)/python -m roberta demo
@@ -38,8 +42,8 @@ floors: $(READY)
 # Other people's implementations, for tests/oracle: never dependencies, and never in .venv.
 oracle: .oracle/transformers4 .oracle/transformers5
 
-.oracle/transformers4: PACKAGES = transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.0 tf_keras==2.21.0 requests
-.oracle/transformers5: PACKAGES = transformers==5.23.0
+.oracle/transformers4: PACKAGES = transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.0 tf_keras==2.21.0 requests accelerate==1.15.0 psutil
+.oracle/transformers5: PACKAGES = transformers==5.23.0 accelerate==1.15.0 psutil
 .oracle/transformers4 .oracle/transformers5: | $(READY)
 	rm -rf $@ $@.part
 	$(BIN)/python -m pip install --quiet --no-deps --target $@.part $(PACKAGES)

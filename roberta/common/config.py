@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 
@@ -352,6 +352,18 @@ class RobertaConfig(PushesToHub):
         """Write `to_json_string` to a file."""
         Path(json_file_path).write_text(self.to_json_string(use_diff), encoding="utf-8")
 
+    @overload
+    @classmethod
+    def from_dict(
+        cls, config_dict: Mapping[str, Any], *, return_unused_kwargs: Literal[False] = ..., **overrides: Any
+    ) -> Self: ...
+
+    @overload
+    @classmethod
+    def from_dict(
+        cls, config_dict: Mapping[str, Any], *, return_unused_kwargs: Literal[True], **overrides: Any
+    ) -> tuple[Self, dict[str, Any]]: ...
+
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any], *, return_unused_kwargs: bool = False, **overrides: Any) -> Any:
         """A config from a dictionary; `overrides` that name a field of it replace the field.
@@ -403,8 +415,23 @@ class RobertaConfig(PushesToHub):
     @classmethod
     def from_json_file(cls, json_file: str | Path) -> Self:
         """A config from one JSON file."""
-        config: Self = cls.from_dict(read_json(Path(json_file)))
-        return config
+        return cls.from_dict(read_json(Path(json_file)))
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        return_unused_kwargs: Literal[True],
+        **options: Any,
+    ) -> tuple[Self, dict[str, Any]]: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, return_unused_kwargs: Literal[False] = ..., **options: Any
+    ) -> Self: ...
 
     @classmethod
     def from_pretrained(
@@ -436,7 +463,9 @@ class RobertaConfig(PushesToHub):
             **overrides,
         )
         try:
-            return cls.from_dict(fields, return_unused_kwargs=return_unused_kwargs, **overrides)
+            if return_unused_kwargs:
+                return cls.from_dict(fields, return_unused_kwargs=True, **overrides)
+            return cls.from_dict(fields, **overrides)
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{pretrained_model_name_or_path}: {CONFIG_FILE}: {error}") from error
 

@@ -10,13 +10,13 @@ from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.files import CheckpointError
 
 
-def as_config(value: Any) -> RobertaConfig | None:
+def as_config(value: Any, config_class: type[RobertaConfig] = RobertaConfig) -> RobertaConfig | None:
     """A `RobertaConfig` itself, or one with the fields of transformers' config object; None of anything else."""
     if isinstance(value, RobertaConfig):
         return value
     if isinstance(value, type) or not hasattr(value, "model_type") or not callable(getattr(value, "to_dict", None)):
         return None
-    config: RobertaConfig = RobertaConfig.from_dict(value.to_dict())
+    config = config_class.from_dict(value.to_dict())
     for name in ("name_or_path", "_attn_implementation", "_commit_hash"):
         setattr(config, name, getattr(value, name, None) or getattr(config, name))
     return config
@@ -49,7 +49,9 @@ def built_from(value: Any, class_name: str) -> RobertaConfig:
 
 
 def checked_config(
-    name_or_path: str | Path, overrides: Mapping[str, Any] | None = None
+    name_or_path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    config_class: type[RobertaConfig] = RobertaConfig,
 ) -> tuple[RobertaConfig, dict[str, Any]]:
     """The config of a folder, a JSON file or a hub name, of which a model can be built.
 
@@ -59,7 +61,7 @@ def checked_config(
     Raises:
         CheckpointError: there is none, or no model can be built from it; it names the file.
     """
-    config, unknown = RobertaConfig.from_pretrained(name_or_path, return_unused_kwargs=True, **(overrides or {}))
+    config, unknown = config_class.from_pretrained(name_or_path, return_unused_kwargs=True, **(overrides or {}))
     try:
         config.validate()
     except ValueError as error:

@@ -82,6 +82,7 @@ def open_pretrained(
     may_be_partial: bool = False,
     tensors: Mapping[str, StoredTensor] | None = None,
     table: Callable[[RobertaConfig], Mapping[str, Parameter]] | None = None,
+    config_class: type[RobertaConfig] = RobertaConfig,
 ) -> Pretrained:
     """Find and check everything before a model is built; config and weights are of one save.
 
@@ -94,6 +95,7 @@ def open_pretrained(
         may_be_partial: report what the checkpoint lacks of the encoder, instead of raising.
         tensors: taken instead of the folder's.
         table: the tensors of a class of the caller's own, which has no `head`.
+        config_class: what is made of a file; a class of the caller's own may have another.
 
     Raises:
         CheckpointError: what is there cannot make this model; one error lists all that is wrong.
@@ -104,7 +106,10 @@ def open_pretrained(
         if config is None or tensors is None:
             raise ValueError("pretrained_model_name_or_path=None needs both config= and state_dict=")
         folder, generation = Path(), None
-        (found, unknown), checkpoint = _config(folder, config, needed), Checkpoint(Path("state_dict"), tensors)
+        (found, unknown), checkpoint = (
+            _config(folder, config, needed, config_class),
+            Checkpoint(Path("state_dict"), tensors),
+        )
     else:
         path = Path(name_or_path)
         if not path.is_file():
@@ -113,7 +118,7 @@ def open_pretrained(
         (found, unknown), checkpoint, generation = read_one_save(
             path,
             lambda: (
-                _config(folder, config, needed),
+                _config(folder, config, needed, config_class),
                 Checkpoint(Path("state_dict"), tensors)
                 if tensors is not None
                 else open_once(path, variant=variant, formats=formats),
@@ -195,9 +200,11 @@ def resized(matrix: np.ndarray, rows: int, name: str) -> np.ndarray:
     return np.concatenate((matrix, (wide.mean(axis=0) + noise).astype(matrix.dtype)))
 
 
-def _config(folder: Path, given: Any, overrides: dict[str, Any]) -> tuple[RobertaConfig, dict[str, Any]]:
+def _config(
+    folder: Path, given: Any, overrides: dict[str, Any], config_class: type[RobertaConfig]
+) -> tuple[RobertaConfig, dict[str, Any]]:
     """The config to build from, and the overrides that are no field of it; a given object stays as it is."""
-    config, unknown = as_config(given), dict(overrides)
+    config, unknown = as_config(given, config_class), dict(overrides)
     if config is not None:
         config = copy.deepcopy(config)
         if "attn_implementation" in unknown:  # of the call, never of a file
@@ -206,4 +213,4 @@ def _config(folder: Path, given: Any, overrides: dict[str, Any]) -> tuple[Robert
         return config, unknown
     if given is None and not (folder / CONFIG_FILE).is_file():
         raise CheckpointError(f"{folder} has no {CONFIG_FILE}; a model folder needs one, or give config=")
-    return checked_config(folder if given is None else given, overrides)
+    return checked_config(folder if given is None else given, overrides, config_class)

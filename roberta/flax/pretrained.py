@@ -291,6 +291,7 @@ class FlaxRobertaPreTrainedModel(PushesToHub):
             formats=preferred_formats("flax", from_pt=from_pt, from_tf=from_tf, use_safetensors=use_safetensors),
             variant=variant,
             has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
+            config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             may_be_partial=not _do_init,
         )

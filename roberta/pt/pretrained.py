@@ -38,6 +38,7 @@ from roberta.pt.layers import Attention, LMHead
 from roberta.pt.masks import Masks
 from roberta.pt.saving import to_write
 from roberta.pt.sources import device_of, own_arguments, stored, table_of
+from roberta.pt.trainer_folders import follow_trainer
 from roberta.pt.weights import as_state, tie_again, to_numpy
 
 for _output in OUTPUTS:
@@ -94,6 +95,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub,
         self.config = config
         self.name_or_path = config.name_or_path
         self.register_load_state_dict_post_hook(tie_again)
+        follow_trainer(RobertaPreTrainedModel)
 
     # -- loading and saving --------------------------------------------------------------------------------------
 
@@ -193,6 +195,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub,
             ),
             variant=variant,
             has_pooler=add_pooling_layer if cls.head == "Model" else None,
+            config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             may_be_partial=output_loading_info,
             tensors=stored(state_dict),
@@ -321,13 +324,21 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub,
             ValueError: as `save_pretrained`.
         """
         tensors = to_write(self, state_dict)
+        return self.texts_to_save(dtype_of(tensors)), tensors
+
+    def texts_to_save(self, dtype: str | None) -> dict[str, str]:
+        """The text files beside the weights, by name: the config, and of a class that generates its defaults.
+
+        Args:
+            dtype: of the weights.
+        """
         config = copy.deepcopy(self.config)
         config.architectures = [type(self).__name__]
-        config.dtype = dtype_of(tensors)
+        config.dtype = dtype
         texts = {CONFIG_FILE: config.to_json_string()}
         if self.head == "ForCausalLM":
             texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
-        return texts, tensors
+        return texts
 
     # -- initialisation ------------------------------------------------------------------------------------------
 

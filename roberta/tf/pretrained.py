@@ -200,6 +200,7 @@ class TFRobertaPreTrainedModel(PushesToHub, KerasLoops):
             formats=preferred_formats("tf", from_pt=from_pt, from_flax=from_flax, use_safetensors=use_safetensors),
             variant=variant,
             has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
+            config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
         )
         policy = dtype if dtype is not None else torch_dtype

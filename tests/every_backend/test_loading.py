@@ -15,7 +15,7 @@ from backends import Backend, assert_close
 from backends import backend as get_backend
 from safetensors.numpy import load_file
 
-from roberta import CheckpointError
+from roberta import CheckpointError, RobertaConfig
 from roberta.common.parameters import Head, parameters
 
 TOKENS = {"input_ids": np.array([[0, 5, 6, 2]])}
@@ -319,3 +319,20 @@ def test_resizing_keeps_old_rows(backend: Backend, size: int, is_tied: bool, tmp
     assert_close(backend.run(again, TOKENS)["logits"], found["logits"], 1e-14)
     assert backend.parameters(model)["lm_head.bias"].shape == (size,)
     assert not backend.parameters(model)["lm_head.bias"][61:].any()
+
+
+def test_a_class_with_a_config_of_its_own_gets_that(backend: Backend, tmp_path: Path) -> None:
+    class OwnConfig(RobertaConfig):
+        def __init__(self, scale: int = 3, **fields: Any) -> None:
+            super().__init__(**fields)
+            self.scale = scale
+
+    folder = checkpoints.make(tmp_path / "folder", "ForMaskedLM", dtype="float32")
+    own = type("Own", (backend.classes("ForMaskedLM"),), {"config_class": OwnConfig})
+    model = own.from_pretrained(folder)
+    assert type(model.config) is OwnConfig
+    assert model.config.scale == 3
+    model.config.scale = 5
+    model.save_pretrained(tmp_path / "saved")
+    assert own.from_pretrained(tmp_path / "saved").config.scale == 5
+    assert own.from_pretrained(tmp_path / "saved", scale=7).config.scale == 7
