@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from roberta import RobertaConfig
-from roberta.common.checkpoint import save_checkpoint
+from roberta.common.checkpoint.checkpoint import save_checkpoint
 from roberta.common.parameters import Head, Parameter, parameters
 
 SIZES = {"base": RobertaConfig.base, "large": RobertaConfig.large}

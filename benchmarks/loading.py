@@ -33,7 +33,7 @@ MB = 2**20
 def make(root: Path, layers: int) -> tuple[int, int]:
     """Write one random model in every format; the bytes of the model and of its largest tensor."""
     from roberta import RobertaConfig
-    from roberta.common.checkpoint import save_checkpoint
+    from roberta.common.checkpoint.checkpoint import save_checkpoint
     from roberta.common.parameters import parameters
     from roberta.conversion import convert
 

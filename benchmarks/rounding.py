@@ -25,7 +25,7 @@ CLASSES = {"pt": "RobertaForMaskedLM", "tf": "TFRobertaForMaskedLM", "flax": "Fl
 def make(folder: Path) -> None:
     """A checkpoint whose activations neither vanish nor explode, in float32."""
     from roberta import RobertaConfig
-    from roberta.common.checkpoint import save_checkpoint
+    from roberta.common.checkpoint.checkpoint import save_checkpoint
     from roberta.common.parameters import parameters
 
     config = RobertaConfig.base(architectures=["RobertaForMaskedLM"])

@@ -57,9 +57,9 @@ def ours(framework: str, prefix: str) -> Callable[[Path, str], Update]:
 
     def load(folder: Path, dtype: str) -> Update:
         import roberta
-        from roberta.common.memory import keep_freed_memory
-        from roberta.common.recipes import Recipe
-        from roberta.common.training.batches import MicroBatch
+        from roberta.common.commands.memory import keep_freed_memory
+        from roberta.common.training.data.batches import MicroBatch
+        from roberta.common.training.recipes import Recipe
         from roberta.common.training.settings import Settings
 
         keep_freed_memory()

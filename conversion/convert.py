@@ -12,13 +12,13 @@ from typing import Any, get_args
 import numpy as np
 from tqdm import tqdm
 
-from roberta.common.checkpoint import is_stale, legacy, weight_contents
+from roberta.common.checkpoint.checkpoint import is_stale, legacy, weight_contents
+from roberta.common.checkpoint.loading import DTYPES
 from roberta.common.config import CONFIG_FILE
-from roberta.common.files import CheckpointError, Content, write_folder
-from roberta.common.held_files import HeldFile, read_one_save
-from roberta.common.loading import DTYPES
-from roberta.common.safetensors_file import StoredTensor, numpy_dtype
-from roberta.common.training_state import FILES, TENSORS_FILE, load_training_state
+from roberta.common.formats.safetensors_file import StoredTensor, numpy_dtype
+from roberta.common.storage.folders import CheckpointError, Content, write_folder
+from roberta.common.storage.held_files import HeldFile, read_one_save
+from roberta.common.training.optimizer_state import FILES, TENSORS_FILE, load_training_state
 from roberta.conversion import dictionary, fairseq_writer, formats, keras_hub, keras_hub_writer, probe
 from roberta.conversion.finite import Watch
 from roberta.conversion.formats import Format, Options

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from roberta.common.checkpoint import save_checkpoint
+from roberta.common.checkpoint.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.frameworks import installed
 from roberta.common.parameters import parameters

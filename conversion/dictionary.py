@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from roberta.common.files import CheckpointError
+from roberta.common.storage.folders import CheckpointError
 from roberta.conversion import probe, sentencepiece
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")

@@ -1,6 +1,6 @@
 """fairseq's `model.pt`, read in every spelling it has had; `fairseq_writer` writes it.
 
-A pickle is read as data (`roberta.common.torch_file`), so nothing in it is called and fairseq is not needed. What
+A pickle is read as data (`roberta.common.formats.torch_zip`), so nothing in it is called and fairseq is not needed. What
 fairseq has no place for (config.json, token types, heads of other programs) is under a key of its own, `roberta`, at
 the top of the file, where fairseq does not look.
 """
@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from roberta.common import spelling as spellings
-from roberta.common import torch_file
+from roberta.common.checkpoint import older_names as spellings
 from roberta.common.config import RobertaConfig
-from roberta.common.files import CheckpointError
-from roberta.common.safetensors_file import MAX_TENSORS, StoredTensor
+from roberta.common.formats import torch_zip
+from roberta.common.formats.safetensors_file import MAX_TENSORS, StoredTensor
+from roberta.common.storage.folders import CheckpointError
 from roberta.conversion.fairseq_config import (
     EPSILON,
     PAD,
@@ -51,7 +51,7 @@ def is_fairseq(value: Any) -> bool:
 
 def open_file(path: Path) -> Any:
     """What a `.pt` file holds, fairseq's own classes as data."""
-    return torch_file.read(path, records=RECORDS)
+    return torch_zip.read(path, records=RECORDS)
 
 
 def read(path: Path, *, head: str | None, files: Mapping[str, bytes], num_attention_heads: int | None = None) -> Model:

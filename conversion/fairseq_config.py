@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from roberta.common.config import RobertaConfig
-from roberta.common.files import CheckpointError
-from roberta.common.pickle_machine import Record
+from roberta.common.formats.pickle_machine import Record
+from roberta.common.storage.folders import CheckpointError
 
 PAD = 1
 EPSILON = 1e-5

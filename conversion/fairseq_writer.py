@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from roberta.common import torch_writer
-from roberta.common.safetensors_file import Source
+from roberta.common.formats import torch_writer
+from roberta.common.formats.safetensors_file import Source
 from roberta.conversion.fairseq import OWN
 from roberta.conversion.fairseq_config import RULES, written_options
 from roberta.conversion.fairseq_names import CLASSIFIERS, FUSED, VERSION, Spelling, native, spelled

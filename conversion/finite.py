@@ -6,7 +6,7 @@ import numpy as np
 
 from roberta.common.finite import listed as listed
 from roberta.common.finite import not_finite as not_finite
-from roberta.common.safetensors_file import StoredTensor
+from roberta.common.formats.safetensors_file import StoredTensor
 
 
 class Watch:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from roberta.common.checkpoint import open_once
+from roberta.common.checkpoint.checkpoint import open_once
 from roberta.common.config import CONFIG_FILE
 from roberta.common.config_protocol import checked_config
-from roberta.common.file_names import FORMATS, weight_files
-from roberta.common.files import CheckpointError
-from roberta.common.hub import local_checkpoint, local_folder
 from roberta.common.parameters import Head
+from roberta.common.storage.folders import CheckpointError
+from roberta.common.storage.hub import local_checkpoint, local_folder
+from roberta.common.storage.names import FORMATS, weight_files
 from roberta.conversion import dictionary, fairseq, keras_hub, sentencepiece
 from roberta.conversion.model import HEADS, Model, checked
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from roberta.common.config import RobertaConfig
-from roberta.common.files import CheckpointError
 from roberta.common.parameters import Head
+from roberta.common.storage.folders import CheckpointError
 
 Arrays = dict[str, np.ndarray]
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from roberta.common import safetensors_file
-from roberta.common.checkpoint import legacy
+from roberta.common.checkpoint.checkpoint import legacy
 from roberta.common.config import CONFIG_FILE, RobertaConfig, read_json
-from roberta.common.files import CheckpointError
+from roberta.common.formats import safetensors_file
+from roberta.common.formats.safetensors_file import StoredTensor
 from roberta.common.parameters import Head
-from roberta.common.safetensors_file import StoredTensor
+from roberta.common.storage.folders import CheckpointError
 from roberta.conversion import keras_hub_names
 from roberta.conversion.keras_hub_names import Row
 from roberta.conversion.model import POSITIONS, TYPES, Model, checked, unfold_types
@@ -117,7 +117,7 @@ def _stored(file: Path, rows: list[Row], config: RobertaConfig, prefix: str) -> 
     if not file.is_file():
         raise CheckpointError(f"{file} does not exist; the preset is not whole")
     legacy("tf")  # names the extra where h5py is missing
-    from roberta.tf import h5_file
+    from roberta.common.formats import h5_file
 
     held, found = h5_file.opened(file)
     entries = {where: entry for where, entry in found["tensors"].items() if "optimizer" not in where}

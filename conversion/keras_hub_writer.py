@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from roberta.common import safetensors_file
-from roberta.common.arrays import contiguous
-from roberta.common.checkpoint import legacy
+from roberta.common.checkpoint.checkpoint import legacy
 from roberta.common.config import CONFIG_FILE, RobertaConfig
-from roberta.common.files import CheckpointError, Content
-from roberta.common.safetensors_file import Source
+from roberta.common.formats import safetensors_file
+from roberta.common.formats.file_order import contiguous
+from roberta.common.formats.safetensors_file import Source
+from roberta.common.storage.folders import CheckpointError, Content
 from roberta.conversion.keras_hub import (
     ASSETS,
     EPSILON,
@@ -109,7 +109,7 @@ def _turned(source: Source, row: Row, config: RobertaConfig) -> Source:
 
 def _h5(datasets: dict[str, Source]) -> Content:
     legacy("tf")  # names the extra where h5py is missing
-    from roberta.tf import h5_writer
+    from roberta.common.formats import h5_writer
 
     def finish(file: Any) -> None:
         for path, (_, dtype, _) in datasets.items():

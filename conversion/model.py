@@ -9,11 +9,11 @@ from typing import get_args
 
 import numpy as np
 
-from roberta.common.checkpoint import Checkpoint, match
+from roberta.common.checkpoint.checkpoint import Checkpoint, match
 from roberta.common.config import RobertaConfig
-from roberta.common.files import CheckpointError
+from roberta.common.formats.safetensors_file import Source, StoredTensor
 from roberta.common.parameters import HEAD_PARTS, Head, parameters
-from roberta.common.safetensors_file import Source, StoredTensor
+from roberta.common.storage.folders import CheckpointError
 
 HEADS: tuple[Head, ...] = get_args(Head)
 WORDS = "embeddings.word_embeddings.weight"

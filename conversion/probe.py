@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from roberta.common.files import CheckpointError
+from roberta.common.storage.folders import CheckpointError
 
 TRIED = 64  # tokens, evenly spread over the vocabulary
 ENOUGH = 0.1  # of them come back as themselves; of a tokenizer without its merges, next to none do
@@ -77,7 +77,7 @@ def _load(files: Mapping[str, bytes]) -> Tried:
     """
     if _is_foreign(files):
         return _load_with_library(files["tokenizer.json"])
-    from roberta.common.tokenizer_fast import RobertaTokenizerFast
+    from roberta.common.tokenizer.fast import RobertaTokenizerFast
 
     with tempfile.TemporaryDirectory() as folder:
         for name in _FILES:

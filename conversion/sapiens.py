@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from roberta.common.files import write_folder
+from roberta.common.storage.folders import write_folder
 from roberta.conversion.frameworks import Subject, run
 from roberta.conversion.inputs import padded_rows
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from roberta.common.files import CheckpointError
+from roberta.common.storage.folders import CheckpointError
 
 FILE = "sentencepiece.bpe.model"  # XLM-R's and CamemBERT's, whose pieces are of a unigram model all the same
 SPACE = "▁"

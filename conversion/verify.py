@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from roberta.common.loading import Pretrained
+from roberta.common.checkpoint.loading import Pretrained
 from roberta.common.parameters import Head
 from roberta.conversion.frameworks import Dtype, Subject, chosen, run
 from roberta.conversion.inputs import make_inputs

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a test compares the two
     from roberta.common.auto_classes import register_auto_classes as register_auto_classes
-    from roberta.common.batch_encoding import BatchEncoding as BatchEncoding
+    from roberta.common.tokenizer.encoding import BatchEncoding as BatchEncoding
     from roberta.common.config import RobertaConfig as RobertaConfig
-    from roberta.common.files import CheckpointError as CheckpointError
-    from roberta.common.generation import GenerationConfig as GenerationConfig
+    from roberta.common.storage.folders import CheckpointError as CheckpointError
+    from roberta.common.generation.config import GenerationConfig as GenerationConfig
     from roberta.common.pipelines import pipeline as pipeline
-    from roberta.common.special_tokens import AddedToken as AddedToken
-    from roberta.common.tokenizer import RobertaTokenizer as RobertaTokenizer
-    from roberta.common.tokenizer_fast import RobertaTokenizerFast as RobertaTokenizerFast
+    from roberta.common.tokenizer.special_tokens import AddedToken as AddedToken
+    from roberta.common.tokenizer.python import RobertaTokenizer as RobertaTokenizer
+    from roberta.common.tokenizer.fast import RobertaTokenizerFast as RobertaTokenizerFast
     from roberta.common.training.session import Training as Training
     from roberta.flax.models import (
         FlaxRobertaForCausalLM as FlaxRobertaForCausalLM,
@@ -64,12 +64,12 @@ _CLASSES = (
 )
 _MODULES = {
     "RobertaConfig": "roberta.common.config",
-    "GenerationConfig": "roberta.common.generation",
-    "CheckpointError": "roberta.common.files",
-    "RobertaTokenizer": "roberta.common.tokenizer",
-    "RobertaTokenizerFast": "roberta.common.tokenizer_fast",
-    "BatchEncoding": "roberta.common.batch_encoding",
-    "AddedToken": "roberta.common.special_tokens",
+    "GenerationConfig": "roberta.common.generation.config",
+    "CheckpointError": "roberta.common.storage.folders",
+    "RobertaTokenizer": "roberta.common.tokenizer.python",
+    "RobertaTokenizerFast": "roberta.common.tokenizer.fast",
+    "BatchEncoding": "roberta.common.tokenizer.encoding",
+    "AddedToken": "roberta.common.tokenizer.special_tokens",
     "pipeline": "roberta.common.pipelines",
     "Training": "roberta.common.training.session",
     "register_auto_classes": "roberta.common.auto_classes",

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import roberta
-from roberta.common.text_commands import add_text_commands, add_threads
-from roberta.common.threads import set_threads
-from roberta.common.training.arguments import add_train
+from roberta.common.commands.texts import add_text_commands, add_threads
+from roberta.common.commands.threads import set_threads
+from roberta.common.commands.training_options import add_train
 
 # Literal, so that `roberta --help` imports neither numpy nor the converter; a test compares them with the converter's.
 FORMATS = ("safetensors", "pt", "tf", "flax", "fairseq", "keras-hub")
@@ -162,8 +162,8 @@ def verify(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """`roberta train`."""
-    from roberta.common.memory import keep_freed_memory
-    from roberta.common.training.command import run as run_training
+    from roberta.common.commands.memory import keep_freed_memory
+    from roberta.common.commands.train import run as run_training
 
     keep_freed_memory()
     return run_training(options)
@@ -171,8 +171,8 @@ def train(options: argparse.Namespace) -> int:
 
 def texts(options: argparse.Namespace) -> int:
     """`roberta fill-mask`, `classify`, `tag`, `answer`, `choose`, `embed` and `generate`."""
-    from roberta.common.memory import keep_freed_memory
-    from roberta.common.pipelines.command import run as run_command
+    from roberta.common.commands.memory import keep_freed_memory
+    from roberta.common.commands.run_texts import run as run_command
 
     keep_freed_memory()
     return run_command(options)
@@ -189,10 +189,10 @@ def info(options: argparse.Namespace) -> int:
     """`roberta info`: the config's sizes, the file, and the number of parameters."""
     from typing import get_args
 
-    from roberta.common.checkpoint import open_checkpoint
+    from roberta.common.checkpoint.checkpoint import open_checkpoint
     from roberta.common.config_protocol import checked_config
-    from roberta.common.hub import local_checkpoint
     from roberta.common.parameters import Head, parameters
+    from roberta.common.storage.hub import local_checkpoint
 
     folder = local_checkpoint(options.path, variant=options.variant)
     config, _ = checked_config(folder)

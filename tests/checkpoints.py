@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from roberta import RobertaConfig
-from roberta.common.checkpoint import save_checkpoint
+from roberta.common.checkpoint.checkpoint import save_checkpoint
+from roberta.common.formats.safetensors_file import numpy_dtype
 from roberta.common.parameters import Head, parameters
-from roberta.common.safetensors_file import numpy_dtype
 
 HEADS: tuple[Head, ...] = (
     "Model",

@@ -37,7 +37,7 @@ from fuzz_formats import FORMATS, SIZES, Format, make
 from h5py import h5f
 
 from roberta import CheckpointError
-from roberta.tf import h5_file, h5_layout
+from roberta.common.formats import h5_file, h5_layout
 
 SECONDS = 2.0  # of processor time: on a busy machine the clock tells nothing
 CLOCK = 20.0  # for what waits and does not work

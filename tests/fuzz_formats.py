@@ -14,9 +14,9 @@ from typing import Any
 from fuzz_damage import header, packed, plain, program, text, zipped
 
 from roberta import RobertaTokenizer, RobertaTokenizerFast
-from roberta.common import tokenizer_files
-from roberta.common.safetensors_file import numpy_dtype
-from roberta.common.special_tokens import AddedToken
+from roberta.common.formats.safetensors_file import numpy_dtype
+from roberta.common.tokenizer import files
+from roberta.common.tokenizer.special_tokens import AddedToken
 from roberta.conversion import convert
 from roberta.conversion.formats import Options
 from roberta.conversion.formats import read as read_model
@@ -91,22 +91,20 @@ def write_tokenizer(folder: Path, names: tuple[str, ...]) -> Path:
     specials = ["<s>", "<pad>", "</s>", "<unk>"]
     merges = ["l o", "lo w", "e r", "Ġ low", "n e", "ne w"]
     tokens = [*specials, *"lowern1", "Ġ", "Ċ", "Ã", "©", *(merge.replace(" ", "") for merge in merges), "<mask>"]
-    vocabulary = tokenizer_files.Vocabulary({name: index for index, name in enumerate(tokens)}, "\n".join(merges))
+    vocabulary = files.Vocabulary({name: index for index, name in enumerate(tokens)}, "\n".join(merges))
     added = {vocabulary.tokens[name]: AddedToken(name, special=True) for name in (*specials, "<mask>")}
     entries = {
-        str(index): tokenizer_files.token_object(token, special=True) for index, token in added.items()
+        str(index): files.token_object(token, special=True) for index, token in added.items()
     }  # fmt: skip
     contents = {
-        "vocab.json": tokenizer_files.vocab_text(vocabulary.tokens),
-        "merges.txt": tokenizer_files.merges_text(vocabulary.merges),
-        "tokenizer.json": tokenizer_files.tokenizer_json(
-            vocabulary, added, post_processor=ROBERTA_ROWS, add_prefix_space=False
-        ),
-        "tokenizer_config.json": tokenizer_files.json_text(
+        "vocab.json": files.vocab_text(vocabulary.tokens),
+        "merges.txt": files.merges_text(vocabulary.merges),
+        "tokenizer.json": files.tokenizer_json(vocabulary, added, post_processor=ROBERTA_ROWS, add_prefix_space=False),
+        "tokenizer_config.json": files.json_text(
             {"added_tokens_decoder": entries, "mask_token": entries[str(len(tokens) - 1)], "model_max_length": 512}
         ),
-        "special_tokens_map.json": tokenizer_files.json_text({"bos_token": "<s>", "mask_token": {"content": "<mask>"}}),
-        "added_tokens.json": tokenizer_files.json_text({"<new>": len(tokens)}),
+        "special_tokens_map.json": files.json_text({"bos_token": "<s>", "mask_token": {"content": "<mask>"}}),
+        "added_tokens.json": files.json_text({"<new>": len(tokens)}),
     }
     folder.mkdir()
     for name in names:

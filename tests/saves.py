@@ -15,8 +15,8 @@ from typing import Any
 import checkpoints
 import numpy as np
 
-from roberta.common.files import write_folder
-from roberta.common.training_state import Group, TrainingState, load_training_state, save_training_state
+from roberta.common.storage.folders import write_folder
+from roberta.common.training.optimizer_state import Group, TrainingState, load_training_state, save_training_state
 from roberta.conversion import convert
 from roberta.conversion.formats import ALL, Options
 from roberta.conversion.formats import read as read_model

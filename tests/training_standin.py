@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from roberta.common import safetensors_file
-from roberta.common.recipes import Recipe
-from roberta.common.training.batches import Batches, Collated, MicroBatch
+from roberta.common.formats import safetensors_file
 from roberta.common.training.checkpoints import Checkpoints, Saved
+from roberta.common.training.data.batches import Batches, Collated, MicroBatch
 from roberta.common.training.journal import Journal
+from roberta.common.training.optimizer_state import Group, TrainingState
+from roberta.common.training.recipes import Recipe
 from roberta.common.training.run import Plan, Run
 from roberta.common.training.settings import Settings
-from roberta.common.training_state import Group, TrainingState
 
 SIZE = 5
 RECIPE = Recipe(learning_rate=0.05, batch_size=4, warmup=2)

@@ -19,9 +19,9 @@ import numpy as np
 
 from roberta.common.config_rules import MAX_LABELS, PROBLEM_TYPES, check, is_int
 from roberta.common.dtype_names import DtypeName, dtype_name, name_dtypes
-from roberta.common.files import CheckpointError, write_folder
-from roberta.common.hub import PushesToHub, commit_of, local_folder, upload_arguments, upload_folder
 from roberta.common.keywords import NO_EFFECT, OF_OTHERS, meaningful, suggestion, warn_of_unknown
+from roberta.common.storage.folders import CheckpointError, write_folder
+from roberta.common.storage.hub import PushesToHub, commit_of, local_folder, upload_arguments, upload_folder
 
 CONFIG_FILE = "config.json"
 

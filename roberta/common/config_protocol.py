@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from roberta.common.config import CONFIG_FILE, RobertaConfig
-from roberta.common.files import CheckpointError
+from roberta.common.storage.folders import CheckpointError
 
 
 def as_config(value: Any, config_class: type[RobertaConfig] = RobertaConfig) -> RobertaConfig | None:

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from roberta.common.draws import Seed
-from roberta.common.generating import Call, generate
-from roberta.common.generation import GenerationConfig, generation_defaults
+from roberta.common.generation.config import GenerationConfig, generation_defaults
+from roberta.common.generation.draws import Seed
+from roberta.common.generation.driver import Call, generate
+from roberta.common.generation.prompts import Rows
+from roberta.common.generation.search import transition_scores
 from roberta.common.outputs import ModelOutput
-from roberta.common.prompts import Rows
-from roberta.common.search import transition_scores
 from roberta.flax import cache as kv
 from roberta.flax.layers import check_values
 from roberta.flax.parts import Made

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from roberta.common import inference
-from roberta.common.batching import packs
-from roberta.common.inference import Arrays, Tokens
+from roberta.common.inference import unpadding
+from roberta.common.inference.batching import packs
+from roberta.common.inference.unpadding import Arrays, Tokens
 from roberta.flax.layers import ACTIVATIONS
 from roberta.flax.parts import Parts, alteration
 from roberta.flax.weights import Params, to_numpy
@@ -131,7 +131,7 @@ def score(weights: Weights, hidden: Array, *, eps: float) -> Array:
 
 
 def cut(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """The rows of each piece, as `inference.infer` asks: packs of the largest size, as many as the budget holds."""
+    """The rows of each piece, as `unpadding.infer` asks: packs of the largest size, as many as the budget holds."""
     size = min(batch_tokens, SIZES[-1])
     found = packs(lengths, size)
     count = max(1, batch_tokens // size)
@@ -279,7 +279,7 @@ class FastModel:
         }
 
     def __call__(self, tokens: Tokens) -> Arrays:
-        """The results of one piece, as `inference.infer` asks for them."""
+        """The results of one piece, as `unpadding.infer` asks for them."""
         return self.head(self.encode(tokens), tokens)
 
     def embed(self, tokens: Tokens) -> np.ndarray:
@@ -452,7 +452,7 @@ def infer(
 ) -> Arrays:
     """What `FlaxRobertaPreTrainedModel.infer` says."""
     own = jnp.dtype(model.dtype).name
-    chosen = inference.chosen_dtype(dtype, own, ("float32", "bfloat16"))
+    chosen = unpadding.chosen_dtype(dtype, own, ("float32", "bfloat16"))
     tree = model.params if params is None else params
     altered = check(model, tree)
 
@@ -460,11 +460,11 @@ def infer(
         return laid_out(model, tree, chosen)(tokens)
 
     def run_padded(piece: Arrays) -> Arrays:
-        inference.require_own(chosen, own, altered)
+        unpadding.require_own(chosen, own, altered)
         return plain(model, tree, piece)
 
-    pools = model.head in inference.PER_ROW and (model.head != "Model" or getattr(model.module, "add_pooling_layer", 1))
-    return inference.infer(
+    pools = model.head in unpadding.PER_ROW and (model.head != "Model" or getattr(model.module, "add_pooling_layer", 1))
+    return unpadding.infer(
         batch, model.config, model.head,
         altered=bool(altered), pools=bool(pools), where=where, batch_tokens=batch_tokens, run=run,
         run_padded=run_padded, cut=cut,
@@ -497,6 +497,6 @@ def release(model: Any) -> None:
 
 def plain(model: Any, params: Params, piece: Arrays) -> Arrays:
     """The forward pass, as numpy what `infer` returns of it."""
-    found = inference.results(model(**piece, params=params, return_dict=True), model.head)
+    found = unpadding.results(model(**piece, params=params, return_dict=True), model.head)
     results = {name: to_numpy(value) for name, value in found.items()}
     return {name: values.astype(np.float32) if values.itemsize == 2 else values for name, values in results.items()}

@@ -1,6 +1,6 @@
 """Training states out of and into optax.adamw.
 
-Reading takes what `roberta.common.training_state` needs and refuses what it has no place for; filling checks
+Reading takes what `roberta.common.training.optimizer_state` needs and refuses what it has no place for; filling checks
 everything first and then gives moments and step. Settings are the caller's: make the optimizer from
 `Group.arguments`.
 """
@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import optax
 
-from roberta.common.training_state import Group, TrainingState, check_fits
-from roberta.flax.legacy import canonical_name
+from roberta.common.formats.flax_msgpack import canonical_name
+from roberta.common.training.optimizer_state import Group, TrainingState, check_fits
 from roberta.flax.weights import from_native, to_array
 
 NAMES = {"exp_avg": "mu", "exp_avg_sq": "nu"}  # moment -> field of optax' ScaleByAdamState

@@ -16,12 +16,8 @@ from jax import Array
 from jax.dtypes import canonicalize_dtype
 from jax.typing import DTypeLike
 
-from roberta.common.checkpoint import open_checkpoint, save_checkpoint
-from roberta.common.config import CONFIG_FILE, RobertaConfig
-from roberta.common.config_protocol import built_from
-from roberta.common.generation import GENERATION_CONFIG_FILE
-from roberta.common.hub import PushesToHub, upload_arguments, upload_folder
-from roberta.common.loading import (
+from roberta.common.checkpoint.checkpoint import open_checkpoint, save_checkpoint
+from roberta.common.checkpoint.loading import (
     HubOptions,
     loading_info,
     open_pretrained,
@@ -29,12 +25,16 @@ from roberta.common.loading import (
     report_to_user,
     resized,
 )
+from roberta.common.checkpoint.saving import dtype_of
+from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config_protocol import built_from
+from roberta.common.formats import flax_msgpack
+from roberta.common.formats.safetensors_file import Source
+from roberta.common.generation.config import GENERATION_CONFIG_FILE
 from roberta.common.outputs import OUTPUTS, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, LANGUAGE_MODELS, Head, Parameter, parameters
-from roberta.common.safetensors_file import Source
-from roberta.common.saving import dtype_of
+from roberta.common.storage.hub import PushesToHub, upload_arguments, upload_folder
 from roberta.flax import cache as kv
-from roberta.flax import legacy
 from roberta.flax.infer import infer, release
 from roberta.flax.layers import normal
 from roberta.flax.programs import run
@@ -360,7 +360,7 @@ class FlaxRobertaPreTrainedModel(PushesToHub):
             tensors,
             max_shard_size=max_shard_size,
             variant=variant,
-            legacy=None if safe_serialization else legacy,
+            legacy=None if safe_serialization else flax_msgpack,
         )
         if upload is not None:
             upload_folder(save_directory, **upload)
@@ -411,7 +411,7 @@ class FlaxRobertaPreTrainedModel(PushesToHub):
         """The parameters of this model by their path in the tree."""
         has_pooler = self.module.add_pooling_layer if self.head == "Model" else None
         table = parameters(self.config, self.head, has_pooler=has_pooler)
-        return {legacy.native_name(name): parameter for name, parameter in table.items()}
+        return {flax_msgpack.native_name(name): parameter for name, parameter in table.items()}
 
     @property
     def params_shape_tree(self) -> Params:

@@ -1,7 +1,7 @@
 """What of a Flax model goes into a folder, and what of it a folder cannot hold.
 
 A leaf is written as it is, whatever library made the tree. Leaves of another kind, too many or too few are refused by
-`roberta.common.saving`; here is what names do not tell.
+`roberta.common.checkpoint.saving`; here is what names do not tell.
 """
 
 import logging
@@ -12,10 +12,10 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from roberta.common.checkpoint.saving import Wrong, changed_fields, checked
+from roberta.common.formats import flax_msgpack
+from roberta.common.formats.safetensors_file import Source
 from roberta.common.parameters import Parameter, parameters
-from roberta.common.safetensors_file import Source
-from roberta.common.saving import Wrong, changed_fields, checked
-from roberta.flax import legacy
 from roberta.flax.weights import from_native
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def to_write(model: Any, params: Mapping[str, Any] | None = None) -> dict[str, S
     """
     has_pooler = model.module.add_pooling_layer if model.head == "Model" else None
     table = parameters(model.config, model.head, has_pooler=has_pooler)
-    paths = {legacy.native_name(name): name for name in table}
+    paths = {flax_msgpack.native_name(name): name for name in table}
     leaves = {
         str(path): leaf for path, leaf in flatten_dict(model.params if params is None else params, sep="/").items()
     }

@@ -1,7 +1,7 @@
 """How Flax's tree differs from the table: the leaf names, and dense weights are stored transposed.
 
 A canonical name is a path in the tree once its leaf is renamed: `roberta.encoder.layer.0.output.dense.weight` is
-`params["roberta"]["encoder"]["layer"]["0"]["output"]["dense"]["kernel"]`, (in, out). The names are in `legacy`, which
+`params["roberta"]["encoder"]["layer"]["0"]["output"]["dense"]["kernel"]`, (in, out). The names are in `flax_msgpack`, which
 reads files without JAX. A tied LM head has no decoder.
 """
 
@@ -15,8 +15,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 from jax.typing import DTypeLike
 
+from roberta.common.formats import flax_msgpack
 from roberta.common.parameters import kind_of
-from roberta.flax import legacy
 
 Params = dict[str, Any]
 
@@ -56,7 +56,7 @@ def native(params: Mapping[str, Any]) -> dict[str, tuple[Array, bool]]:
     """Every parameter of a tree by its canonical name, and whether it is stored transposed."""
     result = {}
     for path, leaf in flatten_dict(params, sep="/").items():
-        name, is_transposed = legacy.canonical_name(path)
+        name, is_transposed = flax_msgpack.canonical_name(path)
         result[name] = (leaf, is_transposed)
     return result
 
@@ -65,7 +65,7 @@ def to_native(tensors: Iterable[tuple[str, np.ndarray, DTypeLike]]) -> Params:
     """The tree of canonical names, arrays and the dtypes they get, taken one at a time."""
     leaves = {}
     for name, array, dtype in tensors:
-        leaves[legacy.native_name(name)] = to_array(array.T if kind_of(name) == "dense" else array, dtype)
+        leaves[flax_msgpack.native_name(name)] = to_array(array.T if kind_of(name) == "dense" else array, dtype)
     return unflatten_dict(leaves, sep="/")
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from roberta.common.files import Content, write_folder
-from roberta.common.safetensors_file import pieces
+from roberta.common.formats.safetensors_file import pieces
+from roberta.common.storage.folders import Content, write_folder
 from roberta.pt.sources import stored
 
 _PREFIX = "base_model.model."  # of the names in peft's own files

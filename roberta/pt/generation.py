@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from roberta.common.draws import Seed
-from roberta.common.generating import Call, generate
-from roberta.common.generation import GenerationConfig, generation_defaults
+from roberta.common.generation.config import GenerationConfig, generation_defaults
+from roberta.common.generation.draws import Seed
+from roberta.common.generation.driver import Call, generate
+from roberta.common.generation.prompts import Rows
+from roberta.common.generation.search import transition_scores
 from roberta.common.outputs import ModelOutput
-from roberta.common.prompts import Rows
-from roberta.common.search import transition_scores
 from roberta.pt import cache as kv
 from roberta.pt.parts import without_dropout
 

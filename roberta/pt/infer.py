@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from roberta.common import inference
-from roberta.common.inference import Arrays, Tokens
+from roberta.common.inference import unpadding
+from roberta.common.inference.unpadding import Arrays, Tokens
 from roberta.pt.layers import ACTIVATIONS, Attention, Embeddings, Layer
 from roberta.pt.parts import Parts, alteration, without_dropout
 from roberta.pt.weights import to_numpy
@@ -262,7 +262,7 @@ class FastModel:
         self.head = _HEADS[model.head](model, dtype)
 
     def __call__(self, tokens: Tokens) -> Arrays:
-        """The results of one piece, as `inference.infer` asks for them."""
+        """The results of one piece, as `unpadding.infer` asks for them."""
         with torch.inference_mode():
             results = self.head(self.encode(tokens), tokens)
             return {name: to_numpy(widened(values)) for name, values in results.items()}
@@ -402,7 +402,7 @@ def infer(
 ) -> Arrays:
     """What `RobertaPreTrainedModel.infer` says."""
     own = str(model.dtype).removeprefix("torch.")
-    chosen = inference.chosen_dtype(dtype, own, ("float32", "bfloat16", "int8"))
+    chosen = unpadding.chosen_dtype(dtype, own, ("float32", "bfloat16", "int8"))
     if chosen == "int8" and model.device.type != "cpu":
         raise ValueError(f"dtype='int8' runs on a CPU, and the model is on {model.device}; take 'bfloat16' there")
     altered = check(model)
@@ -411,11 +411,11 @@ def infer(
         return laid_out(model, chosen)(tokens)
 
     def run_padded(piece: Arrays) -> Arrays:
-        inference.require_own(chosen, own, altered)
+        unpadding.require_own(chosen, own, altered)
         return plain(model, piece)
 
-    pools = model.head in inference.PER_ROW and getattr(model, "pooler", model) is not None
-    return inference.infer(
+    pools = model.head in unpadding.PER_ROW and getattr(model, "pooler", model) is not None
+    return unpadding.infer(
         batch, model.config, model.head,
         altered=bool(altered), pools=pools, where=where, batch_tokens=batch_tokens, run=run, run_padded=run_padded,
     )  # fmt: skip
@@ -451,7 +451,7 @@ def plain(model: Any, piece: Arrays) -> Arrays:
     inputs = {name: torch.from_numpy(array).to(model.device) for name, array in piece.items()}
     with torch.no_grad(), without_dropout(model):  # inference mode would spoil what a caller's hooks keep
         output = model(**inputs, return_dict=True)
-    found = inference.results(output, model.head)
+    found = unpadding.results(output, model.head)
     return {name: to_numpy(widened(value)) for name, value in found.items()}
 
 

@@ -1,6 +1,6 @@
 """Training states out of and into torch.optim.AdamW.
 
-Reading takes what `roberta.common.training_state` needs and refuses what it has no place for; filling checks
+Reading takes what `roberta.common.training.optimizer_state` needs and refuses what it has no place for; filling checks
 everything first and then sets the moments and the step. Settings are the caller's: make the optimizer from
 `Group.arguments`.
 """
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from roberta.common.training_state import Group, TrainingState, check_fits, entries, refuse
+from roberta.common.training.optimizer_state import Group, TrainingState, check_fits, entries, refuse
 from roberta.pt.weights import gathered, native, to_numpy, to_tensor
 
 REFUSED = ("amsgrad", "maximize")  # they change the update, or keep tensors that the layout has no place for

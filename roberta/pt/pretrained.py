@@ -11,12 +11,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
-from roberta.common.checkpoint import save_checkpoint
-from roberta.common.config import CONFIG_FILE, RobertaConfig
-from roberta.common.config_protocol import built_from
-from roberta.common.generation import GENERATION_CONFIG_FILE
-from roberta.common.hub import PushesToHub, upload_arguments, upload_folder
-from roberta.common.loading import (
+from roberta.common.checkpoint.checkpoint import save_checkpoint
+from roberta.common.checkpoint.loading import (
     HubOptions,
     Pretrained,
     loading_info,
@@ -25,11 +21,15 @@ from roberta.common.loading import (
     report_to_user,
     resized,
 )
+from roberta.common.checkpoint.saving import dtype_of
+from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config_protocol import built_from
+from roberta.common.formats import torch_bin
+from roberta.common.formats.safetensors_file import Source
+from roberta.common.generation.config import GENERATION_CONFIG_FILE
 from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAttentions, ModelOutput
 from roberta.common.parameters import Parameter, kind_of
-from roberta.common.safetensors_file import Source
-from roberta.common.saving import dtype_of
-from roberta.pt import legacy
+from roberta.common.storage.hub import PushesToHub, upload_arguments, upload_folder
 from roberta.pt.adapters import Adapters
 from roberta.pt.checkpointing import Checkpointing
 from roberta.pt.facts import LOSSES, Facts
@@ -309,7 +309,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub,
                 tensors,
                 max_shard_size=max_shard_size,
                 variant=variant,
-                legacy=None if safe_serialization else legacy,
+                legacy=None if safe_serialization else torch_bin,
             )
         if upload is not None:
             upload_folder(save_directory, **upload)

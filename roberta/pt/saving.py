@@ -1,7 +1,7 @@
 """What of a PyTorch model goes into a folder, and what of it a folder cannot hold.
 
 A parameter is written as it is. What computes it anew in every pass (an adapter, a parametrization, a mask of pruning)
-has names of its own in the state dict, and is refused by `roberta.common.saving`; here is what names do not tell.
+has names of its own in the state dict, and is refused by `roberta.common.checkpoint.saving`; here is what names do not tell.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from roberta.common.checkpoint.saving import Wrong, changed_fields, checked, fields_changed
+from roberta.common.formats.safetensors_file import Source
 from roberta.common.parameters import Kind, Parameter, parameters
-from roberta.common.safetensors_file import Source
-from roberta.common.saving import Wrong, changed_fields, checked, fields_changed
 from roberta.pt.layers import Intermediate
 from roberta.pt.parts import without_dropout
 from roberta.pt.sources import table_of

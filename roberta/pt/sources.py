@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from roberta.common.config import RobertaConfig
+from roberta.common.formats.safetensors_file import StoredTensor
 from roberta.common.parameters import Parameter, kind_of, parameters
-from roberta.common.safetensors_file import StoredTensor
 from roberta.pt.weights import to_numpy
 
 AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from roberta.common.files import write_folder
+from roberta.common.storage.folders import write_folder
 
 _NAME = "RobertaConfigCallback"
 

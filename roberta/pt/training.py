@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from roberta.common.parameters import kind_of
-from roberta.common.recipes import Recipe
-from roberta.common.training.batches import MicroBatch
-from roberta.common.training.parts import IGNORED, part
+from roberta.common.training.data.batches import MicroBatch
+from roberta.common.training.data.parts import IGNORED, part
+from roberta.common.training.optimizer_state import Group, TrainingState
+from roberta.common.training.recipes import Recipe
 from roberta.common.training.run import Run
 from roberta.common.training.settings import Settings
 from roberta.common.training.tasks import HEADS, Task
-from roberta.common.training_state import Group, TrainingState
 from roberta.pt import sharding
 from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
 from roberta.pt.optimizers import fill_optimizer, read_optimizer
@@ -138,7 +138,7 @@ def task_loss(model: Any, inputs: Mapping[str, Tensor], task: Task) -> Tensor:
     """The mean loss of a batch over its targets, in float32 or wider.
 
     Args:
-        inputs: as `roberta.common.training.batches.Collated` has them. For "mlm" the head runs at "positions" only:
+        inputs: as `roberta.common.training.data.batches.Collated` has them. For "mlm" the head runs at "positions" only:
             the other 85 % of its products, most of a small model's work, would be multiplied by a gradient of 0.
     """
     given = {name: value for name, value in inputs.items() if name not in TARGETS}

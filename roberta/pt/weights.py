@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from roberta.common.safetensors_file import StoredTensor
+from roberta.common.formats.safetensors_file import StoredTensor
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

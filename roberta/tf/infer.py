@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from roberta.common import inference
-from roberta.common.inference import Arrays, Tokens
+from roberta.common.inference import unpadding
+from roberta.common.inference.unpadding import Arrays, Tokens
 from roberta.tf.layers import ACTIVATIONS, Layer
 from roberta.tf.losses import widened
 from roberta.tf.parts import Parts, alteration
@@ -196,7 +196,7 @@ class FastModel:
         )
 
     def __call__(self, tokens: Tokens) -> Arrays:
-        """The results of one piece, as `inference.infer` asks for them."""
+        """The results of one piece, as `unpadding.infer` asks for them."""
         results = self.head(self.encode(tokens), tokens)
         return {name: np.asarray(widened(values)) for name, values in results.items()}
 
@@ -351,18 +351,18 @@ def infer(
 ) -> Arrays:
     """What `TFRobertaPreTrainedModel.infer` says."""
     own = model.compute_dtype
-    chosen = inference.chosen_dtype(dtype, own, ("float32", "bfloat16"))
+    chosen = unpadding.chosen_dtype(dtype, own, ("float32", "bfloat16"))
     altered = check(model)
 
     def run(tokens: Tokens) -> Arrays:
         return laid_out(model, chosen)(tokens)
 
     def run_padded(piece: Arrays) -> Arrays:
-        inference.require_own(chosen, own, altered)
+        unpadding.require_own(chosen, own, altered)
         return plain(model, piece)
 
-    pools = model.head in inference.PER_ROW and getattr(model, "pooler", model) is not None
-    return inference.infer(
+    pools = model.head in unpadding.PER_ROW and getattr(model, "pooler", model) is not None
+    return unpadding.infer(
         batch, model.config, model.head,
         altered=bool(altered), pools=pools, where=where, batch_tokens=batch_tokens, run=run, run_padded=run_padded,
     )  # fmt: skip
@@ -398,5 +398,5 @@ def release(model: keras.Model) -> None:
 
 def plain(model: keras.Model, piece: Arrays) -> Arrays:
     """The forward pass without dropout, as numpy what `infer` returns of it."""
-    found = inference.results(model(**piece, return_dict=True, training=False), model.head)
+    found = unpadding.results(model(**piece, return_dict=True, training=False), model.head)
     return {name: np.asarray(widened(tf.convert_to_tensor(value))) for name, value in found.items()}

@@ -1,14 +1,14 @@
 """Training states out of and into keras.optimizers.AdamW.
 
-Reading takes what `roberta.common.training_state` needs and refuses what it has no place for; filling checks
+Reading takes what `roberta.common.training.optimizer_state` needs and refuses what it has no place for; filling checks
 everything first and then sets the moments and the step. Settings are the caller's: make the optimizer from
 `Group.arguments`.
 """
 
 from typing import Any
 
-from roberta.common.safetensors_file import numpy_dtype
-from roberta.common.training_state import Group, TrainingState, check_fits, entries, refuse
+from roberta.common.formats.safetensors_file import numpy_dtype
+from roberta.common.training.optimizer_state import Group, TrainingState, check_fits, entries, refuse
 from roberta.tf.weights import assign, canonical, keras, native, to_numpy
 
 NAMES = {"exp_avg": "_momentums", "exp_avg_sq": "_velocities"}  # moment -> attribute of Keras' optimizer

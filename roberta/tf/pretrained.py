@@ -13,13 +13,8 @@ import optree
 import tensorflow as tf
 from tensorflow import Tensor
 
-from roberta.common.batch_encoding import BatchEncoding
-from roberta.common.checkpoint import save_checkpoint
-from roberta.common.config import CONFIG_FILE, RobertaConfig
-from roberta.common.config_protocol import built_from
-from roberta.common.generation import GENERATION_CONFIG_FILE
-from roberta.common.hub import PushesToHub, upload_arguments, upload_folder
-from roberta.common.loading import (
+from roberta.common.checkpoint.checkpoint import save_checkpoint
+from roberta.common.checkpoint.loading import (
     HubOptions,
     loading_info,
     open_pretrained,
@@ -27,11 +22,17 @@ from roberta.common.loading import (
     report_to_user,
     resized,
 )
+from roberta.common.checkpoint.saving import dtype_of
+from roberta.common.config import CONFIG_FILE, RobertaConfig
+from roberta.common.config_protocol import built_from
+from roberta.common.formats import tf_h5
+from roberta.common.formats.safetensors_file import Source
+from roberta.common.generation.config import GENERATION_CONFIG_FILE
 from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAttentions, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, Head, kind_of
-from roberta.common.safetensors_file import Source
-from roberta.common.saving import dtype_of
-from roberta.tf import datasets, legacy, model_card, quantised, serving
+from roberta.common.storage.hub import PushesToHub, upload_arguments, upload_folder
+from roberta.common.tokenizer.encoding import BatchEncoding
+from roberta.tf import datasets, model_card, quantised, serving
 from roberta.tf.fitting import KerasLoops
 from roberta.tf.infer import infer, release
 from roberta.tf.layers import draws_parameters
@@ -254,7 +255,7 @@ class TFRobertaPreTrainedModel(PushesToHub, KerasLoops):
             tensors,
             max_shard_size=max_shard_size,
             variant=variant,
-            legacy=None if safe_serialization else legacy,
+            legacy=None if safe_serialization else tf_h5,
         )
         if saved_model:
             serving.write(self, Path(save_directory) / "saved_model" / str(version), signatures)

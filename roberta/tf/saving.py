@@ -9,11 +9,11 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import Tensor
 
+from roberta.common.checkpoint.saving import Wrong, changed_fields, checked, fields_changed
+from roberta.common.formats.safetensors_file import Source
+from roberta.common.formats.tf_h5 import LEAVES
 from roberta.common.parameters import Kind, Parameter, parameters
-from roberta.common.safetensors_file import Source
-from roberta.common.saving import Wrong, changed_fields, checked, fields_changed
 from roberta.tf.layers import ACTIVATIONS, Embedding, Intermediate
-from roberta.tf.legacy import LEAVES
 from roberta.tf.weights import canonical, keras
 
 # Kind of a weight -> our layer with such a weight, and what it computes.

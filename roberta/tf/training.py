@@ -16,13 +16,13 @@ from tensorflow import Tensor
 
 from roberta.common.config import RobertaConfig
 from roberta.common.parameters import kind_of
-from roberta.common.recipes import Recipe
-from roberta.common.training.batches import MicroBatch
-from roberta.common.training.parts import IGNORED, part
+from roberta.common.training.data.batches import MicroBatch
+from roberta.common.training.data.parts import IGNORED, part
+from roberta.common.training.optimizer_state import TrainingState
+from roberta.common.training.recipes import Recipe
 from roberta.common.training.run import Run
 from roberta.common.training.settings import Settings
 from roberta.common.training.tasks import HEADS, Task
-from roberta.common.training_state import TrainingState
 from roberta.tf.adamw import AdamW
 from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss, widened
 from roberta.tf.optimizers import fill_optimizer, read_optimizer
@@ -239,7 +239,7 @@ def task_loss(model: Any, inputs: Mapping[str, Tensor], task: Task, training: bo
     """The mean loss of a batch over its targets, a scalar in float32 or wider.
 
     Args:
-        inputs: as `roberta.common.training.batches.Collated` has them. For "mlm" the head runs at "positions" only.
+        inputs: as `roberta.common.training.data.batches.Collated` has them. For "mlm" the head runs at "positions" only.
         training: whether there is dropout.
     """
     given = {name: value for name, value in inputs.items() if name not in TARGETS}

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from roberta.common.formats.tf_h5 import LEAVES
 from roberta.common.parameters import kind_of, parameters
-from roberta.tf.legacy import LEAVES
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # read when keras is imported for the first time
 

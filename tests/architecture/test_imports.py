@@ -49,11 +49,6 @@ def test_a_backend_imports_its_framework_and_common(file: Path) -> None:
             assert module.split(".")[1] in ("common", backend), module
 
 
-@pytest.mark.parametrize("file", ["tf/legacy.py", "tf/h5_layout.py", "flax/legacy.py"])
-def test_old_files_of_tf_and_flax_are_read_without_their_framework(file: str) -> None:
-    assert not {module.partition(".")[0] for module in imports(PACKAGE / file)} & FRAMEWORKS
-
-
 def test_only_the_command_imports_conversion() -> None:
     for file in PACKAGE.glob("**/*.py"):
         if file.name != "cli.py":

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "roberta"
 MIRRORED = (
-    "layers.py", "models.py", "losses.py", "cache.py", "generation.py", "weights.py", "pretrained.py", "legacy.py",
+    "layers.py", "models.py", "losses.py", "cache.py", "generation.py", "weights.py", "pretrained.py",
     "optimizers.py", "saving.py",
 )  # fmt: skip
 # (backend, file) -> definitions that the others have no use for, and why.
@@ -48,8 +48,6 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     # PyTorch has the meta device, where drawing has to be left out; Flax has shapes without values
     ("pt", "pretrained.py"): {"NoDraws"},
     ("tf", "pretrained.py"): {"no_initialisation"},
-    # a shard of tf_model.h5 is laid out otherwise
-    ("tf", "legacy.py"): {"shard"},
 }  # fmt: skip
 
 
@@ -91,10 +89,10 @@ def test_a_backend_has_no_other_files(family: str) -> None:
     own = {
         "pt": {"facts.py", "masks.py", "checkpointing.py", "adapters.py", "sources.py", "trainer_folders.py"},
         "tf": {
-            "h5_file.py", "h5_layout.py", "h5_writer.py", "adamw.py", "symbols.py", "metrics.py", "fitting.py",
+            "adamw.py", "symbols.py", "metrics.py", "fitting.py",
             "weighing.py", "serving.py", "datasets.py", "keras_names.py", "quantised.py", "model_card.py",
         },
-        "flax": {"msgpack_file.py", "programs.py"},
+        "flax": {"programs.py"},
     }  # fmt: skip
     # infer.py is each framework's own fastest way: kernels for packed tokens, or programs for buckets;
     # parts.py what a caller can change in its models;

@@ -15,12 +15,12 @@ from checkpoints import small_config
 from pipeline_cases import TEXTS
 
 from roberta import RobertaTokenizerFast
-from roberta.common.collation import Collator
 from roberta.common.pipelines.answer import Answer, AnswerOptions
+from roberta.common.training.data.collation import Collator
+from roberta.common.training.data.examples import Answer as Right
+from roberta.common.training.data.examples import Question
+from roberta.common.training.data.features import Lengths, make_features
 from roberta.common.training.evaluation import Evaluation, Questions
-from roberta.common.training.examples import Answer as Right
-from roberta.common.training.examples import Question
-from roberta.common.training.features import Lengths, make_features
 
 TINY = 1e-9
 NO = "<s>"

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from roberta.common.arrays import contiguous
-from roberta.common.safetensors_file import numpy_dtype
+from roberta.common.formats.file_order import contiguous
+from roberta.common.formats.safetensors_file import numpy_dtype
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "bool"])

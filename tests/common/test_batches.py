@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roberta.common.training.batches import Batches, Collated, Draw, Feature, MicroBatch, length
+from roberta.common.training.data.batches import Batches, Collated, Draw, Feature, MicroBatch, length
 
 COUNTS, SIZES, SEEDS = st.integers(1, 20), st.integers(1, 9), st.integers(0, 9)
 

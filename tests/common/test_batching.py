@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roberta.common.batching import bounded, buckets, groups, lengths, packs, windows
+from roberta.common.inference.batching import bounded, buckets, groups, lengths, packs, windows
 
 LENGTHS = st.lists(st.integers(0, 60), max_size=50).map(lambda values: np.array(values, np.int64))
 BUDGETS = st.integers(1, 200)

@@ -7,9 +7,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from roberta.common.collation import Collator
-from roberta.common.masking import Masker, Vocabulary
-from roberta.common.training.batches import Collated
+from roberta.common.training.data.batches import Collated
+from roberta.common.training.data.collation import Collator
+from roberta.common.training.data.masking import Masker, Vocabulary
 from roberta.common.training.tasks import Task
 
 PAD, IGNORED = 1, -100

@@ -21,9 +21,9 @@ from safetensors.numpy import load_file, save_file
 
 from roberta import RobertaConfig, Training, pipeline
 from roberta.cli import main, parser
-from roberta.common import quiet, threads
-from roberta.common.recipes import default
-from roberta.common.training.readers import read
+from roberta.common.commands import quiet, threads
+from roberta.common.training.data.readers import read
+from roberta.common.training.recipes import default
 
 PAIRS = "sentence1\tsentence2\tlabel\tidx\nA ship left.\tIt came back.\tyes\t7\nWho wrote it?\tNobody.\tno\t8\n"
 

@@ -10,8 +10,8 @@ import pytest
 import training_cases
 from checkpoints import small_config
 
-from roberta.common import metrics
-from roberta.common.entities import scheme_of
+from roberta.common.pipelines.tag_schemes import scheme_of
+from roberta.common.training import metrics
 from roberta.common.training.checkpoints import Checkpoints
 from roberta.common.training.comparison import compared
 from roberta.common.training.session import Training

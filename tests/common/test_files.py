@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from roberta.common import files
-from roberta.common.checkpoint import size_in_bytes
-from roberta.common.files import CheckpointError, write_folder
-from roberta.common.held_files import read_one_save
-from roberta.common.hub import local_folder
+from roberta.common.checkpoint.checkpoint import size_in_bytes
+from roberta.common.storage import folders
+from roberta.common.storage.folders import CheckpointError, write_folder
+from roberta.common.storage.held_files import read_one_save
+from roberta.common.storage.hub import local_folder
 
 SAVER = """
 import itertools, sys
-from roberta.common.files import write_folder
+from roberta.common.storage.folders import write_folder
 for version in itertools.count():
     content = str(version).encode().rjust(8) * 20_000
     write_folder(sys.argv[1], {name: content for name in ("a", "b", "c")})
@@ -67,14 +67,14 @@ def test_where_nothing_may_be_written_beside_the_folder_it_is_written_inside(
     """The lock fails where the parent may not be written, the swap where the folder is a mount point."""
     folder = tmp_path / "model"
     write_folder(folder, {"a": b"old", "shard-1": b"old", "mine": b"kept"})
-    original = getattr(files, where)
+    original = getattr(folders, where)
 
     def refused(path: Path, *arguments: Path) -> object:
         if path.parent == folder:
             return original(path, *arguments)
         raise OSError(errno.EBUSY if where == "swap" else errno.EACCES, "refused", str(path))
 
-    monkeypatch.setattr(files, where, refused)
+    monkeypatch.setattr(folders, where, refused)
     write_folder(folder, {"a": b"new", "b": b"new"}, stale=lambda name: name.startswith("shard"))
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert found == {"a": b"new", "b": b"new", "mine": b"kept"}
@@ -90,7 +90,7 @@ def test_contents_in_pieces_are_not_lost_where_the_folder_cannot_be_swapped(
 
     folder = tmp_path / "model"
     write_folder(folder, {"a": b"old", "b": b"old"})
-    monkeypatch.setattr(files, "swap", refused)
+    monkeypatch.setattr(folders, "swap", refused)
     write_folder(folder, {"a": iter([b"ne", b"w"]), "assets/b": iter([b"new"])})
     assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == {"a": b"new", "b": b"new"}
 
@@ -99,7 +99,8 @@ def test_contents_in_pieces_are_not_lost_where_the_folder_cannot_be_swapped(
 BETWEEN = """
 import os, signal, sys
 from pathlib import Path
-from roberta.common import files, folder_swap
+from roberta.common.storage import folders
+from roberta.common.storage import folder_swap
 folder_swap._exchange = lambda one, other: False
 rename = Path.rename
 def dying(self, target):
@@ -107,7 +108,7 @@ def dying(self, target):
         os.kill(os.getpid(), signal.SIGKILL)
     return rename(self, target)
 Path.rename = dying
-files.write_folder(sys.argv[1], {"a": b"new", "b": b"new"})
+folders.write_folder(sys.argv[1], {"a": b"new", "b": b"new"})
 """
 
 
@@ -141,9 +142,9 @@ def test_a_folder_left_aside_that_may_not_be_moved_is_named(tmp_path: Path, monk
     def refused(*_: object, **__: object) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(files.FileLock, "acquire", refused)
+    monkeypatch.setattr(folders.FileLock, "acquire", refused)
     with pytest.raises(CheckpointError, match=r"writer died; move .*\.old\.tmp there: read-only"):
-        files.restore(folder)
+        folders.restore(folder)
 
 
 def test_a_writer_leaves_those_of_folders_with_like_names_alone(tmp_path: Path) -> None:

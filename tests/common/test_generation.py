@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from checkpoints import make, small_config
 
-from roberta.common.generation import GenerationConfig, generation_defaults
-from roberta.common.processors import log_softmax
-from roberta.common.prompts import Plan, Prompts, make_plan
-from roberta.common.search import decode
+from roberta.common.generation.config import GenerationConfig, generation_defaults
+from roberta.common.generation.processors import log_softmax
+from roberta.common.generation.prompts import Plan, Prompts, make_plan
+from roberta.common.generation.search import decode
 
 VOCAB = 6
 PROMPT = [[0, 3, 4]]
@@ -256,7 +256,7 @@ def test_what_cannot_work_is_refused_before_the_model_runs(arguments: dict[str, 
 def test_padding_on_the_right_is_warned_of(
     arguments: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roberta.common.prompts._said", set())
+    monkeypatch.setattr("roberta.common.generation.prompts._said", set())
     plan(**arguments)
     assert "row 0 of the prompts ends in padding" in caplog.text
 
@@ -264,7 +264,7 @@ def test_padding_on_the_right_is_warned_of(
 def test_an_encoder_is_warned_of_and_has_no_cache(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roberta.common.prompts._said", set())
+    monkeypatch.setattr("roberta.common.generation.prompts._said", set())
     config = small_config("ForCausalLM", is_decoder=False)
     for _ in range(2):
         assert not make_plan(config, GenerationConfig(), {}, Prompts(PROMPT)).config.use_cache

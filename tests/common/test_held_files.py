@@ -12,10 +12,11 @@ import pytest
 from filelock import FileLock, Timeout
 
 from roberta import CheckpointError
-from roberta.common import held_files, loading
-from roberta.common.checkpoint import legacy, open_checkpoint
-from roberta.common.files import write_folder
-from roberta.common.held_files import ATTEMPTS, HeldFile, read_one_save
+from roberta.common.checkpoint import loading
+from roberta.common.checkpoint.checkpoint import legacy, open_checkpoint
+from roberta.common.storage import held_files
+from roberta.common.storage.folders import write_folder
+from roberta.common.storage.held_files import ATTEMPTS, HeldFile, read_one_save
 
 KINDS = {
     "one file": {},

@@ -20,8 +20,8 @@ from checkpoints import draw, save, small_config
 from huggingface_hub import constants, file_download
 
 from roberta import CheckpointError, RobertaConfig
-from roberta.common.checkpoint import open_checkpoint
-from roberta.common.hub import PushesToHub, local_checkpoint, local_folder, upload_folder
+from roberta.common.checkpoint.checkpoint import open_checkpoint
+from roberta.common.storage.hub import PushesToHub, local_checkpoint, local_folder, upload_folder
 
 NAME = "some-team/some-model"
 CONFIG = RobertaConfig().to_json_string().encode()
@@ -655,5 +655,5 @@ def test_an_argument_of_a_push_that_is_none_is_named(hub):
 
 
 def test_importing_the_module_does_not_import_the_client():
-    code = "import sys, roberta.common.hub; assert 'huggingface_hub' not in sys.modules"
+    code = "import sys, roberta.common.storage.hub; assert 'huggingface_hub' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roberta import RobertaTokenizerFast
-from roberta.common.masking import Masker, Masking, Method, Vocabulary
+from roberta.common.training.data.masking import Masker, Masking, Method, Vocabulary
 
 SIZE, MASK = 40, 39
 SPECIALS, UNDRAWN = (0, 1, 2, 3, MASK), (0, 1, 2, 3)

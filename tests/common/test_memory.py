@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import ctypes, resource, sys
-from roberta.common.memory import keep_freed_memory
+from roberta.common.commands.memory import keep_freed_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.memset.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roberta.common import metrics
+from roberta.common.training import metrics
 
 
 def test_f1_and_mcc_of_two_classes_are_those_of_the_confusion_matrix() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from data_sets import TABLES
 
-from roberta.common.pipelines.records import from_file
-from roberta.common.text_commands import COMMANDS
+from roberta.common.commands.records import from_file
+from roberta.common.commands.texts import COMMANDS
 
 FILM, SHIP = "a film that is good", "The ship left."
 PAIR = {"text": FILM, "text_pair": SHIP}

@@ -20,7 +20,7 @@ from pipeline_cases import FRANCE, RAILWAY, TEXTS, make_models
 import roberta
 from roberta import pipeline
 from roberta.cli import main
-from roberta.common.text_commands import COMMANDS
+from roberta.common.commands.texts import COMMANDS
 
 MASKED = "The capital of<mask> is Paris."
 CASES = {  # command -> the model, arguments, and the same as a call

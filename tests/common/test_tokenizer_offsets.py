@@ -183,8 +183,8 @@ def test_the_word_behind_an_added_token_has_its_first_letter(make: Any, text: st
 
 
 def test_an_answer_behind_an_added_token_is_a_target_of_training(make: Any) -> None:
-    from roberta.common.training.examples import Answer, Question
-    from roberta.common.training.features import Lengths, make_features
+    from roberta.common.training.data.examples import Answer, Question
+    from roberta.common.training.data.features import Lengths, make_features
 
     tokenizer = make(add_prefix_space=True)
     context = "it <mask>Paris is"

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from training_cases import make as make_training
 
 import roberta
-from roberta.common.tokenizer_template import read_template
+from roberta.common.tokenizer.template import read_template
 
 ROBERTA = {
     "type": "RobertaProcessing",
@@ -191,9 +191,9 @@ def test_a_post_processor_of_no_use_is_named(processor: Any, message: str) -> No
 
 
 def test_types_that_a_training_would_lose_are_refused_with_the_way_out(trained: Path, tmp_path: Path) -> None:
-    from roberta.common.training.examples import LabelledText
-    from roberta.common.training.features import Lengths, make_features
-    from roberta.common.training.labels import Labels
+    from roberta.common.training.data.examples import LabelledText
+    from roberta.common.training.data.features import Lengths, make_features
+    from roberta.common.training.data.labels import Labels
 
     names = ["input_ids", "token_type_ids", "attention_mask"]
     tokenizer = roberta.RobertaTokenizerFast.from_pretrained(

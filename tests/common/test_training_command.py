@@ -15,13 +15,13 @@ from training_standin import log
 
 from roberta import RobertaConfig, Training
 from roberta.cli import main, parser
+from roberta.common.commands import training_options as command_line
+from roberta.common.commands.train import training
 from roberta.common.parameters import parameters
-from roberta.common.recipes import Recipe, named
-from roberta.common.training import arguments as command_line
 from roberta.common.training import plot
-from roberta.common.training.command import training
+from roberta.common.training.initial_weights import initial_value, start
+from roberta.common.training.recipes import Recipe, named
 from roberta.common.training.session import alone
-from roberta.common.training.start import initial_value, start
 from roberta.common.training.tasks import HEADS
 
 FEW = ["--updates", "3", "--batch-size", "4", "--warmup", "1"]
@@ -185,7 +185,7 @@ def test_new_weights_follow_from_the_seed_and_their_name_and_padding_rows_are_ze
 def test_a_classifier_of_another_number_of_labels_is_new_and_the_encoder_is_not(tmp_path: Path) -> None:
     from checkpoints import make
 
-    from roberta.common import safetensors_file
+    from roberta.common.formats import safetensors_file
 
     folder = make(tmp_path / "model", "ForSequenceClassification")  # 5 labels
     config = RobertaConfig.from_pretrained(folder)

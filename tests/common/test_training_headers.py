@@ -12,11 +12,11 @@ import training_cases
 from data_sets import TABLES, Table
 
 from roberta.cli import parser
-from roberta.common.training.command import ARGUMENTS, training
-from roberta.common.training.data import Data
-from roberta.common.training.examples import Choice, Document, LabelledText, LabelledWords, Question
-from roberta.common.training.readers import read
-from roberta.common.training.spelling import in_options
+from roberta.common.commands.choices import in_options
+from roberta.common.commands.train import ARGUMENTS, training
+from roberta.common.training.data.examples import Choice, Document, LabelledText, LabelledWords, Question
+from roberta.common.training.data.made import Data
+from roberta.common.training.data.readers import read
 
 
 @pytest.fixture(scope="module")

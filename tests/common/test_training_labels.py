@@ -10,10 +10,10 @@ import pytest
 from checkpoints import make
 
 from roberta import RobertaConfig
-from roberta.common import safetensors_file
-from roberta.common.training.labels import Labels, find_labels
-from roberta.common.training.readers import read
-from roberta.common.training.start import start
+from roberta.common.formats import safetensors_file
+from roberta.common.training.data.labels import Labels, find_labels
+from roberta.common.training.data.readers import read
+from roberta.common.training.initial_weights import start
 
 MNLI = RobertaConfig(id2label={0: "CONTRADICTION", 1: "NEUTRAL", 2: "ENTAILMENT"})
 

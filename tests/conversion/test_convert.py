@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from roberta import CheckpointError, cli
-from roberta.common.loading import DTYPES
-from roberta.common.safetensors_file import numpy_dtype, read
+from roberta.common.checkpoint.loading import DTYPES
+from roberta.common.formats.safetensors_file import numpy_dtype, read
 from roberta.conversion import convert
 from roberta.conversion.finite import not_finite
 from roberta.conversion.formats import ALL, Format, Options
@@ -34,7 +34,7 @@ Bits = dict[str, tuple[str, tuple[int, ...], bytes]]
 @pytest.fixture
 def quick_h5(monkeypatch: pytest.MonkeyPatch) -> None:
     """List h5 files in this process: they are our own, and a process for each of a thousand takes minutes."""
-    from roberta.tf import h5_file, h5_layout
+    from roberta.common.formats import h5_file, h5_layout
 
     monkeypatch.setattr(h5_file, "layout", lambda path: h5_layout.layout(str(path)))
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from backends import Backend, relative
 
-import roberta.common.pickle_machine as machine
+import roberta.common.formats.pickle_machine as machine
 from roberta import CheckpointError
-from roberta.common import torch_file
-from roberta.common.safetensors_file import read
+from roberta.common.formats import torch_zip
+from roberta.common.formats.safetensors_file import read
 from roberta.conversion import convert, fairseq_config
 from roberta.conversion.dictionary import symbols, vocabulary
 
@@ -139,7 +139,7 @@ def test_a_classification_head_is_chosen_by_its_name(tmp_path: Path) -> None:
     assert report.head == "ForSequenceClassification"
     assert any("left out: lm_head.dense.weight" in note for note in report.notes)
     convert(tmp_path / "out", tmp_path / "again", to="fairseq")
-    model = torch_file.read(tmp_path / "again" / "model.pt", records=("argparse Namespace",))["model"]
+    model = torch_zip.read(tmp_path / "again" / "model.pt", records=("argparse Namespace",))["model"]
     assert {name for name in model if name.startswith("classification_heads.")} == {
         f"classification_heads.mnli.{part}.{leaf}" for part in ("dense", "out_proj") for leaf in ("weight", "bias")
     }
@@ -169,10 +169,10 @@ def test_options_of_omegaconf_are_data(tmp_path: Path) -> None:
     nodes = {name: machine.Record("omegaconf.nodes AnyNode", (), {"_val": value}) for name, value in model.items()}
     inner = machine.Record("omegaconf.dictconfig DictConfig", (), {"_content": nodes, "_parent": None})
     cfg = machine.Record("omegaconf.dictconfig DictConfig", (), {"_content": {"model": inner}})
-    from roberta.common.torch_writer import pieces, state_dict
+    from roberta.common.formats.torch_writer import pieces, state_dict
 
     make(tmp_path / "plain.pt")
-    tensors = torch_file.read(tmp_path / "plain.pt", records=("argparse Namespace",))["model"]
+    tensors = torch_zip.read(tmp_path / "plain.pt", records=("argparse Namespace",))["model"]
     content = {
         "args": None,
         "cfg": cfg,
@@ -268,7 +268,7 @@ def test_views_of_one_storage_are_read_as_torch_reads_them(zipped: bool, tmp_pat
     state = {"rows": base[2:4], "turned": base.T, "column": base[:, 3], "every": base[::2, 1::3], "none": base[:0]}
     state |= {"half": torch.ones(3, dtype=torch.bfloat16) / 3, "number": torch.tensor(7)}
     torch.save(state, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
-    for name, tensor in torch_file.read(tmp_path / "a.pt").items():
+    for name, tensor in torch_zip.read(tmp_path / "a.pt").items():
         assert np.array_equal(tensor.load().astype(np.float64), state[name].double().numpy()), name
 
 
@@ -360,7 +360,7 @@ def test_masked_residues_are_recovered_as_by_the_reference(backend: Backend, gol
 def test_the_trained_model_is_written_with_the_tensors_it_had(golden: Path, sapiens: Path, tmp_path: Path) -> None:
     report = convert(sapiens, tmp_path / "again", to="fairseq")
     old, new = (
-        torch_file.read(path, records=("argparse Namespace",))["model"]
+        torch_zip.read(path, records=("argparse Namespace",))["model"]
         for path in (golden / "sapiens-vh" / "checkpoint_vh.pt", tmp_path / "again" / "model.pt")
     )
     assert {name: tensor.shape for name, tensor in new.items()} == {name: tensor.shape for name, tensor in old.items()}

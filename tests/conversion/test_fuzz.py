@@ -16,8 +16,8 @@ NEEDED = ("torch", "h5py", "msgpack")
 pytestmark = pytest.mark.skipif(not all(map(find_spec, NEEDED)), reason=f"not all of {', '.join(NEEDED)} are installed")
 
 REFUSING = """
-from roberta.common import safetensors_file
-from roberta.common.files import CheckpointError
+from roberta.common.formats import safetensors_file
+from roberta.common.storage.folders import CheckpointError
 header = safetensors_file._header
 def reader(path):
     try:

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from backends import NEEDS, Arrays, backend
 
-from roberta.common import safetensors_file
-from roberta.common.files import CheckpointError
+from roberta.common.formats import safetensors_file
 from roberta.common.parameters import kind_of
-from roberta.common.training_state import (
+from roberta.common.storage.folders import CheckpointError
+from roberta.common.training.optimizer_state import (
     FILES,
     Group,
     TrainingState,
@@ -164,7 +164,7 @@ class FlaxRun:
         import jax
         import optax
 
-        from roberta.flax.legacy import canonical_name
+        from roberta.common.formats.flax_msgpack import canonical_name
 
         self.model = backend("flax").load(HEAD, folder)
         decayed = groups[0].parameters

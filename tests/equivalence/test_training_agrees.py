@@ -10,7 +10,7 @@ import pytest
 import updates
 from backends import Backend, backend
 
-from roberta.common.recipes import learning_rate
+from roberta.common.training.recipes import learning_rate
 
 RECIPE = replace(updates.RECIPE, warmup=0.1, decays_all=False, clip_norm=1.0)
 UPDATES = 200

@@ -11,7 +11,7 @@ import pytest
 from backends import Backend, assert_close
 
 from roberta import CheckpointError, GenerationConfig, RobertaConfig
-from roberta.common.checkpoint import legacy
+from roberta.common.checkpoint.checkpoint import legacy
 
 TOKENS = {"input_ids": np.array([[0, 5, 6, 2]])}
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from backends import Backend
 
-from roberta.common.collation import Collator
-from roberta.common.masking import Masker, Masking, Vocabulary
+from roberta.common.training.data.collation import Collator
+from roberta.common.training.data.masking import Masker, Masking, Vocabulary
 from roberta.common.training.evaluation import IGNORED, PARTS, Evaluation
 from roberta.common.training.tasks import HEADS, Task
 

@@ -20,9 +20,9 @@ import pytest
 from backends import Backend
 
 from roberta import CheckpointError
-from roberta.common import torch_file
-from roberta.common.checkpoint import open_checkpoint
-from roberta.common.safetensors_file import MAX_HEADER
+from roberta.common.checkpoint.checkpoint import open_checkpoint
+from roberta.common.formats import torch_zip
+from roberta.common.formats.safetensors_file import MAX_HEADER
 
 GIB = 2**30
 
@@ -83,9 +83,7 @@ SAFETENSORS: dict[str, bytes] = {
 # -- torch --------------------------------------------------------------------------------------------------------
 
 
-def torch_zip(
-    content: bytes, data: bytes = b"", compression: int = zipfile.ZIP_STORED, folder: str = "archive"
-) -> bytes:
+def zipped(content: bytes, data: bytes = b"", compression: int = zipfile.ZIP_STORED, folder: str = "archive") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         archive.writestr(f"{folder}/data.pkl", content)
@@ -124,32 +122,30 @@ def torch_files(marker: Path) -> dict[str, bytes]:
     return {
         "empty": b"",
         "noise": bytes(range(256)) * 4,
-        "a zip with code": torch_zip(run),
+        "a zip with code": zipped(run),
         "a bare pickle with code": run,
-        "code in a protocol with STACK_GLOBAL": torch_zip(pickle.dumps({"a": Runs(marker)}, protocol=4)),
-        "builtins.eval": torch_zip(b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R."),
-        "a zip that unpacks to a gigabyte": torch_zip(tensor_pickle(1, 1), bytes(2**30 // 4), zipfile.ZIP_DEFLATED),
-        "a zip with a name that is no UTF-8": torch_zip(tensor_pickle(1, 1), folder="é").replace(
-            b"\xc3\xa9", b"\xe7\xa9"
-        ),
-        "a zip without a pickle": torch_zip(b"").replace(b"data.pkl", b"data.txt"),
-        "more values than stored": torch_zip(tensor_pickle(1000, 1), b"1234"),
-        "a storage of a petabyte": torch_zip(tensor_pickle(2**48, 2**48), b"1234"),
-        "a negative size": torch_zip(tensor_pickle(-5, 1), b"1234"),
+        "code in a protocol with STACK_GLOBAL": zipped(pickle.dumps({"a": Runs(marker)}, protocol=4)),
+        "builtins.eval": zipped(b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R."),
+        "a zip that unpacks to a gigabyte": zipped(tensor_pickle(1, 1), bytes(2**30 // 4), zipfile.ZIP_DEFLATED),
+        "a zip with a name that is no UTF-8": zipped(tensor_pickle(1, 1), folder="é").replace(b"\xc3\xa9", b"\xe7\xa9"),
+        "a zip without a pickle": zipped(b"").replace(b"data.pkl", b"data.txt"),
+        "more values than stored": zipped(tensor_pickle(1000, 1), b"1234"),
+        "a storage of a petabyte": zipped(tensor_pickle(2**48, 2**48), b"1234"),
+        "a negative size": zipped(tensor_pickle(-5, 1), b"1234"),
         "an old form that claims 4 GB of text": old_torch(b"\x80\x02}X\xff\xff\xff\xffabc."),
         "an old form that claims an exabyte": old_torch(b"\x80\x02}\x8e" + struct.pack("<Q", 2**60) + b"abc."),
         "an old form with a key of many values": old_torch(b"\x80\x02}.\x80\x02]" + TWICE + b"a."),
-        "a key that is nested a trillion times": torch_zip(b"\x80\x02}" + TWICE + b"K\x01s."),
-        "pairs whose key is nested a trillion times": torch_zip(ORDERED + TWICE + b"K\x01\x86a\x85R."),
-        "a key that is nested too deep": torch_zip(b"\x80\x02}" + DEEP + b"K\x01s."),
-        "a storage whose name is nested": torch_zip(STORAGE + TWICE + CPU + b"K\x01tQ."),
-        "a storage whose size is nested": torch_zip(STORAGE + b"K\x01" + CPU + TWICE + b"tQ."),
-        "a pickle of a million steps": torch_zip(b"\x80\x02" + b"NN\x86" * 400_000 + b"."),
-        "a list": torch_zip(b"\x80\x02]."),
-        "names that are numbers": torch_zip(b"\x80\x02}K\x01K\x02s."),
-        "values that are no tensors": torch_zip(b"\x80\x02}X\x01\x00\x00\x00aK\x02s."),
-        "a pickle cut short": torch_zip(tensor_pickle(1, 1)[:-20], b"1234"),
-        "a zip cut short": torch_zip(tensor_pickle(1, 1), b"1234")[:-40],
+        "a key that is nested a trillion times": zipped(b"\x80\x02}" + TWICE + b"K\x01s."),
+        "pairs whose key is nested a trillion times": zipped(ORDERED + TWICE + b"K\x01\x86a\x85R."),
+        "a key that is nested too deep": zipped(b"\x80\x02}" + DEEP + b"K\x01s."),
+        "a storage whose name is nested": zipped(STORAGE + TWICE + CPU + b"K\x01tQ."),
+        "a storage whose size is nested": zipped(STORAGE + b"K\x01" + CPU + TWICE + b"tQ."),
+        "a pickle of a million steps": zipped(b"\x80\x02" + b"NN\x86" * 400_000 + b"."),
+        "a list": zipped(b"\x80\x02]."),
+        "names that are numbers": zipped(b"\x80\x02}K\x01K\x02s."),
+        "values that are no tensors": zipped(b"\x80\x02}X\x01\x00\x00\x00aK\x02s."),
+        "a pickle cut short": zipped(tensor_pickle(1, 1)[:-20], b"1234"),
+        "a zip cut short": zipped(tensor_pickle(1, 1), b"1234")[:-40],
     }
 
 
@@ -329,7 +325,7 @@ def test_no_memory_is_asked_for_what_a_file_only_claims(wrong: str, tmp_path: Pa
     tracemalloc.start()
     try:
         with pytest.raises(CheckpointError, match="but only 4 remain"):
-            torch_file.read(path)
+            torch_zip.read(path)
         assert tracemalloc.get_traced_memory()[1] < 2 * MAX_HEADER
     finally:
         tracemalloc.stop()
@@ -337,8 +333,8 @@ def test_no_memory_is_asked_for_what_a_file_only_claims(wrong: str, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "model.safetensors"])
 def test_no_model_comes_of_a_file_cut_short(backend: Backend, name: str, tmp_path: Path) -> None:
-    from roberta.common.checkpoint import legacy
-    from roberta.common.file_names import FORMATS
+    from roberta.common.checkpoint.checkpoint import legacy
+    from roberta.common.storage.names import FORMATS
 
     source = {"".join(parts): key for key, parts in FORMATS.items()}[name]
     folder = checkpoints.make(tmp_path / "model", "Model", dtype="float32")

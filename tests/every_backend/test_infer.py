@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from backends import Arrays, Backend, assert_close
 
-from roberta.common.inference import PER_TOKEN
+from roberta.common.inference.unpadding import PER_TOKEN
 
 RELATIVE = {"position_embedding_type": "relative_key_query"}
 CONFIGS: dict[str, dict[str, Any]] = {

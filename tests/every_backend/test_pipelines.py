@@ -13,7 +13,7 @@ from pipeline_cases import FRANCE, LONG, TEXTS, make_models
 from standin import stand_in
 
 from roberta import pipeline
-from roberta.common.packing import pack
+from roberta.common.training.data.packing import pack
 
 TASKS = {  # task -> the model, its head, options, and inputs of different lengths
     "fill-mask": ("words", "ForMaskedLM", {"top_k": 3}, [f"<mask>{text[:40]}<mask>{text[40:]}" for text in TEXTS]),

@@ -10,7 +10,7 @@ from backends import Backend
 
 from roberta import RobertaTokenizerFast, pipeline
 from roberta.cli import main
-from roberta.common.pipelines.opening import DEFAULT_MODEL
+from roberta.common.pipelines.model_loading import DEFAULT_MODEL
 
 TEXT = "To be, or not to <mask>"
 

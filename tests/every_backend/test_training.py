@@ -15,7 +15,7 @@ from backends import Arrays, Backend, assert_close
 from updates import CASES, RECIPE
 
 from roberta.common.parameters import kind_of
-from roberta.common.training.batches import MicroBatch
+from roberta.common.training.data.batches import MicroBatch
 
 RATE = RECIPE.learning_rate
 
@@ -153,7 +153,7 @@ def test_a_loss_that_is_not_finite_changes_nothing(backend: Backend, tmp_path: P
 
 
 def test_a_training_that_was_saved_goes_on_to_the_bit(backend: Backend, tmp_path: Path) -> None:
-    from roberta.common.training_state import load_training_state, save_training_state
+    from roberta.common.training.optimizer_state import load_training_state, save_training_state
 
     dropout = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
     config = checkpoints.small_config("ForMaskedLM", **dropout)

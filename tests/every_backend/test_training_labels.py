@@ -12,11 +12,11 @@ from backends import Backend
 from training_cases import LENGTH, make
 
 from roberta import RobertaConfig, Training
-from roberta.common import safetensors_file
-from roberta.common.checkpoint import save_checkpoint
+from roberta.common.checkpoint.checkpoint import save_checkpoint
+from roberta.common.formats import safetensors_file
 from roberta.common.parameters import parameters
-from roberta.common.recipes import Recipe
-from roberta.common.training.start import initial_value
+from roberta.common.training.initial_weights import initial_value
+from roberta.common.training.recipes import Recipe
 
 OWN = {0: "CONTRADICTION", 1: "NEUTRAL"}
 LAST = "classifier.out_proj.weight"

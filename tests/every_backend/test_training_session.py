@@ -19,9 +19,9 @@ from backends import backend as get_backend
 from training_standin import log
 
 from roberta import Training
-from roberta.common import safetensors_file
-from roberta.common.recipes import Recipe
+from roberta.common.formats import safetensors_file
 from roberta.common.training.journal import Journal
+from roberta.common.training.recipes import Recipe
 from roberta.common.training.run import Interrupted
 
 RECIPE = Recipe(2e-3, 4, updates=5, warmup=2, clip_norm=1.0, dropout=0.1)

@@ -210,7 +210,7 @@ def test_params_that_lack_some_are_saved_loaded_and_filled_without_initialisatio
 
 
 def legacy_name(path: str) -> str:
-    from roberta.flax.legacy import canonical_name
+    from roberta.common.formats.flax_msgpack import canonical_name
 
     return canonical_name(path)[0]
 

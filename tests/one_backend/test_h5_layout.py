@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("h5py", reason="h5py is not installed")
 
 from roberta import CheckpointError
-from roberta.tf import h5_file, h5_layout
+from roberta.common.formats import h5_file, h5_layout
 
 IMPORT = "import sys; sys.path.insert(0, {folder!r}); import h5_layout\n"
 BURN = """

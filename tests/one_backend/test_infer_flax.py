@@ -159,7 +159,7 @@ def test_a_plan_holds_every_row_in_order_and_in_room_for_it(lengths: list[int]) 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=60), st.integers(1, 5000))
 def test_a_batch_is_cut_into_pieces_that_are_packed_as_they_were_cut(lengths: list[int], batch_tokens: int) -> None:
-    from roberta.common.batching import packs
+    from roberta.common.inference.batching import packs
     from roberta.flax.infer import SIZES, cut, plan
 
     sizes = np.array(lengths)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from backends import Arrays, assert_close, backend
 
-from roberta.common.recipes import Recipe
-from roberta.common.training.batches import MicroBatch
+from roberta.common.training.data.batches import MicroBatch
+from roberta.common.training.recipes import Recipe
 from roberta.common.training.settings import Settings
 
 jax = pytest.importorskip("jax")

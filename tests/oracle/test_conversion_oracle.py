@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from peers import environment
 
-from roberta.common.safetensors_file import numpy_dtype
+from roberta.common.formats.safetensors_file import numpy_dtype
 from roberta.conversion import convert
 from roberta.conversion.formats import Format
 

@@ -80,7 +80,7 @@ import peers  # noqa: E402
 import pytest  # noqa: E402
 from backends import backend  # noqa: E402
 
-from roberta.flax import legacy  # noqa: E402
+from roberta.common.formats import flax_msgpack  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict
     for dtype in DTYPES:
         config = checkpoints.small_config("Model", num_hidden_layers=1, num_labels=2)
         # transformers cannot read safetensors with _do_init=False
-        checkpoints.save(folder / dtype, config, checkpoints.draw(config, "Model"), dtype, legacy=legacy)
+        checkpoints.save(folder / dtype, config, checkpoints.draw(config, "Model"), dtype, legacy=flax_msgpack)
     environment = {**os.environ, "PYTHONPATH": str(peers.overlay(4)), "USE_TF": "0", "USE_TORCH": "0"}
     command = [sys.executable, __file__, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

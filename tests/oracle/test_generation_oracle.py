@@ -121,7 +121,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generation")
     make(folder / "model", "ForCausalLM", seed=3, dtype="float32", num_hidden_layers=2, type_vocab_size=1)
     (folder / "ours").mkdir()
-    from roberta.common.generation import GenerationConfig
+    from roberta.common.generation.config import GenerationConfig
 
     GenerationConfig(max_new_tokens=9, num_beams=3, eos_token_id=[2, 7]).save_pretrained(folder / "ours")
     (folder / "cases.json").write_text(json.dumps(CASES))
@@ -161,7 +161,7 @@ def test_generate_gives_the_tokens_and_scores_of_transformers(backend: Any, peer
 
 
 def test_a_generation_config_of_transformers_loads(peer: Path) -> None:
-    from roberta.common.generation import GenerationConfig
+    from roberta.common.generation.config import GenerationConfig
 
     config = GenerationConfig.from_pretrained(peer / "peer_config")
     assert {**FILE_SETTINGS, **config.to_diff_dict()} == config.to_diff_dict()

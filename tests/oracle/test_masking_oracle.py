@@ -71,7 +71,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def ours(*, whole_words: bool) -> dict[str, Any]:
-    from roberta.common.masking import Masker, Masking, Vocabulary
+    from roberta.common.training.data.masking import Masker, Masking, Vocabulary
 
     starts = np.isin(np.arange(SIZE), [*SPECIALS, *(word[0] for word in WORDS)])
     vocabulary = Vocabulary(SIZE, MASK, tuple(SPECIALS), (0, 1, 2, 3), starts)

@@ -53,7 +53,7 @@ def test_the_losses_of_a_training_are_those_of_transformers(case: str, peer: Pat
     import updates
     from backends import backend
 
-    from roberta.common.recipes import Recipe
+    from roberta.common.training.recipes import Recipe
 
     recipe = Recipe(RATE, 6, beta1=BETAS[0], beta2=BETAS[1], epsilon=EPSILON, weight_decay=DECAY, clip_norm=CLIP)
     trainer = updates.trainer(backend("pt"), case, peer / case / "model", recipe)

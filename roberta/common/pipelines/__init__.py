@@ -12,7 +12,14 @@ from roberta.common.pipelines.classify import Classify, ClassifyOptions
 from roberta.common.pipelines.embed import Embed, EmbedOptions, EmbedSentences, SentenceOptions
 from roberta.common.pipelines.fill_mask import FillMask, FillMaskOptions
 from roberta.common.pipelines.generate import Generate, GenerateOptions
-from roberta.common.pipelines.opening import DEFAULT_MODEL, Source, check_vocabulary, dtypes, open_model, open_tokenizer
+from roberta.common.pipelines.model_loading import (
+    DEFAULT_MODEL,
+    Source,
+    check_vocabulary,
+    dtypes,
+    open_model,
+    open_tokenizer,
+)
 from roberta.common.pipelines.options import Options
 from roberta.common.pipelines.tag import Tag, TagOptions
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from roberta.common.bpe import token_bytes
 from roberta.common.pipelines.arrays import softmax, top
 from roberta.common.pipelines.base import Pipeline, Row
 from roberta.common.pipelines.inputs import InputError, Item, fields_of, text_of, zipped
 from roberta.common.pipelines.options import Options, require_count
 from roberta.common.pipelines.windows import Text, spans, tokenised
+from roberta.common.tokenizer.bpe import token_bytes
 
 LONGEST_WINDOW = 384  # tokens, question included, unless max_seq_len says otherwise: what SQuAD models are trained with
 LONGEST_STRIDE = 128

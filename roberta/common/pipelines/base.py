@@ -10,14 +10,14 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVa
 import numpy as np
 from tqdm import tqdm
 
-from roberta.common.batching import bounded, check_budget, groups
 from roberta.common.config import RobertaConfig
 from roberta.common.finite import are_finite, listed, not_finite
+from roberta.common.inference.batching import bounded, check_budget, groups
 from roberta.common.parameters import Head
 from roberta.common.pipelines.arrays import rectangle
 from roberta.common.pipelines.inputs import InputError, Item, text_of
 from roberta.common.pipelines.options import Options, TextOptions
-from roberta.common.tokenizer_base import TokenizerBase
+from roberta.common.tokenizer.base import TokenizerBase
 
 Arrays = dict[str, np.ndarray]
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from roberta.common.entities import MARKS
+from roberta.common.pipelines.tag_schemes import MARKS
 
 Strategy = Literal["none", "simple", "first", "average", "max"]
 WORD_STRATEGIES = ("first", "average", "max")

@@ -9,14 +9,14 @@ from typing import Any, Literal, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 
-from roberta.common.batch_encoding import converter
-from roberta.common.batching import groups
-from roberta.common.generation import GenerationConfig
+from roberta.common.generation.config import GenerationConfig
+from roberta.common.inference.batching import groups
 from roberta.common.pipelines.arrays import rectangle
 from roberta.common.pipelines.base import Model, OnError, Row, TextPipeline
 from roberta.common.pipelines.inputs import InputError, Item
 from roberta.common.pipelines.options import Options
-from roberta.common.tokenizer_base import TokenizerBase
+from roberta.common.tokenizer.base import TokenizerBase
+from roberta.common.tokenizer.encoding import converter
 
 # What the pipeline generates with unless the model's folder or the call says otherwise; as in transformers.
 USUAL: dict[str, Any] = {"max_new_tokens": 256, "do_sample": True, "temperature": 0.7}

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from roberta.common.batch_encoding import Encoding
-from roberta.common.tokenizer_base import TokenizerBase
+from roberta.common.tokenizer.base import TokenizerBase
+from roberta.common.tokenizer.encoding import Encoding
 
 
 class Text(NamedTuple):

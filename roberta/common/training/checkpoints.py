@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from roberta.common.checkpoint import is_stale, weight_contents
+from roberta.common.checkpoint.checkpoint import is_stale, weight_contents
 from roberta.common.config import read_json
-from roberta.common.files import CheckpointError, Content, pieces, write_folder
-from roberta.common.folder_swap import sync
-from roberta.common.safetensors_file import Source
-from roberta.common.training_state import FILES, TrainingState, load_training_state, state_contents
+from roberta.common.formats.safetensors_file import Source
+from roberta.common.storage.folder_swap import sync
+from roberta.common.storage.folders import CheckpointError, Content, pieces, write_folder
+from roberta.common.training.optimizer_state import FILES, TrainingState, load_training_state, state_contents
 
 FOLDER, TRAINER_FILE = "checkpoints", "trainer.json"
 _NAME = re.compile(r"step-(\d{6,})")

@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from roberta.common import metrics
-from roberta.common.batching import groups
 from roberta.common.config import RobertaConfig
-from roberta.common.metrics import Metrics
+from roberta.common.inference.batching import groups
 from roberta.common.pipelines.answer import Answer, AnswerOptions, Found
 from roberta.common.pipelines.arrays import check_labels
 from roberta.common.pipelines.base import RESULT_BYTES, Row
 from roberta.common.pipelines.inputs import Item
-from roberta.common.tokenizer_base import TokenizerBase
-from roberta.common.training.batches import Collated, Draw, Feature, length
+from roberta.common.tokenizer.base import TokenizerBase
+from roberta.common.training import metrics
 from roberta.common.training.comparison import entity_scheme
-from roberta.common.training.examples import Question
+from roberta.common.training.data.batches import Collated, Draw, Feature, length
+from roberta.common.training.data.examples import Question
+from roberta.common.training.metrics import Metrics
 from roberta.common.training.tasks import Task
 
 IGNORED = -100

@@ -18,8 +18,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from roberta.common.files import CheckpointError
-from roberta.common.metrics import show
+from roberta.common.storage.folders import CheckpointError
+from roberta.common.training.metrics import show
 
 METRICS_FILE, TIMING_FILE, EVENTS_FOLDER = "metrics.jsonl", "timing.jsonl", "tensorboard"
 Entry = Mapping[str, Any]

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from roberta.common.tokenizer_base import TokenizerBase
-from roberta.common.training.batches import Feature
-from roberta.common.training.features import NO_LABEL, Making
-from roberta.common.training.labels import Labels
-from roberta.common.training.reading import Reading
+from roberta.common.tokenizer.base import TokenizerBase
+from roberta.common.training.data.batches import Feature
+from roberta.common.training.data.features import NO_LABEL, Making
+from roberta.common.training.data.labels import Labels
+from roberta.common.training.data.reading import Reading
 from roberta.common.training.tasks import Task
 
 REPORT_FILE = "data.json"

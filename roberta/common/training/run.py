@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Protocol
 
-from roberta.common.files import CheckpointError
-from roberta.common.recipes import learning_rate
-from roberta.common.training.batches import Batches, Feature
+from roberta.common.storage.folders import CheckpointError
 from roberta.common.training.checkpoints import Checkpoints, Position, Saved
+from roberta.common.training.data.batches import Batches, Feature
 from roberta.common.training.journal import Journal
+from roberta.common.training.optimizer_state import TrainingState
+from roberta.common.training.recipes import learning_rate
 from roberta.common.training.settings import Settings
-from roberta.common.training_state import TrainingState
 
 Evaluate = Callable[[Any], dict[str, float]]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -16,21 +16,21 @@ from filelock import FileLock, Timeout
 
 from roberta.common import frameworks
 from roberta.common.parameters import Head
-from roberta.common.recipes import Recipe, check_warmup, default, named, total_updates
-from roberta.common.tokenizer_base import TokenizerBase
-from roberta.common.tokenizer_fast import RobertaTokenizerFast
+from roberta.common.tokenizer.base import TokenizerBase
+from roberta.common.tokenizer.fast import RobertaTokenizerFast
 from roberta.common.training import plot
-from roberta.common.training.batches import Batches
 from roberta.common.training.checkpoints import Checkpoints, Saved, differences
 from roberta.common.training.comparison import compared, entity_scheme
-from roberta.common.training.data import Data, fingerprint, prepare, tokenizer_hash
-from roberta.common.training.data_settings import DataSettings
+from roberta.common.training.data.batches import Batches
+from roberta.common.training.data.labels import Problem
+from roberta.common.training.data.made import Data, fingerprint, prepare, tokenizer_hash
+from roberta.common.training.data.settings import DataSettings
+from roberta.common.training.initial_weights import open_config, start
 from roberta.common.training.journal import METRICS_FILE, Journal
-from roberta.common.training.labels import Problem
+from roberta.common.training.recipes import Recipe, check_warmup, default, named, total_updates
 from roberta.common.training.report import REPORT_FILE, Report
 from roberta.common.training.run import Plan, Run
 from roberta.common.training.settings import Settings
-from roberta.common.training.start import open_config, start
 from roberta.common.training.tasks import HEADS, Task
 
 LOCK_FILE = ".training.lock"
@@ -81,8 +81,10 @@ class Training:
         columns: the same for all that an example has, by its role, such as {"text2": "answer"}; see `fields.NAMES`.
         skip_unusable: leave rows out that cannot be used, and say how many, instead of an error for the first.
         truncation: False makes a text that is longer than a row an error, where it is cut by default.
-        masking, masking_rate, whole_words: how "mlm" hides tokens: "exact", 0.15, False; see `roberta.common.masking`.
-        packing: how sentences become rows, for "mlm" and "clm": "full-sentences"; see `roberta.common.packing`.
+        masking, masking_rate, whole_words: how "mlm" hides tokens: "exact", 0.15, False; see
+            `roberta.common.training.data.masking`.
+        packing: how sentences become rows, for "mlm" and "clm": "full-sentences"; see
+            `roberta.common.training.data.packing`.
         stride: tokens that two windows of a context share, for question answering: 128, or half a window.
         problem: what the labels of texts are; None to see it by them.
         labels: their names by number, where the data does not have all of them, or has numbers in their place.

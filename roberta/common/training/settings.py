@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from roberta.common.recipes import Recipe
+from roberta.common.training.recipes import Recipe
 from roberta.common.training.tasks import Task
 
 

@@ -28,8 +28,8 @@ import checkpoints
 import peers
 from oracle.scripts import run
 
+from roberta.common.formats import tf_h5 as tf_legacy
 from roberta.common.parameters import Head
-from roberta.tf import legacy as tf_legacy
 
 ROOT = Path(__file__).parents[3]
 RECORDED = Path(__file__).parent / "recorded.json"

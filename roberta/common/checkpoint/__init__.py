@@ -1,0 +1,1 @@
+"""A folder becomes the tensors of one class, and back."""

@@ -1,0 +1,289 @@
+"""What `roberta fill-mask`, `classify`, `tag`, ... do: inputs through a pipeline, results to a terminal or a file."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from roberta.common.commands.choices import in_options
+from roberta.common.commands.columns import Given, Said
+from roberta.common.commands.quiet import greetings_left_out, warnings_once
+from roberta.common.commands.records import from_arguments, from_file, text_of_file
+from roberta.common.commands.texts import COMMANDS, SMALL_DOES, Command, options_of
+from roberta.common.pipelines import pipeline
+from roberta.common.pipelines.base import PROGRESS_SECONDS, Pipeline
+from roberta.common.training.trained_settings import settings_of
+
+INTERRUPTED = 130  # the exit status of a shell's command that Ctrl-C ended
+
+
+# Settings that a model may have been trained with -> the option of its pipeline.
+KEPT = {"truncation": "truncation", "max_tokens": "max_length", "aggregation_strategy": "aggregation_strategy",
+        "max_seq_len": "max_seq_len", "doc_stride": "doc_stride"}  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run one command; the exit status.
+
+    Inputs are looked at before the model is loaded. What Ctrl-C or a broken input ends has its results so far written.
+    """
+    command = COMMANDS[options.command]
+    names = names_of(command)
+    try:
+        with warnings_once(lambda text: say(options.command, in_options(text, names))):
+            return _run(options, command)
+    except ValueError as error:
+        raise ValueError(in_options(str(error), names)) from error
+
+
+def _run(options: argparse.Namespace, command: Command) -> int:
+    inputs, is_words = inputs_of(options)
+    check_model(options.model, command)
+    output = getattr(options, "output", None)
+    writer = Vectors(output) if output is not None else Lines(options)
+    said = options_of(command, options)
+    own = (
+        {"aggregation_strategy": "first", **said, "is_split_into_words": is_words} if options.command == "tag" else said
+    )
+    with greetings_left_out():
+        pipe = pipeline(
+            command.task,
+            options.model,
+            options.tokenizer,
+            framework=options.framework,
+            dtype=options.dtype,
+            batch_tokens=options.batch_tokens,
+            on_error=options.on_error,
+            **own,
+        )
+    given: list[Given] = []  # the inputs whose results are not out yet
+    trained = as_trained(command, pipe, said)
+    results = pipe(noted(inputs, given), **trained)
+    status = written(results, given, writer, is_file=output is not None)
+    if pipe.full:
+        longest = min(pipe.limit, {**said, **trained}.get("max_length") or pipe.limit)
+        say(options.command, f"{pipe.full:,} rows have {longest} tokens, the most there may be: longer texts were cut, "
+                             "which --no-truncation makes an error")  # fmt: skip
+    return status
+
+
+def names_of(command: Command) -> list[str]:
+    """The arguments of a pipeline that messages name and the command has an option for."""
+    own = [flag.removeprefix("--").replace("-", "_") for flag in command.flags]
+    return [*own, "model", "tokenizer", "framework", "dtype", "batch_tokens", "on_error", "header"]
+
+
+def say(command: str, text: str) -> None:
+    """A line for people, beside the results."""
+    print(f"roberta {command}: {text}", file=sys.stderr)
+
+
+def check_model(model: str | None, command: Command) -> None:
+    """Refuse to answer with the model that comes along where it was trained for another task."""
+    if model is None and command.task not in SMALL_DOES:
+        raise ValueError(
+            "which model? Say --model, with a folder or a name on the hub; the small model that comes along is not "
+            f"trained for {command.task}. `roberta train` makes one that is: see docs/training.md"
+        )
+
+
+def as_trained(command: Command, pipe: Pipeline[Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a model's training, for what is not said: texts that are too long are cut unless it refused them."""
+    found = {KEPT[name]: value for name, value in settings_of(pipe.model.config, command.task).items()}
+    usual = {"truncation": True, **found} if "--truncation" in command.flags else found
+    fields = {field.name for field in dataclasses.fields(pipe.options)}
+    chosen = {name: value for name, value in usual.items() if name in fields and name not in said}
+    if not {**chosen, **said}.get("truncation", True):
+        chosen.pop("max_length", None)
+    for name in ("max_length", "max_seq_len"):
+        if name in chosen:
+            chosen[name] = min(chosen[name], pipe.limit)
+    if {"max_seq_len", "doc_stride"} & set(said):  # they go together
+        chosen.pop("doc_stride", None)
+    return chosen
+
+
+def inputs_of(options: argparse.Namespace) -> tuple[Iterator[Given], bool]:
+    """The inputs: arguments, or those of a file or of standard input; and whether they are lists of words.
+
+    Raises:
+        ValueError: there are none, or what is said of them does not go together. OSError: a file cannot be read.
+    """
+    command = COMMANDS[options.command]
+    place = getattr(options, "context_file", None)
+    context = None if place is None else text_of_file(place)
+    columns = dict(getattr(options, "columns", ()))
+    if hasattr(options, "text_column"):
+        columns["text"] = options.text_column
+    said = Said(getattr(options, "header", None), columns)
+    if options.inputs:
+        if options.file is not None:
+            raise ValueError(f"give texts as arguments, or --file {options.file}, not both")
+        return iter(from_arguments(command, options.inputs, context)), False
+    if options.file is None and sys.stdin.isatty():
+        raise ValueError("there is no text; give one as an argument, --file, or standard input")
+    found = from_file(
+        command, options.file, options.format, said=said, context=context, skip=options.on_error == "skip"
+    )
+    if options.file is None:  # the first may take its time
+        return found, False
+    first = next(found, None)
+    if first is None:
+        return iter(()), False
+    return itertools.chain([first], found), isinstance(first.value, list)
+
+
+def noted(inputs: Iterable[Given], given: list[Given]) -> Iterator[Any]:
+    """The values of the inputs, each noted as it is taken, so that it can be shown beside its result."""
+    for one in inputs:
+        given.append(one)
+        yield one.value
+
+
+def written(results: Iterable[Any], given: list[Given], writer: Lines | Vectors, *, is_file: bool) -> int:
+    """Write every result; the exit status."""
+    # results on the same terminal are progress enough
+    is_quiet = not is_file and sys.stdout.isatty()
+    bar = tqdm(results, unit=" inputs", delay=PROGRESS_SECONDS, disable=True if is_quiet else None)
+    try:
+        with writer:
+            for index, result in enumerate(bar):
+                one = given.pop(0)
+                if isinstance(result, ValueError):
+                    writer.error(index, one, result)
+                else:
+                    writer.write(one, result)
+    except KeyboardInterrupt:
+        print("interrupted; the results so far are written", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+class Lines:
+    """Results on standard output: a line of JSON each, or a small table each.
+
+    A line of JSON has the id and the texts of its input first, if a file named them: {"id": ..., "text": ..., "label":
+    ..., "score": ...}; a result that is a list is under "result".
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.as_json = options.json or not sys.stdout.isatty()
+        self.keeps = options.keep_inputs
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Every result is out already."""
+
+    def write(self, given: Given, result: Any) -> None:
+        """One result."""
+        print(self.line(given, result) if self.as_json else table(given.value, result), flush=True)
+
+    def error(self, index: int, given: Given, error: ValueError) -> None:
+        """An input that was skipped: its place, counted from 0, and why."""
+        record = {"index": index, "error": str(error)}
+        print(self.line(given, record) if self.as_json else f"input {index}\n  {error}", flush=True)
+
+    def line(self, given: Given, result: Any) -> str:
+        """A result as JSON. Who reads a pipe may wait for each."""
+        beside = given.beside
+        if self.keeps and beside is None:
+            beside = given.value if isinstance(given.value, dict) else {"text": given.value}
+        if beside is not None and self.keeps is not False and not isinstance(given.value, ValueError):
+            result = {**beside, **(result if isinstance(result, dict) else {"result": result})}
+        return json.dumps(result, ensure_ascii=False, default=as_list)
+
+
+class Vectors:
+    """Vectors in a .npy file, (vectors, size), which is there, whole, when the block ends, however it ends.
+
+    Raises:
+        ValueError: a name that does not end in .npy.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix != ".npy":
+            raise ValueError(f"--output {path} must end in .npy")
+        self.path = path
+        self.part = path.with_name(path.name + ".part")
+        self.count = 0
+        self.vector: np.ndarray | None = None
+
+    def __enter__(self) -> Vectors:
+        self.file = self.part.open("wb")
+        return self
+
+    def write(self, given: Given, result: np.ndarray) -> None:
+        """One vector."""
+        if self.vector is None:
+            self.vector = result
+            self.header()
+            self.file.write(np.full((self.count, len(result)), np.nan, result.dtype).tobytes())
+        self.file.write(np.ascontiguousarray(result).tobytes())
+        self.count += 1
+
+    def error(self, index: int, given: Given, error: ValueError) -> None:
+        """An input that was skipped: a vector of nan in its place, and a line that says why."""
+        print(json.dumps({"index": index, "error": str(error)}, ensure_ascii=False), flush=True)
+        if self.vector is not None:
+            self.file.write(np.full_like(self.vector, np.nan).tobytes())
+        self.count += 1
+
+    def header(self) -> None:
+        """The head of the file; numpy leaves room in it for the first axis to grow."""
+        vector = np.zeros(0, np.float32) if self.vector is None else self.vector
+        descr = np.lib.format.dtype_to_descr(vector.dtype)
+        shape = (self.count, len(vector))
+        np.lib.format.write_array_header_1_0(self.file, {"descr": descr, "fortran_order": False, "shape": shape})
+
+    def __exit__(self, *error: object) -> None:
+        self.file.seek(0)
+        self.header()
+        self.file.close()
+        os.replace(self.part, self.path)
+
+
+def as_list(value: Any) -> Any:
+    """What JSON makes of a numpy value."""
+    return value.tolist()
+
+
+def table(value: Any, result: Any) -> str:
+    """A result for people: the input, and a row for each part of the result."""
+    title = (
+        value if isinstance(value, str) else " | ".join(map(str, value.values() if isinstance(value, dict) else value))
+    )
+    rows = [cells(part) for part in parts(result)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join([title if len(title) <= 100 else f"{title[:97]}...", *(f"  {line}" for line in lines)])
+
+
+def parts(result: Any) -> Iterator[dict[str, Any]]:
+    """The dictionaries of a result, whatever lists they are in."""
+    if isinstance(result, dict):
+        yield result
+    elif isinstance(result, np.ndarray):
+        start = " ".join(f"{number:.4f}" for number in result[:4])
+        yield {"size": f"{len(result)} numbers", "start": f"{start} ..."}
+    else:
+        for part in result:
+            yield from parts(part)
+
+
+def cells(part: dict[str, Any]) -> list[str]:
+    """The values of a row as text."""
+    return [f"{value:.4f}" if isinstance(value, float) else str(value) for value in part.values()]

@@ -1,0 +1,49 @@
+"""What `roberta train` does with its arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from roberta.common.commands.choices import in_options
+from roberta.common.commands.training_options import OPTIONS, RECIPE_OPTIONS
+from roberta.common.storage.folders import CheckpointError
+from roberta.common.training.run import Interrupted
+from roberta.common.training.session import Training
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train; the exit status: 0, or 130 or 143 for a signal, after which --resume goes on."""
+    try:
+        result = training(options).run()
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise ValueError(in_options(str(error), ARGUMENTS)) from error
+    except Interrupted as signal:
+        print(f"roberta train: {signal}", file=sys.stderr)
+        return signal.status
+    best = "" if result.best is None else f"; the best evaluation was after update {result.best[0]}"
+    print(f"{result.output} has the model after update {result.update}{best}")
+    return 0
+
+
+# The arguments of `Training` and of a `Recipe` that messages name.
+ARGUMENTS = [flag.removeprefix("--").replace("-", "_") for flag in (*OPTIONS, *RECIPE_OPTIONS)] + ["output", "model"]
+
+
+def training(options: argparse.Namespace) -> Training:
+    """The training that the arguments describe.
+
+    Raises:
+        ValueError: two of them contradict each other, or one cannot be.
+    """
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "run", "threads")}
+    if "columns" in given:
+        given["columns"] = dict(given["columns"])
+    if len(given.get("labels", ())) == 1:
+        given["labels"] = given["labels"][0].split(",")
+    if given.get("framework") == "flax" and given.get("dtype") == "float64":
+        os.environ.setdefault("JAX_ENABLE_X64", "1")  # JAX reads it when it is imported
+    return Training(**given)

@@ -1,0 +1,1 @@
+"""`generate()` without a framework: settings, prompts, processors, search."""

@@ -1,0 +1,1 @@
+"""`infer()` without a framework: batches of real tokens only."""

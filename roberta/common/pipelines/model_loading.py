@@ -1,0 +1,112 @@
+"""The model and the tokenizer of a pipeline: from a folder, a hub name, or as they are."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from roberta.common import frameworks
+from roberta.common.parameters import Head
+from roberta.common.tokenizer.base import TokenizerBase
+from roberta.common.tokenizer.fast import RobertaTokenizerFast
+
+# What stands in for a model that is not given: a small one of our own; docs/small_model.md has its making.
+DEFAULT_MODEL = Path(__file__).parents[2] / "small"
+
+SPARE_ROWS = 128  # of an embedding, for which there may be no token
+LOADED = ("float32", "float64")  # a model is loaded in these
+COMPUTED = ("bfloat16", "int8")  # and `infer` computes in these, from weights in float32
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where models and tokenizers come from, if it is the hub."""
+
+    revision: str = "main"
+    cache_dir: str | Path | None = None
+    local_files_only: bool = False
+    token: str | bool | None = None
+
+
+def dtypes(dtype: str | None, *, is_loaded: bool) -> tuple[str | None, str | None]:
+    """What a model is loaded in, and what `infer` computes in."""
+    if dtype not in (None, *LOADED, *COMPUTED):
+        raise ValueError(f"dtype={dtype!r} must be one of {', '.join((*LOADED, *COMPUTED))}, or None")
+    if is_loaded and dtype in LOADED:
+        raise ValueError(f"dtype={dtype!r} is what a model is loaded in, and this one is loaded; give its folder")
+    return (None, dtype) if dtype in COMPUTED else (dtype, None)
+
+
+def open_model(
+    model: Any, head: Head, *, framework: str | None, dtype: str | None, has_pooler: bool, source: Source
+) -> Any:
+    """The model, loaded in the framework where it is a folder or a name.
+
+    Args:
+        dtype: to load it in; None for float32.
+        has_pooler: of the head "Model": whether its pooler is wanted.
+
+    Raises:
+        ValueError: a model of another framework than asked for, or a checkpoint that lacks the head's weights.
+        CheckpointError: see `from_pretrained`.
+    """
+    if not isinstance(model, str | Path):
+        if framework not in (None, model.framework):
+            raise ValueError(f"framework={framework!r}, but the model is of {model.framework!r}; leave framework out")
+        return model
+    name = frameworks.one_framework(framework, frameworks.installed())
+    options = {"add_pooling_layer": has_pooler} if head == "Model" else {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*: new, as the checkpoint has them not", UserWarning)  # an error, below
+        loaded, report = frameworks.class_of(name, head).from_pretrained(
+            model,
+            dtype=dtype or "float32",
+            output_loading_info=True,
+            revision=source.revision,
+            cache_dir=source.cache_dir,
+            local_files_only=source.local_files_only,
+            token=source.token,
+            **options,
+        )
+    if report["missing_keys"]:
+        saved = ", ".join(loaded.config.architectures or ["a class it does not say"])
+        raise ValueError(
+            f"{model} was saved as {saved} and has no {', '.join(sorted(report['missing_keys']))}: as Roberta{head} it "
+            "would answer at random; give a model that was trained for this task: docs/training.md has how to make one"
+        )
+    return loaded
+
+
+def open_tokenizer(tokenizer: Any, model: Any, source: Source) -> TokenizerBase:
+    """The tokenizer: as it is, from a folder or name, or the one beside the model's weights."""
+    if tokenizer is None:
+        tokenizer = model if isinstance(model, str | Path) else getattr(model, "name_or_path", "")
+        if not tokenizer:
+            raise ValueError("this model does not say where it was loaded from; pass tokenizer, its own or a folder")
+    if not isinstance(tokenizer, str | Path):
+        opened: TokenizerBase = tokenizer
+        return opened
+    path = Path(tokenizer)
+    return RobertaTokenizerFast.from_pretrained(
+        path.parent if path.is_file() else tokenizer,
+        revision=source.revision,
+        cache_dir=source.cache_dir,
+        local_files_only=source.local_files_only,
+        token=source.token,
+    )
+
+
+def check_vocabulary(tokenizer: TokenizerBase, model: Any) -> None:
+    """Warn of a tokenizer that is most likely another model's: whose ids mean other tokens, or have no embedding.
+
+    Embeddings are padded to round numbers, and tokenizers get tokens of their own, so a few more or less are nothing.
+    """
+    tokens, rows = len(tokenizer), model.config.vocab_size
+    if tokens > rows or rows - tokens > max(SPARE_ROWS, tokens // 10):
+        warnings.warn(
+            f"the tokenizer has {tokens:,} tokens, and the model embeddings for {rows:,}: if it is another model's, the "
+            "answers mean nothing; give the model's own as tokenizer",
+            stacklevel=3,
+        )

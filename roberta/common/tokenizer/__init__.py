@@ -1,0 +1,1 @@
+"""The two tokenizers: byte-level BPE in Python, and on the tokenizers library."""

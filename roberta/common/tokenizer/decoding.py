@@ -1,0 +1,114 @@
+"""From ids back to text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, ClassVar
+
+from roberta.common.tokenizer.bpe import token_bytes
+from roberta.common.tokenizer.special_tokens import as_ids
+from roberta.common.tokenizer.surrounding import Surrounding
+
+# What `clean_up_tokenization_spaces` replaces, in this order.
+CLEAN_UP = (
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"),
+    (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+)  # fmt: skip
+
+
+class Decoding(Surrounding):
+    """From ids to text."""
+
+    errors: str
+    clean_up_tokenization_spaces: bool
+    is_fast: ClassVar[bool]
+    _bytes: dict[int, bytes]
+
+    def decode(
+        self,
+        token_ids: Any,
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """The text of ids (an int, a list, an array or a tensor); an id without a token is left out.
+
+        Args:
+            skip_special_tokens: leave special tokens out.
+            clean_up_tokenization_spaces: take the space before punctuation out; None for the tokenizer's own setting.
+            kwargs: `spaces_between_special_tokens=True` puts a space before and behind each added token but the named
+                ones; False is the default, and what RobertaTokenizerFast does whatever is given, as in transformers.
+                Others are left alone, as there.
+
+        Raises:
+            UnicodeDecodeError: with errors="strict", bytes that are no UTF-8.
+        """
+        ids = as_ids(token_ids)
+        if isinstance(ids, int):
+            ids = [ids]
+        if skip_special_tokens:
+            skipped = self._skipped_ids()
+            ids = [index for index in ids if index not in skipped]
+        if kwargs.get("spaces_between_special_tokens", False) and not self.is_fast:
+            text = " ".join(self._decoded_parts(ids))
+        else:
+            text = b"".join(map(self._bytes_of, ids)).decode("utf-8", self.errors)
+        clean = (
+            self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
+        )
+        return self.clean_up_tokenization(text) if clean else text
+
+    def batch_decode(
+        self,
+        sequences: Iterable[Any],
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+        **kwargs: Any,
+    ) -> list[str]:
+        """The text of each row of ids; options as in `decode`."""
+        return [self.decode(ids, skip_special_tokens, clean_up_tokenization_spaces, **kwargs) for ids in sequences]
+
+    def _decode(
+        self,
+        token_ids: Any,
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+        spaces_between_special_tokens: bool = True,
+        **kwargs: Any,
+    ) -> str:
+        """`decode` with the default of transformers' own method: spaces around added tokens."""
+        return self.decode(
+            token_ids,
+            skip_special_tokens,
+            clean_up_tokenization_spaces,
+            spaces_between_special_tokens=spaces_between_special_tokens,
+        )
+
+    def _decoded_parts(self, ids: list[int]) -> Iterator[str]:
+        """Each added token that has no name of its own, and the text between two of them."""
+        named = {str(token) for token in self._named.values()} | set(self._extra.values())
+        spaced = {index for index, token in self._added.items() if token.content not in named}
+        for is_spaced, group in groupby(ids, spaced.__contains__):
+            parts = list(map(self._bytes_of, group))
+            for part in parts if is_spaced else [b"".join(parts)]:
+                yield part.decode("utf-8", self.errors)
+
+    def _bytes_of(self, index: int) -> bytes:
+        found = self._bytes.get(index)
+        if found is None:
+            token = self._token_of_id(index)
+            found = b"" if token is None else token_bytes(token)
+            self._bytes[index] = found
+        return found
+
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        """The text of tokens."""
+        return b"".join(map(token_bytes, tokens)).decode("utf-8", self.errors)
+
+    @staticmethod
+    def clean_up_tokenization(out_string: str) -> str:
+        """A text without the spaces that English has not: before punctuation and in contractions."""
+        for spaced, joined in CLEAN_UP:
+            out_string = out_string.replace(spaced, joined)
+        return out_string

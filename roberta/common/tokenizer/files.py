@@ -1,0 +1,460 @@
+"""The files of a tokenizer: read and checked, and written as transformers reads them.
+
+A vocabulary is `vocab.json` and `merges.txt`, or `tokenizer.json`, which holds both; what the tokens mean is in
+`tokenizer_config.json`, and in older folders in `special_tokens_map.json` and `added_tokens.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from roberta.common.storage.folders import CheckpointError
+from roberta.common.tokenizer.special_tokens import AddedToken, flags
+from roberta.common.tokenizer.template import Template, read_template
+
+VOCAB_FILE = "vocab.json"
+MERGES_FILE = "merges.txt"
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+SPECIAL_FILE = "special_tokens_map.json"
+ADDED_FILE = "added_tokens.json"
+CHAT_FILE = "chat_template.jinja"
+CHAT_FOLDER = "additional_chat_templates"
+FILES = (VOCAB_FILE, MERGES_FILE, TOKENIZER_FILE, CONFIG_FILE, SPECIAL_FILE, ADDED_FILE, CHAT_FILE)
+
+_HEADER = "#version"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens, merges, and what `tokenizer.json` says beside them.
+
+    Args:
+        merges: "left right" a line, best first, without a newline at the end: one text, as 50,000 take 4 MB.
+        template: what stands around texts; None for RoBERTa's own.
+    """
+
+    tokens: dict[str, int]
+    merges: str
+    added: dict[int, AddedToken] = field(default_factory=dict)
+    template: Template | None = None
+
+
+# -- the vocabulary ------------------------------------------------------------------------------------------------
+
+
+def read_vocabulary(vocab_file: str | Path, merges_file: str | Path, added_ids: Iterable[int] = ()) -> Vocabulary:
+    """The vocabulary of `vocab.json` and `merges.txt`, checked.
+
+    A header line, Windows line ends, and a missing or doubled final newline make no difference.
+
+    Args:
+        added_ids: ids that tokens beside the vocabulary have; they may fill gaps.
+
+    Raises:
+        CheckpointError: a file is missing or malformed; names it, and the line of a merge.
+    """
+    text = _decoded(merges_file, _read(merges_file, "merges")).replace("\r\n", "\n").rstrip("\n")
+    header = 1 if text.startswith(_HEADER) else 0
+    merges = text.partition("\n")[2] if header else text
+    tokens = _read_json(vocab_file)
+    if not isinstance(tokens, dict):
+        raise CheckpointError(f"{vocab_file} holds a {type(tokens).__name__}, not a JSON object of token -> id")
+    _check_tokens(tokens, str(vocab_file), set(added_ids))
+    _check_merges(tokens, merges, str(vocab_file), lambda at: f"{merges_file}, line {at + 1 + header}")
+    return Vocabulary(tokens, merges)
+
+
+def read_tokenizer_json(path: str | Path) -> Vocabulary:
+    """The vocabulary, added tokens and settings of a `tokenizer.json`, checked.
+
+    Args:
+        path: or a file that is open.
+
+    Raises:
+        CheckpointError: missing or truncated; malformed; not a byte-level BPE as RoBERTa's.
+    """
+    if hasattr(path, "read"):
+        return _vocabulary_of(path, _read(path, "vocabulary"), None)
+    try:
+        # mapped, as megabytes that are read and freed stay with the process
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+            rest, merges = _without_merges(raw)
+    except (OSError, ValueError):  # no such file, or an empty one: the error is the same as for other files
+        rest, merges = _read(path, "vocabulary"), None
+    return _vocabulary_of(path, rest, merges)
+
+
+def read_tokenizer_text(text: str) -> Vocabulary:
+    """The same, of what `tokenizers.Tokenizer.to_str` gives."""
+    return _vocabulary_of("tokenizer_object", text.encode(), None)
+
+
+def _vocabulary_of(path: str | Path, raw: bytes, merges: str | None) -> Vocabulary:
+    """The vocabulary of a tokenizer.json, whose merges may have been taken out."""
+    content = _parse(path, raw)
+    del raw
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict) or "merges" not in model:
+        raise CheckpointError(f"{path} has no model with vocab and merges; it must be the file of a byte-level BPE")
+    _check_kind(path, content, model, content.get("pre_tokenizer"))
+    tokens = model["vocab"]
+    added, entries = {}, content.get("added_tokens") or []
+    if not isinstance(entries, list):
+        raise CheckpointError(f"{path}: added_tokens is a {type(entries).__name__}, not a list")
+    for entry in entries:
+        if not isinstance(entry, dict) or type(entry.get("id")) is not int or entry["id"] < 0:
+            raise CheckpointError(f"{path}: added_tokens has {entry!r:.80}, which has no id from 0 up")
+        added[entry["id"]] = _added_token(entry, f"{path}, added_tokens")
+    _check_tokens(tokens, str(path), set(added))
+    merges = "\n".join(_merges_of(path, model["merges"])) if merges is None else merges
+    _check_merges(tokens, merges, str(path), lambda at: f"{path}, merge {at}")
+    template = read_template(f"{path}: post_processor", content.get("post_processor"))
+    return Vocabulary(tokens, merges, added, template)
+
+
+def _without_merges(raw: mmap.mmap) -> tuple[bytes, str | None]:
+    """A tokenizer.json with its merges taken out, when they are written as the library writes them.
+
+    Most of the file are merges, and JSON's way to them, two strings and a list each, takes twice the time and five
+    times the memory. Where anything is unusual, the file comes back whole, with None.
+    """
+    begin, end = raw.find(_BEGIN), raw.rfind(_END)
+    if begin < 0 or end < begin:
+        return raw[:], None
+    merges: list[str] = []
+    start = begin + len(_BEGIN)
+    while start <= end:
+        stop = raw.find(_BETWEEN, start + _CHUNK, end)
+        stop = end if stop < 0 else stop
+        part = raw[start:stop].replace(_INSIDE, b" ").replace(_BETWEEN, b"\n")
+        if b"\\" in part:
+            part = part.replace(b"\\\\", b"\0").replace(b'\\"', b'"')
+            if b"\\" in part:
+                return raw[:], None
+            part = part.replace(b"\0", b"\\")
+        try:
+            merges.append(part.decode())
+        except UnicodeDecodeError:
+            return raw[:], None
+        start = stop + len(_BETWEEN)
+    return raw[:begin] + b'"merges": []' + raw[end + len(_END) :], "\n".join(merges)
+
+
+_CHUNK = 1 << 16  # bytes that are worked on at once
+_BEGIN = b'"merges": [\n      [\n        "'
+_INSIDE = b'",\n        "'
+_BETWEEN = b'"\n      ],\n      [\n        "'
+_END = b'"\n      ]\n    ]'
+
+
+def _merges_of(path: str | Path, merges: Any) -> list[str]:
+    """Merges "left right" of merges as JSON has them: all strings, or all pairs."""
+    if not isinstance(merges, list):
+        raise CheckpointError(f"{path}: merges is a {type(merges).__name__}, not a list")
+    kinds = set(map(type, merges))
+    if kinds <= {str}:
+        return merges
+    are_pairs = kinds == {list} and set(map(len, merges)) == {2}
+    if are_pairs and all(isinstance(token, str) and " " not in token for token in chain.from_iterable(merges)):
+        return list(map(" ".join, merges))
+    raise CheckpointError(f"{path}: merges must all be strings, or all be pairs of tokens without spaces")
+
+
+def _check_kind(path: str | Path, content: Mapping[str, Any], model: Mapping[str, Any], pre: Any) -> None:
+    """Refuse a tokenizer.json of another kind: it would give other tokens than its own program gave."""
+    wrong = [
+        f"{name} is {json.dumps(value)[:80]}, which must be {rule}"
+        for name, value, holds, rule in (
+            ("model.type", model.get("type", "BPE"), model.get("type", "BPE") == "BPE", '"BPE"'),
+            ("model.dropout", model.get("dropout"), not model.get("dropout"), "null"),
+            *(
+                (f"model.{name}", model.get(name), not model.get(name), "empty or false")
+                for name in ("continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges")
+            ),
+            ("normalizer", content.get("normalizer"), content.get("normalizer") is None, "null"),
+            (
+                "pre_tokenizer",
+                pre,
+                isinstance(pre, dict) and pre.get("type") == "ByteLevel" and pre.get("use_regex", True),
+                "ByteLevel with use_regex",
+            ),
+        )
+        if not holds
+    ]
+    if wrong:
+        raise CheckpointError(f"{path} is not RoBERTa's byte-level BPE: {'; '.join(wrong)}; load it with its own class")
+
+
+def _check_tokens(tokens: Mapping[str, Any], name: str, added_ids: set[int]) -> None:
+    """Ids must be 0, 1, 2, ..., each once; those of added tokens count."""
+    if set(map(type, tokens.values())) - {int}:
+        token = next(token for token, index in tokens.items() if type(index) is not int)
+        raise CheckpointError(f"{name}: the id of {token!r} is {tokens[token]!r}; it must be an int")
+    ids = set(tokens.values())
+    if not tokens:
+        raise CheckpointError(f"{name} has no tokens")
+    try:
+        "".join(tokens).encode()
+    except UnicodeEncodeError:  # JSON can spell halves of characters
+        token = next(token for token in tokens if not _is_token(token) and token)
+        raise CheckpointError(f"{name}: the token {token!r} is half a character, which UTF-8 cannot write") from None
+    if len(ids) < len(tokens):
+        owner: dict[int, str] = {}
+        for token, index in tokens.items():
+            if index in owner:
+                raise CheckpointError(
+                    f"{name}: {owner[index]!r} and {token!r} have the same id {index}; ids are unique"
+                )
+            owner[index] = token
+    if min(ids) < 0 or max(ids) >= len(ids):
+        ids |= added_ids
+        if min(ids) < 0:
+            raise CheckpointError(f"{name}: the id {min(ids)} is negative; ids are 0, 1, 2, ...")
+        gap = next((index for index in range(len(ids)) if index not in ids), None)
+        if gap is not None:
+            raise CheckpointError(
+                f"{name}: no token has the id {gap}, though ids go up to {max(ids)}; ids have no gaps"
+            )
+
+
+def _check_merges(tokens: Mapping[str, int], merges: str, name: str, where: Callable[[int], str]) -> None:
+    """Each merge must be two tokens of the vocabulary that make a token of the vocabulary."""
+    if all(_are_merges(tokens, part) for part in _parts(merges)):
+        return
+    for at, merge in enumerate(merge_lines(merges)):
+        parts = merge.split(" ")
+        if len(parts) != 2 or not all(parts):
+            raise CheckpointError(f"{where(at)}: {merge!r} is not two tokens with one space between")
+        for token in (*parts, "".join(parts)):
+            if token not in tokens:
+                what = "makes" if token == "".join(parts) else "needs"
+                raise CheckpointError(
+                    f"{where(at)}: the merge {merge!r} {what} {token!r}, which is not in {name}; "
+                    "the two files must be of one tokenizer"
+                )
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The lines of a text, some thousand at once: what is made of them on the way stays small."""
+    start = 0
+    while start < len(text):
+        stop = text.find("\n", start + _CHUNK)
+        stop = len(text) if stop < 0 else stop
+        yield text[start:stop]
+        start = stop + 1
+
+
+def _are_merges(tokens: Mapping[str, int], text: str) -> bool:
+    """Whether all is well, in a few passes of C code; 50,000 merges one by one would take as long as loading does."""
+    separators = text.encode("utf-8", "surrogatepass").translate(None, _NO_SEPARATORS)
+    return (
+        separators == (b" \n" * (text.count("\n") + 1))[:-1]
+        and tokens.keys() >= set(text.replace(" ", "\n").split("\n"))
+        and all(map(tokens.__contains__, text.replace(" ", "").split("\n")))
+    )
+
+
+def merge_lines(merges: str) -> list[str]:
+    """The merges of a text of them."""
+    return merges.split("\n") if merges else []
+
+
+_NO_SEPARATORS = bytes(byte for byte in range(256) if byte not in b" \n")
+
+
+# -- settings ------------------------------------------------------------------------------------------------------
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What the small files of a folder say: the keys of `tokenizer_config.json`, tokens as `AddedToken`.
+
+    `added_tokens_decoder` has the added tokens by id. Where the config does not list them, the older
+    `special_tokens_map.json` and `added_tokens.json` are read.
+    """
+    settings = _read_object(folder / CONFIG_FILE)
+    decoder = settings.pop("added_tokens_decoder", None)
+    added: dict[int, AddedToken] = {}
+    if isinstance(decoder, dict):
+        for index, entry in decoder.items():
+            if not str(index).isdigit() or not isinstance(entry, dict):
+                raise CheckpointError(f"{folder / CONFIG_FILE}: added_tokens_decoder has {index!r}: {entry!r:.80}")
+            added[int(index)] = _added_token(entry, f"{folder / CONFIG_FILE}, added_tokens_decoder")
+    else:
+        settings.update(_read_object(folder / SPECIAL_FILE))
+        for content, index in _read_object(folder / ADDED_FILE).items():
+            if type(index) is not int or index < 0 or not _is_token(content):
+                raise CheckpointError(
+                    f"{folder / ADDED_FILE}: the id of {content!r} is {index!r}; ids are 0, 1, 2, ..., and the token a text"
+                )
+            added[index] = AddedToken(content, normalized=True, special=False)
+    named = {name: _token_value(value, name, folder) for name, value in settings.items() if _names_tokens(name)}
+    return {**settings, **named, **_read_chat_template(folder), "added_tokens_decoder": added}
+
+
+def _read_chat_template(folder: Path) -> dict[str, str | dict[str, str]]:
+    """`chat_template` where a folder has files for it, which go before its config: one, or several by name."""
+    named = {"default": folder / CHAT_FILE}
+    named |= {path.stem: path for path in sorted(folder.glob(f"{CHAT_FOLDER}/*.jinja"))}
+    templates = {name: _decoded(path, _read(path, "chat template")) for name, path in named.items() if path.is_file()}
+    if not templates:
+        return {}
+    return {"chat_template": templates["default"] if list(templates) == ["default"] else templates}
+
+
+def _names_tokens(name: str) -> bool:
+    return name.endswith("_token") or name in ("additional_special_tokens", "extra_special_tokens")
+
+
+def _token_value(value: Any, name: str, folder: Path) -> Any:
+    """A token as files write it (text, object, or several of them in a list or object) with objects as `AddedToken`."""
+    where = f"{folder}, {name}"
+    if isinstance(value, dict) and "content" in value:
+        return _added_token(value, where)
+    if isinstance(value, dict) and name == "extra_special_tokens":
+        return {key: _token_value(token, key, folder) for key, token in value.items()}
+    if isinstance(value, list):
+        return [_token_value(token, name, folder) for token in value]
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and value):
+        return value
+    raise CheckpointError(
+        f"{where}: {value!r:.80} is no token; it must be a text of at least one character, or an object with content"
+    )
+
+
+def _is_token(content: Any) -> bool:
+    """Whether it is a text that UTF-8 can write: JSON can also spell halves of characters."""
+    return isinstance(content, str) and content != "" and content.encode("utf-8", "ignore").decode() == content
+
+
+def _added_token(entry: Mapping[str, Any], where: str) -> AddedToken:
+    content = entry.get("content")
+    if not _is_token(content):
+        raise CheckpointError(
+            f"{where}: {dict(entry)!r:.80} has no content; a token is a text of at least one character"
+        )
+    special = bool(entry.get("special", False))
+    return AddedToken(
+        content,
+        single_word=bool(entry.get("single_word", False)),
+        lstrip=bool(entry.get("lstrip", False)),
+        rstrip=bool(entry.get("rstrip", False)),
+        normalized=bool(entry.get("normalized", not special)),
+        special=special,
+    )
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+def _read(path: str | Path, what: str) -> bytes:
+    if hasattr(path, "read"):
+        content = path.read()
+        return content.encode() if isinstance(content, str) else bytes(content)
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{path} does not exist; a tokenizer needs its {what}") from None
+    except IsADirectoryError:
+        raise CheckpointError(f"{path} is a folder; give the file") from None
+
+
+def _decoded(path: str | Path, raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is not UTF-8 text: {error}") from None
+
+
+def _parse(path: str | Path, raw: bytes) -> Any:
+    text = _decoded(path, raw)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # not JSON, or a number of thousands of digits
+        raise CheckpointError(f"{path} is not valid JSON (truncated?): {error}") from None
+
+
+def _read_json(path: str | Path) -> Any:
+    return _parse(path, _read(path, "vocabulary"))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """The object of a small JSON file; empty when there is no such file."""
+    value = _read_json(path) if path.is_file() else {}
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds a {type(value).__name__}, not a JSON object")
+    return value
+
+
+# -- writing -------------------------------------------------------------------------------------------------------
+
+
+def vocab_text(tokens: Mapping[str, int], *, indented: bool = False) -> bytes:
+    """`vocab.json`: on one line in the order of the ids, or a line a token in the order of the tokens."""
+    if indented:
+        return json_text(tokens)
+    by_id = dict(sorted(tokens.items(), key=lambda item: item[1]))
+    return json.dumps(by_id, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def merges_text(merges: str) -> bytes:
+    """`merges.txt`: a header, a merge a line, a final newline."""
+    return ("#version: 0.2\n" + (merges + "\n" if merges else "")).encode()
+
+
+def json_text(value: Any) -> bytes:
+    """One of the small files, readable."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def token_object(token: AddedToken, *, special: bool) -> dict[str, Any]:
+    """A token as the small files write it, with or without the key `special`."""
+    return {"content": token.content, **{n: v for n, v in flags(token).items() if special or n != "special"}}
+
+
+def tokenizer_json(
+    vocabulary: Vocabulary,
+    added: Mapping[int, AddedToken],
+    *,
+    post_processor: Any,
+    add_prefix_space: bool,
+) -> bytes:
+    """`tokenizer.json`."""
+    content = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": index, "content": token.content, "single_word": token.single_word}  # in the order of the library
+            | token_object(token, special=True)
+            for index, token in sorted(added.items())
+        ],
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "ByteLevel",
+            "add_prefix_space": add_prefix_space,
+            "trim_offsets": True,
+            "use_regex": True,
+        },
+        "post_processor": post_processor,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": dict(sorted(vocabulary.tokens.items(), key=lambda item: item[1])),
+            "merges": [merge.split(" ") for merge in merge_lines(vocabulary.merges)],
+        },
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False).encode()

@@ -1,0 +1,334 @@
+"""Tokenizers from folders and hub names, and back."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from roberta.common.keywords import meaningful, suggestion
+from roberta.common.storage.folders import CheckpointError, write_folder
+from roberta.common.storage.hub import PushesToHub, local_folder, upload_folder
+from roberta.common.tokenizer.chat_templates import written_templates
+from roberta.common.tokenizer.files import (
+    ADDED_FILE,
+    CHAT_FILE,
+    CHAT_FOLDER,
+    CONFIG_FILE,
+    FILES,
+    MERGES_FILE,
+    SPECIAL_FILE,
+    TOKENIZER_FILE,
+    VOCAB_FILE,
+    Vocabulary,
+    json_text,
+    merges_text,
+    read_settings,
+    token_object,
+    tokenizer_json,
+    vocab_text,
+)
+from roberta.common.tokenizer.options import MODEL_INPUT_NAMES
+from roberta.common.tokenizer.special_tokens import MORE, NAMES, AddedToken, SpecialTokens
+from roberta.common.tokenizer.template import Template, with_settings
+
+logger = logging.getLogger(__name__)
+
+# The keys of tokenizer_config.json that are arguments of the constructor; the others are kept and written back.
+_ARGUMENTS = (
+    *NAMES, MORE, "extra_special_tokens", "added_tokens_decoder", "errors", "add_prefix_space", "trim_offsets",
+    "model_max_length", "max_len", "padding_side", "truncation_side", "pad_token_type_id",
+    "clean_up_tokenization_spaces", "split_special_tokens", "model_input_names", "chat_template",
+)  # fmt: skip
+
+# What a constructor takes beside them.
+_MORE_ARGUMENTS = ("vocab_file", "merges_file", "tokenizer_file", "name_or_path", "verbose")
+
+# Keys that say where a tokenizer was or what loaded it: read by nobody here, and not written back.
+_OF_ONE_PROCESS = (
+    "name_or_path", "tokenizer_class", "special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file",
+    "use_fast", "backend", "is_local", "processor_class",
+)  # fmt: skip
+
+
+class Saving(PushesToHub, SpecialTokens):
+    """`from_pretrained`, `save_pretrained`, `save_vocabulary` and `push_to_hub`."""
+
+    is_fast: ClassVar[bool]
+    vocab_files_names: ClassVar[dict[str, str]]
+    init_kwargs: dict[str, Any]
+    _writes_trim: bool
+    chat_template: str | dict[str, str] | None
+    errors: str
+    add_prefix_space: bool
+    trim_offsets: bool
+    model_max_length: int
+    padding_side: str
+    truncation_side: str
+    clean_up_tokenization_spaces: bool
+    split_special_tokens: bool
+    model_input_names: list[str]
+    _merges: str
+    _template: Template | None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        revision: str = "main",
+        subfolder: str = "",
+        **overrides: Any,
+    ) -> Self:
+        """The tokenizer of a folder or a hub name.
+
+        Args:
+            overrides: arguments of the constructor, in place of what the files say; what it does not know is kept, see
+                there.
+
+        Raises:
+            CheckpointError: no such folder or name; no vocabulary in it; a malformed file.
+        """
+        verbose = overrides.get("verbose", True)
+        overrides = meaningful(overrides)
+        token = overrides.pop("token", token)
+        folder = local_folder(
+            pretrained_model_name_or_path,
+            files=FILES,
+            revision=revision,
+            subfolder=subfolder,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        settings = read_settings(folder)
+        known = {name: value for name, value in settings.items() if name in _ARGUMENTS and name != "trim_offsets"}
+        if "model_max_length" in overrides or "max_len" in overrides:
+            known.pop("model_max_length", None)
+        rest = {name: value for name, value in settings.items() if name not in (*_ARGUMENTS, *_OF_ONE_PROCESS)}
+        if settings.get("trim_offsets") is not None:
+            rest["trim_offsets"] = settings[
+                "trim_offsets"
+            ]  # holds where the post_processor trims: the constructor knows
+        own_tokens = {name: rest.pop(name) for name in list(rest) if name.endswith("_token") and _is_token(rest[name])}
+        if own_tokens and not known.get("extra_special_tokens"):
+            known["extra_special_tokens"] = own_tokens
+        make: Callable[..., Self] = cls  # the two classes have constructors of their own
+        has_files = any(
+            name in overrides for name in ("vocab_file", "tokenizer_file", "tokenizer_object", "vocabulary")
+        )
+        files = {} if has_files else cls._vocabulary_files(folder)
+        given = {"name_or_path": str(pretrained_model_name_or_path), **known, **overrides}
+        try:
+            return make(**files, **given, config=rest, verbose=verbose)
+        except CheckpointError:
+            raise
+        except ValueError as error:
+            what = f"{folder}, with {', '.join(overrides)} given" if overrides else str(folder)
+            raise CheckpointError(f"no tokenizer can be made of {what}: {error}") from None
+
+    @classmethod
+    def _vocabulary_files(cls, folder: Path) -> dict[str, Path]:
+        """The files of a folder that hold the vocabulary, by argument of the constructor."""
+        both = {"vocab_file": folder / VOCAB_FILE, "merges_file": folder / MERGES_FILE}
+        one = {"tokenizer_file": folder / TOKENIZER_FILE}
+        has_both = all(path.is_file() for path in both.values())
+        has_one = one["tokenizer_file"].is_file()
+        if has_one and (cls.is_fast or not has_both):
+            return one
+        if has_both:
+            return both
+        missing = [path.name for path in both.values() if not path.is_file()]
+        raise CheckpointError(
+            f"{folder} has no {' and no '.join(missing)}, nor {TOKENIZER_FILE}; a tokenizer needs "
+            f"{VOCAB_FILE} and {MERGES_FILE}, or {TOKENIZER_FILE}"
+        )
+
+    # -- saving --------------------------------------------------------------------------------------------------
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        legacy_format: bool | None = None,
+        filename_prefix: str | None = None,
+        push_to_hub: bool = False,
+        *,
+        save_jinja_files: bool = True,
+        repo_id: str | None = None,
+        token: str | bool | None = None,
+        private: bool | None = None,
+        commit_message: str | None = None,
+        revision: str | None = None,
+    ) -> tuple[str, ...]:
+        """Write the files into a folder, all or none; returns their paths. Another tokenizer's files there go.
+
+        Args:
+            legacy_format: True for vocab.json, merges.txt and added_tokens.json, False for tokenizer.json, None for what
+                the class reads: the first, and of RobertaTokenizerFast both.
+            filename_prefix: "pp" for pp-vocab.json and so on.
+            save_jinja_files: write chat templates as files of their own; False for into tokenizer_config.json.
+            push_to_hub: upload the folder too; `repo_id` (the folder's name by default) and what follows say where.
+
+        Raises:
+            CheckpointError: the folder is a file.
+        """
+        # an upload has no folders, and one template is the file that several would be in
+        save_jinja_files = save_jinja_files and not (push_to_hub and isinstance(self.chat_template, dict))
+        files = self.files_to_save(legacy_format, save_jinja_files=save_jinja_files)
+        prefix = f"{filename_prefix}-" if filename_prefix else ""
+        files = {name if "/" in name else prefix + name: content for name, content in files.items()}
+        ours = {*(prefix + name for name in FILES), CHAT_FOLDER}
+        write_folder(save_directory, files, stale=ours.__contains__)
+        if push_to_hub:
+            upload_folder(
+                save_directory,
+                repo_id=repo_id or Path(save_directory).name,
+                token=token,
+                private=private,
+                commit_message=commit_message or "Upload tokenizer",
+                revision=revision,
+            )
+        return tuple(str(Path(save_directory, name)) for name in files)
+
+    def files_to_save(self, legacy_format: bool | None = None, *, save_jinja_files: bool = True) -> dict[str, bytes]:
+        """What `save_pretrained` writes, by file name, for a caller that writes more in the same save.
+
+        Args:
+            legacy_format, save_jinja_files: as in `save_pretrained`.
+        """
+        files = self._config_files(save_jinja_files)
+        if legacy_format is not False:
+            files |= self._vocabulary_texts()
+            beside = {text: index for text, index in self._ids_of_added.items() if text not in self._vocabulary}
+            if beside:
+                files[ADDED_FILE] = json_text(beside)
+        if legacy_format is False or (self.is_fast and legacy_format is None):
+            files[TOKENIZER_FILE] = self._tokenizer_json()
+        return files
+
+    def save_vocabulary(self, save_directory: str | Path, filename_prefix: str | None = None) -> tuple[str, str]:
+        """Write vocab.json and merges.txt into a folder, without added tokens; returns their paths."""
+        prefix = f"{filename_prefix}-" if filename_prefix else ""
+        files = {prefix + name: content for name, content in self._vocabulary_texts().items()}
+        write_folder(save_directory, files)
+        vocab, merges = (str(Path(save_directory, name)) for name in files)
+        return vocab, merges
+
+    def _vocabulary_texts(self) -> dict[str, bytes]:
+        """vocab.json and merges.txt, as the class of that name in transformers lays them out."""
+        vocab = vocab_text(self._vocabulary, indented=not self.is_fast)
+        return {VOCAB_FILE: vocab, MERGES_FILE: merges_text(self._merges)}
+
+    def _config_files(self, save_jinja_files: bool) -> dict[str, bytes]:
+        """tokenizer_config.json, special_tokens_map.json and the chat templates."""
+        config = {
+            **self._kept_settings(),
+            **self.special_tokens_map,
+            "add_prefix_space": self.add_prefix_space,
+            "added_tokens_decoder": {
+                str(index): token_object(token, special=True) for index, token in self.added_tokens_decoder.items()
+            },
+            "clean_up_tokenization_spaces": self.clean_up_tokenization_spaces,
+            "errors": self.errors,
+            "extra_special_tokens": self.extra_special_tokens,
+            "model_max_length": self.model_max_length,
+            "tokenizer_class": "RobertaTokenizer",
+        }
+        for name in self.extra_special_tokens:
+            config.pop(name, None)
+        sides = {"padding_side": self.padding_side, "truncation_side": self.truncation_side}
+        config |= {name: side for name, side in sides.items() if side != "right" or name in self.init_kwargs}
+        if self._writes_trim:
+            config["trim_offsets"] = self.trim_offsets
+        if tuple(self.model_input_names) != MODEL_INPUT_NAMES:
+            config["model_input_names"] = list(self.model_input_names)
+        if self.split_special_tokens:
+            config["split_special_tokens"] = True
+        templates = self._chat_files() if save_jinja_files else {}
+        if self.chat_template is not None and not save_jinja_files:
+            config["chat_template"] = written_templates(self.chat_template)
+        special = {name: _file_form(value) for name, value in self.special_tokens_map_extended.items()}
+        return {CONFIG_FILE: json_text(config), SPECIAL_FILE: json_text(special), **templates}
+
+    def _kept_settings(self) -> dict[str, Any]:
+        """What the constructor was given and does not know itself, where JSON can write it."""
+        own = (*_ARGUMENTS, *_MORE_ARGUMENTS, *_OF_ONE_PROCESS)
+        return {name: value for name, value in self.init_kwargs.items() if name not in own and _is_json(value)}
+
+    def _chat_files(self) -> dict[str, bytes]:
+        """The chat templates as files."""
+        if self.chat_template is None:
+            return {}
+        named = {"default": self.chat_template} if isinstance(self.chat_template, str) else self.chat_template
+        return {
+            CHAT_FILE if name == "default" else f"{CHAT_FOLDER}/{name}.jinja": template.encode()
+            for name, template in named.items()
+        }
+
+    def _tokenizer_json(self) -> bytes:
+        return tokenizer_json(
+            Vocabulary(dict(self._vocabulary), self._merges),
+            self.added_tokens_decoder,
+            post_processor=self._post_processor(),
+            add_prefix_space=self.add_prefix_space,
+        )
+
+    def _post_processor(self) -> Any:
+        """That of the file the tokenizer came from, where its rows are not RoBERTa's own."""
+        level = {"trim_offsets": self.trim_offsets, "add_prefix_space": self.add_prefix_space}
+        if self._template is not None:
+            processor = with_settings(self._template.processor, level)
+            if self._template.trims is not None or not self.trim_offsets:
+                return processor
+            trimming = {"type": "ByteLevel", **level, "use_regex": True}
+            return {"type": "Sequence", "processors": [trimming, processor]} if processor else trimming
+        sep, cls = [self.sep_token or "", self.sep_token_id or 0], [self.cls_token or "", self.cls_token_id or 0]
+        return {"type": "RobertaProcessing", "sep": sep, "cls": cls, **level}
+
+
+def refuse_names_of_methods(tokenizer: Any, names: Sequence[str]) -> None:
+    """Raise `AttributeError` for a setting that has the name of a method: it was meant for a call."""
+    for name in names:
+        if callable(getattr(type(tokenizer), name, None)):
+            raise AttributeError(
+                f"{name} is no setting of a tokenizer: it conflicts with the method {type(tokenizer).__name__}.{name}"
+            )
+
+
+def warn_of_near_names(tokenizer: Any, names: Sequence[str]) -> None:
+    """Log a warning for each setting that nobody knows, but whose name is near to one that is known."""
+    for name in names:
+        nearest = suggestion(name, (*_ARGUMENTS, *_MORE_ARGUMENTS))
+        if nearest and name not in _OF_ONE_PROCESS:
+            logger.warning("%s does not know %r%s; it is kept as it is", type(tokenizer).__name__, name, nearest)
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON can write a value."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, str | AddedToken)
+
+
+def _file_form(value: Any) -> Any:
+    """A special token, or a list or mapping of them, as special_tokens_map.json has it."""
+    if isinstance(value, AddedToken):
+        return token_object(value, special=False)
+    if isinstance(value, Mapping):
+        return {name: _file_form(token) for name, token in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_file_form(token) for token in value]
+    return value

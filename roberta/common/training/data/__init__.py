@@ -1,0 +1,1 @@
+"""Files of examples become the batches of a training."""

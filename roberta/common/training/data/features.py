@@ -1,0 +1,308 @@
+"""Examples as the tokens of a model: features, which `collation` makes batches of.
+
+Tokens and the labels of tokens are numpy arrays of int32: a list of Python ints takes ten times their memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+
+from roberta.common.config import RobertaConfig
+from roberta.common.inference.batching import windows
+from roberta.common.pipelines.answer import LONGEST_STRIDE, LONGEST_WINDOW
+from roberta.common.tokenizer.base import TokenizerBase
+from roberta.common.training.data.batches import Feature
+from roberta.common.training.data.examples import Choice, Document, Example, LabelledText, LabelledWords, Question
+from roberta.common.training.data.labels import Labels
+from roberta.common.training.data.question_features import of_questions
+from roberta.common.training.data.reading import Unusable
+from roberta.common.training.tasks import Task
+
+_NO_TYPES = (
+    "the tokenizer's rows have token types other than 0 (its post_processor), with which a training does not deal; take "
+    '"token_type_ids" out of model_input_names, in tokenizer_config.json, to train without them'
+)
+CHUNK = 1000  # examples that are tokenised together
+NO_LABEL = -100
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long features are.
+
+    Attributes:
+        max_length: tokens of a row, special tokens included.
+        stride: of "question-answering": tokens that two windows share.
+        truncation: cut what is longer; else it is an error. Contexts of questions are never cut, but read in windows.
+    """
+
+    max_length: int
+    stride: int = 0
+    truncation: bool = True
+
+
+def make_lengths(
+    task: Task,
+    config: RobertaConfig,
+    tokenizer: TokenizerBase,
+    *,
+    max_length: int | None = None,
+    stride: int | None = None,
+    truncation: bool = True,
+) -> Lengths:
+    """How long features of a task are, for a model.
+
+    Args:
+        max_length: None for what the model and the tokenizer take, and for questions for 384 if that is less.
+        stride: None for 128, or half a window if that is less.
+
+    Raises:
+        ValueError: the model has no positions for so many tokens, or there is no room for any.
+    """
+    limit = config.max_length_tokens
+    if max_length is None:
+        is_question = task == "question-answering"
+        max_length = min(limit, tokenizer.model_max_length, *([LONGEST_WINDOW] if is_question else []))
+    if max_length > limit:
+        raise ValueError(
+            f"max_length={max_length} exceeds the {limit} tokens that this model has positions for "
+            f"(max_position_embeddings={config.max_position_embeddings}); give at most {limit}"
+        )
+    if max_length < 5:  # <s> a </s></s> b </s> has no room for both
+        raise ValueError(f"max_length={max_length} has no room for tokens beside the special ones; give at least 5")
+    if task != "question-answering" and stride is not None:
+        raise ValueError(f"stride={stride} is for question-answering; leave it out for {task}")
+    half = min(max_length // 2, LONGEST_STRIDE)
+    if stride is not None and not 0 <= stride < max_length:
+        raise ValueError(f"stride={stride} must be at least 0 and below max_length={max_length}")
+    return Lengths(max_length, (half if stride is None else stride) if task == "question-answering" else 0, truncation)
+
+
+@dataclass
+class Making:
+    """What becomes of examples while features are made of them.
+
+    Attributes:
+        unusable: what is done about an example that cannot be used.
+        cut: examples that are longer than a row, and were cut.
+        choices: how many the first example of multiple choice has, and where it is.
+    """
+
+    unusable: Unusable = field(default_factory=Unusable)
+    cut: int = 0
+    choices: tuple[int, str] | None = None
+
+
+def make_features(
+    examples: Iterable[Example],
+    task: Task,
+    tokenizer: TokenizerBase,
+    lengths: Lengths,
+    *,
+    labels: Labels | None = None,
+    for_evaluation: bool = False,
+    making: Making | None = None,
+) -> list[Feature]:
+    """The features of examples, in their order; of a question one for each window over its context.
+
+    Args:
+        labels: of the two classifications.
+        making: says what becomes of an example that cannot be used, and counts; None makes the first an error.
+        for_evaluation: a feature of a question also has "example" (its number), "window"
+            (`pipelines.answer.Window`) and "offsets" (the characters of the window's tokens), which find answers.
+
+    Returns:
+        Dictionaries, all with "input_ids":
+        - text-classification: "labels", see `Labels.target`.
+        - token-classification: "labels", (tokens,): at the first token of each word its label, else -100. Words that
+          are cut off have none.
+        - question-answering: "start_positions", "end_positions": of the answer's first and last token; 0, the
+          place of `<s>`, where the window does not have all of it.
+        - multiple-choice: "input_ids" is a list of rows, one a choice; "labels", the number of the right one.
+
+    Raises:
+        ValueError: a label is unknown, an example has too many tokens, or the task's examples are `make_documents`'s.
+    """
+    if task not in ("question-answering", *_MAKERS):
+        raise ValueError(f"task={task!r} has documents, not features: see make_documents, and pack them into rows")
+    pairs = task in ("question-answering", "multiple-choice")
+    if "token_type_ids" in tokenizer.model_input_names and tokenizer.layout(pairs).has_types:
+        raise ValueError(_NO_TYPES)
+    if for_evaluation and task != "question-answering":
+        raise ValueError(f"for_evaluation=True is for question-answering; leave it out for {task}")
+    return list(_features(examples, task, tokenizer, lengths, labels, for_evaluation, making or Making()))
+
+
+def _features(
+    examples: Iterable[Example],
+    task: Task,
+    tokenizer: TokenizerBase,
+    lengths: Lengths,
+    labels: Labels | None,
+    for_evaluation: bool,
+    making: Making,
+) -> Iterator[Feature]:
+    number = 0
+    for chunk in windows(examples, CHUNK):
+        if task == "question-answering":
+            questions = cast(list[Question], chunk)
+            yield from of_questions(
+                questions, number, tokenizer, lengths.max_length, lengths.stride, for_evaluation=for_evaluation,
+                unusable=making.unusable,
+            )  # fmt: skip
+        else:
+            yield from _MAKERS[task](chunk, tokenizer, lengths, labels, making)
+        number += len(chunk)
+
+
+def _check_length(count: int, where: str, lengths: Lengths) -> None:
+    if not lengths.truncation:
+        raise ValueError(
+            f"{where} has {count} tokens, and a row takes {lengths.max_length}; shorten it, raise max_length if "
+            "the model has positions for it, or cut it with truncation=True"
+        )
+
+
+def _rows(
+    texts: Sequence[str | tuple[str, str]], tokenizer: TokenizerBase, lengths: Lengths
+) -> Iterator[Callable[[str], tuple[list[int], bool]]]:
+    """Of each text or pair: where it is from -> its tokens, none more than allowed, and whether some were cut off.
+
+    The same tokens as a call with `truncation=True` gives; but the whole length is known.
+    """
+    parts = [part for text in texts for part in ((text,) if isinstance(text, str) else text)]
+    ids = iter(tokenizer(parts, add_special_tokens=False, verbose=False)["input_ids"])
+    for text in texts:
+        first = next(ids)
+        yield partial(_row, tokenizer, lengths, first, None if isinstance(text, str) else next(ids))
+
+
+def _row(
+    tokenizer: TokenizerBase, lengths: Lengths, first: list[int], second: list[int] | None, where: str
+) -> tuple[list[int], bool]:
+    first, second, is_cut = _fitted(tokenizer, lengths, first, second, where)
+    return tokenizer.layout(pair=second is not None).row(first, second), is_cut
+
+
+def _fitted(
+    tokenizer: TokenizerBase, lengths: Lengths, first: Any, second: Any, where: str
+) -> tuple[Any, Any, bool]:  # fmt: skip
+    """What of a text or a pair fits into a row beside special tokens, and whether that is not all."""
+    excess = len(first) + len(second or ()) + tokenizer.num_special_tokens_to_add(second is not None)
+    excess -= lengths.max_length
+    if excess <= 0:
+        return first, second, False
+    _check_length(excess + lengths.max_length, where, lengths)
+    return *tokenizer.truncate_sequences(first, second, excess)[:2], True
+
+
+def _texts(
+    chunk: Sequence[LabelledText], tokenizer: TokenizerBase, lengths: Lengths, labels: Labels | None, making: Making
+) -> Iterator[Feature]:
+    assert labels is not None, "classification has labels"
+    has_types = "token_type_ids" in tokenizer.model_input_names and tokenizer.layout(pair=True).has_types
+    if has_types and any(example.text2 is not None for example in chunk):
+        raise ValueError(_NO_TYPES)
+    texts = [example.text if example.text2 is None else (example.text, example.text2) for example in chunk]
+    for example, row in zip(chunk, _rows(texts, tokenizer, lengths), strict=True):
+        try:
+            ids, is_cut = row(example.where)
+            target = labels.target(example.label, example.where)
+        except ValueError as error:
+            making.unusable.note(error)
+            continue
+        making.cut += is_cut
+        yield {"input_ids": np.array(ids, np.int32), "labels": target}
+
+
+def _words(
+    chunk: Sequence[LabelledWords], tokenizer: TokenizerBase, lengths: Lengths, labels: Labels | None, making: Making
+) -> Iterator[Feature]:
+    assert labels is not None, "classification has labels"
+    # a space is put before every word, the first one too: RoBERTa's vocabulary has other tokens for words without
+    words = [list(example.words) for example in chunk]
+    batch = tokenizer(words, is_split_into_words=True, add_special_tokens=False, verbose=False)
+    for number, (example, ids) in enumerate(zip(chunk, batch["input_ids"], strict=True)):
+        try:
+            kept, _, is_cut = _fitted(tokenizer, lengths, ids, None, example.where)
+            of_words, _, _ = _fitted(tokenizer, lengths, batch.word_ids(number), None, example.where)
+            targets = [labels.id_of(label, example.where) for label in example.labels]
+        except ValueError as error:
+            making.unusable.note(error)
+            continue
+        making.cut += is_cut
+        layout = tokenizer.layout()
+        places = [*[None] * len(layout.begin.ids), *of_words, *[None] * len(layout.end.ids)]
+        row = layout.row(kept, None)
+        yield {"input_ids": np.array(row, np.int32), "labels": first_tokens(places, targets)}
+
+
+def first_tokens(words: Sequence[int | None], labels: Sequence[int]) -> np.ndarray:
+    """The label of each word at its first token, -100 elsewhere.
+
+    Args:
+        words: the number of the word of each token; None for special tokens.
+        labels: of each word.
+
+    Returns:
+        int32, (tokens,). Example: words [None, 0, 0, 1, None], labels [3, 4] -> [-100, 3, -100, 4, -100].
+    """
+    before = [None, *words[:-1]]
+    found = [
+        NO_LABEL if word is None or word == last else labels[word] for last, word in zip(before, words, strict=True)
+    ]
+    return np.array(found, np.int32)
+
+
+def _choices(
+    chunk: Sequence[Choice], tokenizer: TokenizerBase, lengths: Lengths, labels: Labels | None, making: Making
+) -> Iterator[Feature]:
+    assert labels is None, "choices have no names"
+    pairs = [(example.prompt, choice) for example in chunk for choice in example.choices]
+    rows = _rows(pairs, tokenizer, lengths)
+    for example in chunk:
+        of_choices = [next(rows) for _ in example.choices]
+        try:
+            if making.choices is None:
+                making.choices = (len(of_choices), example.where)
+            elif making.choices[0] != len(of_choices):
+                raise ValueError(
+                    f"{example.where} has {len(of_choices)} choices, and {making.choices[1]} has {making.choices[0]}; "
+                    "give all examples as many"
+                )
+            made = [row(example.where) for row in of_choices]
+        except ValueError as error:
+            making.unusable.note(error)
+            continue
+        making.cut += any(is_cut for _, is_cut in made)
+        yield {"input_ids": [np.array(ids, np.int32) for ids, _ in made], "labels": example.label}
+
+
+_MAKERS: dict[Task, Callable[[Any, TokenizerBase, Lengths, Labels | None, Making], Iterator[Feature]]] = {
+    "text-classification": _texts,
+    "token-classification": _words,
+    "multiple-choice": _choices,
+}
+
+
+def make_documents(documents: Iterable[Document], tokenizer: TokenizerBase) -> Iterator[list[np.ndarray]]:
+    """The sentences of each document as int32 arrays of ids without special tokens, ready to be packed into rows.
+
+    A stream is tokenised as it is read, so that of a large file no more is in memory than one document.
+    """
+    sentences = ((number, text) for number, document in enumerate(documents) for text in document.sentences)
+    rows = itertools.chain.from_iterable(_sentences(chunk, tokenizer) for chunk in windows(sentences, CHUNK))
+    for _, group in itertools.groupby(rows, key=lambda row: row[0]):
+        yield [ids for _, ids in group]
+
+
+def _sentences(chunk: Sequence[tuple[int, str]], tokenizer: TokenizerBase) -> list[tuple[int, np.ndarray]]:
+    """The number of the document and the ids of each sentence."""
+    found = tokenizer([text for _, text in chunk], add_special_tokens=False, verbose=False)["input_ids"]
+    return [(number, np.array(ids, np.int32)) for (number, _), ids in zip(chunk, found, strict=True)]
