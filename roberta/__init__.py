@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a 
     from roberta.common.storage.folders import CheckpointError as CheckpointError
     from roberta.common.generation.config import GenerationConfig as GenerationConfig
     from roberta.common.pipelines import pipeline as pipeline
-    from roberta.common.tokenizer.special_tokens import AddedToken as AddedToken
+    from roberta.common.vocabulary.special_tokens import AddedToken as AddedToken
     from roberta.common.tokenizer.python import RobertaTokenizer as RobertaTokenizer
     from roberta.common.tokenizer.fast import RobertaTokenizerFast as RobertaTokenizerFast
     from roberta.common.training.session import Training as Training
@@ -69,7 +69,7 @@ _MODULES = {
     "RobertaTokenizer": "roberta.common.tokenizer.python",
     "RobertaTokenizerFast": "roberta.common.tokenizer.fast",
     "BatchEncoding": "roberta.common.tokenizer.encoding",
-    "AddedToken": "roberta.common.tokenizer.special_tokens",
+    "AddedToken": "roberta.common.vocabulary.special_tokens",
     "pipeline": "roberta.common.pipelines",
     "Training": "roberta.common.training.session",
     "register_auto_classes": "roberta.common.auto_classes",

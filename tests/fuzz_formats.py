@@ -15,8 +15,8 @@ from fuzz_damage import header, packed, plain, program, text, zipped
 
 from roberta import RobertaTokenizer, RobertaTokenizerFast
 from roberta.common.formats.safetensors_file import numpy_dtype
-from roberta.common.tokenizer import files
-from roberta.common.tokenizer.special_tokens import AddedToken
+from roberta.common.vocabulary import files
+from roberta.common.vocabulary.special_tokens import AddedToken
 from roberta.conversion import convert
 from roberta.conversion.formats import Options
 from roberta.conversion.formats import read as read_model

@@ -10,7 +10,7 @@ from checkpoints import small_config
 from pipeline_cases import FRANCE, RAILWAY, TEXTS
 
 from roberta import RobertaTokenizerFast
-from roberta.common.training.tasks import HEADS, Task
+from roberta.common.training.data.tasks import HEADS, Task
 
 LENGTH = 48  # tokens of a row
 

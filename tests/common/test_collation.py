@@ -10,7 +10,7 @@ import pytest
 from roberta.common.training.data.batches import Collated
 from roberta.common.training.data.collation import Collator
 from roberta.common.training.data.masking import Masker, Vocabulary
-from roberta.common.training.tasks import Task
+from roberta.common.training.data.tasks import Task
 
 PAD, IGNORED = 1, -100
 VOCABULARY = Vocabulary(50, 49, (0, 1, 2, 3, 49), (0, 1, 2, 3), np.ones(50, bool))

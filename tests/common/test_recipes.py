@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from roberta.common.training.data.tasks import HEADS
 from roberta.common.training.recipes import RECIPES, Recipe, check_warmup, default, learning_rate, named, total_updates
-from roberta.common.training.tasks import HEADS
 
 PLAIN = Recipe(1e-3, 8, warmup=10)
 

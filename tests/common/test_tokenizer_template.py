@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from training_cases import make as make_training
 
 import roberta
-from roberta.common.tokenizer.template import read_template
+from roberta.common.vocabulary.template import read_template
 
 ROBERTA = {
     "type": "RobertaProcessing",

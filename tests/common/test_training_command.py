@@ -19,10 +19,10 @@ from roberta.common.commands import training_options as command_line
 from roberta.common.commands.train import training
 from roberta.common.parameters import parameters
 from roberta.common.training import plot
+from roberta.common.training.data.tasks import HEADS
 from roberta.common.training.initial_weights import initial_value, start
 from roberta.common.training.recipes import Recipe, named
 from roberta.common.training.session import alone
-from roberta.common.training.tasks import HEADS
 
 FEW = ["--updates", "3", "--batch-size", "4", "--warmup", "1"]
 

@@ -16,8 +16,8 @@ import roberta
 from roberta import RobertaConfig, RobertaTokenizer, RobertaTokenizerFast
 from roberta.common.training.data.features import make_documents, make_features, make_lengths
 from roberta.common.training.data.labels import Labels, find_labels
-from roberta.common.training.data.made import trained_config
 from roberta.common.training.data.readers import class_names, read
+from roberta.common.training.datasets import trained_config
 from roberta.common.training.recipes import RECIPES
 
 CONTEXT = "The  Vltava (430 km) flows through Prague — Praha 🏰 in Czech — and meets the Elbe at Mělník."

@@ -15,8 +15,8 @@ from roberta.cli import parser
 from roberta.common.commands.choices import in_options
 from roberta.common.commands.train import ARGUMENTS, training
 from roberta.common.training.data.examples import Choice, Document, LabelledText, LabelledWords, Question
-from roberta.common.training.data.made import Data
 from roberta.common.training.data.readers import read
+from roberta.common.training.datasets import Data
 
 
 @pytest.fixture(scope="module")

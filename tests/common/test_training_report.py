@@ -13,7 +13,7 @@ from training_cases import ROWS
 from roberta import Training
 from roberta.cli import main, parser
 from roberta.common.commands.train import training
-from roberta.common.training.data.made import Data
+from roberta.common.training.datasets import Data
 
 TASKS = ("mlm", "clm", *ROWS)
 GOOD, BAD = "The ship left the harbour.", "She read the book."

@@ -12,8 +12,8 @@ from backends import Backend
 
 from roberta.common.training.data.collation import Collator
 from roberta.common.training.data.masking import Masker, Masking, Vocabulary
+from roberta.common.training.data.tasks import HEADS, Task
 from roberta.common.training.evaluation import IGNORED, PARTS, Evaluation
-from roberta.common.training.tasks import HEADS, Task
 
 SIZE, LENGTHS = 61, (16, 9, 4)  # of the vocabulary; 16 is a bucket
 

@@ -22,8 +22,8 @@ from backends import assert_close, backend  # noqa: E402
 
 from roberta.common.training.data.batches import MicroBatch  # noqa: E402
 from roberta.common.training.data.parts import part, targets  # noqa: E402
+from roberta.common.training.data.tasks import HEADS  # noqa: E402
 from roberta.common.training.optimizer_state import load_training_state  # noqa: E402
-from roberta.common.training.tasks import HEADS  # noqa: E402
 
 CASES = ("mlm", "tokens", "numbers", "choices")
 SHARDINGS = ("data", "full")

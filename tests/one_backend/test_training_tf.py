@@ -22,8 +22,8 @@ keras = pytest.importorskip("keras", reason="keras is not installed")
 import updates  # noqa: E402
 from backends import assert_close, backend  # noqa: E402
 
+from roberta.common.training.data.tasks import HEADS  # noqa: E402
 from roberta.common.training.optimizer_state import load_training_state  # noqa: E402
-from roberta.common.training.tasks import HEADS  # noqa: E402
 
 CASES = ("mlm", "numbers")
 TESTS = Path(__file__).parents[1]

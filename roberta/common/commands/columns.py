@@ -13,7 +13,7 @@ from roberta.common.pipelines.inputs import shown
 from roberta.common.training.data.fields import NAMES, Roles, chosen_texts, find_roles, numbered_fields
 from roberta.common.training.data.headers import ORDERS
 from roberta.common.training.data.labels import is_number
-from roberta.common.training.tasks import Task
+from roberta.common.training.data.tasks import Task
 
 # What a column is called in a training -> the field of an input, by the pipeline's task; any other reads texts.
 TASKS: dict[str, Task] = {

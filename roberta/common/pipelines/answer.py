@@ -13,7 +13,7 @@ from roberta.common.pipelines.base import Pipeline, Row
 from roberta.common.pipelines.inputs import InputError, Item, fields_of, text_of, zipped
 from roberta.common.pipelines.options import Options, require_count
 from roberta.common.pipelines.windows import Text, spans, tokenised
-from roberta.common.tokenizer.bpe import token_bytes
+from roberta.common.vocabulary.bpe import token_bytes
 
 LONGEST_WINDOW = 384  # tokens, question included, unless max_seq_len says otherwise: what SQuAD models are trained with
 LONGEST_STRIDE = 128

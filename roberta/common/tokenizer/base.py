@@ -16,8 +16,13 @@ from roberta.common.tokenizer.chat import Chatting
 from roberta.common.tokenizer.chat_templates import read_templates
 from roberta.common.tokenizer.encoding import BatchEncoding, Encoding, converter
 from roberta.common.tokenizer.engine import Engine
-from roberta.common.tokenizer.errors import ArgumentError
-from roberta.common.tokenizer.files import (
+from roberta.common.tokenizer.options import MODEL_INPUT_NAMES, UNLIMITED, first_given, length_limit, one_of
+from roberta.common.tokenizer.preparing import Preparing
+from roberta.common.tokenizer.rows import encodings
+from roberta.common.tokenizer.saving import Saving, refuse_names_of_methods, warn_of_near_names
+from roberta.common.tokenizer.texts import Table, flatten, make_plan, whole_plan
+from roberta.common.vocabulary.errors import ArgumentError
+from roberta.common.vocabulary.files import (
     MERGES_FILE,
     TOKENIZER_FILE,
     VOCAB_FILE,
@@ -25,13 +30,8 @@ from roberta.common.tokenizer.files import (
     read_tokenizer_json,
     read_vocabulary,
 )
-from roberta.common.tokenizer.options import MODEL_INPUT_NAMES, UNLIMITED, first_given, length_limit, one_of
-from roberta.common.tokenizer.preparing import Preparing
-from roberta.common.tokenizer.rows import encodings
-from roberta.common.tokenizer.saving import Saving, refuse_names_of_methods, warn_of_near_names
-from roberta.common.tokenizer.special_tokens import MORE, AddedToken, Token, special_token
-from roberta.common.tokenizer.template import Template, read_template, roberta_template, with_tokens
-from roberta.common.tokenizer.texts import Table, flatten, make_plan, whole_plan
+from roberta.common.vocabulary.special_tokens import MORE, AddedToken, Token, special_token
+from roberta.common.vocabulary.template import Template, read_template, roberta_template, with_tokens
 
 logger = logging.getLogger(__name__)
 

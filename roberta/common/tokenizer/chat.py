@@ -8,7 +8,7 @@ from typing import Any
 
 from roberta.common.tokenizer.chat_templates import Spans, chosen, render
 from roberta.common.tokenizer.encoding import BatchEncoding
-from roberta.common.tokenizer.special_tokens import SpecialTokens
+from roberta.common.vocabulary.special_tokens import SpecialTokens
 
 
 class Chatting(SpecialTokens):

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, ClassVar
 
-from roberta.common.tokenizer.bpe import token_bytes
-from roberta.common.tokenizer.special_tokens import as_ids
 from roberta.common.tokenizer.surrounding import Surrounding
+from roberta.common.vocabulary.bpe import token_bytes
+from roberta.common.vocabulary.special_tokens import as_ids
 
 # What `clean_up_tokenization_spaces` replaces, in this order.
 CLEAN_UP = (

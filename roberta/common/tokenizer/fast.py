@@ -17,14 +17,14 @@ from tqdm import tqdm
 
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.tokenizer.base import TokenizerBase
-from roberta.common.tokenizer.bpe import SPACE
 from roberta.common.tokenizer.encoding import Span
 from roberta.common.tokenizer.engine import Engine, refuse_surrogate
-from roberta.common.tokenizer.files import Vocabulary, merge_lines, read_tokenizer_text
 from roberta.common.tokenizer.offsets import exact_spans
 from roberta.common.tokenizer.python import RobertaTokenizer
-from roberta.common.tokenizer.special_tokens import AddedToken, Token
-from roberta.common.tokenizer.template import read_template, with_tokens
+from roberta.common.vocabulary.bpe import SPACE
+from roberta.common.vocabulary.files import Vocabulary, merge_lines, read_tokenizer_text
+from roberta.common.vocabulary.special_tokens import AddedToken, Token
+from roberta.common.vocabulary.template import read_template, with_tokens
 
 
 class AlignedEncoding:

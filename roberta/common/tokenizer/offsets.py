@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 
-from roberta.common.tokenizer.bpe import SPACE
 from roberta.common.tokenizer.encoding import Span
+from roberta.common.vocabulary.bpe import SPACE
 
 # White_Space of Unicode, which an added token may begin or end with, or have taken.
 _BLANKS = "".join(map(chr, (*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B))))

@@ -10,12 +10,12 @@ from typing import Any, ClassVar, NamedTuple
 import regex
 
 from roberta.common.tokenizer.base import TokenizerBase
-from roberta.common.tokenizer.bpe import BYTE_TO_SYMBOL, SYMBOL_TO_BYTE, WORD_CHARACTER, BytePairEncoder, pre_tokens
 from roberta.common.tokenizer.encoding import Span
 from roberta.common.tokenizer.engine import Engine, refuse_surrogate
-from roberta.common.tokenizer.files import MERGES_FILE, VOCAB_FILE, merge_lines
 from roberta.common.tokenizer.offsets import exact_spans
-from roberta.common.tokenizer.special_tokens import AddedToken
+from roberta.common.vocabulary.bpe import BYTE_TO_SYMBOL, SYMBOL_TO_BYTE, WORD_CHARACTER, BytePairEncoder, pre_tokens
+from roberta.common.vocabulary.files import MERGES_FILE, VOCAB_FILE, merge_lines
+from roberta.common.vocabulary.special_tokens import AddedToken
 
 _is_word = regex.compile(WORD_CHARACTER).fullmatch
 _blank_at_end = regex.compile(r"\p{White_Space}*\Z")

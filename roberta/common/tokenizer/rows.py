@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from roberta.common.tokenizer.encoding import Encoding, Span
-from roberta.common.tokenizer.template import Layout, Specials
+from roberta.common.vocabulary.template import Layout, Specials
 
 Padding = Literal["do_not_pad", "longest", "max_length"]
 Truncation = Literal["do_not_truncate", "longest_first", "only_first", "only_second"]

@@ -12,7 +12,8 @@ from roberta.common.keywords import meaningful, suggestion
 from roberta.common.storage.folders import CheckpointError, write_folder
 from roberta.common.storage.hub import PushesToHub, local_folder, upload_folder
 from roberta.common.tokenizer.chat_templates import written_templates
-from roberta.common.tokenizer.files import (
+from roberta.common.tokenizer.options import MODEL_INPUT_NAMES
+from roberta.common.vocabulary.files import (
     ADDED_FILE,
     CHAT_FILE,
     CHAT_FOLDER,
@@ -30,9 +31,8 @@ from roberta.common.tokenizer.files import (
     tokenizer_json,
     vocab_text,
 )
-from roberta.common.tokenizer.options import MODEL_INPUT_NAMES
-from roberta.common.tokenizer.special_tokens import MORE, NAMES, AddedToken, SpecialTokens
-from roberta.common.tokenizer.template import Template, with_settings
+from roberta.common.vocabulary.special_tokens import MORE, NAMES, AddedToken, SpecialTokens
+from roberta.common.vocabulary.template import Template, with_settings
 
 logger = logging.getLogger(__name__)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from roberta.common.tokenizer.special_tokens import SpecialTokens
-from roberta.common.tokenizer.template import Layout, Template, roberta_template
+from roberta.common.vocabulary.special_tokens import SpecialTokens
+from roberta.common.vocabulary.template import Layout, Template, roberta_template
 
 _BARE = roberta_template(("", 0), ("", 0)).single.without_special_tokens()
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from roberta.common.tokenizer.encoding import Span
-from roberta.common.tokenizer.errors import ArgumentError
 from roberta.common.tokenizer.rows import (
     Aligned,
     Shape,
@@ -23,6 +22,7 @@ from roberta.common.tokenizer.rows import (
     padded_length,
     windows,
 )
+from roberta.common.vocabulary.errors import ArgumentError
 
 
 @dataclass(frozen=True)

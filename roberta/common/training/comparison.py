@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roberta.common.config import RobertaConfig
 from roberta.common.pipelines.tag_schemes import Scheme, scheme_of
-from roberta.common.training.tasks import Task
+from roberta.common.training.data.tasks import Task
 
 LESS_IS_BETTER = ("loss", "perplexity")
 

@@ -19,8 +19,8 @@ from roberta.common.training import metrics
 from roberta.common.training.comparison import entity_scheme
 from roberta.common.training.data.batches import Collated, Draw, Feature, length
 from roberta.common.training.data.examples import Question
+from roberta.common.training.data.tasks import Task
 from roberta.common.training.metrics import Metrics
-from roberta.common.training.tasks import Task
 
 IGNORED = -100
 LONGEST_ANSWER = 30  # tokens, as the official baselines of SQuAD have it

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from roberta.common.training.tasks import HEADS, Task
+from roberta.common.training.data.tasks import HEADS, Task
 
 
 @dataclass(frozen=True)

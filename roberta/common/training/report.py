@@ -13,7 +13,7 @@ from roberta.common.training.data.batches import Feature
 from roberta.common.training.data.features import NO_LABEL, Making
 from roberta.common.training.data.labels import Labels
 from roberta.common.training.data.reading import Reading
-from roberta.common.training.tasks import Task
+from roberta.common.training.data.tasks import Task
 
 REPORT_FILE = "data.json"
 EXAMPLES = 3

@@ -23,15 +23,15 @@ from roberta.common.training.checkpoints import Checkpoints, Saved, differences
 from roberta.common.training.comparison import compared, entity_scheme
 from roberta.common.training.data.batches import Batches
 from roberta.common.training.data.labels import Problem
-from roberta.common.training.data.made import Data, fingerprint, prepare, tokenizer_hash
 from roberta.common.training.data.settings import DataSettings
+from roberta.common.training.data.tasks import HEADS, Task
+from roberta.common.training.datasets import Data, fingerprint, prepare, tokenizer_hash
 from roberta.common.training.initial_weights import open_config, start
 from roberta.common.training.journal import METRICS_FILE, Journal
 from roberta.common.training.recipes import Recipe, check_warmup, default, named, total_updates
 from roberta.common.training.report import REPORT_FILE, Report
 from roberta.common.training.run import Plan, Run
 from roberta.common.training.settings import Settings
-from roberta.common.training.tasks import HEADS, Task
 
 LOCK_FILE = ".training.lock"
 RECIPE_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "source")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from roberta.common.training.data.tasks import Task
 from roberta.common.training.recipes import Recipe
-from roberta.common.training.tasks import Task
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from roberta.common.inference.batching import buckets
 from roberta.common.training.data.batches import Collated, Draw, Feature
 from roberta.common.training.data.masking import Masker
-from roberta.common.training.tasks import HEADS, Task
+from roberta.common.training.data.tasks import HEADS, Task
 
 IGNORED = -100  # a label that is no target
 POSITIONS_MULTIPLE = 64  # so that XLA compiles few programs for the many numbers of masked tokens

@@ -22,7 +22,7 @@ from roberta.common.training.data.examples import Choice, Document, Example, Lab
 from roberta.common.training.data.labels import Labels
 from roberta.common.training.data.question_features import of_questions
 from roberta.common.training.data.reading import Unusable
-from roberta.common.training.tasks import Task
+from roberta.common.training.data.tasks import Task
 
 _NO_TYPES = (
     "the tokenizer's rows have token types other than 0 (its post_processor), with which a training does not deal; take "

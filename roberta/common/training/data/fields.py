@@ -22,7 +22,7 @@ from roberta.common.training.data.examples import (
     Question,
 )
 from roberta.common.training.data.records import Record
-from roberta.common.training.tasks import Task
+from roberta.common.training.data.tasks import Task
 
 Roles = Mapping[str, str]  # role -> the record's field
 

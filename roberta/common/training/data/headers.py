@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from roberta.common.training.data.examples import Document, Example, LabelledText
 from roberta.common.training.data.fields import NEEDED, Roles, find_roles, missing_roles
 from roberta.common.training.data.labels import is_number, several
-from roberta.common.training.tasks import Task
+from roberta.common.training.data.tasks import Task
 
 # The columns of a table without a header, by their number.
 ORDERS: dict[Task, dict[int, tuple[str, ...]]] = {

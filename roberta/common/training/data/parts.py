@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from roberta.common.training.tasks import Task
+from roberta.common.training.data.tasks import Task
 
 IGNORED = -100
 

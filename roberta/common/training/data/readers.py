@@ -17,8 +17,8 @@ from roberta.common.training.data.fields import Roles, check_columns, example, f
 from roberta.common.training.data.headers import Header
 from roberta.common.training.data.reading import Reading, Unusable
 from roberta.common.training.data.records import Record
+from roberta.common.training.data.tasks import HEADS, Task
 from roberta.common.training.data.word_tables import WordTable
-from roberta.common.training.tasks import HEADS, Task
 
 Format = Literal["txt", "tsv", "csv", "jsonl", "json", "conll"]
 SUFFIXES: dict[str, Format] = {

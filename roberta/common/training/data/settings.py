@@ -9,7 +9,7 @@ from typing import Any, Literal
 from roberta.common.training.data.features import Lengths
 from roberta.common.training.data.fields import NAMES, check_columns
 from roberta.common.training.data.labels import Problem
-from roberta.common.training.tasks import Task
+from roberta.common.training.data.tasks import Task
 
 # Task -> what of `DataSettings` means something for it, beside what does for all.
 OF_TASK: dict[Task, tuple[str, ...]] = {

@@ -24,10 +24,10 @@ from roberta.common.training.data.packing import pack
 from roberta.common.training.data.readers import class_names, read
 from roberta.common.training.data.reading import Reading, Unusable
 from roberta.common.training.data.settings import DataSettings, agreement
+from roberta.common.training.data.tasks import Task
 from roberta.common.training.evaluation import Evaluation, Questions
 from roberta.common.training.recipes import Recipe
 from roberta.common.training.report import Part, Report, counts_of, examples_of
-from roberta.common.training.tasks import Task
 from roberta.common.training.trained_settings import with_settings
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from tokenizers import AddedToken
 
-from roberta.common.tokenizer.errors import ArgumentError
+from roberta.common.vocabulary.errors import ArgumentError
 
 __all__ = ["NAMES", "AddedToken", "SpecialTokens", "flags", "same_token", "special_token"]
 

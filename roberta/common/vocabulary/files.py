@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from roberta.common.storage.folders import CheckpointError
-from roberta.common.tokenizer.special_tokens import AddedToken, flags
-from roberta.common.tokenizer.template import Template, read_template
+from roberta.common.vocabulary.special_tokens import AddedToken, flags
+from roberta.common.vocabulary.template import Template, read_template
 
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
