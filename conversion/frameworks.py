@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from roberta.common.frameworks import FRAMEWORKS, installed
+from roberta.common.frameworks import FRAMEWORKS, class_of, installed
 from roberta.common.parameters import Head
 from roberta.conversion.runners import RUNNERS, Arrays, Trace
 
@@ -60,9 +59,7 @@ def run(framework: str, subject: Subject, inputs: Arrays, dtype: Dtype, seed: in
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets on stderr
     inputs = {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in inputs.items()}
     with _jax_floats(dtype) if framework == "flax" else ExitStack():
-        family = importlib.import_module(f"roberta.{framework}.models")
-        class_ = getattr(family, f"{FRAMEWORKS[framework][0]}Roberta{subject.head}")
-        model = class_.from_pretrained(subject.path, dtype=dtype, **subject.options)
+        model = class_of(framework, subject.head).from_pretrained(subject.path, dtype=dtype, **subject.options)
         trace = RUNNERS[framework](model, inputs, seed)
     del model
     gc.collect()  # a Keras model refers to itself, and would be there still when the next is loaded

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 
+from roberta.common.frameworks import tensor_maker
 from roberta.common.generation.config import GenerationConfig
 from roberta.common.inference.batching import groups
 from roberta.common.pipelines.arrays import rectangle
@@ -16,7 +17,6 @@ from roberta.common.pipelines.base import Model, OnError, Row, TextPipeline
 from roberta.common.pipelines.inputs import InputError, Item
 from roberta.common.pipelines.options import Options
 from roberta.common.tokenizer.base import TokenizerBase
-from roberta.common.tokenizer.encoding import converter
 
 # What the pipeline generates with unless the model's folder or the call says otherwise; as in transformers.
 USUAL: dict[str, Any] = {"max_new_tokens": 256, "do_sample": True, "temperature": 0.7}
@@ -108,7 +108,7 @@ class Generate(TextPipeline[GenerateOptions]):
         if dtype is not None:
             raise ValueError(f"dtype={dtype!r} is of `infer`; to generate in it, load the model in it")
         super().__init__(model, tokenizer, options, batch_tokens=batch_tokens, progress=progress, on_error=on_error)
-        self.convert = converter(TENSORS[model.framework])
+        self.convert = tensor_maker(TENSORS[model.framework])
         mask = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         self.tokens_behind = mask[::-1].index(0)  # special tokens that end a row
 

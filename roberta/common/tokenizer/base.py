@@ -11,10 +11,11 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
+from roberta.common.frameworks import tensor_maker
 from roberta.common.keywords import suggestion
 from roberta.common.tokenizer.chat import Chatting
 from roberta.common.tokenizer.chat_templates import read_templates
-from roberta.common.tokenizer.encoding import BatchEncoding, Encoding, converter
+from roberta.common.tokenizer.encoding import BatchEncoding, Encoding
 from roberta.common.tokenizer.engine import Engine
 from roberta.common.tokenizer.options import MODEL_INPUT_NAMES, UNLIMITED, first_given, length_limit, one_of
 from roberta.common.tokenizer.preparing import Preparing
@@ -304,7 +305,7 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
             verbose=verbose and self.verbose,
         )
         if return_tensors is not None:
-            converter(return_tensors)  # an unknown name is refused before the work
+            tensor_maker(return_tensors)  # an unknown name is refused before the work
         batch = flatten(name, text, text_pair, is_words)
         engine = self._engine(split_special_tokens, add_prefix_space)
         align = partial(engine.align, batch.texts, is_words, self.trim_offsets)

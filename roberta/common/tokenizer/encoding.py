@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import UserDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from roberta.common.frameworks import tensor_maker
 
 Span = tuple[int, int]
 
@@ -249,7 +250,7 @@ class BatchEncoding(UserDict[str, Any]):
             ModuleNotFoundError: the framework is not installed; names the extra that brings it.
         """
         if tensor_type is not None:
-            convert = converter(tensor_type)
+            convert = tensor_maker(tensor_type)
             for key, value in self.data.items():
                 self.data[key] = convert(_array(key, [value] if prepend_batch_axis else value))
         return self
@@ -261,39 +262,6 @@ class BatchEncoding(UserDict[str, Any]):
             for key, value in self.data.items()
         }
         return self
-
-
-def converter(tensor_type: str) -> Callable[[np.ndarray], Any]:
-    """What makes a framework's tensor of an array, by the framework's short name.
-
-    Raises:
-        ValueError: another name.
-        ModuleNotFoundError: the framework is not installed.
-    """
-    name = str(getattr(tensor_type, "value", tensor_type))
-    if name == "np":
-        return lambda array: array
-    if name not in _FRAMEWORKS:
-        raise ValueError(f"return_tensors={tensor_type!r} must be None, 'np', {', '.join(map(repr, _FRAMEWORKS))}")
-    module, function, extra = _FRAMEWORKS[name]
-    try:
-        framework = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"return_tensors={name!r} needs {module}, which is not installed; pip install 'roberta[{extra}]'",
-            name=module,
-        ) from error
-    make = getattr(framework, function)
-    if name == "pt":
-        return lambda array: make(array)
-    return lambda array: make(array.astype(np.int32) if array.dtype == np.int64 else array)
-
-
-_FRAMEWORKS = {
-    "pt": ("torch", "from_numpy", "pt"),
-    "tf": ("tensorflow", "constant", "tf"),
-    "jax": ("jax.numpy", "array", "flax"),
-}
 
 
 def _array(key: str, value: Any) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -339,7 +338,7 @@ class Training:
             run.journal.say(
                 f"{class_.__name__}: {len(new)} tensors are new: {', '.join(new[:4])}{', ...' * (len(new) > 4)}"
             )
-        backend = importlib.import_module(f"roberta.{framework}.training")
+        backend = frameworks.backend_module(framework, "training")
         backend.train(model, run, **({"workers": self.workers} if self.workers else {}))
 
 
