@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from roberta.common import MOVED
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "roberta"
@@ -79,3 +82,11 @@ def test_a_missing_framework_is_named_with_its_extra() -> None:
     code = "import sys; sys.modules['torch'] = None; from roberta import RobertaModel"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert "pip install 'roberta[pt]'" in done.stderr
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_a_module_that_moved_has_its_old_name_too(old: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, old, raising=False)
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {MOVED[old]}"):
+        found = importlib.import_module(old)
+    assert found is importlib.import_module(MOVED[old])

@@ -23,6 +23,7 @@ FILES = sorted(COMMON.glob("**/*.py"))
 # Modules that import others by a name in a string, and what.
 BY_NAME = {
     "roberta/__init__.py": "the modules of its public names",
+    "roberta/common/__init__.py": "modules that moved",
     "roberta/common/frameworks.py": "a framework, a backend",
     "roberta/common/checkpoint/checkpoint.py": "roberta.common.formats, which may need h5py or msgpack",
     "roberta/common/auto_classes.py": "transformers",
