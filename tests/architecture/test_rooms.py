@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ FLOORS = (
 )  # fmt: skip
 # Modules at the top that know nothing of the others.
 FACTS = {"dtype_names", "finite", "frameworks", "keywords", "outputs", "padding"}
+ROOT = PACKAGE.parent
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+PLACES = re.findall(r"^\d\. `(\S+\.py)` `(\w+)`", PAGE, flags=re.MULTILINE)
+WALKS = re.findall(r"^### (.+?)\n(.*?)(?=^##)", PAGE, flags=re.MULTILINE | re.DOTALL)
 FILES = sorted(COMMON.glob("**/*.py"))
 # Modules that import others by a name in a string, and what.
 BY_NAME = {
@@ -109,3 +114,27 @@ def test_only_frameworks_names_a_backend_in_a_string(file: Path) -> None:
         start = argument.values[0] if isinstance(argument, ast.JoinedStr) else argument
         text = start.value if isinstance(start, ast.Constant) else ""
         assert not str(text).startswith("roberta.") or str(text).startswith("roberta.common."), ast.unparse(call)
+
+
+@pytest.mark.parametrize(("file", "name"), PLACES)
+def test_a_place_of_a_walk_exists(file: str, name: str) -> None:
+    tree = ast.parse((ROOT / file).read_text())
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def test_there_are_four_walks_of_at_most_eight_places() -> None:
+    steps = [len(re.findall(r"^\d+\. ", text, flags=re.MULTILINE)) for _, text in WALKS]
+    assert len(steps) == 4
+    assert max(steps) <= 8
+    assert sum(steps) == len(PLACES)
+
+
+def test_every_file_that_the_page_names_exists() -> None:
+    for name in re.findall(r"`((?:roberta|conversion|tests)/[\w/]*(?:\.py)?)`", PAGE):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_picture_shows_the_rooms_from_the_top_down() -> None:
+    picture = PAGE.split("```text")[1].split("```")[0].split("no framework ===")[1]
+    shown = [match.rstrip("/") for match in re.findall(r"^ (\(?[\w/]+\)?)", picture, flags=re.MULTILINE)]
+    assert shown == list(reversed(FLOORS))
