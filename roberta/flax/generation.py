@@ -1,7 +1,6 @@
 """`generate()` in Flax: the driver of `common.search` over this backend's model and cache."""
 
 import contextlib
-import inspect
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,12 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from roberta.common.generation.config import GenerationConfig, generation_defaults
+from roberta.common.generation import driver
+from roberta.common.generation.config import GenerationConfig
 from roberta.common.generation.draws import Seed
-from roberta.common.generation.driver import Call, generate
+from roberta.common.generation.mixin import GenerationBase, call_of
 from roberta.common.generation.prompts import Rows
-from roberta.common.generation.search import transition_scores
-from roberta.common.outputs import ModelOutput
 from roberta.flax import cache as kv
 from roberta.flax.layers import check_values
 from roberta.flax.parts import Made
@@ -157,8 +155,8 @@ class Stepper:
         return _wide(output["logits"])
 
 
-class Framework:
-    """What `common.generating` asks for.
+class Framework(driver.Framework):
+    """Arrays of JAX.
 
     Args:
         model, params: a model and the parameters taken instead of its own.
@@ -167,49 +165,20 @@ class Framework:
     def __init__(self, model: Any, params: Mapping[str, Any] | None) -> None:
         self.model, self.params = model, params
 
-    def to_numpy(self, values: Any) -> np.ndarray:
-        """A tensor, or what numpy takes, as an array."""
-        return np.asarray(values)
-
     def native(self, values: np.ndarray) -> Array:
         """An array as a tensor."""
         return jnp.asarray(values)
 
-    def shown(self, values: np.ndarray) -> Array:
-        """Ids as a tensor for a streamer."""
-        return self.native(values)
-
-    def stepper(
-        self, model: Any, config: GenerationConfig, rows: Rows, max_length: int, extra: Mapping[str, Any]
-    ) -> Stepper:
-        """A model to step through."""
-        return Stepper(model, config, rows, max_length, extra, self.params if model is self.model else None)
-
-    def arguments(self, model: Any) -> Mapping[str, inspect.Parameter]:
-        """The arguments of the model's call."""
-        return inspect.signature(model.__call__).parameters
-
-    def output(self, cls: type[ModelOutput]) -> type[ModelOutput]:
-        """The class of an output."""
-        return cls
+    def stepper_class(self, model: Any, *arguments: Any) -> Stepper:
+        """A stepper with the parameters of the call, if the model is the call's own, and no assistant."""
+        return Stepper(model, *arguments, self.params if model is self.model else None)
 
 
-class GenerationMixin:
+class GenerationMixin(GenerationBase):
     """`generate()` for a class whose call gives next-token logits."""
 
-    _generation_config: GenerationConfig | None = None
-    _generation_fields: Mapping[str, Any] | None = None  # of the folder that the model was loaded from
-
-    @property
-    def generation_config(self) -> GenerationConfig:
-        """What `generate` does by default: the model folder's file, else the config's fields."""
-        if self._generation_config is None:
-            self._generation_config = generation_defaults(self.config, self._generation_fields)
-        return self._generation_config
-
-    @generation_config.setter
-    def generation_config(self, value: GenerationConfig | None) -> None:
-        self._generation_config = value
+    def _tensors(self) -> Framework:
+        return Framework(self, None)
 
     def generate(
         self,
@@ -239,58 +208,12 @@ class GenerationMixin:
         seed: int | Sequence[Seed] | None = None,
         **settings: Any,
     ) -> Any:
-        """Continue the prompts: greedy by default, without dropout, positions as in the model's own call.
-
-        Args:
-            input_ids: int, (batch, prompt), padded on the left; None starts from `bos_token_id`.
-            generation_config: instead of the model's, which fills in pad, bos and eos ids that are None; transformers'
-                own class, or a dictionary, will do.
-            logits_processor: a list of callables (input_ids, scores) -> scores, transformers' own among them.
-            stopping_criteria: a list of callables (input_ids, scores) -> whether all rows end, or which.
-            prefix_allowed_tokens_fn: (number of the prompt, ids of a row) -> the tokens that may follow.
-            assistant_model: a smaller causal model that guesses tokens; the result is the same, for one prompt.
-            streamer: its `put` gets the prompts, then one token a row at a time; then `end` is called.
-            negative_prompt_ids, negative_prompt_attention_mask: what `guidance_scale` moves away from.
-            use_model_defaults: fields of `generation_config` at their defaults are the model's.
-            synced_gpus, custom_generate: not supported; None or False.
-            inputs: another name of input_ids.
-            attention_mask: 1 and 0, (batch, prompt); by default padding tokens are padding.
-            token_type_ids: of the prompt; new tokens have that of the last one.
-            position_ids: of the prompt; those of new tokens follow the last one.
-            inputs_embeds: (batch, prompt, hidden), instead of ids, and new tokens alone are returned; or beside them.
-            past_key_values: of the first tokens of the prompt; what an earlier call returned.
-            tokenizer: for `stop_strings`.
-            prng_key: of sampling, in the place of a seed.
-            trace: compile each step; False is for debugging.
-            params: taken instead of `self.params`.
-            seed: of sampling, or a list with one for each prompt; the same in the three frameworks.
-                None draws one from numpy's global generator.
-            settings: fields of `GenerationConfig` to replace: max_new_tokens, do_sample, num_beams, ...; and further
-                arguments of the model's call, such as encoder_hidden_states.
-
-        Returns:
-            int, (batch * num_return_sequences, length): prompts and new tokens, padded behind the end; with
-            `return_dict_in_generate` a `GenerateDecoderOnlyOutput` or `GenerateBeamDecoderOnlyOutput`.
-
-        Raises:
-            UnknownSettingError: a keyword that does not exist; a `TypeError` and a `ValueError`.
-            ValueError: a setting or prompt that cannot work, such as one that is too long.
-        """
         if seed is None and prng_key is not None:
             seed = _seed(prng_key)
         if seed is None:
             seed = int(np.random.randint(2**62))
-        call = Call(
-            inputs=inputs, input_ids=input_ids, generation_config=generation_config, logits_processor=logits_processor,
-            stopping_criteria=stopping_criteria, prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
-            synced_gpus=synced_gpus, assistant_model=assistant_model, streamer=streamer,
-            negative_prompt_ids=negative_prompt_ids, negative_prompt_attention_mask=negative_prompt_attention_mask,
-            use_model_defaults=use_model_defaults, custom_generate=custom_generate, attention_mask=attention_mask,
-            token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds,
-            past_key_values=past_key_values, tokenizer=tokenizer, seed=seed, settings=settings,
-        )  # fmt: skip
         with contextlib.nullcontext() if trace else jax.disable_jit():
-            return generate(self, call, Framework(self, params))
+            return driver.generate(self, call_of(locals()), Framework(self, params))
 
     def prepare_inputs_for_generation(
         self, input_ids: Array, max_length: int, attention_mask: Array | None = None
@@ -315,28 +238,6 @@ class GenerationMixin:
         last = model_kwargs["position_ids"][:, -1:]
         updated = {"past_key_values": model_outputs["past_key_values"], "position_ids": last + 1}
         return {**model_kwargs, **updated}
-
-    def compute_transition_scores(
-        self,
-        sequences: Array,
-        scores: tuple[Array, ...],
-        beam_indices: Array | None = None,
-        normalize_logits: bool = False,
-    ) -> Array:
-        """The score of each new token of `sequences`, (rows, new); 0 behind the end of a beam.
-
-        Args:
-            scores, beam_indices: what `generate` returned with `return_dict_in_generate` and `output_scores`.
-            normalize_logits: log probabilities instead of scores.
-        """
-        framework = Framework(self, None)
-        found = transition_scores(
-            framework.to_numpy(sequences),
-            [framework.to_numpy(step) for step in scores],
-            None if beam_indices is None else framework.to_numpy(beam_indices),
-            normalize_logits,
-        )
-        return framework.native(found)
 
 
 def _wide(values: Array) -> np.ndarray:

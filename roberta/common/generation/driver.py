@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,32 +32,46 @@ Floats = npt.NDArray[np.floating[Any]]
 PER_PROMPT = ("encoder_hidden_states", "encoder_attention_mask")  # repeated with the rows of a prompt
 
 
-class Framework(Protocol):
-    """What the driver asks of a backend."""
+class Framework:
+    """How a backend handles tensors, and how a model is called there.
+
+    Attributes:
+        stepper_class: of the backend, a `search.Stepper` that also has `attentions`, `hidden_states` and `cache`.
+        call_name: the method whose arguments a model's call takes.
+    """
+
+    stepper_class: Callable[..., Any]
+    call_name = "__call__"
 
     def to_numpy(self, values: Any) -> npt.NDArray[Any]:
         """A tensor, or what numpy takes, as an array."""
+        return np.asarray(values)
 
     def native(self, values: npt.NDArray[Any]) -> Any:
         """An array as a tensor, where the model is."""
+        raise NotImplementedError
 
     def shown(self, values: npt.NDArray[Any]) -> Any:
         """Ids as a tensor for a streamer, on the CPU."""
+        return self.native(values)
 
     def stepper(
         self, model: Any, config: GenerationConfig, rows: Rows, max_length: int, extra: Mapping[str, Any]
     ) -> Any:
-        """A `search.Stepper`, which also has `attentions`, `hidden_states` and `cache`.
+        """A model to step through.
 
         Args:
             extra: arguments of the model's call as they came: encoder states, head_mask, inputs_embeds, past_key_values.
         """
+        return self.stepper_class(model, config, rows, max_length, extra)
 
     def arguments(self, model: Any) -> Mapping[str, inspect.Parameter]:
         """The arguments of the model's call."""
+        return inspect.signature(getattr(model, self.call_name)).parameters
 
     def output(self, cls: type[ModelOutput]) -> type[ModelOutput]:
         """The class of an output, or one that scripts know better."""
+        return cls
 
 
 @dataclass(frozen=True)
