@@ -77,7 +77,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("pt/models.py", "input_ids is not None and cache is None:", "input_ids is not None:", PADDING, "in_pt"),
     ("common/config.py", "config.label2id = contradiction", "pass", SETTINGS, "in_pt and disagree"),
     ("pt/models.py", "self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)", "self.qa_outputs(outputs.last_hidden_state).flip(-1).unbind(dim=-1)", GOLDEN, "in_pt and float64"),
-    ("pt/models.py", "if self.choose(return_dict, \"use_return_dict\"):\n            return output", "if True:\n            return output", TRAPS, "in_pt"),
+    ("pt/models.py", "if self.or_config(return_dict, \"use_return_dict\"):\n            return output", "if True:\n            return output", TRAPS, "in_pt"),
     ("pt/weights.py", "state[f\"{prefix}bias\"] = state[f\"{prefix}decoder.bias\"] = bias", "state[f\"{prefix}decoder.bias\"] = bias * 0", "tests/one_backend/test_pytorch.py", "state_dict"),
     ("pt/pretrained.py", "lm_head.decoder.weight = self.get_input_embeddings().weight", "pass", LOADING, "in_pt"),
     ("common/checkpoint/checkpoint.py", "lambda: load().T", "lambda: load()", GOLDEN, "in_pt and format"),

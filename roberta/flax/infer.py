@@ -7,19 +7,22 @@ its result is used; a small pack's are one. Weights are arguments of the program
 few labels) is numpy, which compiles nothing. The numbers are those of `forward`, to rounding.
 """
 
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from roberta.common.inference import unpadding
+from roberta.common.inference import dispatch, unpadding
 from roberta.common.inference.batching import packs
+from roberta.common.inference.dispatch import FastModels
+from roberta.common.inference.heads import head_results
 from roberta.common.inference.unpadding import Arrays, Tokens
 from roberta.flax.layers import ACTIVATIONS
 from roberta.flax.parts import Parts, alteration
@@ -235,7 +238,7 @@ class FastModel:
         layers = range(self.config.num_hidden_layers)
         heads = max((self.config.heads_kept(index) for index in layers), default=0)
         self.layers = [self.layer(base["encoder"]["layer"][str(index)], heads) for index in layers]
-        self.head = _HEADS[model.head](self, params)
+        self.head = head_results(model.head, HeadParts(self, params), "pooler" in params)
 
     def put(self, array: Any, dtype: Any) -> Array:
         """On the model's device in a dtype; what is there already stays as it is.
@@ -353,146 +356,72 @@ def _widened(array: Any, size: int, axis: int) -> np.ndarray:
     return np.pad(values, [(0, missing if index == axis else 0) for index in range(values.ndim)]) if missing else values
 
 
-# -- heads: last hidden states of the kept tokens -> results; those of a few labels in numpy --------------------------
+class HeadParts:
+    """The parts of a model's head: the language head by programs, those of a few labels in numpy."""
 
-Head = Callable[[np.ndarray, Tokens], Arrays]
+    rows = staticmethod(operator.getitem)
+    tanh = staticmethod(np.tanh)
 
+    def __init__(self, fast: FastModel, params: Params) -> None:
+        self.fast, self.params = fast, params
 
-def _dense(fast: FastModel, params: Params) -> Callable[[np.ndarray], np.ndarray]:
-    kernel, bias = (to_numpy(params[name]).astype(fast.wide) for name in ("kernel", "bias"))
-    return lambda hidden: hidden @ kernel + bias
+    def dense(self, path: str) -> Callable[[np.ndarray], np.ndarray]:
+        """A projection by its path."""
+        part = functools.reduce(operator.getitem, path.split("."), self.params)
+        kernel, bias = (to_numpy(part[name]).astype(self.fast.wide) for name in ("kernel", "bias"))
+        return lambda hidden: hidden @ kernel + bias
 
+    def language(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """States and the places of tokens -> logits."""
+        fast, head = self.fast, self.params["lm_head"]
+        table = self.params["roberta"]["embeddings"]["word_embeddings"]["embedding"]
+        if not fast.config.tie_word_embeddings:
+            table = to_numpy(head["decoder"]["kernel"]).T
+        weights = {
+            "dense": fast.projection(head["dense"]),
+            "norm": fast.norm(head["layer_norm"]),
+            "decoder": (fast.put(table, fast.kind), fast.put(head["bias"], fast.wide)),
+        }
 
-def _model(fast: FastModel, params: Params) -> Head:
-    pool = _dense(fast, params["pooler"]["dense"]) if "pooler" in params else None
+        def logits(hidden: np.ndarray, asked: np.ndarray) -> np.ndarray:
+            hidden = hidden[asked]
+            result = np.empty((len(hidden), table.shape[0]), fast.wide)
+            for start, stop, size in chunks(len(hidden), (SMALL[0], LARGE[0])):
+                part = score(weights, padded(hidden[start:stop], size), eps=fast.config.layer_norm_eps)
+                result[start:stop] = to_numpy(part)[: stop - start]
+            return result
 
-    def results(hidden: np.ndarray, tokens: Tokens) -> Arrays:
-        states = {"last_hidden_state": hidden[tokens.asked]}
-        return states if pool is None else {**states, "pooler_output": np.tanh(pool(hidden[tokens.first]))}
-
-    return results
-
-
-def _language(fast: FastModel, params: Params) -> Head:
-    head, table = params["lm_head"], params["roberta"]["embeddings"]["word_embeddings"]["embedding"]
-    if not fast.config.tie_word_embeddings:
-        table = to_numpy(head["decoder"]["kernel"]).T
-    weights = {
-        "dense": fast.projection(head["dense"]),
-        "norm": fast.norm(head["layer_norm"]),
-        "decoder": (fast.put(table, fast.kind), fast.put(head["bias"], fast.wide)),
-    }
-
-    def results(hidden: np.ndarray, tokens: Tokens) -> Arrays:
-        hidden = hidden[tokens.asked]
-        logits = np.empty((len(hidden), table.shape[0]), fast.wide)
-        for start, stop, size in chunks(len(hidden), (SMALL[0], LARGE[0])):
-            part = score(weights, padded(hidden[start:stop], size), eps=fast.config.layer_norm_eps)
-            logits[start:stop] = to_numpy(part)[: stop - start]
-        return {"logits": logits}
-
-    return results
+        return logits
 
 
-def _sequence(fast: FastModel, params: Params) -> Head:
-    hide, label = (_dense(fast, params["classifier"][name]) for name in ("dense", "out_proj"))
-    return lambda hidden, tokens: {"logits": label(np.tanh(hide(hidden[tokens.first])))}
+_models = FastModels(Parts, alteration)
 
 
-def _choice(fast: FastModel, params: Params) -> Head:
-    pool, label = _dense(fast, params["roberta"]["pooler"]["dense"]), _dense(fast, params["classifier"])
-    return lambda hidden, tokens: {"logits": label(np.tanh(pool(hidden[tokens.first])))}
-
-
-def _token(fast: FastModel, params: Params) -> Head:
-    label = _dense(fast, params["classifier"])
-    return lambda hidden, tokens: {"logits": label(hidden[tokens.asked])}
-
-
-def _span(fast: FastModel, params: Params) -> Head:
-    label = _dense(fast, params["qa_outputs"])
-
-    def results(hidden: np.ndarray, tokens: Tokens) -> Arrays:
-        start, end = label(hidden[tokens.asked]).T
-        return {"start_logits": start, "end_logits": end}
-
-    return results
-
-
-_HEADS: dict[str, Callable[[FastModel, Params], Head]] = {
-    "Model": _model,
-    "ForCausalLM": _language,
-    "ForMaskedLM": _language,
-    "ForSequenceClassification": _sequence,
-    "ForMultipleChoice": _choice,
-    "ForTokenClassification": _token,
-    "ForQuestionAnswering": _span,
-}
-
-
-@dataclass(frozen=True)
-class LaidOut:
-    """What is kept of a model: its parts as they were, and its parameters by dtype."""
-
-    parts: Parts
-    made: dict[str, FastModel]
-
-
-# Beside the models, not in them: a copy or a pickle of a model has no use for it.
-_FAST: WeakKeyDictionary[Any, LaidOut] = WeakKeyDictionary()
-
-
-def infer(
+def infer(  # noqa: D103 - described in PretrainedBase
     model: Any,
     batch: Mapping[str, np.ndarray],
-    where: np.ndarray | None,
-    dtype: str | None,
-    batch_tokens: int,
-    params: Mapping[str, Any] | None,
+    *,
+    where: np.ndarray | None = None,
+    dtype: str | None = None,
+    batch_tokens: int = 1024,
+    params: Mapping[str, Any] | None = None,
 ) -> Arrays:
-    """What `FlaxRobertaPreTrainedModel.infer` says."""
     own = jnp.dtype(model.dtype).name
-    chosen = unpadding.chosen_dtype(dtype, own, ("float32", "bfloat16"))
+    chosen = dispatch.chosen_dtype(dtype, own, ("float32", "bfloat16"))
     tree = model.params if params is None else params
-    altered = check(model, tree)
-
-    def run(tokens: Tokens) -> Arrays:
-        return laid_out(model, tree, chosen)(tokens)
-
-    def run_padded(piece: Arrays) -> Arrays:
-        unpadding.require_own(chosen, own, altered)
-        return plain(model, tree, piece)
-
-    pools = model.head in unpadding.PER_ROW and (model.head != "Model" or getattr(model.module, "add_pooling_layer", 1))
-    return unpadding.infer(
-        batch, model.config, model.head,
-        altered=bool(altered), pools=bool(pools), where=where, batch_tokens=batch_tokens, run=run,
-        run_padded=run_padded, cut=cut,
+    altered = _models.check(model, tree)
+    return dispatch.infer(
+        model, batch,
+        where=where, batch_tokens=batch_tokens, dtypes=(chosen, own), altered=altered,
+        has_pooler=model.head != "Model" or bool(getattr(model.module, "add_pooling_layer", True)),
+        fast=lambda: _models.laid_out(model, chosen, lambda: FastModel(model, tree, chosen)),
+        plain=lambda piece: plain(model, tree, piece), cut=cut,
     )  # fmt: skip
 
 
-def check(model: Any, params: Params) -> str:
-    """What keeps a model from the fast pass (`parts.alteration`); what was laid out of other parts is forgotten."""
-    laid = _FAST.get(model)
-    if laid is not None and laid.parts.are_current(model, params):
-        return ""
-    release(model)
-    return alteration(model, params)
-
-
-def laid_out(model: Any, params: Params, dtype: str) -> FastModel:
-    """The model laid out for `dtype`, made when there is none; `check` has found nothing against it."""
-    if model not in _FAST:
-        _FAST[model] = LaidOut(Parts(model, params), {})
-    made = _FAST[model].made
-    if dtype not in made:
-        made[dtype] = FastModel(model, params, dtype)
-    return made[dtype]
-
-
 def release(model: Any) -> None:
-    """Free what was laid out."""
-    _FAST.pop(model, None)
+    """Free the memory that `infer` prepared; its next call makes it again."""
+    _models.release(model)
 
 
 def plain(model: Any, params: Params, piece: Arrays) -> Arrays:

@@ -13,12 +13,12 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
+from roberta.common.checkpoint.pretrained import MakesOutput
 from roberta.common.config import RobertaConfig
 from roberta.common.outputs import (
     BaseModelOutputWithPoolingAndCrossAttentions,
     CausalLMOutputWithCrossAttentions,
     MaskedLMOutput,
-    ModelOutput,
     MultipleChoiceModelOutput,
     QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
@@ -42,7 +42,7 @@ from roberta.flax.losses import classification_loss, next_token_loss, span_loss,
 from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
 
 
-class RobertaModule(nn.Module):
+class RobertaModule(MakesOutput, nn.Module):
     """What the linen modules of the seven classes share."""
 
     config: RobertaConfig
@@ -52,21 +52,6 @@ class RobertaModule(nn.Module):
     def backbone(self, add_pooling_layer: bool = False) -> "RobertaModelModule":
         """The encoder below a head."""
         return RobertaModelModule(self.config, self.dtype, self.gradient_checkpointing, add_pooling_layer)
-
-    def choose(self, value: bool | None, name: str) -> bool:
-        """The caller's value, or the config's field of that name when it is None."""
-        return bool(getattr(self.config, name) if value is None else value)
-
-    def finish(
-        self,
-        kind: type[ModelOutput],
-        outputs: BaseModelOutputWithPoolingAndCrossAttentions,
-        return_dict: bool | None,
-        **fields: Array | None,
-    ) -> Any:
-        """A head's output with the encoder's hidden states and attentions, as an object or a tuple."""
-        output = kind(**fields, hidden_states=outputs.hidden_states, attentions=outputs.attentions)
-        return output if self.choose(return_dict, "use_return_dict") else output.to_tuple()
 
 
 class RobertaModelModule(RobertaModule):
@@ -130,7 +115,7 @@ class RobertaModelModule(RobertaModule):
         if encoder_hidden_states is not None:
             states_bias = attention_bias(encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden)
         past = None if cache is None else kv.length(cache)
-        needs_attentions = self.choose(output_attentions, "output_attentions")
+        needs_attentions = self.or_config(output_attentions, "output_attentions")
         hidden_states, attentions, cross_attentions = self.encoder(
             hidden,
             attention_bias(attention_mask, seq, keys, config.is_decoder, hidden, past),
@@ -144,11 +129,13 @@ class RobertaModelModule(RobertaModule):
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden_states[-1],
             pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
-            hidden_states=tuple(hidden_states) if self.choose(output_hidden_states, "output_hidden_states") else None,
+            hidden_states=tuple(hidden_states)
+            if self.or_config(output_hidden_states, "output_hidden_states")
+            else None,
             attentions=tuple(attentions) if needs_attentions else None,
             cross_attentions=tuple(cross_attentions) if has_cross else None,
         )
-        return output if self.choose(return_dict, "use_return_dict") else output.to_tuple()
+        return output if self.or_config(return_dict, "use_return_dict") else output.to_tuple()
 
     def check_room(self, cache: kv.Cache, seq: int, attention_mask: Array | None) -> None:
         """Raise `ValueError` where `seq` more tokens do not fit the cache, or the mask does not cover them."""
@@ -216,7 +203,7 @@ class RobertaForCausalLMModule(RobertaModule):
         )  # fmt: skip
         logits = self.lm_head(outputs.last_hidden_state, self.roberta.embeddings.word_embeddings.embedding)
         loss = None if labels is None else next_token_loss(logits, labels, num_items_in_batch)
-        return self.finish(
+        return self.make_output(
             CausalLMOutputWithCrossAttentions, outputs, return_dict,
             loss=loss, logits=logits, cross_attentions=outputs.cross_attentions,
         )  # fmt: skip
@@ -260,7 +247,7 @@ class RobertaForMaskedLMModule(RobertaModule):
         )  # fmt: skip
         logits = self.lm_head(outputs.last_hidden_state, self.roberta.embeddings.word_embeddings.embedding)
         loss = None if labels is None else token_loss(logits, labels)
-        return self.finish(MaskedLMOutput, outputs, return_dict, loss=loss, logits=logits)
+        return self.make_output(MaskedLMOutput, outputs, return_dict, loss=loss, logits=logits)
 
 
 class FlaxRobertaForMaskedLM(FlaxRobertaPreTrainedModel):
@@ -299,7 +286,7 @@ class RobertaForSequenceClassificationModule(RobertaModule):
         )  # fmt: skip
         logits = self.classifier(outputs.last_hidden_state, deterministic)
         loss = None if labels is None else classification_loss(logits, labels, self.config)
-        return self.finish(SequenceClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
+        return self.make_output(SequenceClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
 
 
 class FlaxRobertaForSequenceClassification(FlaxRobertaPreTrainedModel):
@@ -348,7 +335,7 @@ class RobertaForMultipleChoiceModule(RobertaModule):
         pooled = self.dropout(outputs.pooler_output, deterministic)
         logits = self.classifier(pooled).reshape(given.shape[:2])
         loss = None if labels is None else token_loss(logits, labels)
-        return self.finish(MultipleChoiceModelOutput, outputs, return_dict, loss=loss, logits=logits)
+        return self.make_output(MultipleChoiceModelOutput, outputs, return_dict, loss=loss, logits=logits)
 
 
 class FlaxRobertaForMultipleChoice(FlaxRobertaPreTrainedModel):
@@ -388,7 +375,7 @@ class RobertaForTokenClassificationModule(RobertaModule):
         )  # fmt: skip
         logits = self.classifier(self.dropout(outputs.last_hidden_state, deterministic))
         loss = None if labels is None else token_loss(logits, labels)
-        return self.finish(TokenClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
+        return self.make_output(TokenClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
 
 
 class FlaxRobertaForTokenClassification(FlaxRobertaPreTrainedModel):
@@ -431,7 +418,7 @@ class RobertaForQuestionAnsweringModule(RobertaModule):
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = span_loss(start, end, start_positions, end_positions)
-        return self.finish(
+        return self.make_output(
             QuestionAnsweringModelOutput, outputs, return_dict, loss=loss, start_logits=start, end_logits=end
         )
 

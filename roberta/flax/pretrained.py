@@ -1,6 +1,5 @@
 """The base of the Flax classes: the call, loading, saving, initialisation, and changes of size."""
 
-import copy
 import inspect
 import zlib
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from jax import Array
 from jax.dtypes import canonicalize_dtype
 from jax.typing import DTypeLike
 
-from roberta.common.checkpoint.checkpoint import open_checkpoint, save_checkpoint
+from roberta.common.checkpoint.checkpoint import open_checkpoint
 from roberta.common.checkpoint.loading import (
     HubOptions,
     loading_info,
@@ -25,15 +24,14 @@ from roberta.common.checkpoint.loading import (
     report_to_user,
     resized,
 )
+from roberta.common.checkpoint.pretrained import PretrainedBase, rows_wanted
 from roberta.common.checkpoint.saving import dtype_of
-from roberta.common.config import CONFIG_FILE, RobertaConfig
-from roberta.common.config_protocol import built_from
+from roberta.common.config import RobertaConfig
 from roberta.common.formats import flax_msgpack
 from roberta.common.formats.safetensors_file import Source
-from roberta.common.generation.config import GENERATION_CONFIG_FILE
 from roberta.common.outputs import OUTPUTS, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, LANGUAGE_MODELS, Head, Parameter, parameters
-from roberta.common.storage.hub import PushesToHub, upload_arguments, upload_folder
+from roberta.common.storage.hub import upload_arguments, upload_folder
 from roberta.flax import cache as kv
 from roberta.flax.infer import infer, release
 from roberta.flax.layers import normal
@@ -69,7 +67,7 @@ for _output in OUTPUTS:
     )
 
 
-class FlaxRobertaPreTrainedModel(PushesToHub):
+class FlaxRobertaPreTrainedModel(PretrainedBase):
     """What the seven classes share: a linen module and its parameters, with the call of transformers' Flax classes.
 
     Args:
@@ -91,10 +89,11 @@ class FlaxRobertaPreTrainedModel(PushesToHub):
 
     head: ClassVar[Head]
     module_class: ClassVar[Any] = None
-    config_class = RobertaConfig
-    base_model_prefix = "roberta"
-    main_input_name = "input_ids"
     framework = "flax"
+    class_prefix = "Flax"
+    older_format = flax_msgpack
+    infer = infer
+    release_infer = release
     _auto_class = None
     _missing_keys: frozenset[tuple[str, ...]] = frozenset()
 
@@ -108,9 +107,7 @@ class FlaxRobertaPreTrainedModel(PushesToHub):
         gradient_checkpointing: bool = False,
         add_pooling_layer: bool = True,
     ) -> None:
-        config = built_from(config, type(self).__name__)
-        if self.head == "ForQuestionAnswering" and config.num_labels != 2:
-            raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
+        config = self.config_to_build(config)
         if self.head != "Model" and not add_pooling_layer:
             raise TypeError(f"add_pooling_layer is an argument of FlaxRobertaModel, not of {type(self).__name__}")
         options = {"add_pooling_layer": add_pooling_layer} if self.head == "Model" else {}
@@ -353,14 +350,12 @@ class FlaxRobertaPreTrainedModel(PushesToHub):
                 are not merged; names the tensors and the way out, and the folder stays as it is.
         """
         upload = upload_arguments(save_directory, push_to_hub, hub)
-        texts, tensors = self.to_save(params)
-        save_checkpoint(
+        self._write(
             save_directory,
-            texts,
-            tensors,
+            self.to_save(params),
             max_shard_size=max_shard_size,
             variant=variant,
-            legacy=None if safe_serialization else flax_msgpack,
+            safe_serialization=safe_serialization,
         )
         if upload is not None:
             upload_folder(save_directory, **upload)
@@ -375,13 +370,7 @@ class FlaxRobertaPreTrainedModel(PushesToHub):
             ValueError: as `save_pretrained`.
         """
         tensors = to_write(self, params)
-        config = copy.deepcopy(self.config)
-        config.architectures = [type(self).__name__.removeprefix("Flax")]
-        config.dtype = dtype_of(tensors)
-        texts = {CONFIG_FILE: config.to_json_string()}
-        if self.head == "ForCausalLM":
-            texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
-        return texts, tensors
+        return self.texts_to_save(dtype_of(tensors)), tensors
 
     # -- parameters ----------------------------------------------------------------------------------------------
 
@@ -516,9 +505,7 @@ class FlaxRobertaPreTrainedModel(PushesToHub):
         without `mean_resizing`; new biases are 0.
         """
         embedding = self.get_input_embeddings()
-        rows = embedding.shape[0] if new_num_tokens is None else new_num_tokens
-        if pad_to_multiple_of is not None:
-            rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of
+        rows = rows_wanted(embedding.shape[0], new_num_tokens, pad_to_multiple_of)
         if rows == embedding.shape[0]:
             return embedding
         output = self.get_output_embeddings()
@@ -543,47 +530,6 @@ class FlaxRobertaPreTrainedModel(PushesToHub):
             noise = jax.random.normal(key, (rows - old, parameter.shape[1]), parameter.dtype)
             values = values.at[old:].set(noise * self.config.initializer_range)
         return values
-
-    # -- inference -----------------------------------------------------------------------------------------------
-
-    def infer(
-        self,
-        batch: Mapping[str, np.ndarray],
-        *,
-        where: np.ndarray | None = None,
-        dtype: str | None = None,
-        batch_tokens: int = 1024,
-        params: Mapping[str, Any] | None = None,
-    ) -> dict[str, np.ndarray]:
-        """The results of a batch of any size, by the fastest way this framework has: numpy in, numpy out, no dropout.
-
-        The numbers are those of `forward` on every real token; at padding they are 0. The first call lays the weights
-        out anew for the machine, which takes memory; `release_infer` frees it.
-
-        JAX compiles at most eight programs, whatever the lengths, each when it is first needed; with
-        `jax_compilation_cache_dir` set it keeps them for the next process. Batches that only the forward pass can
-        take (masks of other than 0 and 1 or of pairs, relative positions) run through that, uncompiled.
-
-        Args:
-            batch: input_ids (rows, seq), multiple choice (rows, choices, seq), and if wanted attention_mask,
-                token_type_ids and position_ids.
-            where: bool, (rows, seq): the tokens whose results are wanted, of a class with results for each token.
-            dtype: to compute in: the model's own, "float32" or "bfloat16" (fast only where the machine has it).
-            batch_tokens: real tokens that go through the layers at a time, which bounds memory.
-            params: taken instead of `self.params`.
-
-        Returns:
-            "logits", "start_logits" and "end_logits", or "last_hidden_state" and "pooler_output": float64 of a model
-            of float64, else float32. With `where`, results for each token are (tokens, ...), in the order of rows.
-
-        Raises:
-            ValueError: an input, `where`, `dtype` or `batch_tokens` cannot be; says which, and what can.
-        """
-        return infer(self, batch, where, dtype, batch_tokens, params)
-
-    def release_infer(self) -> None:
-        """Free the weights that `infer` laid out; its next call makes them again."""
-        release(self)
 
     # -- training ------------------------------------------------------------------------------------------------
 

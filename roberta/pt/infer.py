@@ -5,20 +5,21 @@ the CPU's matrix library once, on the first call. The numbers are those of `forw
 """
 
 import math
+import operator
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from roberta.common.inference import unpadding
+from roberta.common.inference import dispatch, unpadding
+from roberta.common.inference.dispatch import FastModels
+from roberta.common.inference.heads import head_results
 from roberta.common.inference.unpadding import Arrays, Tokens
 from roberta.pt.layers import ACTIVATIONS, Attention, Embeddings, Layer
 from roberta.pt.parts import Parts, alteration, without_dropout
@@ -259,7 +260,7 @@ class FastModel:
         self.layers = [FastLayer(layer, dtype, base.config.is_decoder) for layer in base.encoder.layer]
         self.width = max((layer.width for layer in self.layers), default=0)
         self.most_rounded = most_rounded(model, dtype)
-        self.head = _HEADS[model.head](model, dtype)
+        self.head = head_results(model.head, HeadParts(model, dtype), getattr(model, "pooler", None) is not None)
 
     def __call__(self, tokens: Tokens) -> Arrays:
         """The results of one piece, as `unpadding.infer` asks for them."""
@@ -311,139 +312,68 @@ def most_rounded(model: Any, dtype: str) -> float:
     return FEW if dtype == "float32" and torch.backends.mkldnn.is_available() else 0
 
 
-# -- heads: last hidden states of the kept tokens -> results; the small ones in the model's own dtype -----------------
+class HeadParts:
+    """The parts of a model's head: the language head in the dtype of the layers, the small ones in the model's own."""
+
+    rows = staticmethod(operator.getitem)
+    tanh = staticmethod(torch.tanh)
+
+    def __init__(self, model: Any, dtype: str) -> None:
+        self.model, self.dtype = model, dtype
+
+    def dense(self, path: str) -> Callable[[Tensor], Tensor]:
+        """A projection by its path."""
+        module = self.model.get_submodule(path)
+        return lambda hidden: module(hidden.to(module.weight.dtype))
+
+    def language(self) -> Callable[[Tensor, np.ndarray], Tensor]:
+        """States and the places of tokens -> logits."""
+        head = self.model.lm_head
+        transform = dense(head.dense, self.dtype, gelu=True)
+        normalise = norm(head.layer_norm, self.dtype)
+        decode = dense(head.decoder, self.dtype)
+        limit = most_rounded(self.model, self.dtype)
+
+        def logits(hidden: Tensor, asked: np.ndarray) -> Tensor:
+            count = len(asked)
+            hidden = hidden[filled(asked, rounded(count)) if count <= limit else asked]
+            return decode(normalise(transform(hidden)))[:count]
+
+        return logits
 
 
-def _model(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
-    def results(hidden: Tensor, tokens: Tokens) -> Results:
-        states = {"last_hidden_state": hidden[tokens.asked]}
-        if model_pooler is None:
-            return states
-        first = hidden[tokens.first].to(model_pooler.weight.dtype)
-        return {**states, "pooler_output": torch.tanh(model_pooler(first))}
-
-    model_pooler = None if model.pooler is None else model.pooler.dense
-    return results
+_models = FastModels(Parts, alteration)
 
 
-def _language(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
-    transform = dense(model.lm_head.dense, dtype, gelu=True)
-    normalise = norm(model.lm_head.layer_norm, dtype)
-    decode = dense(model.lm_head.decoder, dtype)
-    limit = most_rounded(model, dtype)
-
-    def results(hidden: Tensor, tokens: Tokens) -> Results:
-        asked, count = tokens.asked, len(tokens.asked)
-        hidden = hidden[filled(asked, rounded(count)) if count <= limit else asked]
-        return {"logits": decode(normalise(transform(hidden)))[:count]}
-
-    return results
-
-
-def _sequence(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
-    head = model.classifier
-
-    def results(hidden: Tensor, tokens: Tokens) -> Results:
-        first = hidden[tokens.first].to(head.dense.weight.dtype)
-        return {"logits": head.out_proj(torch.tanh(head.dense(first)))}
-
-    return results
-
-
-def _choice(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
-    pooler, classifier = model.roberta.pooler.dense, model.classifier
-
-    def results(hidden: Tensor, tokens: Tokens) -> Results:
-        return {"logits": classifier(torch.tanh(pooler(hidden[tokens.first].to(pooler.weight.dtype))))}
-
-    return results
-
-
-def _token(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
-    classifier = model.classifier
-    return lambda hidden, tokens: {"logits": classifier(hidden[tokens.asked].to(classifier.weight.dtype))}
-
-
-def _span(model: Any, dtype: str) -> Callable[[Tensor, Tokens], Results]:
-    classifier = model.qa_outputs
-
-    def results(hidden: Tensor, tokens: Tokens) -> Results:
-        start, end = classifier(hidden[tokens.asked].to(classifier.weight.dtype)).unbind(dim=-1)
-        return {"start_logits": start, "end_logits": end}
-
-    return results
-
-
-_HEADS: dict[str, Callable[[Any, str], Callable[[Tensor, Tokens], Results]]] = {
-    "Model": _model,
-    "ForCausalLM": _language,
-    "ForMaskedLM": _language,
-    "ForSequenceClassification": _sequence,
-    "ForMultipleChoice": _choice,
-    "ForTokenClassification": _token,
-    "ForQuestionAnswering": _span,
-}
-
-
-@dataclass(frozen=True)
-class LaidOut:
-    """What is kept of a model: its parts as they were, and its weights by dtype."""
-
-    parts: Parts
-    made: dict[str, FastModel]
-
-
-# Beside the models, not in them: what is laid out can be neither copied nor pickled.
-_FAST: WeakKeyDictionary[nn.Module, LaidOut] = WeakKeyDictionary()
-
-
-def infer(
-    model: Any, batch: Mapping[str, np.ndarray], where: np.ndarray | None, dtype: str | None, batch_tokens: int
+def infer(  # noqa: D103 - described in PretrainedBase
+    model: Any,
+    batch: Mapping[str, np.ndarray],
+    *,
+    where: np.ndarray | None = None,
+    dtype: str | None = None,
+    batch_tokens: int = 1024,
 ) -> Arrays:
-    """What `RobertaPreTrainedModel.infer` says."""
     own = str(model.dtype).removeprefix("torch.")
-    chosen = unpadding.chosen_dtype(dtype, own, ("float32", "bfloat16", "int8"))
+    chosen = dispatch.chosen_dtype(dtype, own, ("float32", "bfloat16", "int8"))
     if chosen == "int8" and model.device.type != "cpu":
         raise ValueError(f"dtype='int8' runs on a CPU, and the model is on {model.device}; take 'bfloat16' there")
-    altered = check(model)
+    altered = _models.check(model)
 
-    def run(tokens: Tokens) -> Arrays:
-        return laid_out(model, chosen)(tokens)
+    def made() -> FastModel:
+        with torch.inference_mode():
+            return FastModel(model, chosen)
 
-    def run_padded(piece: Arrays) -> Arrays:
-        unpadding.require_own(chosen, own, altered)
-        return plain(model, piece)
-
-    pools = model.head in unpadding.PER_ROW and getattr(model, "pooler", model) is not None
-    return unpadding.infer(
-        batch, model.config, model.head,
-        altered=bool(altered), pools=pools, where=where, batch_tokens=batch_tokens, run=run, run_padded=run_padded,
+    return dispatch.infer(
+        model, batch,
+        where=where, batch_tokens=batch_tokens, dtypes=(chosen, own), altered=altered,
+        has_pooler=getattr(model, "pooler", model) is not None, fast=lambda: _models.laid_out(model, chosen, made),
+        plain=lambda piece: plain(model, piece),
     )  # fmt: skip
 
 
-def check(model: nn.Module) -> str:
-    """What keeps a model from the fast pass (`parts.alteration`); what was laid out of other parts is forgotten."""
-    laid = _FAST.get(model)
-    if laid is not None and laid.parts.are_current(model):
-        return ""
-    release(model)
-    return alteration(model)
-
-
-def laid_out(model: nn.Module, dtype: str) -> FastModel:
-    """The model laid out for `dtype`, made when there is none; `check` has found nothing against it."""
-    if model not in _FAST:
-        _FAST[model] = LaidOut(Parts(model), {})
-    made = _FAST[model].made
-    if dtype not in made:
-        with torch.inference_mode():
-            made[dtype] = FastModel(model, dtype)
-    return made[dtype]
-
-
-def release(model: nn.Module) -> None:
-    """Free what was laid out."""
-    _FAST.pop(model, None)
+def release(model: Any) -> None:
+    """Free the memory that `infer` prepared; its next call makes it again."""
+    _models.release(model)
 
 
 def plain(model: Any, piece: Arrays) -> Arrays:

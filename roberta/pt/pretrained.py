@@ -1,17 +1,14 @@
 """The base of the PyTorch classes: loading, saving, initialisation, and changes of size."""
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
-from roberta.common.checkpoint.checkpoint import save_checkpoint
 from roberta.common.checkpoint.loading import (
     HubOptions,
     Pretrained,
@@ -21,15 +18,14 @@ from roberta.common.checkpoint.loading import (
     report_to_user,
     resized,
 )
+from roberta.common.checkpoint.pretrained import PretrainedBase, rows_wanted
 from roberta.common.checkpoint.saving import dtype_of
-from roberta.common.config import CONFIG_FILE, RobertaConfig
-from roberta.common.config_protocol import built_from
+from roberta.common.config import RobertaConfig
 from roberta.common.formats import torch_bin
 from roberta.common.formats.safetensors_file import Source
-from roberta.common.generation.config import GENERATION_CONFIG_FILE
-from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAttentions, ModelOutput
+from roberta.common.outputs import OUTPUTS
 from roberta.common.parameters import Parameter, kind_of
-from roberta.common.storage.hub import PushesToHub, upload_arguments, upload_folder
+from roberta.common.storage.hub import upload_arguments, upload_folder
 from roberta.pt.adapters import Adapters
 from roberta.pt.checkpointing import Checkpointing
 from roberta.pt.facts import LOSSES, Facts
@@ -69,7 +65,7 @@ class NoDraws(TorchFunctionMode):
         return func(*args, **options)
 
 
-class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub, nn.Module):
+class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBase, nn.Module):
     """What the seven classes share.
 
     Attributes:
@@ -78,16 +74,14 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub,
             `self.roberta = RobertaModel(config)` and which calls `self.post_init()` at the end of its constructor.
     """
 
-    config_class = RobertaConfig
-    base_model_prefix = "roberta"
-    main_input_name = "input_ids"
     framework = "pt"
+    older_format = torch_bin
+    infer = infer
+    release_infer = release
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__()
-        config = built_from(config, type(self).__name__)
-        if self.head == "ForQuestionAnswering" and config.num_labels != 2:
-            raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
+        config = self.config_to_build(config)
         if config.attn_implementation is None:
             config.attn_implementation = "sdpa"
         self.loss_type = self.head if self.head in LOSSES else None  # which Trainer reads
@@ -302,14 +296,12 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub,
         if self._hf_peft_config_loaded:
             self.save_adapter(save_directory, state_dict, save_peft_format=save_peft_format)
         else:
-            texts, tensors = self.to_save(state_dict)
-            save_checkpoint(
+            self._write(
                 save_directory,
-                texts,
-                tensors,
+                self.to_save(state_dict),
                 max_shard_size=max_shard_size,
                 variant=variant,
-                legacy=None if safe_serialization else torch_bin,
+                safe_serialization=safe_serialization,
             )
         if upload is not None:
             upload_folder(save_directory, **upload)
@@ -325,20 +317,6 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub,
         """
         tensors = to_write(self, state_dict)
         return self.texts_to_save(dtype_of(tensors)), tensors
-
-    def texts_to_save(self, dtype: str | None) -> dict[str, str]:
-        """The text files beside the weights, by name: the config, and of a class that generates its defaults.
-
-        Args:
-            dtype: of the weights.
-        """
-        config = copy.deepcopy(self.config)
-        config.architectures = [type(self).__name__]
-        config.dtype = dtype
-        texts = {CONFIG_FILE: config.to_json_string()}
-        if self.head == "ForCausalLM":
-            texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
-        return texts
 
     # -- initialisation ------------------------------------------------------------------------------------------
 
@@ -469,7 +447,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub,
         Old rows stay. New rows are drawn around the mean of the old (`loading.resized`), or N(0, initializer_range)
         without `mean_resizing`; new biases are 0.
         """
-        rows = self._rows(self.get_input_embeddings(), new_num_tokens, pad_to_multiple_of)
+        rows = rows_wanted(self.get_input_embeddings().num_embeddings, new_num_tokens, pad_to_multiple_of)
         self.config.update_checked({"vocab_size": rows})
         embedding = self._resize_token_embeddings(rows, mean_resizing=mean_resizing)
         self.tie_weights()
@@ -480,7 +458,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub,
     ) -> nn.Embedding:
         """Change the rows of the word embedding and of the LM head, and nothing of the config."""
         embedding = self.get_input_embeddings()
-        rows = self._rows(embedding, new_num_tokens, pad_to_multiple_of)
+        rows = rows_wanted(embedding.num_embeddings, new_num_tokens, pad_to_multiple_of)
         if rows == embedding.num_embeddings:
             return embedding
         embedding.weight = self._resized("word_embeddings.weight", embedding.weight, rows, mean_resizing)
@@ -502,20 +480,11 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub,
         mean_resizing: bool = True,
     ) -> nn.Embedding:
         """A new embedding with other rows, the old ones first; the old one stays as it is."""
-        rows = self._rows(old_embeddings, new_num_tokens, pad_to_multiple_of)
+        rows = rows_wanted(old_embeddings.num_embeddings, new_num_tokens, pad_to_multiple_of)
         if rows == old_embeddings.num_embeddings:
             return old_embeddings
         weight = self._resized("word_embeddings.weight", old_embeddings.weight, rows, mean_resizing)
         return nn.Embedding(rows, weight.shape[1], padding_idx=old_embeddings.padding_idx, _weight=weight)
-
-    @staticmethod
-    def _rows(embedding: nn.Embedding, new_num_tokens: int | None, pad_to_multiple_of: int | None) -> int:
-        rows = embedding.num_embeddings if new_num_tokens is None else new_num_tokens
-        if pad_to_multiple_of is None:
-            return rows
-        if not isinstance(pad_to_multiple_of, int) or pad_to_multiple_of < 1:
-            raise ValueError(f"pad_to_multiple_of={pad_to_multiple_of!r} must be an int of at least 1")
-        return -(-rows // pad_to_multiple_of) * pad_to_multiple_of
 
     def _resized(self, name: str, parameter: nn.Parameter, rows: int, mean_resizing: bool) -> nn.Parameter:
         old = parameter.shape[0]
@@ -573,58 +542,6 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PushesToHub,
         if isinstance(attn_implementation, dict):
             attn_implementation = attn_implementation.get("", self.config.attn_implementation)
         self.config.update_checked({"attn_implementation": self.get_correct_attn_implementation(attn_implementation)})
-
-    # -- inference -----------------------------------------------------------------------------------------------
-
-    def infer(
-        self,
-        batch: Mapping[str, np.ndarray],
-        *,
-        where: np.ndarray | None = None,
-        dtype: str | None = None,
-        batch_tokens: int = 1024,
-    ) -> dict[str, np.ndarray]:
-        """The results of a batch of any size, by the fastest way this framework has: numpy in, numpy out, no dropout.
-
-        The numbers are those of `forward` on every real token; at padding they are 0. The first call lays the weights
-        out anew for the machine, which takes memory; `release_infer` frees it.
-
-        Args:
-            batch: input_ids (rows, seq), multiple choice (rows, choices, seq), and if wanted attention_mask,
-                token_type_ids and position_ids.
-            where: bool, (rows, seq): the tokens whose results are wanted, of a class with results for each token.
-            dtype: to compute in: the model's own, "float32", "bfloat16" or "int8" (projections only).
-            batch_tokens: real tokens that go through the layers at a time, which bounds memory.
-
-        Returns:
-            "logits", "start_logits" and "end_logits", or "last_hidden_state" and "pooler_output": float64 of a model
-            of float64, else float32. With `where`, results for each token are (tokens, ...), in the order of rows.
-
-        Raises:
-            ValueError: an input, `where`, `dtype` or `batch_tokens` cannot be; says which, and what can.
-        """
-        return infer(self, batch, where, dtype, batch_tokens)
-
-    def release_infer(self) -> None:
-        """Free the weights that `infer` laid out; its next call makes them again."""
-        release(self)
-
-    # -- what the heads use --------------------------------------------------------------------------------------
-
-    def choose(self, value: bool | None, name: str) -> bool:
-        """The caller's value, or the config's field of that name when it is None."""
-        return bool(getattr(self.config, name) if value is None else value)
-
-    def finish(
-        self,
-        kind: type[ModelOutput],
-        outputs: BaseModelOutputWithPoolingAndCrossAttentions,
-        return_dict: bool | None,
-        **fields: Tensor | None,
-    ) -> Any:
-        """A head's output with the encoder's hidden states and attentions, as an object or a tuple."""
-        output = kind(**fields, hidden_states=outputs.hidden_states, attentions=outputs.attentions)
-        return output if self.choose(return_dict, "use_return_dict") else output.to_tuple()
 
 
 def _by_layer(pruned: Mapping[int, Iterable[int]], layers: int) -> dict[int, list[int]]:

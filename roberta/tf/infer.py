@@ -10,13 +10,14 @@ import functools
 from collections.abc import Callable, Mapping
 from itertools import groupby
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from roberta.common.inference import unpadding
+from roberta.common.inference import dispatch, unpadding
+from roberta.common.inference.dispatch import FastModels
+from roberta.common.inference.heads import head_results
 from roberta.common.inference.unpadding import Arrays, Tokens
 from roberta.tf.layers import ACTIVATIONS, Layer
 from roberta.tf.losses import widened
@@ -186,7 +187,9 @@ class FastModel:
         self.programs = programs(
             dtype, config.head_size, config.is_decoder, config.hidden_act, self.eps, config.tie_word_embeddings
         )
-        self.head = _HEADS[model.head](model, self.programs, dtype)
+        self.head = head_results(
+            model.head, HeadParts(model, self.programs, dtype), getattr(model, "pooler", None) is not None
+        )
 
     def is_current(self, model: keras.Model) -> bool:
         """Whether the model's variables are still what they were."""
@@ -270,130 +273,64 @@ def fast_layer(layer: Layer, dtype: str) -> FastLayer:
     )
 
 
-# -- heads: last hidden states of the kept tokens -> results; the small ones in the model's own dtype -----------------
+class HeadParts:
+    """The parts of a model's head: the language head in the dtype of the layers, the small ones in the model's own."""
 
-Head = Callable[[Tensor, Tokens], Results]
+    rows = staticmethod(tf.gather)
+    tanh = staticmethod(tf.tanh)
 
+    def __init__(self, model: Any, run: Programs, dtype: str) -> None:
+        self.model, self.run, self.dtype = model, run, dtype
 
-def _at(hidden: Tensor, places: np.ndarray, part: Dense) -> Tensor:
-    """The projection of some tokens."""
-    return linear(tf.cast(tf.gather(hidden, places), part.kernel.dtype), part)
+    def dense(self, path: str) -> Callable[[Tensor], Tensor]:
+        """A projection by its path."""
+        part = dense(functools.reduce(getattr, path.split("."), self.model), self.model.compute_dtype)
+        return lambda hidden: linear(tf.cast(hidden, part.kernel.dtype), part)
 
-
-def _model(model: Any, run: Programs, dtype: str) -> Head:
-    pooler = None if model.pooler is None else dense(model.pooler.dense, model.compute_dtype)
-
-    def results(hidden: Tensor, tokens: Tokens) -> Results:
-        states = {"last_hidden_state": tf.gather(hidden, tokens.asked)}
-        return states if pooler is None else {**states, "pooler_output": tf.tanh(_at(hidden, tokens.first, pooler))}
-
-    return results
-
-
-def _language(model: Any, run: Programs, dtype: str) -> Head:
-    head = model.lm_head
-    transform, layer_norm, bias = dense(head.dense, dtype), norm(head.layer_norm, dtype), cast(head.bias, dtype)
-    matrix = cast(model.word_embedding if head.decoder is None else head.decoder.kernel, dtype)
-    return lambda hidden, tokens: {
-        "logits": run.language(tf.gather(hidden, tokens.asked), *transform, *layer_norm, matrix, bias)
-    }
+    def language(self) -> Callable[[Tensor, np.ndarray], Tensor]:
+        """States and the places of tokens -> logits."""
+        head, dtype = self.model.lm_head, self.dtype
+        transform, layer_norm, bias = dense(head.dense, dtype), norm(head.layer_norm, dtype), cast(head.bias, dtype)
+        matrix = cast(self.model.word_embedding if head.decoder is None else head.decoder.kernel, dtype)
+        run = self.run.language
+        return lambda hidden, asked: run(tf.gather(hidden, asked), *transform, *layer_norm, matrix, bias)
 
 
-def _sequence(model: Any, run: Programs, dtype: str) -> Head:
-    first, last = (dense(part, model.compute_dtype) for part in (model.classifier.dense, model.classifier.out_proj))
-    return lambda hidden, tokens: {"logits": linear(tf.tanh(_at(hidden, tokens.first, first)), last)}
+_models = FastModels(Parts, alteration)
 
 
-def _choice(model: Any, run: Programs, dtype: str) -> Head:
-    pooler, last = (dense(part, model.compute_dtype) for part in (model.roberta.pooler.dense, model.classifier))
-    return lambda hidden, tokens: {"logits": linear(tf.tanh(_at(hidden, tokens.first, pooler)), last)}
-
-
-def _token(model: Any, run: Programs, dtype: str) -> Head:
-    classifier = dense(model.classifier, model.compute_dtype)
-    return lambda hidden, tokens: {"logits": _at(hidden, tokens.asked, classifier)}
-
-
-def _span(model: Any, run: Programs, dtype: str) -> Head:
-    classifier = dense(model.qa_outputs, model.compute_dtype)
-
-    def results(hidden: Tensor, tokens: Tokens) -> Results:
-        start, end = tf.unstack(_at(hidden, tokens.asked, classifier), axis=-1)
-        return {"start_logits": start, "end_logits": end}
-
-    return results
-
-
-_HEADS: dict[str, Callable[[Any, Programs, str], Head]] = {
-    "Model": _model,
-    "ForCausalLM": _language,
-    "ForMaskedLM": _language,
-    "ForSequenceClassification": _sequence,
-    "ForMultipleChoice": _choice,
-    "ForTokenClassification": _token,
-    "ForQuestionAnswering": _span,
-}
-
-
-class LaidOut(NamedTuple):
-    """What is kept of a model: its parts as they were, and its weights in other dtypes."""
-
-    parts: Parts
-    made: dict[str, FastModel]
-
-
-# Beside the models, not in them: Keras would save, copy and track what it finds there.
-_FAST: WeakKeyDictionary[keras.Model, LaidOut] = WeakKeyDictionary()
-
-
-def infer(
-    model: Any, batch: Mapping[str, np.ndarray], where: np.ndarray | None, dtype: str | None, batch_tokens: int
+def infer(  # noqa: D103 - described in PretrainedBase
+    model: Any,
+    batch: Mapping[str, np.ndarray],
+    *,
+    where: np.ndarray | None = None,
+    dtype: str | None = None,
+    batch_tokens: int = 1024,
 ) -> Arrays:
-    """What `TFRobertaPreTrainedModel.infer` says."""
     own = model.compute_dtype
-    chosen = unpadding.chosen_dtype(dtype, own, ("float32", "bfloat16"))
-    altered = check(model)
-
-    def run(tokens: Tokens) -> Arrays:
-        return laid_out(model, chosen)(tokens)
-
-    def run_padded(piece: Arrays) -> Arrays:
-        unpadding.require_own(chosen, own, altered)
-        return plain(model, piece)
-
-    pools = model.head in unpadding.PER_ROW and getattr(model, "pooler", model) is not None
-    return unpadding.infer(
-        batch, model.config, model.head,
-        altered=bool(altered), pools=pools, where=where, batch_tokens=batch_tokens, run=run, run_padded=run_padded,
+    chosen = dispatch.chosen_dtype(dtype, own, ("float32", "bfloat16"))
+    altered = _models.check(model)
+    return dispatch.infer(
+        model, batch,
+        where=where, batch_tokens=batch_tokens, dtypes=(chosen, own), altered=altered,
+        has_pooler=getattr(model, "pooler", model) is not None, fast=lambda: laid_out(model, chosen),
+        plain=lambda piece: plain(model, piece),
     )  # fmt: skip
-
-
-def check(model: keras.Model) -> str:
-    """What keeps a model from the fast pass (`parts.alteration`); what was laid out of other parts is forgotten."""
-    laid = _FAST.get(model)
-    if laid is not None and laid.parts.are_current(model):
-        return ""
-    release(model)
-    altered = alteration(model)
-    if not altered:
-        _FAST[model] = LaidOut(Parts(model), {})
-    return altered
 
 
 def laid_out(model: keras.Model, dtype: str) -> FastModel:
     """The model in `dtype`; of another than its variables' own it is kept, and made anew when they have changed."""
     if dtype == model.variable_dtype:
         return FastModel(model, dtype, is_kept=False)
-    made = _FAST[model].made
-    if dtype not in made or not made[dtype].is_current(model):
-        made.pop(dtype, None)
-        made[dtype] = FastModel(model, dtype, is_kept=True)
-    return made[dtype]
+    made = _models.kept[model].made
+    if dtype in made and not made[dtype].is_current(model):
+        del made[dtype]
+    return _models.laid_out(model, dtype, lambda: FastModel(model, dtype, is_kept=True))
 
 
-def release(model: keras.Model) -> None:
-    """Free the weights in other dtypes."""
-    _FAST.pop(model, None)
+def release(model: Any) -> None:
+    """Free the memory that `infer` prepared; its next call makes it again."""
+    _models.release(model)
 
 
 def plain(model: keras.Model, piece: Arrays) -> Arrays:

@@ -118,7 +118,7 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
         if encoder_hidden_states is not None:
             states = size(encoder_hidden_states, 1)
             states_bias = attention_bias(encoder_attention_mask, seq, states, False, hidden)
-        needs_attentions = self.choose(output_attentions, "output_attentions")
+        needs_attentions = self.or_config(output_attentions, "output_attentions")
         hidden_states, attentions, cross_attentions, presents = self.encoder(
             hidden,
             attention_bias(attention_mask, seq, keys, config.is_decoder, hidden),
@@ -130,18 +130,20 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
         )
         has_cross = needs_attentions and encoder_hidden_states is not None
         present = None
-        if config.is_decoder and self.choose(use_cache, "use_cache"):
+        if config.is_decoder and self.or_config(use_cache, "use_cache"):
             new_tokens = kv.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
             present = kv.Cache(presents, past_tokens + new_tokens)
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden_states[-1],
             pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
             past_key_values=present,
-            hidden_states=tuple(hidden_states) if self.choose(output_hidden_states, "output_hidden_states") else None,
+            hidden_states=tuple(hidden_states)
+            if self.or_config(output_hidden_states, "output_hidden_states")
+            else None,
             attentions=tuple(attentions) if needs_attentions else None,
             cross_attentions=tuple(cross_attentions) if has_cross else None,
         )
-        if self.choose(return_dict, "use_return_dict"):
+        if self.or_config(return_dict, "use_return_dict"):
             return output
         return (output[0], output.pooler_output, *output.to_tuple()[1 if self.pooler is None else 2 :])
 
@@ -210,7 +212,7 @@ class TFRobertaForCausalLM(GenerationMixin, TFRobertaPreTrainedModel):
             attentions=outputs.attentions,
             cross_attentions=outputs.cross_attentions,
         )
-        return output if self.choose(return_dict, "use_return_dict") else output.to_tuple()
+        return output if self.or_config(return_dict, "use_return_dict") else output.to_tuple()
 
 
 @keras.saving.register_keras_serializable(package="roberta")
@@ -252,7 +254,7 @@ class TFRobertaForMaskedLM(TFRobertaPreTrainedModel):
         )  # fmt: skip
         logits = self.lm_head(outputs.last_hidden_state, self.word_embedding)
         loss = None if labels is None else token_loss(logits, labels)
-        return self.finish(MaskedLMOutput, outputs, return_dict, loss=loss, logits=logits)
+        return self.make_output(MaskedLMOutput, outputs, return_dict, loss=loss, logits=logits)
 
 
 @keras.saving.register_keras_serializable(package="roberta")
@@ -290,7 +292,7 @@ class TFRobertaForSequenceClassification(TFRobertaPreTrainedModel):
         )  # fmt: skip
         logits = self.classifier(outputs.last_hidden_state)
         loss = None if labels is None else classification_loss(logits, labels, self.config)
-        return self.finish(SequenceClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
+        return self.make_output(SequenceClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
 
 
 @keras.saving.register_keras_serializable(package="roberta")
@@ -341,7 +343,7 @@ class TFRobertaForMultipleChoice(TFRobertaPreTrainedModel):
         scores = self.classifier(self.dropout(outputs.pooler_output))
         logits = tf.reshape(scores, (size(given, 0), size(given, 1)))
         loss = None if labels is None else token_loss(logits, labels)
-        return self.finish(MultipleChoiceModelOutput, outputs, return_dict, loss=loss, logits=logits)
+        return self.make_output(MultipleChoiceModelOutput, outputs, return_dict, loss=loss, logits=logits)
 
 
 @keras.saving.register_keras_serializable(package="roberta")
@@ -380,7 +382,7 @@ class TFRobertaForTokenClassification(TFRobertaPreTrainedModel):
         )  # fmt: skip
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None if labels is None else token_loss(logits, labels)
-        return self.finish(TokenClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
+        return self.make_output(TokenClassifierOutput, outputs, return_dict, loss=loss, logits=logits)
 
 
 @keras.saving.register_keras_serializable(package="roberta")
@@ -421,6 +423,6 @@ class TFRobertaForQuestionAnswering(TFRobertaPreTrainedModel):
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = span_loss(start, end, start_positions, end_positions)
-        return self.finish(
+        return self.make_output(
             QuestionAnsweringModelOutput, outputs, return_dict, loss=loss, start_logits=start, end_logits=end
         )

@@ -1,6 +1,5 @@
 """The base of the TensorFlow classes: loading, saving, initialisation and changes of size."""
 
-import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,6 @@ import optree
 import tensorflow as tf
 from tensorflow import Tensor
 
-from roberta.common.checkpoint.checkpoint import save_checkpoint
 from roberta.common.checkpoint.loading import (
     HubOptions,
     loading_info,
@@ -22,15 +20,14 @@ from roberta.common.checkpoint.loading import (
     report_to_user,
     resized,
 )
+from roberta.common.checkpoint.pretrained import PretrainedBase, rows_wanted
 from roberta.common.checkpoint.saving import dtype_of
-from roberta.common.config import CONFIG_FILE, RobertaConfig
-from roberta.common.config_protocol import built_from
+from roberta.common.config import RobertaConfig
 from roberta.common.formats import tf_h5
 from roberta.common.formats.safetensors_file import Source
-from roberta.common.generation.config import GENERATION_CONFIG_FILE
-from roberta.common.outputs import OUTPUTS, BaseModelOutputWithPoolingAndCrossAttentions, ModelOutput
+from roberta.common.outputs import OUTPUTS, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, Head, kind_of
-from roberta.common.storage.hub import PushesToHub, upload_arguments, upload_folder
+from roberta.common.storage.hub import upload_arguments, upload_folder
 from roberta.common.tokenizer.encoding import BatchEncoding
 from roberta.tf import datasets, model_card, quantised, serving
 from roberta.tf.fitting import KerasLoops
@@ -65,7 +62,7 @@ def no_initialisation() -> Iterator[None]:
         draws_parameters.reset(token)
 
 
-class TFRobertaPreTrainedModel(PushesToHub, KerasLoops):
+class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
     """What the seven classes share.
 
     Attributes:
@@ -74,19 +71,18 @@ class TFRobertaPreTrainedModel(PushesToHub, KerasLoops):
     """
 
     head: ClassVar[Head]
-    config_class = RobertaConfig
-    base_model_prefix = "roberta"
-    main_input_name = "input_ids"
     framework = "tf"
+    class_prefix = "TF"
+    older_format = tf_h5
+    infer = infer
+    release_infer = release
     supports_xla_generation = False  # `generate` runs one step after another; `jit_compile` is for calls
 
     def __init__(
         self, config: RobertaConfig, *, dtype: Any = None, name: str | None = None, trainable: bool = True
     ) -> None:
         """Keras' options: `dtype` is one or a policy such as "mixed_bfloat16", by default the global one."""
-        config = built_from(config, type(self).__name__)
-        if self.head == "ForQuestionAnswering" and config.num_labels != 2:
-            raise ValueError(f"num_labels={config.num_labels}; question answering has 2, the start and the end")
+        config = self.config_to_build(config)
         dtype = dtype.name if isinstance(dtype, tf.DType) else dtype
         # labels keep their dtype: the layers cast what they compute with
         super().__init__(dtype=dtype, name=name, trainable=trainable, autocast=False)
@@ -105,7 +101,7 @@ class TFRobertaPreTrainedModel(PushesToHub, KerasLoops):
         given = self.arguments(args, kwargs)
         return super().__call__(given.pop("input_ids", None), **given)
 
-    def _takes_names(self, name: str = main_input_name) -> bool:
+    def _takes_names(self, name: str = PretrainedBase.main_input_name) -> bool:
         """Whether `call` takes the arguments by name, or one of them; that of a subclass may take one dict."""
         return name in _takes(getattr(self.call, "__func__", self.call))[0]
 
@@ -248,14 +244,12 @@ class TFRobertaPreTrainedModel(PushesToHub, KerasLoops):
         """
         hub |= {"create_pr": create_pr, "token": token} if push_to_hub else {}
         upload = upload_arguments(save_directory, push_to_hub, hub)
-        texts, tensors = self.to_save()
-        save_checkpoint(
+        self._write(
             save_directory,
-            texts,
-            tensors,
+            self.to_save(),
             max_shard_size=max_shard_size,
             variant=variant,
-            legacy=None if safe_serialization else tf_h5,
+            safe_serialization=safe_serialization,
         )
         if saved_model:
             serving.write(self, Path(save_directory) / "saved_model" / str(version), signatures)
@@ -269,13 +263,7 @@ class TFRobertaPreTrainedModel(PushesToHub, KerasLoops):
             ValueError: as `save_pretrained`.
         """
         tensors = to_write(self)
-        config = copy.deepcopy(self.config)
-        config.architectures = [type(self).__name__.removeprefix("TF")]
-        config.dtype = dtype_of(tensors)
-        texts = {CONFIG_FILE: config.to_json_string()}
-        if self.head == "ForCausalLM":
-            texts[GENERATION_CONFIG_FILE] = self.generation_config.to_json_string()
-        return texts, tensors
+        return self.texts_to_save(dtype_of(tensors)), tensors
 
     def get_config(self) -> dict[str, Any]:
         """What Keras writes into a `.keras` file to build the model again."""
@@ -398,9 +386,7 @@ class TFRobertaPreTrainedModel(PushesToHub, KerasLoops):
         and trace functions, again.
         """
         embedding = self.get_input_embeddings()
-        rows = embedding.input_dim if new_num_tokens is None else new_num_tokens
-        if pad_to_multiple_of is not None:
-            rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of
+        rows = rows_wanted(embedding.input_dim, new_num_tokens, pad_to_multiple_of)
         if rows == embedding.input_dim:
             return embedding
         _without_adapter(embedding)
@@ -462,41 +448,6 @@ class TFRobertaPreTrainedModel(PushesToHub, KerasLoops):
         """Make Keras trace fit, evaluate and predict again."""
         self.train_function = self.test_function = self.predict_function = None
         serving.forget(self)
-
-    # -- inference -------------------------------------------------------------------------------------------
-
-    def infer(
-        self,
-        batch: Mapping[str, np.ndarray],
-        *,
-        where: np.ndarray | None = None,
-        dtype: str | None = None,
-        batch_tokens: int = 1024,
-    ) -> dict[str, np.ndarray]:
-        """The results of a batch of any size, by the fastest way this framework has: numpy in, numpy out, no dropout.
-
-        The numbers are those of `call` on every real token; at padding they are 0. The first call traces two or three
-        small programs. Another dtype than the variables' takes memory for the weights; `release_infer` frees it.
-
-        Args:
-            batch: input_ids (rows, seq), multiple choice (rows, choices, seq), and if wanted attention_mask,
-                token_type_ids and position_ids.
-            where: bool, (rows, seq): the tokens whose results are wanted, of a class with results for each token.
-            dtype: to compute in: the model's own, "float32" or "bfloat16" (fast where the CPU has it).
-            batch_tokens: real tokens that go through the layers at a time, which bounds memory.
-
-        Returns:
-            "logits", "start_logits" and "end_logits", or "last_hidden_state" and "pooler_output": float64 of a model
-            of float64, else float32. With `where`, results for each token are (tokens, ...), in the order of rows.
-
-        Raises:
-            ValueError: an input, `where`, `dtype` or `batch_tokens` cannot be; says which, and what can.
-        """
-        return infer(self, batch, where, dtype, batch_tokens)
-
-    def release_infer(self) -> None:
-        """Free the weights that `infer` made in another dtype; its next call makes them again."""
-        release(self)
 
     # -- training --------------------------------------------------------------------------------------------
 
@@ -624,23 +575,6 @@ class TFRobertaPreTrainedModel(PushesToHub, KerasLoops):
             if not (exclude_embeddings and kind_of(name) == "embedding")
             and (getattr(variable, "trainable", False) or not only_trainable)
         )
-
-    # -- what the heads use ----------------------------------------------------------------------------------
-
-    def choose(self, value: bool | None, name: str) -> bool:
-        """The caller's value, or the config's field of that name when it is None."""
-        return bool(getattr(self.config, name) if value is None else value)
-
-    def finish(
-        self,
-        kind: type[ModelOutput],
-        outputs: BaseModelOutputWithPoolingAndCrossAttentions,
-        return_dict: bool | None,
-        **fields: Tensor | None,
-    ) -> Any:
-        """A head's output with the encoder's hidden states and attentions, as an object or a tuple."""
-        output = kind(**fields, hidden_states=outputs.hidden_states, attentions=outputs.attentions)
-        return output if self.choose(return_dict, "use_return_dict") else output.to_tuple()
 
 
 @functools.lru_cache(maxsize=64)

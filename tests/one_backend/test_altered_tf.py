@@ -217,10 +217,10 @@ def test_what_was_laid_out_goes_with_the_model(folder: Path) -> None:
     from roberta.tf import infer
 
     gc.collect()
-    before = len(infer._FAST)
+    before = len(infer._models.kept)
     model = TF.load(HEAD, folder)
     model.infer(INPUTS)
-    assert len(infer._FAST) == before + 1
+    assert len(infer._models.kept) == before + 1
     del model
     gc.collect()
-    assert len(infer._FAST) == before
+    assert len(infer._models.kept) == before

@@ -141,12 +141,12 @@ def test_few_tokens_are_laid_out_for_when_they_come_again(tmp_path: Path, monkey
 def test_what_was_laid_out_goes_with_the_model(tmp_path: Path) -> None:
     from roberta.pt import infer
 
-    before = len(infer._FAST)
+    before = len(infer._models.kept)
     model = load(tmp_path)
     model.infer(INPUTS)
-    assert len(infer._FAST) == before + 1
+    assert len(infer._models.kept) == before + 1
     del model
-    assert len(infer._FAST) == before
+    assert len(infer._models.kept) == before
 
 
 @pytest.mark.parametrize("has_avx512", [False, True])

@@ -124,35 +124,6 @@ def _warn_of_padding(ids: np.ndarray, config: RobertaConfig) -> None:
         padding.say(config.pad_token_id)
 
 
-def chosen_dtype(dtype: str | None, own: str, choices: tuple[str, ...]) -> str:
-    """The dtype to compute in: the model's own for None."""
-    if dtype is None or dtype == own:
-        return own
-    if dtype not in choices:
-        raise ValueError(f"dtype={dtype!r}; infer computes in the model's own, {own}, or in {', '.join(choices)}")
-    return dtype
-
-
-def require_own(chosen: str, own: str, altered: str) -> None:
-    """Refuse another dtype for a batch that goes through the plain forward pass, which computes in the model's own.
-
-    Args:
-        altered: what keeps the model from the fast pass, where it is not the batch.
-    """
-    if chosen == own:
-        return
-    if altered:
-        raise ValueError(
-            f"dtype={chosen!r} cannot be had for this model, as {altered}: it runs through its own forward pass, which "
-            f"computes in {own}; leave dtype out, or take away what was added (merge an adapter, remove a hook)"
-        )
-    raise ValueError(
-        f"dtype={chosen!r} cannot be had for this batch or model: relative positions, masks that are more than 0 and "
-        f"1 a token, rows without a token, and padding before a first token that is pooled are computed in {own}; "
-        "leave dtype out"
-    )
-
-
 def results(output: Any, head: Head) -> dict[str, Any]:
     """What `infer` returns of the output of a forward pass, which may be a caller's own."""
     names = (*PER_TOKEN.get(head, ()), *PER_ROW.get(head, ()))
