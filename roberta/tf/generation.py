@@ -111,7 +111,6 @@ class Stepper:
             use_cache=self.config.use_cache,
             **self.extra,
         )
-        prepared.pop("cache_position", None)
         self.length = total
         wants = self.config.return_dict_in_generate
         return self.model(
@@ -275,8 +274,8 @@ class GenerationMixin:
                 inputs[name] = inputs[name][:, -new:]
         if inputs_embeds is not None and (not past or inputs_embeds.shape[1] == input_ids.shape[1]):
             inputs_embeds = inputs_embeds[:, -new:] if past else inputs_embeds
-            return {"input_ids": None, "inputs_embeds": inputs_embeds, "cache_position": cache_position, **inputs}
-        return {"input_ids": input_ids[:, -new:], "cache_position": cache_position, **inputs}
+            return {"input_ids": None, "inputs_embeds": inputs_embeds, **inputs}
+        return {"input_ids": input_ids[:, -new:], **inputs}
 
     def compute_transition_scores(
         self,

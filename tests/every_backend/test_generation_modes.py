@@ -172,6 +172,14 @@ class Streamer:
         self.is_done = True
 
 
+def test_what_is_prepared_is_what_a_call_takes(backend: Backend, model: Any) -> None:
+    ids = backend.constant(IDS)
+    prepared = model.prepare_inputs_for_generation(ids, **({"max_length": 9} if backend.name == "flax" else {}))
+    logits = model(**{"input_ids": ids, **prepared}).logits
+    logits = logits.detach() if backend.name == "pt" else logits
+    assert_close(np.asarray(logits), backend.run(model, {"input_ids": IDS})["logits"])
+
+
 def test_a_class_says_whether_it_generates(backend: Backend) -> None:
     assert [head for head in checkpoints.HEADS if backend.classes(head).can_generate()] == ["ForCausalLM"]
 

@@ -340,6 +340,7 @@ def test_places_in_the_cache_are_those_that_follow(tmp_path: Path) -> None:
     past = model(IDS[:, :3], use_cache=True).past_key_values
     wanted = model(IDS[:, 3:5], past_key_values=past)[0]
     assert torch.equal(model(IDS[:, 3:5], past_key_values=past, cache_position=torch.tensor([3, 4]))[0], wanted)
+    assert past.get_seq_length() == 3
     with pytest.raises(ValueError, match="does not follow the 3 tokens in the cache"):
         model(IDS[:, 3:5], past_key_values=past, cache_position=torch.tensor([0, 1]))
 
