@@ -240,10 +240,11 @@ def test_excluding_every_token_is_an_error(settings: dict[str, Any]) -> None:
         ({"ids": None, "bos_token_id": None}, "give input_ids, or a bos_token_id"),
         ({"max_length": 3}, "max_length=3 leaves nothing to generate after a prompt of 3 tokens"),
         (
-            {"max_new_tokens": 26},
-            "a prompt of 3 tokens and 26 new ones exceed the 28 tokens .* max_new_tokens to 25",
+            {"max_new_tokens": 27},
+            "a prompt of 3 tokens and 27 new ones exceed the 28 tokens .* max_new_tokens to 26",
         ),
-        ({"ids": [[3] * 28]}, "truncate the prompt"),
+        ({"max_new_tokens": 26, "penalty_alpha": 0.5}, "max_new_tokens to 25"),  # which reads the last one too
+        ({"ids": [[3] * 29]}, "truncate the prompt"),
         ({"max_new_tokens": 4, "min_length": 9}, "at least 6 new tokens are asked for, and at most 4"),
     ],
 )

@@ -135,11 +135,29 @@ def test_generation_goes_on_from_the_cache_of_another(backend: Backend, model: A
     wanted = generated(backend, model, TWO)
     first = model.generate(backend.constant(TWO), max_new_tokens=2, eos_token_id=None, return_dict_in_generate=True)
     rest = {"max_new_tokens": NEW - 2, "eos_token_id": None, "past_key_values": first.past_key_values}
-    if backend.name == "flax":
-        with pytest.raises(ValueError, match="past_key_values are not supported"):
-            model.generate(first.sequences, **rest)
-    else:
-        assert np.asarray(model.generate(first.sequences, **rest)).tolist() == wanted.tolist()
+    last = model.generate(first.sequences, **rest)
+    assert np.asarray(last).tolist() == wanted.tolist()
+    with pytest.raises(ValueError, match="past_key_values hold 7 tokens and input_ids 6"):
+        model.generate(backend.constant(TWO), **rest)
+
+
+def test_embeddings_go_on_from_the_cache_of_their_beginning(backend: Backend, folder: Path, model: Any) -> None:
+    settings = {"eos_token_id": None, "return_dict_in_generate": True}
+    mask = (TWO != 1).astype(np.int64)
+    first = model.generate(
+        inputs_embeds=embedded(backend, folder, TWO),
+        attention_mask=backend.constant(mask),
+        max_new_tokens=2,
+        **settings,
+    )
+    ids = np.concatenate((TWO, np.asarray(first.sequences)), axis=1)
+    last = model.generate(
+        inputs_embeds=embedded(backend, folder, ids),
+        attention_mask=backend.constant(np.pad(mask, ((0, 0), (0, 2)), constant_values=1)),
+        past_key_values=first.past_key_values, max_new_tokens=NEW - 2, **settings,
+    )  # fmt: skip
+    wanted = generated(backend, model, TWO)
+    assert np.concatenate((ids, np.asarray(last.sequences)), axis=1).tolist() == wanted.tolist()
 
 
 class Streamer:
@@ -152,6 +170,18 @@ class Streamer:
 
     def end(self) -> None:
         self.is_done = True
+
+
+def test_what_is_prepared_is_what_a_call_takes(backend: Backend, model: Any) -> None:
+    ids = backend.constant(IDS)
+    prepared = model.prepare_inputs_for_generation(ids, **({"max_length": 9} if backend.name == "flax" else {}))
+    logits = model(**{"input_ids": ids, **prepared}).logits
+    logits = logits.detach() if backend.name == "pt" else logits
+    assert_close(np.asarray(logits), backend.run(model, {"input_ids": IDS})["logits"])
+
+
+def test_a_class_says_whether_it_generates(backend: Backend) -> None:
+    assert [head for head in checkpoints.HEADS if backend.classes(head).can_generate()] == ["ForCausalLM"]
 
 
 def test_minus_one_is_no_end_token(backend: Backend, model: Any) -> None:
