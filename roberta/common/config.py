@@ -501,7 +501,7 @@ class RobertaConfig(PushesToHub):
         Args:
             hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
         """
-        upload = upload_arguments(save_directory, push_to_hub, hub)
+        upload = upload_arguments(save_directory, push_to_hub, hub, has_weights=False)
         write_folder(save_directory, {CONFIG_FILE: self.to_json_string().encode()})
         if upload is not None:
             upload_folder(save_directory, **upload)

@@ -445,7 +445,7 @@ class GenerationConfig(GenerationProtocol):
             config_file_name: of the file, by default generation_config.json.
             hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
         """
-        upload = upload_arguments(save_directory, push_to_hub, hub)
+        upload = upload_arguments(save_directory, push_to_hub, hub, has_weights=False)
         self.validate()
         write_folder(save_directory, {config_file_name or GENERATION_CONFIG_FILE: self.to_json_string().encode()})
         if upload is not None:

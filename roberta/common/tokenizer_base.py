@@ -394,7 +394,13 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
         split_special_tokens: bool | None = None,
         **others: Any,
     ) -> BatchEncoding:
-        """The same as a call with one text; a list of ids (of RobertaTokenizer also of tokens) is a text, too."""
+        """The same as a call with one text, or with a pair as a list of two.
+
+        A list of ids is a text, too; of RobertaTokenizer, a list of str is one of tokens.
+
+        Raises:
+            ValueError: a list of texts.
+        """
         ids = self._given_ids(text, is_split_into_words)
         if ids is not None:
             return self.prepare_for_model(
@@ -418,6 +424,13 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
                 prepend_batch_axis=return_tensors is not None,
                 **others,
             )
+        if self.is_fast and isinstance(text, list | tuple) and not is_split_into_words:
+            if text_pair is not None or len(text) != 2 or not all(isinstance(one, str) for one in text):
+                raise ArgumentError(
+                    f"text={text!r:.80} must be one text, or a list of two for a pair; give a list of texts to the "
+                    "tokenizer itself: tokenizer([...])"
+                )
+            text, text_pair = text
         return self(
             text,
             text_pair,
