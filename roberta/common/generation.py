@@ -45,6 +45,7 @@ NO_EFFECT: dict[str, Any] = {
 
 # Settings that do nothing unless another one is set.
 _NEEDS: dict[str, str] = {
+    "max_length": "max_new_tokens=None",
     **dict.fromkeys(("temperature", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"), "do_sample=True"),
     "top_k": "do_sample=True or penalty_alpha",
     **dict.fromkeys(("length_penalty", "early_stopping", "num_beam_groups"), "num_beams > 1"),
@@ -314,6 +315,7 @@ class GenerationConfig(GenerationProtocol):
         others = {name: value for name, value in settings.items() if name not in fields}
         config = dataclasses.replace(self, **fields, extra={**self.extra, **others})
         met = {
+            "max_new_tokens=None": config.max_new_tokens is None,
             "do_sample=True": config.do_sample,
             "do_sample=True or penalty_alpha": config.do_sample or bool(config.penalty_alpha),
             "num_beams > 1": config.num_beams > 1,

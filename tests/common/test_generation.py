@@ -285,6 +285,8 @@ def test_a_setting_of_a_file_that_is_not_supported_is_refused() -> None:
 def test_a_setting_without_effect_is_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"top_p=0.5 does nothing without do_sample=True"):
         plan(top_p=0.5)
+    with pytest.warns(UserWarning, match=r"max_length=9 does nothing without max_new_tokens=None"):
+        assert plan(max_length=9, max_new_tokens=2).max_length == len(PROMPT[0]) + 2
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plan(top_p=None, temperature=1.0, length_penalty=1.0)
