@@ -214,12 +214,17 @@ def test_a_save_takes_arguments_that_mean_something_for_weights_alone(tokenizer:
             saves.save_pretrained(tmp_path, repo_idd="x")
 
 
-def test_a_list_of_two_is_a_pair_for_encode_and_more_are_refused() -> None:
+def test_a_list_of_two_is_a_pair_for_one_text_and_more_are_refused() -> None:
     fast = roberta.RobertaTokenizerFast.train_from_iterator(CORPUS, vocab_size=320, show_progress=False)
     assert fast.encode(["Hello", "world"]) == fast.encode("Hello", "world")
     for texts in (["one", "two", "three"], ["one"], []):
-        with pytest.raises(ValueError, match="must be one text, or a list of two for a pair"):
-            fast.encode(texts)
+        for call in (fast.encode, fast.tokenize):
+            with pytest.raises(ValueError, match="must be one text, or a list of two for a pair"):
+                call(texts)
+    assert fast.tokenize(["Hello", "world"]) == fast.tokenize("Hello", "world")
+    assert fast.tokenize(["Hello", "world"], is_split_into_words=True) == fast.tokenize(" Hello world")
+    with pytest.raises(TypeError, match=r'pad_to_max_length=True \(now padding="max_length"\)'):
+        fast("Hello", pad_to_max_length=True)
 
 
 def test_a_batch_that_is_told_a_dtype_stays_as_it_is(tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
