@@ -211,7 +211,10 @@ class RobertaConfig(PushesToHub):
             if unknown:
                 warn_of_unknown(type(self).__name__, unknown, _names(type(self)))
         for name, value in extra.items():
-            setattr(self, name, value)
+            if _is_read.get() and _is_derived(type(self), name):
+                vars(self)[name] = value  # another program's: written back, while the attribute is derived here
+            else:
+                setattr(self, name, value)
         self.id2label, self.label2id = _labels(num_labels, id2label, label2id)
 
     def validate(self) -> None:
@@ -501,7 +504,7 @@ class RobertaConfig(PushesToHub):
         Args:
             hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
         """
-        upload = upload_arguments(save_directory, push_to_hub, hub)
+        upload = upload_arguments(save_directory, push_to_hub, hub, has_weights=False)
         write_folder(save_directory, {CONFIG_FILE: self.to_json_string().encode()})
         if upload is not None:
             upload_folder(save_directory, **upload)
@@ -640,6 +643,12 @@ def _plain_heads(pruned_heads: Any) -> Any:
         return {int(layer): sorted(int(head) for head in heads) for layer, heads in (pruned_heads or {}).items()}
     except (ValueError, TypeError, AttributeError):
         return pruned_heads
+
+
+def _is_derived(cls: type, name: str) -> bool:
+    """Whether a config computes what has this name, so that it cannot be set."""
+    member = getattr(cls, name, None)
+    return isinstance(member, property) and member.fset is None
 
 
 def _names(cls: type) -> frozenset[str]:

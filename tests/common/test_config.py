@@ -284,3 +284,15 @@ def test_a_text_sets_fields_by_the_type_they_have() -> None:
         config.update_from_string("is_decoder=maybe")
     with pytest.raises(TypeError, match="id2label=3 cannot be set from a text"):
         config.update_from_string("id2label=3")
+
+
+def test_a_key_of_another_program_that_is_derived_here_is_kept_and_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"hidden_size": 8, "num_attention_heads": 2, "head_size": 64, "use_return_dict": False}))
+    config = RobertaConfig.from_pretrained(tmp_path)
+    assert (config.head_size, config.use_return_dict) == (4, True)
+    copy.deepcopy(config).save_pretrained(tmp_path)
+    kept = json.loads(file.read_text())
+    assert (kept["head_size"], kept["use_return_dict"]) == (64, False)
+    with pytest.raises(AttributeError, match="head_size"):
+        RobertaConfig(head_size=64)

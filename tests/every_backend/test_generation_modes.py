@@ -87,7 +87,9 @@ def test_groups_of_one_beam_avoid_what_those_before_them_chose(backend: Backend,
             counts[token] += 1
             rows[index], scores[index] = [*row, token], scores[index] + float(values[token])
     wanted = [rows[index] for index in np.argsort([-score for score in scores])]
-    found = generated(backend, model, num_beams=3, num_beam_groups=3, diversity_penalty=1.5, num_return_sequences=3)
+    hub = {"custom_generate": "transformers-community/group-beam-search", "trust_remote_code": True}
+    groups = {"num_beam_groups": 3, "diversity_penalty": 1.5}
+    found = generated(backend, model, num_beams=3, num_return_sequences=3, **groups, **hub)
     assert found.tolist() == wanted
     assert len({tuple(row) for row in wanted}) == 3
 
@@ -254,6 +256,7 @@ def test_a_model_that_is_no_decoder_reads_all_tokens_at_each_step(backend: Backe
     [
         ({"force_words_ids": [[5]]}, "force_words_ids=.* is not supported.*prefix_allowed_tokens_fn"),
         ({"custom_generate": "someone/loop"}, "custom_generate='someone/loop' is not supported"),
+        ({"custom_generate": "transformers-community/group-beam-search"}, "needs num_beam_groups above 1"),
         ({"synced_gpus": True}, "synced_gpus=True is not supported"),
         ({"stop_strings": "a"}, "stop_strings=.* needs the tokenizer"),
         ({"num_beams": 3, "num_beam_groups": 2}, "num_beam_groups=2 must divide num_beams=3"),
