@@ -572,11 +572,11 @@ def _labels(
     for name, value in (("id2label", id2label), ("label2id", label2id)):
         if value is not None and not isinstance(value, Mapping):
             raise ValueError(f"{name} must be a dict, not {type(value).__name__}")
+    if label2id is not None and not {float("inf"), float("-inf")}.isdisjoint(label2id.values()):
+        raise ValueError("label2id gives a label the id Infinity; ids are ints")  # `int` answers with another error
     if id2label is not None:
         names = {int(index): label for index, label in id2label.items()}
     elif label2id is not None:
-        if float("inf") in label2id.values():  # which `int` answers with no ValueError
-            raise ValueError("label2id gives a label the id Infinity")
         names = {int(index): label for label, index in label2id.items()}
     else:
         count = 2 if num_labels is None else num_labels.item() if isinstance(num_labels, np.generic) else num_labels

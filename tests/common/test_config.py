@@ -165,16 +165,22 @@ def test_what_is_no_config_is_one_error(tmp_path: Path) -> None:
         '{"x": 1',
         '{"num_labels": 4294967296}',
         '{"label2id": {"a": Infinity}}',
+        '{"label2id": {"a": -Infinity}}',
     ],
     ids=[
         "a label that is none", "a number of 5000 digits", "nested too deep", "cut short",
-        "billions of labels", "an infinite id",
+        "billions of labels", "an infinite id", "an id below all",
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_one_error_that_names_it(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"config\.json"):
         RobertaConfig.from_pretrained(tmp_path)
+
+
+def test_an_infinite_id_beside_names_is_refused() -> None:
+    with pytest.raises(ValueError, match="label2id gives a label the id Infinity"):
+        RobertaConfig(id2label={0: "a"}, label2id={"a": float("inf")})
 
 
 @pytest.mark.parametrize(
