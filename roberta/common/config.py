@@ -211,7 +211,10 @@ class RobertaConfig(PushesToHub):
             if unknown:
                 warn_of_unknown(type(self).__name__, unknown, _names(type(self)))
         for name, value in extra.items():
-            setattr(self, name, value)
+            if _is_read.get() and _is_derived(type(self), name):
+                vars(self)[name] = value  # another program's: written back, while the attribute is derived here
+            else:
+                setattr(self, name, value)
         self.id2label, self.label2id = _labels(num_labels, id2label, label2id)
 
     def validate(self) -> None:
@@ -501,7 +504,7 @@ class RobertaConfig(PushesToHub):
         Args:
             hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
         """
-        upload = upload_arguments(save_directory, push_to_hub, hub)
+        upload = upload_arguments(save_directory, push_to_hub, hub, has_weights=False)
         write_folder(save_directory, {CONFIG_FILE: self.to_json_string().encode()})
         if upload is not None:
             upload_folder(save_directory, **upload)
@@ -569,11 +572,11 @@ def _labels(
     for name, value in (("id2label", id2label), ("label2id", label2id)):
         if value is not None and not isinstance(value, Mapping):
             raise ValueError(f"{name} must be a dict, not {type(value).__name__}")
+    if label2id is not None and not {float("inf"), float("-inf")}.isdisjoint(label2id.values()):
+        raise ValueError("label2id gives a label the id Infinity; ids are ints")  # `int` answers with another error
     if id2label is not None:
         names = {int(index): label for index, label in id2label.items()}
     elif label2id is not None:
-        if float("inf") in label2id.values():  # which `int` answers with no ValueError
-            raise ValueError("label2id gives a label the id Infinity")
         names = {int(index): label for label, index in label2id.items()}
     else:
         count = 2 if num_labels is None else num_labels.item() if isinstance(num_labels, np.generic) else num_labels
@@ -640,6 +643,12 @@ def _plain_heads(pruned_heads: Any) -> Any:
         return {int(layer): sorted(int(head) for head in heads) for layer, heads in (pruned_heads or {}).items()}
     except (ValueError, TypeError, AttributeError):
         return pruned_heads
+
+
+def _is_derived(cls: type, name: str) -> bool:
+    """Whether a config computes what has this name, so that it cannot be set."""
+    member = getattr(cls, name, None)
+    return isinstance(member, property) and member.fset is None
 
 
 def _names(cls: type) -> frozenset[str]:

@@ -20,6 +20,9 @@ NO_EFFECT = frozenset({
     "_from_auto", "_from_pipeline", "_commit_hash",
 })  # fmt: skip
 
+# Arguments of saving weights, which a config and a tokenizer have none of: taken and dropped there.
+OF_WEIGHTS = frozenset({"safe_serialization", "max_shard_size", "variant"})
+
 # What would change the result and is not done here, with what to do instead; None and False ask for nothing.
 REFUSED = {
     "quantization_config": 'load the model as it is, and quantise it afterwards, or use infer(dtype="int8")',

@@ -110,6 +110,18 @@ def widen(attention_mask: Array | None, cache: Cache | None) -> Array | None:
     return jnp.pad(attention_mask, [(0, 0)] * (attention_mask.ndim - 1) + [(0, missing)])
 
 
+def with_room(cache: Cache, size: int) -> Cache:
+    """The cache with room for at least `size` tokens a row."""
+    missing = size - max_length(cache)
+
+    def changed(keys: Any, part: Array) -> Array:
+        if missing <= 0 or keys[-1].key not in ("cached_key", "cached_value"):
+            return part
+        return jnp.pad(part, ((0, 0), (0, missing), (0, 0), (0, 0)))
+
+    return jax.tree_util.tree_map_with_path(changed, cache)
+
+
 def reorder(cache: Cache, rows: Array) -> Cache:
     """The cache with its batch rows taken from `rows`, int (new batch,): beams that go on from other beams."""
     return jax.tree.map(lambda part: part[rows] if part.ndim else part, cache)

@@ -44,14 +44,17 @@ class Stepper:
         self.config = config
         self.extra = {**extra}
         self.embeds = self.extra.pop("inputs_embeds", None)
-        if self.extra.pop("past_key_values", None) is not None:
-            raise ValueError("past_key_values are not supported in generate() of Flax; omit them, and give all tokens")
+        past = kv.as_cache(self.extra.pop("past_key_values", None))
         self.call = _compiled(model)
         self.params = model.params if params is None else params
         rounded = -(-max_length // ROUNDING) * ROUNDING
         self.room = min(rounded, max(model.config.max_position_embeddings, max_length))
-        self.length = 0  # tokens in the cache
-        self.cache = model.init_cache(rows.input_ids.shape[0], self.room) if config.use_cache else None
+        self.length = int(kv.length(past))  # tokens in the cache
+        if past is not None:
+            self.room = max(self.room, kv.max_length(past))
+            self.cache: Any = kv.with_room(past, self.room)
+        else:
+            self.cache = model.init_cache(rows.input_ids.shape[0], self.room) if config.use_cache else None
         self.attentions: list[Any] = []
         self.hidden_states: list[Any] = []
         self.last: Mapping[str, Any] = {}
@@ -116,6 +119,11 @@ class Stepper:
         """
         length = inputs["input_ids"].shape[1]
         past = self.length if self.cache is not None else 0
+        if past >= length:
+            raise ValueError(
+                f"past_key_values hold {past} tokens and input_ids {length}; give the ids of all tokens, those of the cache "
+                "and at least one more"
+            )
         seq = length - past
         native = {name: values[:, past:] for name, values in inputs.items() if name != "attention_mask"}
         # room behind the tokens is masked, and no token before it sees it
@@ -124,7 +132,7 @@ class Stepper:
             native = {name: np.pad(values, padding) for name, values in native.items()}
         native["attention_mask"] = np.pad(inputs["attention_mask"], padding)
         if self.embeds is not None:
-            native = {**{n: v for n, v in native.items() if n != "input_ids"}, "inputs_embeds": self.embeds}
+            native = {**{n: v for n, v in native.items() if n != "input_ids"}, "inputs_embeds": self.embeds[:, past:]}
         wants = self.config.return_dict_in_generate
         with check_values(False):  # the plan has checked ids and lengths
             output = self.call(

@@ -47,17 +47,13 @@ class RobertaModule(MakesOutput, nn.Module):
 
     config: RobertaConfig
     dtype: DTypeLike = jnp.float32
-    gradient_checkpointing: bool = False
-
-    def backbone(self, add_pooling_layer: bool = False) -> "RobertaModelModule":
-        """The encoder below a head."""
-        return RobertaModelModule(self.config, self.dtype, self.gradient_checkpointing, add_pooling_layer)
 
 
 class RobertaModelModule(RobertaModule):
     """The encoder, or with `config.is_decoder` the decoder, without a head."""
 
     add_pooling_layer: bool = True
+    gradient_checkpointing: bool = False
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config, self.dtype)
@@ -171,7 +167,17 @@ class FlaxRobertaModel(FlaxRobertaPreTrainedModel):
     module_class = RobertaModelModule
 
 
-class RobertaForCausalLMModule(RobertaModule):
+class RobertaHeadModule(RobertaModule):
+    """What the modules with a head share."""
+
+    gradient_checkpointing: bool = False
+
+    def backbone(self, add_pooling_layer: bool = False) -> RobertaModelModule:
+        """The encoder below a head."""
+        return RobertaModelModule(self.config, self.dtype, add_pooling_layer, self.gradient_checkpointing)
+
+
+class RobertaForCausalLMModule(RobertaHeadModule):
     """Next-token scores; with `config.is_decoder` each token sees those before it only."""
 
     def setup(self) -> None:
@@ -216,7 +222,7 @@ class FlaxRobertaForCausalLM(GenerationMixin, FlaxRobertaPreTrainedModel):
     module_class = RobertaForCausalLMModule
 
 
-class RobertaForMaskedLMModule(RobertaModule):
+class RobertaForMaskedLMModule(RobertaHeadModule):
     """Scores of every vocabulary entry at every token."""
 
     def setup(self) -> None:
@@ -257,7 +263,7 @@ class FlaxRobertaForMaskedLM(FlaxRobertaPreTrainedModel):
     module_class = RobertaForMaskedLMModule
 
 
-class RobertaForSequenceClassificationModule(RobertaModule):
+class RobertaForSequenceClassificationModule(RobertaHeadModule):
     """Labels of a whole sequence: classes, several at once, or numbers (`config.problem_type`)."""
 
     def setup(self) -> None:
@@ -296,7 +302,7 @@ class FlaxRobertaForSequenceClassification(FlaxRobertaPreTrainedModel):
     module_class = RobertaForSequenceClassificationModule
 
 
-class RobertaForMultipleChoiceModule(RobertaModule):
+class RobertaForMultipleChoiceModule(RobertaHeadModule):
     """One score for each choice; each choice is a sequence of its own."""
 
     def setup(self) -> None:
@@ -345,7 +351,7 @@ class FlaxRobertaForMultipleChoice(FlaxRobertaPreTrainedModel):
     module_class = RobertaForMultipleChoiceModule
 
 
-class RobertaForTokenClassificationModule(RobertaModule):
+class RobertaForTokenClassificationModule(RobertaHeadModule):
     """A label of every token."""
 
     def setup(self) -> None:
@@ -385,7 +391,7 @@ class FlaxRobertaForTokenClassification(FlaxRobertaPreTrainedModel):
     module_class = RobertaForTokenClassificationModule
 
 
-class RobertaForQuestionAnsweringModule(RobertaModule):
+class RobertaForQuestionAnsweringModule(RobertaHeadModule):
     """Scores of every token to be the first and the last of the answer."""
 
     def setup(self) -> None:

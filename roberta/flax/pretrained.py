@@ -116,7 +116,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         self.input_shape = input_shape
         self.key = jax.random.key(seed)
         self.dtype = checked(dtype)
-        self.module = self.module_class(config, self.dtype, gradient_checkpointing, **options)
+        self.module = self.module_class(config, self.dtype, gradient_checkpointing=gradient_checkpointing, **options)
         self._do_init = _do_init
         self._params = self.init_weights(self.key, input_shape) if _do_init else None
 
@@ -263,7 +263,8 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
                 names, or "auto" for what the config or the file says. Parameters stay as the file has them, float32,
                 float16 or bfloat16, so that training in bfloat16 updates float32 ones; `to_bf16` and its like cast
                 them. They are float64 when that is asked for, and only then. `torch_dtype` is its older name.
-            output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}).
+            output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}). What the
+                file lacks is then reported, and new, in the encoder too.
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_tf: which files to take; by default whatever is there.
             _do_init: False returns (model, params), and the loading info behind them; the model holds no parameters,
@@ -290,6 +291,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
             has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
             config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
+            is_reported=output_loading_info,
             may_be_partial=not _do_init,
         )
         wanted = dtype if torch_dtype is None else torch_dtype
@@ -569,9 +571,10 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         """A small batch the model can run on."""
         return {"input_ids": jnp.array([[0, 3, 2]]) % self.config.vocab_size}
 
-    def can_generate(self) -> bool:
+    @classmethod
+    def can_generate(cls) -> bool:
         """Whether the class has `generate`."""
-        return hasattr(self, "generate")
+        return hasattr(cls, "generate")
 
     def num_parameters(self, exclude_embeddings: bool = False) -> int:
         """Number of parameters, tied ones once."""

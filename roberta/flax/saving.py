@@ -59,7 +59,7 @@ def _those_given(class_name: str, table: Table, tensors: Mapping[str, Source]) -
     missing = [name for name in table if name not in tensors]
     if missing:
         logger.warning(
-            "%s: saved without %s, which params have not; init_weights(rng, input_shape, params=params) fills them in",
+            "%s: saved without %s, which params lack; init_weights(rng, input_shape, params=params) fills them in",
             class_name,
             ", ".join(missing),
         )

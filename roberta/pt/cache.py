@@ -32,6 +32,10 @@ class Cache(tuple[LayerCache, ...]):
         self.tokens = tokens
         return self
 
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Number of tokens in the cache, padding included; the name that transformers has for it."""
+        return self[layer_idx][0].shape[2]
+
 
 _pytree.register_pytree_node(
     Cache,

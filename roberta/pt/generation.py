@@ -212,7 +212,7 @@ class GenerationMixin(GenerationBase):
 
         Args:
             input_ids: int, (batch, length), of all tokens so far; so are attention_mask, position_ids, token_type_ids.
-            inputs_embeds: of the prompt, which are taken as long as nothing is in the cache.
+            inputs_embeds: of the prompt, which are taken until tokens follow it; without those that are in the cache.
             cache_position: int, (new,), the numbers of the tokens to run.
             kwargs: further arguments of the call, given on as they are.
         """
@@ -223,7 +223,8 @@ class GenerationMixin(GenerationBase):
         for name in ("position_ids", "token_type_ids"):
             if inputs.get(name) is not None:
                 inputs[name] = inputs[name][:, -new:].contiguous()
-        if inputs_embeds is not None and not past:
+        if inputs_embeds is not None and (not past or inputs_embeds.shape[1] == input_ids.shape[1]):
+            inputs_embeds = inputs_embeds[:, -new:] if past else inputs_embeds
             return {"input_ids": None, "inputs_embeds": inputs_embeds, "cache_position": cache_position, **inputs}
         return {"input_ids": input_ids[:, -new:].contiguous(), "cache_position": cache_position, **inputs}
 

@@ -165,13 +165,14 @@ class RobertaForCausalLM(GenerationMixin, RobertaPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         num_items_in_batch: int | Tensor | None = None,
+        cache_position: Tensor | None = None,
     ) -> CausalLMOutputWithCrossAttentions | tuple[Any, ...]:
         """Logits (batch, seq, vocab); with `labels` (batch, seq), unshifted, the loss (`losses.next_token_loss`)."""
         outputs = self.roberta(
             input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds, encoder_hidden_states,
             encoder_attention_mask, past_key_values, use_cache if labels is None else False, output_attentions,
             output_hidden_states,
-            return_dict=True,
+            return_dict=True, cache_position=cache_position,
         )  # fmt: skip
         logits = self.lm_head(outputs.last_hidden_state)
         loss = None

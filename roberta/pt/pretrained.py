@@ -191,12 +191,13 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
             has_pooler=add_pooling_layer if cls.head == "Model" else None,
             config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
-            may_be_partial=output_loading_info,
+            is_reported=output_loading_info,
             tensors=stored(state_dict),
             table=own_table,
         )
         wanted = dtype if dtype is not None else torch_dtype
-        target = getattr(torch, found.dtype(None if wanted is None else str(wanted)))
+        found.config.dtype = found.dtype(None if wanted is None else str(wanted))
+        target = getattr(torch, found.config.dtype)
         if cls.head is None:
             model = built[0].to(target)
         else:
@@ -368,13 +369,29 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
 
     def fill_missing(self, dtype: torch.dtype) -> None:
         """Give memory and first values to the parameters no file had, then tie."""
-        missing = [name for name, parameter in self.named_parameters() if parameter.is_meta]
+        missing = {name for name, parameter in self.named_parameters() if parameter.is_meta}
         for name in missing:
             module, _, leaf = name.rpartition(".")
             shape = self.get_parameter(name).shape
             setattr(self.get_submodule(module), leaf, nn.Parameter(torch.empty(shape, dtype=dtype)))
         self.tie_weights()
-        self.initialise([name for name in missing if not name.startswith("lm_head.decoder")])
+        drawn = [name for name, _ in self.named_parameters() if name in missing]  # without those that are tied
+        self.initialise(drawn)
+        if type(self)._init_weights is not RobertaPreTrainedModel._init_weights:
+            self._draw_again(drawn)
+
+    @torch.no_grad()
+    def _draw_again(self, names: list[str]) -> None:
+        """First values by the `_init_weights` of a class of the caller's own; other parameters of a module stay."""
+        for owner in dict.fromkeys(name.rpartition(".")[0] for name in names):
+            module = self.get_submodule(owner)
+            there = [
+                p for leaf, p in module.named_parameters(recurse=False) if f"{owner}.{leaf}".strip(".") not in names
+            ]
+            values = [parameter.detach().clone() for parameter in there]
+            self._init_weights(module)
+            for parameter, value in zip(there, values, strict=True):
+                parameter.copy_(value)
 
     def tie_embeddings_and_encoder_decoder(self) -> None:
         """Another name of `tie_weights`."""

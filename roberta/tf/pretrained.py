@@ -172,7 +172,8 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             dtype: of the parameters: "float32", "float64", "float16", "bfloat16", or "auto" for what the
                 config or the file says; or a Keras policy such as "mixed_bfloat16". By default Keras' global
                 policy, which is float32. `torch_dtype` is its older name.
-            output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}).
+            output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}). What the
+                file lacks is then reported, and new, in the encoder too.
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_flax: which files to take; by default whatever is there.
             config: instead of the one beside the weights, or where it is.
@@ -199,6 +200,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
             config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
+            is_reported=output_loading_info,
         )
         policy = dtype if dtype is not None else torch_dtype
         if policy is not None and not str(getattr(policy, "name", policy)).startswith("mixed_"):
@@ -420,9 +422,9 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         """`resize_token_embeddings`, by the name that transformers calls."""
         return self.resize_token_embeddings(new_num_tokens)
 
-    def _get_word_embedding_weight(self, embedding_layer: Any) -> keras.Variable | None:
-        """The matrix of what `get_input_embeddings` or `get_output_embeddings` gives."""
-        return getattr(embedding_layer, "embeddings", getattr(embedding_layer, "kernel", None))
+    def _get_word_embedding_weight(self, embedding_layer: Any) -> tf.Variable | None:
+        """The matrix of what `get_input_embeddings` or `get_output_embeddings` gives, as TensorFlow's variable."""
+        return getattr(getattr(embedding_layer, "embeddings", getattr(embedding_layer, "kernel", None)), "value", None)
 
     def get_output_layer_with_bias(self) -> keras.layers.Layer | None:
         """The layer whose bias is the LM head's: the LM head; None in classes without."""
@@ -563,9 +565,10 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         found = vars(self).get(name) if name is not None else None
         return found if isinstance(found, keras.layers.Layer) else super().get_layer(name, index)
 
-    def can_generate(self) -> bool:
+    @classmethod
+    def can_generate(cls) -> bool:
         """Whether the class has `generate`."""
-        return hasattr(self, "generate")
+        return hasattr(cls, "generate")
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Number of parameters, tied ones once; not those of adapters, which freeze what they adapt."""

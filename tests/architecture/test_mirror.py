@@ -28,7 +28,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("flax", "models.py"): {
         f"Roberta{head}Module"
         for head in (
-            "", "Model", "ForCausalLM", "ForMaskedLM", "ForSequenceClassification", "ForMultipleChoice",
+            "", "Head", "Model", "ForCausalLM", "ForMaskedLM", "ForSequenceClassification", "ForMultipleChoice",
             "ForTokenClassification", "ForQuestionAnswering",
         )
     },
@@ -40,7 +40,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("pt", "cache.py"): {"Cache", "check_position"},
     ("tf", "cache.py"): {"Cache"},
     # Flax: the cache has a fixed size
-    ("flax", "cache.py"): {"empty", "first_layer", "max_length", "widen"},
+    ("flax", "cache.py"): {"empty", "first_layer", "max_length", "widen", "with_room"},
     # PyTorch shares and splits parameters and has state dicts; Keras assigns to variables; Flax builds a tree
     ("pt", "weights.py"): {"gathered", "to_tensor", "drop_repeated", "restore_repeated", "tie_again", "as_state"},
     ("tf", "weights.py"): {"assign", "canonical", "replace"},

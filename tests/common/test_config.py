@@ -165,16 +165,22 @@ def test_what_is_no_config_is_one_error(tmp_path: Path) -> None:
         '{"x": 1',
         '{"num_labels": 4294967296}',
         '{"label2id": {"a": Infinity}}',
+        '{"label2id": {"a": -Infinity}}',
     ],
     ids=[
         "a label that is none", "a number of 5000 digits", "nested too deep", "cut short",
-        "billions of labels", "an infinite id",
+        "billions of labels", "an infinite id", "an id below all",
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_one_error_that_names_it(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"config\.json"):
         RobertaConfig.from_pretrained(tmp_path)
+
+
+def test_an_infinite_id_beside_names_is_refused() -> None:
+    with pytest.raises(ValueError, match="label2id gives a label the id Infinity"):
+        RobertaConfig(id2label={0: "a"}, label2id={"a": float("inf")})
 
 
 @pytest.mark.parametrize(
@@ -284,3 +290,15 @@ def test_a_text_sets_fields_by_the_type_they_have() -> None:
         config.update_from_string("is_decoder=maybe")
     with pytest.raises(TypeError, match="id2label=3 cannot be set from a text"):
         config.update_from_string("id2label=3")
+
+
+def test_a_key_of_another_program_that_is_derived_here_is_kept_and_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"hidden_size": 8, "num_attention_heads": 2, "head_size": 64, "use_return_dict": False}))
+    config = RobertaConfig.from_pretrained(tmp_path)
+    assert (config.head_size, config.use_return_dict) == (4, True)
+    copy.deepcopy(config).save_pretrained(tmp_path)
+    kept = json.loads(file.read_text())
+    assert (kept["head_size"], kept["use_return_dict"]) == (64, False)
+    with pytest.raises(AttributeError, match="head_size"):
+        RobertaConfig(head_size=64)

@@ -240,10 +240,11 @@ def test_excluding_every_token_is_an_error(settings: dict[str, Any]) -> None:
         ({"ids": None, "bos_token_id": None}, "give input_ids, or a bos_token_id"),
         ({"max_length": 3}, "max_length=3 leaves nothing to generate after a prompt of 3 tokens"),
         (
-            {"max_new_tokens": 26},
-            "a prompt of 3 tokens and 26 new ones exceed the 28 tokens .* max_new_tokens to 25",
+            {"max_new_tokens": 27},
+            "a prompt of 3 tokens and 27 new ones exceed the 28 tokens .* max_new_tokens to 26",
         ),
-        ({"ids": [[3] * 28]}, "truncate the prompt"),
+        ({"max_new_tokens": 26, "penalty_alpha": 0.5}, "max_new_tokens to 25"),  # which reads the last one too
+        ({"ids": [[3] * 29]}, "truncate the prompt"),
         ({"max_new_tokens": 4, "min_length": 9}, "at least 6 new tokens are asked for, and at most 4"),
     ],
 )
@@ -285,6 +286,8 @@ def test_a_setting_of_a_file_that_is_not_supported_is_refused() -> None:
 def test_a_setting_without_effect_is_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"top_p=0.5 does nothing without do_sample=True"):
         plan(top_p=0.5)
+    with pytest.warns(UserWarning, match=r"max_length=9 does nothing without max_new_tokens=None"):
+        assert plan(max_length=9, max_new_tokens=2).max_length == len(PROMPT[0]) + 2
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plan(top_p=None, temperature=1.0, length_penalty=1.0)
@@ -316,17 +319,42 @@ def test_positions_skip_padding_and_those_of_a_step_follow_the_whole_pass() -> N
     ("field", "value"),
     [
         ("max_length", 0), ("max_new_tokens", 0), ("max_new_tokens", 2.0), ("min_length", -1),
-        ("min_new_tokens", -1), ("num_beams", 0), ("num_beams", None), ("num_return_sequences", True),
+        ("min_new_tokens", -1), ("num_beams", 0), ("num_beams", "a"), ("num_return_sequences", True),
         ("temperature", 0), ("temperature", -1.0), ("top_k", -1), ("top_k", 1.5), ("top_p", 1.1),
-        ("top_p", "a"), ("repetition_penalty", 0), ("length_penalty", None), ("early_stopping", "always"),
-        ("no_repeat_ngram_size", -1), ("do_sample", "yes"), ("use_cache", None),
+        ("top_p", "a"), ("repetition_penalty", 0), ("length_penalty", "a"), ("early_stopping", "always"),
+        ("no_repeat_ngram_size", -1), ("do_sample", "yes"), ("use_cache", "yes"),
         ("eos_token_id", -2), ("eos_token_id", ["a"]), ("pad_token_id", 1.0), ("bad_words_ids", [5]),
         ("bad_words_ids", [[]]), ("suppress_tokens", 5), ("begin_suppress_tokens", [-1]),
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_work_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{field}="):
-        GenerationConfig(**{field: value})
+        GenerationConfig(**{"do_sample": True, field: value})
+
+
+def test_what_sampling_alone_reads_may_be_anything_without_it() -> None:
+    GenerationConfig(temperature=0.0, top_k=-1, top_p=2.0).validate()
+    with pytest.warns(UserWarning, match=r"temperature=0\.0 does nothing without do_sample=True"):
+        found = run(temperature=0.0, **GREEDY).sequences
+    assert found.tolist() == run(**GREEDY).sequences.tolist()
+    with pytest.raises(ValueError, match=r"temperature=0\.0 must be a number above 0"):
+        plan(temperature=0.0, do_sample=True)
+
+
+def test_none_turns_a_setting_off_and_numbers_may_be_numpys_or_a_frameworks() -> None:
+    own = GenerationConfig(do_sample=True, repetition_penalty=2.0, max_length=9, top_k=7)
+    off = own.updated({"do_sample": None, "repetition_penalty": None, "max_length": None, "top_k": None})
+    assert (off.do_sample, off.repetition_penalty, off.max_length, off.top_k) == (False, 1.0, 20, None)
+    torch = pytest.importorskip("torch")
+    given = GenerationConfig(
+        max_new_tokens=np.int64(4), temperature=np.float32(0.5), eos_token_id=torch.tensor([2, 3]),
+        suppress_tokens=[np.int64(5)], bad_words_ids=np.array([[4, 5]]),
+    )  # fmt: skip
+    wanted = GenerationConfig(
+        max_new_tokens=4, temperature=0.5, eos_token_id=[2, 3], suppress_tokens=[5], bad_words_ids=[[4, 5]]
+    )
+    assert given == wanted
+    assert given.to_json_string() == wanted.to_json_string()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from data_sets import TABLES
 
+from roberta.common.commands.columns import Said
 from roberta.common.commands.records import from_file
 from roberta.common.commands.texts import COMMANDS
 
@@ -63,6 +64,23 @@ def test_what_cannot_be_told_is_refused_with_a_first_line_that_settles_it(
         inputs(tmp_path, command, text)
     body = text if text.startswith(FILM) else text.partition("\n")[2]
     assert inputs(tmp_path, command, f"{first}\n{body}")[0] == wanted
+
+
+def test_a_role_without_a_name_has_no_column(tmp_path: Path) -> None:
+    file = tmp_path / "a.tsv"
+    file.write_text(f"id\ttext\tsentence2\n7\t{FILM}\t{SHIP}\n")
+    command = COMMANDS["classify"]
+
+    def first(**columns: str) -> Any:
+        return next(iter(from_file(command, file, None, said=Said(columns=columns))))
+
+    assert first() == ({"text": FILM, "text_pair": SHIP}, {"id": "7", "text": FILM, "sentence2": SHIP})
+    assert first(id="") == ({"text": FILM, "text_pair": SHIP}, {"text": FILM, "sentence2": SHIP})
+    assert first(text2="") == ({"text": FILM}, {"id": "7", "text": FILM})
+    file.write_text(f"{FILM}\t{SHIP}\n")
+    assert first(id="").value == PAIR
+    with pytest.raises(ValueError, match="none is said to be the text; say --columns text=NUMBER"):
+        first(text2="")
 
 
 def test_lines_that_do_not_fit_the_first_one_are_refused(tmp_path: Path) -> None:

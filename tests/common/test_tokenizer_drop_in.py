@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import roberta
@@ -183,3 +184,52 @@ def test_a_call_imports_no_jinja2(saved: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+# -- arguments as programs pass them ---------------------------------------------------------------------------
+
+
+def test_counts_may_be_numpys(tokenizer: Any) -> None:
+    text = "Hello world, hello again."
+    wanted = tokenizer(text, truncation=True, max_length=5, padding="max_length", stride=1, pad_to_multiple_of=5)
+    found = tokenizer(
+        text, truncation=True, max_length=np.int64(5), padding="max_length", stride=np.int32(1),
+        pad_to_multiple_of=np.int64(5),
+    )  # fmt: skip
+    assert dict(found) == dict(wanted)
+    with pytest.raises(ValueError, match=r"max_length=4\.0 must be an int of at least 0"):
+        tokenizer(text, truncation=True, max_length=4.0)
+
+
+def test_none_for_where_a_tokenizer_is_means_the_usual_place(tokenizer: Any, saved: Path) -> None:
+    again = type(tokenizer).from_pretrained(saved, subfolder=None, revision=None, cache_dir=None, token=None)
+    assert again.get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_save_takes_arguments_that_mean_something_for_weights_alone(tokenizer: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"safe_serialization": False, "max_shard_size": "1GB", "use_auth_token": None}
+    for saves in (tokenizer, roberta.RobertaConfig(), roberta.GenerationConfig()):
+        saves.save_pretrained(tmp_path, **options)
+        with pytest.raises(TypeError, match="save_pretrained does not know"):
+            saves.save_pretrained(tmp_path, repo_idd="x")
+
+
+def test_a_list_of_two_is_a_pair_for_one_text_and_more_are_refused() -> None:
+    fast = roberta.RobertaTokenizerFast.train_from_iterator(CORPUS, vocab_size=320, show_progress=False)
+    assert fast.encode(["Hello", "world"]) == fast.encode("Hello", "world")
+    for texts in (["one", "two", "three"], ["one"], []):
+        for call in (fast.encode, fast.tokenize):
+            with pytest.raises(ValueError, match="must be one text, or a list of two for a pair"):
+                call(texts)
+    assert fast.tokenize(["Hello", "world"]) == fast.tokenize("Hello", "world")
+    assert fast.tokenize(["Hello", "world"], is_split_into_words=True) == fast.tokenize(" Hello world")
+    with pytest.raises(TypeError, match=r'pad_to_max_length=True \(now padding="max_length"\)'):
+        fast("Hello", pad_to_max_length=True)
+
+
+def test_a_batch_that_is_told_a_dtype_stays_as_it_is(tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    torch = pytest.importorskip("torch")
+    batch = tokenizer("Hello", return_tensors="pt").to(torch.float16)
+    assert batch["input_ids"].dtype == torch.int64
+    assert "is not cast" in caplog.text
+    assert batch.to(torch.device("cpu"))["input_ids"].device.type == batch.to("cpu")["input_ids"].device.type == "cpu"

@@ -87,7 +87,9 @@ def test_groups_of_one_beam_avoid_what_those_before_them_chose(backend: Backend,
             counts[token] += 1
             rows[index], scores[index] = [*row, token], scores[index] + float(values[token])
     wanted = [rows[index] for index in np.argsort([-score for score in scores])]
-    found = generated(backend, model, num_beams=3, num_beam_groups=3, diversity_penalty=1.5, num_return_sequences=3)
+    hub = {"custom_generate": "transformers-community/group-beam-search", "trust_remote_code": True}
+    groups = {"num_beam_groups": 3, "diversity_penalty": 1.5}
+    found = generated(backend, model, num_beams=3, num_return_sequences=3, **groups, **hub)
     assert found.tolist() == wanted
     assert len({tuple(row) for row in wanted}) == 3
 
@@ -135,11 +137,29 @@ def test_generation_goes_on_from_the_cache_of_another(backend: Backend, model: A
     wanted = generated(backend, model, TWO)
     first = model.generate(backend.constant(TWO), max_new_tokens=2, eos_token_id=None, return_dict_in_generate=True)
     rest = {"max_new_tokens": NEW - 2, "eos_token_id": None, "past_key_values": first.past_key_values}
-    if backend.name == "flax":
-        with pytest.raises(ValueError, match="past_key_values are not supported"):
-            model.generate(first.sequences, **rest)
-    else:
-        assert np.asarray(model.generate(first.sequences, **rest)).tolist() == wanted.tolist()
+    last = model.generate(first.sequences, **rest)
+    assert np.asarray(last).tolist() == wanted.tolist()
+    with pytest.raises(ValueError, match="past_key_values hold 7 tokens and input_ids 6"):
+        model.generate(backend.constant(TWO), **rest)
+
+
+def test_embeddings_go_on_from_the_cache_of_their_beginning(backend: Backend, folder: Path, model: Any) -> None:
+    settings = {"eos_token_id": None, "return_dict_in_generate": True}
+    mask = (TWO != 1).astype(np.int64)
+    first = model.generate(
+        inputs_embeds=embedded(backend, folder, TWO),
+        attention_mask=backend.constant(mask),
+        max_new_tokens=2,
+        **settings,
+    )
+    ids = np.concatenate((TWO, np.asarray(first.sequences)), axis=1)
+    last = model.generate(
+        inputs_embeds=embedded(backend, folder, ids),
+        attention_mask=backend.constant(np.pad(mask, ((0, 0), (0, 2)), constant_values=1)),
+        past_key_values=first.past_key_values, max_new_tokens=NEW - 2, **settings,
+    )  # fmt: skip
+    wanted = generated(backend, model, TWO)
+    assert np.concatenate((ids, np.asarray(last.sequences)), axis=1).tolist() == wanted.tolist()
 
 
 class Streamer:
@@ -152,6 +172,18 @@ class Streamer:
 
     def end(self) -> None:
         self.is_done = True
+
+
+def test_what_is_prepared_is_what_a_call_takes(backend: Backend, model: Any) -> None:
+    ids = backend.constant(IDS)
+    prepared = model.prepare_inputs_for_generation(ids, **({"max_length": 9} if backend.name == "flax" else {}))
+    logits = model(**{"input_ids": ids, **prepared}).logits
+    logits = logits.detach() if backend.name == "pt" else logits
+    assert_close(np.asarray(logits), backend.run(model, {"input_ids": IDS})["logits"])
+
+
+def test_a_class_says_whether_it_generates(backend: Backend) -> None:
+    assert [head for head in checkpoints.HEADS if backend.classes(head).can_generate()] == ["ForCausalLM"]
 
 
 def test_minus_one_is_no_end_token(backend: Backend, model: Any) -> None:
@@ -224,6 +256,7 @@ def test_a_model_that_is_no_decoder_reads_all_tokens_at_each_step(backend: Backe
     [
         ({"force_words_ids": [[5]]}, "force_words_ids=.* is not supported.*prefix_allowed_tokens_fn"),
         ({"custom_generate": "someone/loop"}, "custom_generate='someone/loop' is not supported"),
+        ({"custom_generate": "transformers-community/group-beam-search"}, "needs num_beam_groups above 1"),
         ({"synced_gpus": True}, "synced_gpus=True is not supported"),
         ({"stop_strings": "a"}, "stop_strings=.* needs the tokenizer"),
         ({"num_beams": 3, "num_beam_groups": 2}, "num_beam_groups=2 must divide num_beams=3"),

@@ -111,6 +111,30 @@ def test_a_base_checkpoint_loads_into_a_head(backend: Backend, tmp_path: Path) -
     assert np.array_equal(backend.parameters(model)[f"roberta.{name}"], stored[name])
 
 
+@pytest.mark.parametrize("has_some", [True, False])
+def test_what_a_file_lacks_is_an_error_unless_a_report_is_asked_for(
+    backend: Backend, has_some: bool, tmp_path: Path
+) -> None:
+    config, head = checkpoints.small_config("ForMaskedLM"), "ForMaskedLM"
+    tensors = {name: value for name, value in checkpoints.draw(config, head).items() if "layer.1." not in name}
+    checkpoints.save(tmp_path, config, tensors if has_some else {"else": np.ones((2, 2), np.float32)})
+    with pytest.raises(RuntimeError, match=r"missing: roberta.encoder.layer.1") as raised:
+        backend.load(head, tmp_path)
+    assert isinstance(raised.value, CheckpointError)
+    with pytest.warns(UserWarning, match="new, as the checkpoint does not have them"):
+        model, report = backend.load(head, tmp_path, output_loading_info=True)
+    found = backend.parameters(model)
+    assert set(report["missing_keys"]) == {name for name in found if "layer.1." in name or not has_some}
+    assert report["unexpected_keys"] == ([] if has_some else ["else"])
+    for name, value in found.items():
+        if has_some and name in tensors:
+            assert np.array_equal(value, tensors[name])
+        elif name.endswith("bias"):
+            assert not value.any()
+        elif value.ndim == 2:
+            assert 0 < value.std() < 0.03, "drawn with initializer_range"
+
+
 def test_a_head_of_another_size(backend: Backend, tmp_path: Path) -> None:
     folder = checkpoints.make(tmp_path, "ForTokenClassification")
     with pytest.raises(CheckpointError, match=r"classifier.weight is \[5, 24\] in the file and \[3, 24\]"):

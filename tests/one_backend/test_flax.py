@@ -251,6 +251,13 @@ def test_modules_have_the_names_of_transformers(head: str) -> None:
     assert getattr(modeling_flax_roberta, kind.__name__) is kind
 
 
+def test_modules_take_their_fields_in_the_order_of_transformers() -> None:
+    model = FLAX.classes("Model").module_class(CONFIG, np.float32, False)
+    assert (model.add_pooling_layer, model.gradient_checkpointing) == (False, False)
+    head = FLAX.classes("ForMaskedLM").module_class(CONFIG, np.float32, True)
+    assert head.gradient_checkpointing
+
+
 def test_whole_floats_are_ids(model: Any) -> None:
     assert np.array_equal(model(np.full((1, 2), 5.0)).logits, model(np.full((1, 2), 5)).logits)
     with pytest.raises(ValueError, match="input_ids is of type float"):

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from torch import nn  # noqa: E402
 
 import roberta  # noqa: E402
-from roberta import CheckpointError, RobertaModel, RobertaPreTrainedModel, modeling_roberta  # noqa: E402
+from roberta import RobertaModel, RobertaPreTrainedModel, modeling_roberta  # noqa: E402
 
 PT = backend("pt")
 CONFIG = checkpoints.small_config()
@@ -83,17 +83,40 @@ def test_the_pooler_may_be_left_out_by_place(folder: Path) -> None:
     assert RobertaModel.from_pretrained(folder, False).pooler is None
 
 
-def test_what_a_file_lacks_is_an_error_unless_it_is_asked_for(folder: Path, tmp_path: Path) -> None:
-    tensors = {name: value for name, value in checkpoints.draw(CONFIG, "ForMaskedLM").items() if "layer.1." not in name}
-    checkpoints.save(tmp_path, CONFIG, tensors)
-    with pytest.raises(RuntimeError, match=r"missing: roberta.encoder.layer.1") as raised:
-        PT.load("ForMaskedLM", tmp_path)
-    assert isinstance(raised.value, CheckpointError)
-    with pytest.warns(UserWarning, match="new, as the checkpoint has them not"):
+def test_an_untied_head_without_any_values_is_drawn(tmp_path: Path) -> None:
+    config = checkpoints.small_config(tie_word_embeddings=False)
+    checkpoints.save(tmp_path, config, {"else": np.ones((2, 2), np.float32)})
+    with pytest.warns(UserWarning, match="does not have them"):
         model, info = PT.load("ForMaskedLM", tmp_path, output_loading_info=True)
-    whole = {name for name, _ in model.named_parameters()}
-    assert set(info["missing_keys"]) == {name for name in whole if "layer.1." in name}
-    assert model.roberta.encoder.layer[1].output.dense.bias.abs().max() == 0
+    names = {name for name, _ in model.named_parameters()}
+    assert set(info["missing_keys"]) == names
+    matrix = model.lm_head.decoder.weight
+    assert 0.9 < matrix.std() / config.initializer_range < 1.1
+    assert not torch.equal(matrix, model.get_input_embeddings().weight)
+
+
+def test_the_config_says_the_dtype_that_was_loaded(folder: Path) -> None:
+    for wanted, name in (("float16", "float16"), (None, "float32"), ("auto", "float64")):
+        assert roberta.RobertaForMaskedLM.from_pretrained(folder, dtype=wanted).config.dtype == name
+
+
+def test_a_class_draws_in_its_own_way_what_a_file_lacks(tmp_path: Path) -> None:
+    class Ones(roberta.RobertaForMaskedLM):
+        def _init_weights(self, module: nn.Module) -> None:
+            for parameter in module.parameters(recurse=False):
+                nn.init.ones_(parameter)
+
+    tensors = checkpoints.draw(CONFIG, "ForMaskedLM")
+    kept = tensors["lm_head.layer_norm.weight"]
+    lacking = ("lm_head.dense.weight", "lm_head.bias", "lm_head.layer_norm.bias")
+    checkpoints.save(tmp_path, CONFIG, {name: value for name, value in tensors.items() if name not in lacking})
+    with pytest.warns(UserWarning, match="does not have them"):
+        model = Ones.from_pretrained(tmp_path, dtype="float64")
+    assert all((model.get_parameter(name) == 1).all() for name in lacking)
+    assert np.array_equal(model.lm_head.layer_norm.weight.detach().numpy(), kept)  # of the same module, and in the file
+    words = model.get_input_embeddings().weight
+    assert model.lm_head.decoder.weight is words
+    assert np.array_equal(words.detach().numpy(), tensors["roberta.embeddings.word_embeddings.weight"])
 
 
 def test_shapes_that_do_not_fit(folder: Path) -> None:
@@ -317,6 +340,7 @@ def test_places_in_the_cache_are_those_that_follow(tmp_path: Path) -> None:
     past = model(IDS[:, :3], use_cache=True).past_key_values
     wanted = model(IDS[:, 3:5], past_key_values=past)[0]
     assert torch.equal(model(IDS[:, 3:5], past_key_values=past, cache_position=torch.tensor([3, 4]))[0], wanted)
+    assert past.get_seq_length() == 3
     with pytest.raises(ValueError, match="does not follow the 3 tokens in the cache"):
         model(IDS[:, 3:5], past_key_values=past, cache_position=torch.tensor([0, 1]))
 

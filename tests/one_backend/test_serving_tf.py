@@ -204,6 +204,9 @@ def test_layers_and_biases_are_found_by_name() -> None:
     model = TF.classes("ForMaskedLM")(checkpoints.small_config("ForMaskedLM", **SMALL))
     assert model.get_layer("lm_head") is model.get_lm_head() is model.get_output_layer_with_bias()
     assert isinstance(model.get_bias()["bias"], tf.Variable)
+    matrix = model._get_word_embedding_weight(model.get_input_embeddings())
+    assert isinstance(matrix, tf.Variable)
+    assert np.array_equal(matrix.value(), model.word_embedding)
     masks = model.get_head_mask(tf.constant([1.0, 0.0, 1.0]), 1)
     assert [mask.shape for mask in masks] == [(1, 3, 1, 1)]
 

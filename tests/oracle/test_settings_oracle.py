@@ -201,7 +201,7 @@ def check_infer(model: Any, inputs: dict[str, np.ndarray], wanted: dict[str, np.
 
 def test_every_field_has_a_row() -> None:
     from roberta import RobertaConfig
-    from roberta.common.config import ACTIVATIONS, POSITION_EMBEDDING_TYPES, PROBLEM_TYPES
+    from roberta.common.config_rules import ACTIVATIONS, POSITION_EMBEDDING_TYPES, PROBLEM_TYPES
 
     tried = {(name, repr(value)) for _, fields in SETTINGS.values() for name, value in fields.items()}
     names = set(vars(RobertaConfig())) | {"num_labels"}

@@ -61,7 +61,7 @@ class LoadReport:
         """What a user should know, in a few lines; empty when all is as it should be."""
         lines = []
         if self.missing:
-            lines.append(f"{class_name}: new, as the checkpoint has them not: {', '.join(self.missing)}")
+            lines.append(f"{class_name}: new, as the checkpoint does not have them: {', '.join(self.missing)}")
         lines += [
             f"{class_name}: new, as the shapes did not match: {name} is {list(stored)} in the checkpoint and "
             f"{list(wanted)} in the model"
@@ -216,6 +216,7 @@ def match(
     ignore_mismatched_sizes: bool = False,
     may_drop_layers: bool = False,
     may_be_partial: bool = False,
+    is_reported: bool = False,
 ) -> Match:
     """Pair every parameter of a model with a tensor of a checkpoint.
 
@@ -226,6 +227,7 @@ def match(
         may_drop_layers: tensors of more layers than the model has are left over, not wrong.
         may_be_partial: report whatever is missing or left over, of the encoder too, instead of raising; where nothing
             of the model is there, it is an error all the same.
+        is_reported: the caller is given the report: nothing that is missing or left over is an error.
 
     Raises:
         NoFitError: one error that lists everything missing, left over or misshapen.
@@ -240,8 +242,7 @@ def match(
         for name, parameter in table.items()
         if name in tensors and tensors[name].shape != parameter.shape
     ]
-    if not any(name in tensors for name in table) and tensors:
-        may_be_partial = False
+    may_be_partial = is_reported or (may_be_partial and any(name in tensors for name in table))
     unpaired = [f"missing: {n} {list(table[n].shape)}" for n in missing if not _may_be_new(n, has_prefix)]
     unpaired += [f"not of this model: {name}" for name in unexpected if not _may_be_left(name, may_drop_layers)]
     wrong = [] if may_be_partial else list(unpaired)

@@ -80,6 +80,7 @@ def open_pretrained(
     has_pooler: bool | None,
     ignore_mismatched_sizes: bool,
     may_be_partial: bool = False,
+    is_reported: bool = False,
     tensors: Mapping[str, StoredTensor] | None = None,
     table: Callable[[RobertaConfig], Mapping[str, Parameter]] | None = None,
     config_class: type[RobertaConfig] = RobertaConfig,
@@ -93,6 +94,7 @@ def open_pretrained(
         overrides: fields of the config to replace.
         formats: the file formats to look for, best first; None for all.
         may_be_partial: report what the checkpoint lacks of the encoder, instead of raising.
+        is_reported: the caller is given the report, of a checkpoint with nothing of the model too.
         tensors: taken instead of the folder's.
         table: the tensors of a class of the caller's own, which has no `head`.
         config_class: what is made of a file; a class of the caller's own may have another.
@@ -138,6 +140,7 @@ def open_pretrained(
         checkpoint,
         ignore_mismatched_sizes=ignore_mismatched_sizes,
         may_be_partial=may_be_partial,
+        is_reported=is_reported,
         may_drop_layers="num_hidden_layers" in overrides,  # the caller's own word
     )
     return Pretrained(found, folder, matched, generation)

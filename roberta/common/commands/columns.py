@@ -174,12 +174,14 @@ def header(
     """
     cells, columns = rows[0], said.roles(command)
     numbers = [str(number) for number in range(1, len(cells) + 1)]
-    by_number = bool(columns) and all(name in numbers for name in columns.values() if name)
+    asked = [name for name in columns.values() if name]
+    by_number = bool(asked) and set(asked) <= set(numbers)
     roles = find_roles(task_of(command), cells, columns)
-    named = bool(roles or said.id in cells) or (command.many and len(numbered_fields(dict.fromkeys(cells))) > 1)
-    if said.header or (said.header is None and not by_number and (named or columns)):
+    named = bool(roles or (said.id and said.id in cells))
+    named = named or (command.many and len(numbered_fields(dict.fromkeys(cells))) > 1)
+    if said.header or (said.header is None and not by_number and (named or asked)):
         return _named(command, cells, columns, said, where)
-    if columns:
+    if asked or columns.keys() - {"id"}:
         found = _columns(command, numbers, columns, said, where=where, is_header=False)
         if found is None:
             missing = FIELDS[_missing(command, numbers, columns)[0]]
@@ -219,7 +221,8 @@ def _columns(
         return None
     used = {role: name for role, name in find_roles(task_of(command), list(names), columns).items()
             if role == "lead" or FIELDS.get(role) in command.fields}  # fmt: skip
-    id_ = said.id or next((name for name in names if name.strip().lower() in IDS), None)
+    usual = next((name for name in names if name.strip().lower() in IDS), None)
+    id_ = usual if said.id is None else said.id or None
     return Columns(command, tuple(names), used, id_, is_header)
 
 

@@ -45,6 +45,7 @@ NO_EFFECT: dict[str, Any] = {
 
 # Settings that do nothing unless another one is set.
 _NEEDS: dict[str, str] = {
+    "max_length": "max_new_tokens=None",
     **dict.fromkeys(("temperature", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"), "do_sample=True"),
     "top_k": "do_sample=True or penalty_alpha",
     **dict.fromkeys(("length_penalty", "early_stopping", "num_beam_groups"), "num_beams > 1"),
@@ -170,21 +171,14 @@ class GenerationConfig(GenerationProtocol):
             self._require(_is_int(getattr(self, name), 1), name, "must be an int of at least 1")
         for name in ("min_length", "no_repeat_ngram_size"):
             self._require(_is_int(getattr(self, name), 0), name, "must be an int of at least 0")
-        for name, least in (("max_new_tokens", 1), ("min_new_tokens", 0), ("top_k", 0)):
+        for name, least in (("max_new_tokens", 1), ("min_new_tokens", 0)):
             value = getattr(self, name)
             holds = value is None or _is_int(value, least)
             self._require(holds, name, f"must be an int of at least {least}, or None")
         for name in (name for name, default in _defaults().items() if isinstance(default, bool)):
             holds = isinstance(getattr(self, name), bool) or name == "early_stopping"
             self._require(holds, name, "must be True or False")
-        self._require(
-            self.temperature is None or (_is_number(self.temperature) and self.temperature > 0),
-            "temperature", "must be a number above 0; for the best token every time set do_sample=False",
-        )  # fmt: skip
-        self._require(
-            self.top_p is None or (_is_number(self.top_p) and 0 <= self.top_p <= 1),
-            "top_p", "must be a number from 0 to 1",
-        )  # fmt: skip
+        self._validate_sampling()
         self._require(
             _is_number(self.repetition_penalty) and self.repetition_penalty > 0,
             "repetition_penalty", "must be a number above 0; 1 is off",
@@ -209,6 +203,21 @@ class GenerationConfig(GenerationProtocol):
             raise ValueError(
                 f"min_new_tokens={self.min_new_tokens} exceeds max_new_tokens={self.max_new_tokens}; lower it"
             )
+
+    def _validate_sampling(self) -> None:
+        for name in ("temperature", "top_p"):
+            self._require(
+                getattr(self, name) is None or _is_number(getattr(self, name)), name, "must be a number, or None"
+            )
+        self._require(self.top_k is None or isinstance(self.top_k, int), "top_k", "must be an int, or None")
+        if not self.do_sample:  # `temperature=0` or `top_k=-1` beside it asks for what is done anyway
+            return
+        self._require(
+            self.temperature is None or self.temperature > 0,
+            "temperature", "must be a number above 0; for the best token every time set do_sample=False",
+        )  # fmt: skip
+        self._require(self.top_k is None or self.top_k >= 0, "top_k", "must be an int of at least 0, or None; 0 is off")
+        self._require(self.top_p is None or 0 <= self.top_p <= 1, "top_p", "must be a number from 0 to 1")
 
     def _validate_strategies(self) -> None:
         for name, least, most in (
@@ -306,6 +315,7 @@ class GenerationConfig(GenerationProtocol):
         others = {name: value for name, value in settings.items() if name not in fields}
         config = dataclasses.replace(self, **fields, extra={**self.extra, **others})
         met = {
+            "max_new_tokens=None": config.max_new_tokens is None,
             "do_sample=True": config.do_sample,
             "do_sample=True or penalty_alpha": config.do_sample or bool(config.penalty_alpha),
             "num_beams > 1": config.num_beams > 1,
@@ -360,9 +370,7 @@ class GenerationConfig(GenerationProtocol):
         """
         values = {name: value for name, value in config_dict.items() if name not in _NOT_KEPT}
         extra = {name: values.pop(name) for name in list(values) if name not in _defaults()}
-        # files of transformers hold null where a field is off
-        given = {n: v for n, v in values.items() if v is not None or n in ("temperature", "top_k", "top_p")}
-        config = cls(**given, extra=extra)
+        config = cls(**values, extra=extra)
         unused = config.update(**meaningful(settings))
         if return_unused_kwargs:
             return config, unused
@@ -439,7 +447,7 @@ class GenerationConfig(GenerationProtocol):
             config_file_name: of the file, by default generation_config.json.
             hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
         """
-        upload = upload_arguments(save_directory, push_to_hub, hub)
+        upload = upload_arguments(save_directory, push_to_hub, hub, has_weights=False)
         self.validate()
         write_folder(save_directory, {config_file_name or GENERATION_CONFIG_FILE: self.to_json_string().encode()})
         if upload is not None:

@@ -113,6 +113,7 @@ def generate(model: Any, call: Call, framework: Framework) -> Any:
     settings, extra = _split(model, call.settings, framework)
     prompts = _prompts(call, extra, framework)
     plan = make_plan(model.config, config, settings, prompts)
+    _check_named(call.custom_generate, plan)
     if call.inputs_embeds is not None:
         if not model.config.is_decoder:
             raise ValueError("inputs_embeds need a decoder's cache; load the model with is_decoder=True")
@@ -128,9 +129,23 @@ def generate(model: Any, call: Call, framework: Framework) -> Any:
     return _output(plan, stepper, decoded, framework)
 
 
+# Code of the hub that transformers 4.57 has for what is done here -> what asks for it, and whether a config does.
+_DONE_HERE: dict[str, tuple[str, Callable[[GenerationConfig], bool]]] = {
+    "transformers-community/contrastive-search": ("penalty_alpha above 0 and top_k above 1", is_contrastive),
+    "transformers-community/group-beam-search": ("num_beam_groups above 1", lambda config: config.num_beam_groups > 1),
+}
+
+
+def _check_named(custom_generate: Any, plan: Plan) -> None:
+    """Raise `ValueError` where the settings do not ask for the search that `custom_generate` names."""
+    setting, asks = _DONE_HERE.get(custom_generate, ("", lambda config: True))
+    if not asks(plan.config):
+        raise ValueError(f"custom_generate={custom_generate!r} needs {setting}; set that, or omit it")
+
+
 def _refuse(call: Call) -> None:
     """Raise for arguments that nothing here does."""
-    if call.custom_generate is not None:
+    if call.custom_generate is not None and call.custom_generate not in _DONE_HERE:
         raise ValueError(
             f"custom_generate={call.custom_generate!r} is not supported: no code of a repository is run; call your "
             "function with the model instead"

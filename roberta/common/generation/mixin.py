@@ -59,7 +59,8 @@ class GenerationBase:
             streamer: its `put` gets the prompts, then one token a row at a time; then `end` is called.
             negative_prompt_ids, negative_prompt_attention_mask: what `guidance_scale` moves away from.
             use_model_defaults: fields of `generation_config` at their defaults are the model's.
-            synced_gpus, custom_generate: not supported; None or False.
+            synced_gpus: not supported; None or False.
+            custom_generate: not supported, but for transformers' names of contrastive and group beam search on the hub.
             attention_mask: 1 and 0, (batch, prompt); by default padding tokens are padding.
             token_type_ids: of the prompt; new tokens have that of the last one.
             position_ids: of the prompt; those of new tokens follow the last one.

@@ -285,8 +285,9 @@ def _max_length(model: RobertaConfig, config: GenerationConfig, settings: Mappin
             f"max_length={config.max_length} leaves nothing to generate after a prompt of {rows.length} "
             "tokens, padding included; raise it, or set max_new_tokens"
         )
-    if new > room:
-        way_out = f"set max_new_tokens to {room} or less" if room > 0 else "truncate the prompt"
+    most = room if config.penalty_alpha else room + 1  # no search but the contrastive one reads the last new token
+    if new > most:
+        way_out = f"set max_new_tokens to {most} or less" if most > 0 else "truncate the prompt"
         raise ValueError(
             f"a prompt of {tokens} tokens and {new} new ones exceed the {model.max_length_tokens} tokens "
             f"this model takes; {way_out}"

@@ -38,6 +38,10 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
+# Fields that are off where they are None; elsewhere None stands for the default.
+_OFF_AS_NONE = ("temperature", "top_k", "top_p", "typical_p")
+
+
 class GenerationMode(StrEnum):
     """What a generation config asks for; each equals its text, and transformers' mode of that name."""
 
@@ -65,7 +69,7 @@ class GenerationProtocol(PushesToHub):
         extra = dict(settings.pop("extra", None) or {})
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             if field.name != "extra":
-                object.__setattr__(self, field.name, settings.pop(field.name, field.default))
+                setattr(self, field.name, settings.pop(field.name, field.default))
         settings = {name: value for name, value in settings.items() if name not in _OF_A_FILE}
         unknown = [name for name in settings if name not in SETTINGS]
         warn_of_unknown(type(self).__name__, unknown, SETTINGS)
@@ -79,7 +83,11 @@ class GenerationProtocol(PushesToHub):
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in vars(self) or name.startswith("_") or hasattr(type(self), name):
+        field = type(self).__dataclass_fields__.get(name)  # type: ignore[attr-defined]
+        if field is not None and name != "extra":
+            off = None if name in _OFF_AS_NONE else field.default
+            object.__setattr__(self, name, off if value is None else plain(value))
+        elif name in vars(self) or name.startswith("_") or hasattr(type(self), name):
             object.__setattr__(self, name, value)
         else:
             self.extra[name] = value
@@ -143,6 +151,15 @@ class GenerationProtocol(PushesToHub):
     def dict_dtype_to_str(self, d: dict[str, Any]) -> None:
         """Replace each "dtype" in a dictionary, and in those inside it, by its name, which JSON can hold."""
         name_dtypes(d)
+
+
+def plain(value: Any) -> Any:
+    """Numbers and ids of numpy, or of a framework's tensors, as those of Python; anything else as it is."""
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value)) if isinstance(value, tuple) else list(map(plain, value))
+    if callable(getattr(value, "numpy", None)) and not hasattr(value, "tolist"):
+        value = value.numpy()
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 _OF_A_FILE = ("transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash")

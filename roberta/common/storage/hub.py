@@ -17,7 +17,7 @@ from inspect import signature
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from roberta.common.keywords import meaningful, suggestion
+from roberta.common.keywords import OF_WEIGHTS, meaningful, suggestion
 from roberta.common.storage.folders import CheckpointError, restore
 from roberta.common.storage.names import FORMATS, is_plain_name, weight_files
 
@@ -58,8 +58,8 @@ def local_folder(
     name_or_path: str | Path,
     *,
     files: Sequence[str],
-    revision: str = "main",
-    subfolder: str = "",
+    revision: str | None = "main",
+    subfolder: str | None = "",
     cache_dir: str | Path | None = None,
     force_download: bool = False,
     local_files_only: bool = False,
@@ -74,6 +74,10 @@ def local_folder(
     Raises:
         CheckpointError: no such folder, name or revision; a name that cannot be reached; none of `files`.
     """
+    subfolder, revision = (
+        subfolder or "",
+        revision or "main",
+    )  # None for either, as programs pass on what they were given
     folder = _existing_folder(name_or_path, subfolder)
     if folder is not None:
         return folder
@@ -92,8 +96,8 @@ def local_checkpoint(
     *,
     formats: tuple[str, ...] | None = None,
     variant: str | None = None,
-    revision: str = "main",
-    subfolder: str = "",
+    revision: str | None = "main",
+    subfolder: str | None = "",
     cache_dir: str | Path | None = None,
     force_download: bool = False,
     local_files_only: bool = False,
@@ -111,6 +115,10 @@ def local_checkpoint(
         CheckpointError: no such folder, name or revision; a name that cannot be reached; no weights of the
             formats; an index that names a file outside its folder (before any shard is fetched).
     """
+    subfolder, revision = (
+        subfolder or "",
+        revision or "main",
+    )  # None for either, as programs pass on what they were given
     folder = _existing_folder(name_or_path, subfolder)
     if folder is not None:
         return folder
@@ -323,13 +331,18 @@ def upload_folder(
     return str(commit.pr_url or commit.commit_url)
 
 
-def upload_arguments(folder: str | Path, is_wanted: bool, options: Mapping[str, Any]) -> dict[str, Any] | None:
+def upload_arguments(
+    folder: str | Path, is_wanted: bool, options: Mapping[str, Any], *, has_weights: bool = True
+) -> dict[str, Any] | None:
     """What `save_pretrained` gives `upload_folder` once it has saved; None when nothing is to be uploaded.
+
+    Args:
+        has_weights: False of a config or tokenizer, for which arguments of saving weights mean nothing.
 
     Raises:
         TypeError: an option that `upload_folder` has not, or any but a token when nothing is to be uploaded.
     """
-    options = meaningful(options)
+    options = {n: value for n, value in meaningful(options).items() if has_weights or n not in OF_WEIGHTS}
     if not is_wanted:
         options.pop("token", None)  # of the hub, which nobody asks
     known = set(signature(upload_folder).parameters) - {"folder"}

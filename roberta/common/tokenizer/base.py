@@ -36,6 +36,9 @@ from roberta.common.vocabulary.template import Template, read_template, roberta_
 
 logger = logging.getLogger(__name__)
 
+# Options that transformers had long ago, with what they are called now.
+_OLDER = {"pad_to_max_length": ' (now padding="max_length")', "truncation_strategy": " (now truncation)"}
+
 
 class TokenizerBase(Preparing, Chatting, Saving, ABC):
     """The interface of both tokenizers.
@@ -395,7 +398,13 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
         split_special_tokens: bool | None = None,
         **others: Any,
     ) -> BatchEncoding:
-        """The same as a call with one text; a list of ids (of RobertaTokenizer also of tokens) is a text, too."""
+        """The same as a call with one text, or with a pair as a list of two.
+
+        A list of ids is a text, too; of RobertaTokenizer, a list of str is one of tokens.
+
+        Raises:
+            ValueError: a list of texts.
+        """
         ids = self._given_ids(text, is_split_into_words)
         if ids is not None:
             return self.prepare_for_model(
@@ -419,6 +428,7 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
                 prepend_batch_axis=return_tensors is not None,
                 **others,
             )
+        text, text_pair = _pair(text, text_pair, is_split_into_words)
         return self(
             text,
             text_pair,
@@ -559,6 +569,7 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
         **others: Any,
     ) -> list[str]:
         """The tokens of a text, or of a pair; options of a call apply."""
+        text, pair = _pair(text, pair, others.get("is_split_into_words", False))
         return self(
             text,
             pair,
@@ -607,7 +618,9 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
         unknown = {name: value for name, value in others.items() if name != "add_prefix_space"}
         if unknown:
             known = signature(TokenizerBase.__call__).parameters
-            names = ", ".join(f"{name}={value!r:.40}{suggestion(name, known)}" for name, value in unknown.items())
+            names = ", ".join(
+                f"{name}={value!r:.40}{_OLDER.get(name) or suggestion(name, known)}" for name, value in unknown.items()
+            )
             if self.is_fast or any(suggestion(name, known) for name in unknown):
                 raise TypeError(f"{names}: no option of a call of this tokenizer; omit it")
             logger.warning("%s: not recognized, as no option of a call has that name, and without effect", names)
@@ -641,6 +654,22 @@ def _trims(template: Template | None, config: Mapping[str, Any]) -> bool:
         # the default goes before tokenizer.json, as in transformers
         return bool(first_given(config.get("trim_offsets"), True))
     return bool(first_given(template.trims, False))
+
+
+def _pair(text: Any, second: Any, is_split_into_words: bool) -> tuple[Any, Any]:
+    """One text and its second, which may be in a list of two.
+
+    Raises:
+        ValueError: a list of texts.
+    """
+    if is_split_into_words or not isinstance(text, list | tuple):
+        return text, second
+    if second is not None or len(text) != 2 or not all(isinstance(one, str) for one in text):
+        raise ArgumentError(
+            f"text={text!r:.80} must be one text, or a list of two for a pair; give a list of texts to the tokenizer "
+            "itself: tokenizer([...])"
+        )
+    return text[0], text[1]
 
 
 def _as_text(path: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import UserDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from roberta.common.frameworks import tensor_maker
+
+logger = logging.getLogger(__name__)
 
 Span = tuple[int, int]
 
@@ -256,7 +259,14 @@ class BatchEncoding(UserDict[str, Any]):
         return self
 
     def to(self, device: Any, *, non_blocking: bool = False) -> BatchEncoding:
-        """Move the PyTorch tensors to a device, in place; returns itself. What is no tensor stays as it is."""
+        """Move the PyTorch tensors to a device, in place; returns itself. What is no tensor stays as it is.
+
+        Args:
+            device: a dtype is none, and changes nothing but the log, as in transformers: ids stay integers.
+        """
+        if not isinstance(device, str | int) and type(device).__name__ != "device":
+            logger.warning("to(%r): a batch of ids moves to a device, and is not cast; it stays as it is", device)
+            return self
         self.data = {
             key: value.to(device=device, non_blocking=non_blocking) if hasattr(value, "to") else value
             for key, value in self.data.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from operator import index
 from typing import Any, cast
 
 from roberta.common.tokenizer.rows import PADDINGS, TRUNCATIONS, Padding, Shape, Side, Truncation
@@ -42,13 +43,9 @@ class Options(Surrounding):
         """The options of a call, checked, with the tokenizer's own where they are left out."""
         how = _padding(padding)
         cut = _truncation(truncation, max_length, how)
-        for name, value, least in (
-            ("max_length", max_length, 0),
-            ("stride", stride, 0),
-            ("pad_to_multiple_of", pad_to_multiple_of, 1),
-        ):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ValueError(f"{name}={value!r} must be an int of at least {least}")
+        max_length = None if max_length is None else _count("max_length", max_length, 0)
+        pad_to_multiple_of = None if pad_to_multiple_of is None else _count("pad_to_multiple_of", pad_to_multiple_of, 1)
+        stride = _count("stride", stride, 0)
         if truncation is None and cut != "do_not_truncate" and verbose:
             self._warn(
                 "Truncation-not-explicitly-activated",
@@ -145,6 +142,17 @@ def one_of(name: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}")
     return value
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    """An int, of numpy or a framework too; `ValueError` that names the argument when it is none of at least that."""
+    try:
+        count = -1 if isinstance(value, bool) else index(value)
+    except TypeError:
+        count = -1
+    if count < least:
+        raise ValueError(f"{name}={value!r} must be an int of at least {least}")
+    return count
 
 
 def length_limit(value: Any) -> int:

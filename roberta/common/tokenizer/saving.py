@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from roberta.common.keywords import meaningful, suggestion
 from roberta.common.storage.folders import CheckpointError, write_folder
-from roberta.common.storage.hub import PushesToHub, local_folder, upload_folder
+from roberta.common.storage.hub import PushesToHub, local_folder, upload_arguments, upload_folder
 from roberta.common.tokenizer.chat_templates import written_templates
 from roberta.common.tokenizer.options import MODEL_INPUT_NAMES
 from roberta.common.vocabulary.files import (
@@ -161,11 +161,7 @@ class Saving(PushesToHub, SpecialTokens):
         push_to_hub: bool = False,
         *,
         save_jinja_files: bool = True,
-        repo_id: str | None = None,
-        token: str | bool | None = None,
-        private: bool | None = None,
-        commit_message: str | None = None,
-        revision: str | None = None,
+        **hub: Any,
     ) -> tuple[str, ...]:
         """Write the files into a folder, all or none; returns their paths. Another tokenizer's files there go.
 
@@ -174,11 +170,14 @@ class Saving(PushesToHub, SpecialTokens):
                 the class reads: the first, and of RobertaTokenizerFast both.
             filename_prefix: "pp" for pp-vocab.json and so on.
             save_jinja_files: write chat templates as files of their own; False for into tokenizer_config.json.
-            push_to_hub: upload the folder too; `repo_id` (the folder's name by default) and what follows say where.
+            push_to_hub: upload the folder too.
+            hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, by default the folder's name; token, ...).
 
         Raises:
             CheckpointError: the folder is a file.
+            TypeError: an argument that is none of these.
         """
+        upload = upload_arguments(save_directory, push_to_hub, hub, has_weights=False)
         # an upload has no folders, and one template is the file that several would be in
         save_jinja_files = save_jinja_files and not (push_to_hub and isinstance(self.chat_template, dict))
         files = self.files_to_save(legacy_format, save_jinja_files=save_jinja_files)
@@ -186,15 +185,8 @@ class Saving(PushesToHub, SpecialTokens):
         files = {name if "/" in name else prefix + name: content for name, content in files.items()}
         ours = {*(prefix + name for name in FILES), CHAT_FOLDER}
         write_folder(save_directory, files, stale=ours.__contains__)
-        if push_to_hub:
-            upload_folder(
-                save_directory,
-                repo_id=repo_id or Path(save_directory).name,
-                token=token,
-                private=private,
-                commit_message=commit_message or "Upload tokenizer",
-                revision=revision,
-            )
+        if upload is not None:
+            upload_folder(save_directory, **{"commit_message": "Upload tokenizer", **upload})
         return tuple(str(Path(save_directory, name)) for name in files)
 
     def files_to_save(self, legacy_format: bool | None = None, *, save_jinja_files: bool = True) -> dict[str, bytes]:
