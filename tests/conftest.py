@@ -36,6 +36,25 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
+# Part of a test's name -> why `make test` leaves it to `make test-all`; each has a shorter or a like test that stays.
+SLOW = {
+    "test_a_fault_at_any_system_call_leaves_one_version_whole[three files]": "one file stays",
+    "test_a_training_that_is_killed_ends_with_the_bytes_of_one_that_is_not[in_tf]": "PyTorch stays",
+    "test_a_training_that_is_killed_ends_with_the_bytes_of_one_that_is_not[in_flax]": "PyTorch stays",
+    "test_five_thousand_damaged_files_are_refused_or_read_right": "five hundred of each kind stay",
+    "test_every_case_in_float32": "float64 stays; in_flax only, which compiles anew",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow ones, before pytest leaves out what `-m` does not want."""
+    for item in items:
+        found = next((name for name in SLOW if name in item.nodeid), None)
+        if found is not None and ("in_flax only" not in SLOW[found] or "in_flax" in item.nodeid):
+            item.add_marker("slow")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that asks for `backend` runs in each of the three."""
     if "backend" in metafunc.fixturenames:

@@ -62,6 +62,13 @@ def test_five_thousand_damaged_files_are_refused_or_read_right(name: str) -> Non
     assert " 5,000 files" in ended.stdout
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_five_hundred_damaged_files_are_refused_or_read_right(name: str) -> None:
+    ended = fuzz("--formats", name, "--count", "500", "--seed", "1")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert " 500 files" in ended.stdout
+
+
 @pytest.mark.parametrize("outcome", PLANTED)
 def test_a_fault_that_is_planted_in_a_reader_is_found_and_repeats(outcome: str) -> None:
     name, planted = PLANTED[outcome]
