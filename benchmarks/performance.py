@@ -49,7 +49,7 @@ TEXT = """# Performance on a CPU
 
 This page is written by `make bench` from `benchmarks/results/inference.json`; do not edit it.
 
-Measured is the encoder of roberta-base size (RobertaModel's last hidden state, without pooler; a head for masked tokens
+We measure the encoder at roberta-base size (RobertaModel's last hidden state, without pooler; a head for masked tokens
 would be most of the work, the same for all), on the weights of a new model, N(0, 0.02), which keep their accuracy under
 reduced precision as trained ones do. Each side runs in a process of its own with the same threads, in one run whose
 rounds go around all sides in turn. The ragged job has lognormal lengths (median 40, mean 64, longest 512 tokens). Peers

@@ -81,7 +81,7 @@ def serve(framework: str, errors: str) -> None:
     """Fork a training for every line of standard input; print its process id, and its exit status when it has ended."""
     for module in ("models", "training"):
         importlib.import_module(f"roberta.{framework}.{module}")
-    for module in ("cli", "common.training.command"):
+    for module in ("cli", "common.commands.train"):
         importlib.import_module(f"roberta.{module}")
     for module in LATE.get(framework, ()):
         importlib.import_module(module)

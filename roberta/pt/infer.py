@@ -93,7 +93,7 @@ def _plain(hidden: Tensor, scratch: Scratch | None = None, *, weight: Tensor, bi
 
 
 class FewTokens:
-    """A projection that is laid out for few tokens when these come a second time: who asks once keeps the memory."""
+    """A projection that is repacked for small batches on the second small call, so that a single call costs no memory."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.weight, self.bias = weight, bias

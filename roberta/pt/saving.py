@@ -79,7 +79,7 @@ def _state(model: nn.Module) -> dict[str, Any]:
 
 
 def _plain(name: str) -> str:
-    """A name without what wrappers that change no number put into it."""
+    """A name without what wrappers that do not affect results put into it."""
     return name.removeprefix("module.").replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", "")
 
 

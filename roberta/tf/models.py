@@ -3,7 +3,7 @@
 Arguments, defaults, their order and the outputs are those of transformers 4.57. Every class takes ids
 (batch, seq), or `inputs_embeds` (batch, seq, hidden) instead, and an attention mask of 1 and 0 (see
 `layers.attention_bias`). None for an `output_*` argument, `use_cache` or `return_dict` means what the config
-says. The first argument may also be one dict, tuple or list with the others. `training=True` makes dropout.
+says. The first argument may also be one dict, tuple or list with the others. `training=True` enables dropout.
 """
 
 import functools

@@ -159,7 +159,9 @@ def test_a_line_that_cannot_be_used_is_an_error_record_in_its_place(folder: Path
     assert found[0] == {"id": "a", "text": "A ship", **rounded(pipe({"text": "A ship"}))}
     assert found[4] == rounded(pipe({"text": LONG}))
     assert [one["index"] for one in found[1:4]] == [1, 2, 3]
-    for one, text in zip(found[1:4], ("is 7 (int), not a str", "line 3 is no JSON", "line 4 has no text"), strict=True):
+    for one, text in zip(
+        found[1:4], ("is 7 (int), not a str", "line 3 is not valid JSON", "line 4 has no text"), strict=True
+    ):
         assert text in one["error"]
 
 
@@ -301,8 +303,8 @@ def test_a_command_without_a_model_that_fits_says_how_to_get_one(command: str, c
     error = refused(capsys, command, "Who?", "Nobody.")
     assert "--model" in error
     assert "docs/training.md" in error
-    assert "comes along" not in parser_help(command)
-    assert "the small one that comes along" in parser_help("fill-mask")
+    assert "bundled" not in parser_help(command)
+    assert "the small bundled one" in parser_help("fill-mask")
 
 
 def test_inputs_are_looked_at_before_a_model_is_loaded(tmp_path: Path, capsys: Any) -> None:

@@ -206,7 +206,7 @@ def test_curves_are_read_from_the_log_and_a_strange_line_is_named(trained: Any, 
     assert losses["update"] == evaluations["update"] == [1, 2, 3]
     assert set(evaluations) == {"update", "loss", "accuracy"}
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"update": 1, "loss": 2.0}) + "\nloss: 2\n")
-    with pytest.raises(ValueError, match=r"metrics\.jsonl:2 is no line of a log of ours"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl:2 is not a line of a roberta metrics\.jsonl"):
         plot.read(tmp_path)
 
 

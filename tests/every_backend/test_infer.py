@@ -149,7 +149,7 @@ def test_half_the_bits_are_as_close_as_they_can_be(backend: Backend, tmp_path: P
 
 def test_a_dtype_that_the_plain_forward_pass_does_not_have_is_refused(backend: Backend, tmp_path: Path) -> None:
     model = backend.load("ForMaskedLM", checkpoints.make(tmp_path, "ForMaskedLM", **RELATIVE), dtype="float32")
-    with pytest.raises(ValueError, match=r"relative positions.* are computed in float32; leave dtype out"):
+    with pytest.raises(ValueError, match=r"relative positions.* are computed in float32; omit dtype"):
         model.infer(IDS, dtype="bfloat16")
     assert model.infer(IDS, dtype="float32")["logits"].shape == (1, 3, 61)
 

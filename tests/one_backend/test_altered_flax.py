@@ -185,7 +185,7 @@ def test_another_dtype_of_a_changed_model_is_refused_with_a_way_out(folder: Path
     wanted = model.infer(INPUTS, dtype="bfloat16")["logits"]
     own = model.module
     model.module = Louder(model.config, model.dtype)
-    with pytest.raises(ValueError, match=r"module Louder is a class of its own.* leave dtype out, or take away"):
+    with pytest.raises(ValueError, match=r"module Louder is a class of its own.* omit dtype, or take away"):
         model.infer(INPUTS, dtype="bfloat16")
     assert model.infer(INPUTS)["logits"].shape == wanted.shape
     model.module = own

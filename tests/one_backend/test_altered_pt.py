@@ -244,7 +244,7 @@ def test_another_dtype_of_a_changed_model_is_refused_with_a_way_out(dtype: str, 
     model = PT.load(HEAD, folder, dtype="float32")
     wanted = model.infer(INPUTS, dtype=dtype)["logits"]
     handle = query(model).register_forward_hook(twice)
-    with pytest.raises(ValueError, match=r"layer.0.attention.self.query has hooks.* leave dtype out, or take away"):
+    with pytest.raises(ValueError, match=r"layer.0.attention.self.query has hooks.* omit dtype, or take away"):
         model.infer(INPUTS, dtype=dtype)
     assert model.infer(INPUTS)["logits"].shape == wanted.shape
     handle.remove()

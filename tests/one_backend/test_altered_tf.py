@@ -191,7 +191,7 @@ def test_a_quantised_model_infers_what_it_computes(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="quantize"):  # Keras says of each layer that has nothing to quantise
         model.quantize("int8")
     assert_as_forward(model, 1e-5)
-    with pytest.raises(ValueError, match=r"model.quantize\('int8'\).* leave dtype out, or take away"):
+    with pytest.raises(ValueError, match=r"model.quantize\('int8'\).* omit dtype, or take away"):
         model.infer(INPUTS, dtype="bfloat16")
 
 

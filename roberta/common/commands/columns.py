@@ -203,7 +203,7 @@ def _named(command: Command, cells: Sequence[str], columns: Roles, said: Said, w
         missing = FIELDS[_missing(command, cells, columns)[0]]
         raise ValueError(
             f"{where} names columns, and none of them is known as the {missing}: {', '.join(map(repr, cells))}; "
-            f"{_naming(command, missing)}. If it is no line of names, {_way_out(command)}"
+            f"{_naming(command, missing)}. If it is not a line of names, {_way_out(command)}"
         )
     if repeated:
         raise ValueError(f"{where} names two columns {repeated[0]!r}; rename one")

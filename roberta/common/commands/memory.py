@@ -8,7 +8,7 @@ LARGEST = 2**31 - 1  # of a C int
 
 
 def keep_freed_memory() -> bool:
-    """Have freed memory kept for what comes next, instead of given back to the system; whether that can be had here.
+    """Ask glibc to keep freed memory instead of giving it back to the system. Returns whether it could.
 
     A framework allocates its large results anew in every step. glibc gets each from the system and gives it back, and
     every page costs a fault: 3 to 15 % of the CPU time of a step, measured in the three frameworks. For commands, whose

@@ -89,10 +89,10 @@ def say(command: str, text: str) -> None:
 
 
 def check_model(model: str | None, command: Command) -> None:
-    """Refuse to answer with the model that comes along where it was trained for another task."""
+    """Refuse to answer with the bundled model where it was trained for another task."""
     if model is None and command.task not in SMALL_DOES:
         raise ValueError(
-            "which model? Say --model, with a folder or a name on the hub; the small model that comes along is not "
+            "which model? Say --model, with a folder or a name on the hub; the small bundled model is not "
             f"trained for {command.task}. `roberta train` makes one that is: see docs/training.md"
         )
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 FRAMEWORKS = ("pt", "tf", "flax")
 DTYPES = ("float32", "float64", "bfloat16", "int8")
 FORMATS = ("txt", "tsv", "csv", "jsonl", "json", "conll")
-# Tasks that the model that comes along was trained for; for others it has no weights.
+# Tasks that the bundled model was trained for; for others it has no weights.
 SMALL_DOES = ("fill-mask", "embeddings")
 YES_OR_NO = argparse.BooleanOptionalAction  # --name and --no-name
 
@@ -157,7 +157,7 @@ def add_text_commands(
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.help)
         own.add_argument("inputs", nargs="*", metavar="TEXT", help=_positional(command))
-        small = " (the small one that comes along)" if command.task in SMALL_DOES else "; needed"
+        small = " (the small bundled one)" if command.task in SMALL_DOES else "; needed"
         own.add_argument("--model", help=f"folder, weights file, or name on the hub{small}")
         own.add_argument("--tokenizer", help="folder or name (the model's)")
         own.add_argument("--framework", choices=FRAMEWORKS, help="(the first that is installed)")

@@ -192,7 +192,7 @@ class GenerationConfig(GenerationProtocol):
         self._validate_strategies()
         if self.num_beams == 1 and self.num_return_sequences > 1 and not self.do_sample:
             raise ValueError(
-                f"num_return_sequences={self.num_return_sequences} would be the same sequence so often; set "
+                f"num_return_sequences={self.num_return_sequences} would return the same sequence that many times; set "
                 "do_sample=True or num_beams"
             )
         if 1 < self.num_beams < self.num_return_sequences:

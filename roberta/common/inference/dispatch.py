@@ -116,11 +116,11 @@ def require_own(chosen: str, own: str, altered: str) -> None:
         return
     if altered:
         raise ValueError(
-            f"dtype={chosen!r} cannot be had for this model, as {altered}: it runs through its own forward pass, which "
-            f"computes in {own}; leave dtype out, or take away what was added (merge an adapter, remove a hook)"
+            f"dtype={chosen!r} is not supported for this model, as {altered}: it runs through its own forward pass, which "
+            f"computes in {own}; omit dtype, or take away what was added (merge an adapter, remove a hook)"
         )
     raise ValueError(
-        f"dtype={chosen!r} cannot be had for this batch or model: relative positions, masks that are more than 0 and "
+        f"dtype={chosen!r} is not supported for this batch or model: relative positions, masks that are more than 0 and "
         f"1 a token, rows without a token, and padding before a first token that is pooled are computed in {own}; "
-        "leave dtype out"
+        "omit dtype"
     )

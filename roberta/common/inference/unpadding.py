@@ -1,7 +1,7 @@
 """What the three `infer` share: a batch taken apart into its real tokens, and results back in the caller's order.
 
 Rows are ordered by length, or as the backend cuts a batch, in pieces of at most `batch_tokens` real tokens. A backend
-runs one piece of `Tokens` after another; what it computes at padding is nobody's business, as it computes nothing there.
+runs one piece of `Tokens` after another; nothing is computed at padding.
 """
 
 from __future__ import annotations

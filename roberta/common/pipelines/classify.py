@@ -67,7 +67,7 @@ class Classify(Pipeline[ClassifyOptions]):
         return tuple(text_of(given[field], f"{item.name}[{field!r}]") for field in fields)
 
     def characters(self, item: Item) -> int:
-        """Of both texts."""
+        """Total length of both texts, in characters."""
         return sum(map(len, item.value))
 
     def rows(self, items: Sequence[Item], options: ClassifyOptions) -> list[list[Row]]:

@@ -75,7 +75,7 @@ class FillMask(TextPipeline[FillMaskOptions]):
         vocabulary, found = self.tokenizer.get_vocab(), []
         for target in targets:
             if not isinstance(target, str) or not target:
-                raise ValueError(f"targets has {target!r}, which is no word; each is a str that is not empty")
+                raise ValueError(f"targets must be non-empty strings, got {target!r}")
             ids = [vocabulary[target]] if target in vocabulary else self.pieces(target)
             if len(ids) > 1:
                 first = self.tokenizer.convert_ids_to_tokens(ids[0])

@@ -59,7 +59,9 @@ def open_model(
     name = frameworks.one_framework(framework, frameworks.installed())
     options = {"add_pooling_layer": has_pooler} if head == "Model" else {}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*: new, as the checkpoint has them not", UserWarning)  # an error, below
+        warnings.filterwarnings(
+            "ignore", ".*: new, as the checkpoint does not have them", UserWarning
+        )  # an error, below
         loaded, report = frameworks.class_of(name, head).from_pretrained(
             model,
             dtype=dtype or "float32",

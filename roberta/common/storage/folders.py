@@ -114,7 +114,7 @@ def _temporary_files(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(file: Path, seconds: float = -1, pause: float = 0.01) -> Iterator[None]:
-    """Hold a lock, whose file goes before it is let go: who waits for it sees that it has no name, and starts anew.
+    """Hold a lock, whose file goes before it is let go: a waiter notices that the file is gone and retries.
 
     Args:
         seconds: to wait for it at most; -1 for ever.

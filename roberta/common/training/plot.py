@@ -36,7 +36,7 @@ def read(run: str | Path) -> tuple[dict[str, list[float]], dict[str, list[float]
             found = entry.get("evaluation")
             row = {"update": entry["update"], **({"loss": entry["loss"]} if found is None else found)}
         except (ValueError, KeyError, AttributeError, TypeError):
-            raise ValueError(f"{file}:{number} is no line of a log of ours: {line[:80]!r}") from None
+            raise ValueError(f"{file}:{number} is not a line of a roberta metrics.jsonl: {line[:80]!r}") from None
         for name, value in row.items():
             (losses if found is None else evaluations).setdefault(name, []).append(
                 float("nan") if value is None else value

@@ -225,7 +225,7 @@ def parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is no JSON: {str(error)[:200]}; correct or remove it") from None
+        raise ValueError(f"{where} is not valid JSON: {str(error)[:200]}; fix or remove it") from None
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
