@@ -134,6 +134,20 @@ class Loss(nn.Module):
             return task_loss(self.model, inputs, self.task)
 
 
+def train(model: Any, run: Run, *, workers: int = 0) -> Trainer:
+    """Make the updates of a run; with several processes, the first alone is seen by `run.finished`.
+
+    Args:
+        workers: processes that prepare batches ahead; 0 prepares them between updates.
+    """
+    trainer = Trainer(model, run.settings, run.resumed)
+    loader = DataLoader(Updates(run), batch_size=None, num_workers=workers, collate_fn=as_it_is)
+    for numbered in loader:
+        loss = trainer.update(numbered.micro_batches, run.learning_rate(numbered.number), numbered.number)
+        sharding.between(trainer, lambda seen, n=numbered.number, loss=loss: run.finished(n, loss, seen))
+    return trainer
+
+
 def task_loss(model: Any, inputs: Mapping[str, Tensor], task: Task) -> Tensor:
     """The mean loss of a batch over its targets, in float32 or wider.
 
@@ -156,20 +170,6 @@ def task_loss(model: Any, inputs: Mapping[str, Tensor], task: Task) -> Tensor:
     if task == "text-classification":
         return classification_loss(logits, labels, model.config)
     return token_loss(logits, labels)
-
-
-def train(model: Any, run: Run, *, workers: int = 0) -> Trainer:
-    """Make the updates of a run; with several processes, the first alone is seen by `run.finished`.
-
-    Args:
-        workers: processes that prepare batches ahead; 0 prepares them between updates.
-    """
-    trainer = Trainer(model, run.settings, run.resumed)
-    loader = DataLoader(Updates(run), batch_size=None, num_workers=workers, collate_fn=as_it_is)
-    for numbered in loader:
-        loss = trainer.update(numbered.micro_batches, run.learning_rate(numbered.number), numbered.number)
-        sharding.between(trainer, lambda seen, n=numbered.number, loss=loss: run.finished(n, loss, seen))
-    return trainer
 
 
 class Numbered(NamedTuple):

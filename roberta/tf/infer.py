@@ -168,6 +168,50 @@ programs = functools.cache(Programs)
 # -- one model's weights ---------------------------------------------------------------------------------------------
 
 
+def values(model: Any) -> list[Tensor]:
+    """Every parameter's value now."""
+    return [value(variable) for variable, _ in native(model).values()]
+
+
+def value(variable: Any) -> Tensor:
+    """A variable's value now, read by the operation alone, which takes a third of the time that Keras does."""
+    own = variable.value
+    if isinstance(own, tf.distribute.DistributedValues):
+        return tf.convert_to_tensor(variable)
+    return tf.raw_ops.ReadVariableOp(resource=own.handle, dtype=own.dtype)
+
+
+def cast(variable: Any, dtype: str) -> Tensor:
+    """A variable's value, or a tensor, in `dtype`; the same memory if that is its own."""
+    own = variable if isinstance(variable, Tensor) else value(variable)
+    return own if own.dtype == dtype else tf.cast(own, dtype)
+
+
+def dense(module: keras.layers.Dense, dtype: str) -> Dense:
+    """The projection of a module."""
+    return Dense(cast(module.kernel, dtype), cast(module.bias, dtype))
+
+
+def norm(module: keras.layers.LayerNormalization, dtype: str) -> Norm:
+    """The norm of a module."""
+    return Norm(cast(module.gamma, dtype), cast(module.beta, dtype))
+
+
+def fast_layer(layer: Layer, dtype: str) -> FastLayer:
+    """The weights of a layer, but for cross-attention, which `infer` has no states for."""
+    attention = layer.attention
+    return FastLayer(
+        query=dense(attention.self.query, dtype),
+        key=dense(attention.self.key, dtype),
+        value=dense(attention.self.value, dtype),
+        join=dense(attention.output.dense, dtype),
+        attention_norm=norm(attention.output.LayerNorm, dtype),
+        widen=dense(layer.intermediate.dense, dtype),
+        narrow=dense(layer.output.dense, dtype),
+        output_norm=norm(layer.output.LayerNorm, dtype),
+    )
+
+
 class FastModel:
     """A model's weights as they are now, in one dtype: the variables' own memory where they have that dtype.
 
@@ -227,50 +271,6 @@ class FastModel:
             + tf.gather(tf.convert_to_tensor(tables.position_embeddings.embeddings), tokens.positions)
         )
         return normalise(tf.cast(hidden, self.dtype), self.embedding_norm, self.eps)
-
-
-def values(model: Any) -> list[Tensor]:
-    """Every parameter's value now."""
-    return [value(variable) for variable, _ in native(model).values()]
-
-
-def value(variable: Any) -> Tensor:
-    """A variable's value now, read by the operation alone, which takes a third of the time that Keras does."""
-    own = variable.value
-    if isinstance(own, tf.distribute.DistributedValues):
-        return tf.convert_to_tensor(variable)
-    return tf.raw_ops.ReadVariableOp(resource=own.handle, dtype=own.dtype)
-
-
-def cast(variable: Any, dtype: str) -> Tensor:
-    """A variable's value, or a tensor, in `dtype`; the same memory if that is its own."""
-    own = variable if isinstance(variable, Tensor) else value(variable)
-    return own if own.dtype == dtype else tf.cast(own, dtype)
-
-
-def dense(module: keras.layers.Dense, dtype: str) -> Dense:
-    """The projection of a module."""
-    return Dense(cast(module.kernel, dtype), cast(module.bias, dtype))
-
-
-def norm(module: keras.layers.LayerNormalization, dtype: str) -> Norm:
-    """The norm of a module."""
-    return Norm(cast(module.gamma, dtype), cast(module.beta, dtype))
-
-
-def fast_layer(layer: Layer, dtype: str) -> FastLayer:
-    """The weights of a layer, but for cross-attention, which `infer` has no states for."""
-    attention = layer.attention
-    return FastLayer(
-        query=dense(attention.self.query, dtype),
-        key=dense(attention.self.key, dtype),
-        value=dense(attention.self.value, dtype),
-        join=dense(attention.output.dense, dtype),
-        attention_norm=norm(attention.output.LayerNorm, dtype),
-        widen=dense(layer.intermediate.dense, dtype),
-        narrow=dense(layer.output.dense, dtype),
-        output_norm=norm(layer.output.LayerNorm, dtype),
-    )
 
 
 class HeadParts:

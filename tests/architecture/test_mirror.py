@@ -99,3 +99,18 @@ def test_a_backend_has_no_other_files(family: str) -> None:
     # sharding.py its own way to spread a training: processes, or a mesh of devices
     extra = {"__init__.py", "training.py", "infer.py", "parts.py", "sharding.py"} | own.get(family, set())
     assert {file.name for file in (PACKAGE / family).glob("*.py")} - extra <= set(MIRRORED)
+
+
+@pytest.mark.parametrize("name", ["infer.py", "training.py"])
+def test_what_each_backend_does_its_own_way_has_the_same_entries(name: str) -> None:
+    """Kernels and engines differ; what all three have is in the same order, and it is what others call."""
+    outlines = {family: outline(PACKAGE / family / name) for family in ("pt", "tf", "flax")}
+    shared = set.intersection(*map(set, outlines.values()))
+    assert (
+        shared
+        >= {"infer.py": {"FastModel", "HeadParts", "infer", "plain", "release"}, "training.py": {"Trainer", "train"}}[
+            name
+        ]
+    )
+    orders = {tuple(item for item in names if item in shared) for names in outlines.values()}
+    assert len(orders) == 1, orders
