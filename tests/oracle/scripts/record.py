@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import json
 import os
 import shutil
@@ -139,9 +140,10 @@ def results(library: str, framework: str) -> dict[str, Any]:
 
 
 def signature() -> str:
-    """A hash of all that the results depend on, but for the libraries."""
-    files = [Path(__file__).parent / f"{name}.py" for names in run.BY_FRAMEWORK.values() for name in names]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in [*files, Path(__file__)])).hexdigest()
+    """A hash of what the results depend on, apart from the libraries: the scripts, the texts and the models."""
+    scripts = [Path(__file__).parent / f"{name}.py" for names in run.BY_FRAMEWORK.values() for name in names]
+    made = [*TEXTS, inspect.getsource(make_folders)]
+    return hashlib.sha256(b"".join(item.encode() for item in [*made, *map(Path.read_text, scripts)])).hexdigest()
 
 
 def rounded(value: Any) -> Any:
