@@ -13,7 +13,7 @@ test: $(READY)
 
 # The long proofs too: every night, and before a release.
 test-all: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m ""
+	ROBERTA_TESTS_OPTIMISED=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m ""
 
 demo: $(READY)
 	@$(BIN)/python -m roberta demo

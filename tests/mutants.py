@@ -10,9 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+JOBS = 2
 GOLDEN = "tests/every_backend/test_golden.py"
 SETTINGS = "tests/every_backend/test_golden_settings.py"
 CACHED = "tests/every_backend/test_cached_steps.py"
@@ -185,6 +188,16 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
 ]  # fmt: skip
 
 
+def make_copy(folder: str) -> Path:
+    """A copy of the code and its tests, in which one mistake at a time is made."""
+    copy = Path(folder) / "project"
+    copy.mkdir()
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    for part in ("roberta", "tests"):
+        shutil.copytree(ROOT / part, copy / part)
+    return copy
+
+
 def survives(copy: Path, mutant: tuple[str, str, str, str, str]) -> bool:
     """Whether the tests pass although the mistake is in the code."""
     name, old, new, tests, selection = mutant
@@ -195,7 +208,11 @@ def survives(copy: Path, mutant: tuple[str, str, str, str, str]) -> bool:
     file.write_text(text.replace(old, new))
     shutil.rmtree(file.parent / "__pycache__", ignore_errors=True)
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests, "-k", selection]
-    environment = {**os.environ, "ROBERTA_SHARED": os.environ.get("ROBERTA_SHARED", str(ROOT.parent / "shared"))}
+    environment = {
+        **os.environ,
+        "ROBERTA_SHARED": os.environ.get("ROBERTA_SHARED", str(ROOT.parent / "shared")),
+        "PYTHONPATH": str(copy),  # an editable install leads to the original
+    }
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
     file.write_text(text)
     if done.returncode not in (0, 1):
@@ -204,21 +221,29 @@ def survives(copy: Path, mutant: tuple[str, str, str, str, str]) -> bool:
 
 
 def main() -> int:
-    """Run every mistake, or those whose file name holds an argument."""
+    """Run every mistake, or those whose file name holds an argument; two at a time."""
     chosen = [m for m in MUTANTS if not sys.argv[1:] or any(word in m[0] for word in sys.argv[1:])]
-    unseen = 0
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "project"
-        copy.mkdir()
-        shutil.copy(ROOT / "pyproject.toml", copy)
-        for part in ("roberta", "tests"):
-            shutil.copytree(ROOT / part, copy / part)
-        for mutant in chosen:
-            alive = survives(copy, mutant)
-            unseen += alive
-            print(f"{'UNSEEN' if alive else 'caught'}  {mutant[0]}: {mutant[2][:90]!r}", flush=True)
-    print(f"{len(chosen) - unseen} of {len(chosen)} caught")
-    return int(unseen > 0)
+    waiting = iter(chosen)
+    turn = threading.Lock()
+    seen: list[bool] = []
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = make_copy(folder)
+            while True:
+                with turn:
+                    mutant = next(waiting, None)
+                if mutant is None:
+                    return
+                alive = survives(copy, mutant)
+                seen.append(not alive)
+                print(f"{'UNSEEN' if alive else 'caught'}  {mutant[0]}: {mutant[2][:90]!r}", flush=True)
+
+    with ThreadPoolExecutor() as pool:
+        for worker in [pool.submit(work) for _ in range(JOBS)]:
+            worker.result()
+    print(f"{sum(seen)} of {len(chosen)} caught")
+    return int(sum(seen) < len(chosen))
 
 
 if __name__ == "__main__":
