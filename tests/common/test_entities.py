@@ -13,7 +13,7 @@ from checkpoints import small_config
 from roberta.common.pipelines.tag_schemes import scheme_of
 from roberta.common.training import metrics
 from roberta.common.training.checkpoints import Checkpoints
-from roberta.common.training.comparison import compared
+from roberta.common.training.metrics import compared
 from roberta.common.training.session import Training
 
 # Labels of a model, a row, and the entities of the row: type, first word, word behind the last.

@@ -191,8 +191,8 @@ def test_a_post_processor_of_no_use_is_named(processor: Any, message: str) -> No
 
 
 def test_types_that_a_training_would_lose_are_refused_with_the_way_out(trained: Path, tmp_path: Path) -> None:
-    from roberta.common.training.data.examples import LabelledText
     from roberta.common.training.data.features import Lengths, make_features
+    from roberta.common.training.data.fields import LabelledText
     from roberta.common.training.data.labels import Labels
 
     names = ["input_ids", "token_type_ids", "attention_mask"]
