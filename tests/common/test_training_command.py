@@ -64,7 +64,7 @@ def test_options_override_a_recipe_and_epochs_take_the_place_of_updates() -> Non
 def test_a_folder_with_a_training_is_refused_without_resume(trained: Any, capsys: Any) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained[0].rglob("*") if path.is_file()}
     assert again(trained) == 1
-    assert "has a training already: --resume" in capsys.readouterr().err
+    assert "has a training already; resume it with --resume" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in trained[0].rglob("*") if path.is_file()}
 
 
@@ -130,7 +130,7 @@ def test_a_setting_of_another_task_is_refused(trained: Any, tmp_path: Path, caps
     ("options", "message"),
     [
         (["--evaluate-every", "1"], "--evaluate-every 1 needs validation data to evaluate; omit it"),
-        (["--metric", "accuracy"], "--metric accuracy compares evaluations, which need validation data; omit it"),
+        (["--metric", "accuracy"], "--metric accuracy needs validation data to evaluate; omit it"),
         (["--updates", "3", "--warmup", "4"], "--warmup 4 is more than the 3 updates of this training"),
         (["--epochs", "1", "--warmup", "40"], "--warmup 40 is more than the 1 updates of this training"),
     ],

@@ -12,7 +12,7 @@ from roberta.common.commands.texts import Command
 from roberta.common.pipelines.inputs import shown
 from roberta.common.training.data.fields import FIELD_NAMES, Roles, chosen_texts, find_roles, numbered_fields
 from roberta.common.training.data.headers import ORDERS
-from roberta.common.training.data.labels import is_number
+from roberta.common.training.data.labels import spells_number
 from roberta.common.training.data.tasks import Task
 
 # What a column is called in a training -> the field of an input, by the pipeline's task; any other reads texts.
@@ -284,7 +284,7 @@ def _check_names(command: Command, rows: Sequence[Sequence[str]], where: str, *,
 
 
 def _may_be_label(cell: str) -> bool:
-    return is_number(cell) or _NAME.fullmatch(cell.strip()) is not None
+    return spells_number(cell) or _NAME.fullmatch(cell.strip()) is not None
 
 
 def _are_names(cells: Sequence[str]) -> bool:

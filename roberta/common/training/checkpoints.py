@@ -46,7 +46,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that was read: its folder, which `from_pretrained` reads, and what a resumed training needs beside it."""
+    """A checkpoint that was read: its folder, which `from_pretrained` reads, and what a resumed training needs besides."""
 
     folder: Path
     position: Position

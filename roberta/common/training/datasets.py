@@ -123,7 +123,7 @@ class Data:
         features, collate: as in `Batches`.
         config: of the model to be trained, with the labels of the data and the recipe's dropout.
         evaluation: None without validation data.
-        agreement: what the features depend on, beside files and tokenizer.
+        agreement: what the features depend on, besides files and tokenizer.
         report: what was read.
         is_new_head: whether the model's classifier is for other labels, so that a new one is initialised.
     """
@@ -173,12 +173,12 @@ def prepare(
     examples: Iterable[Example] = maker.examples(train, splits[0])
     labels = None
     if task in ("text-classification", "token-classification"):
+        roles = _roles(settings, task)
         examples = list(examples)
         labels = find_labels(
             cast("list[LabelledText | LabelledWords]", examples), config, problem=settings.problem,
-            labels=settings.labels or (None if settings.keep_labels else _declared(train, task, _roles(settings, task))),
-            keep_labels=settings.keep_labels,
-            are_columns_said="label" in _roles(settings, task), skips=settings.skip_unusable,
+            labels=settings.labels or (None if settings.keep_labels else class_names(train, task, roles) or None),
+            keep_labels=settings.keep_labels, are_columns_said="label" in roles, skips=settings.skip_unusable,
         )  # fmt: skip
     # how they become arrays
     config = trained_config(task, config, labels, recipe, lengths)
@@ -244,7 +244,8 @@ def _kept_settings(task: Task, lengths: Lengths) -> dict[str, Any]:
 
 def fingerprint(name: str, source: Any, features: Sequence[Feature]) -> dict[str, str]:
     """Size and SHA-256 of each file, or of the features of data that is not a file, by a name such as "train 1"."""
-    if not _is_files(source):
+    paths = _paths(source)
+    if paths is None:
         found = hashlib.sha256()
         for feature in features:
             for key in sorted(feature):
@@ -253,7 +254,7 @@ def fingerprint(name: str, source: Any, features: Sequence[Feature]) -> dict[str
                     found.update(b"".join(np.asarray(value).tobytes() for value in values))
         return {name: f"{len(features)} rows, sha256 {found.hexdigest()}"}
     result = {}
-    for number, path in enumerate(_paths(source), 1):
+    for number, path in enumerate(paths, 1):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             result[f"{name} {number}"] = f"{path.stat().st_size} bytes, sha256 {digest}"
@@ -268,18 +269,12 @@ def tokenizer_hash(tokenizer: TokenizerBase) -> str:
     return found.hexdigest()
 
 
-def _is_files(source: object) -> bool:
+def _paths(source: Any) -> list[Path] | None:
+    """The files that a source names; None for data that is not files."""
     if isinstance(source, str | PathLike):
-        return True
-    return isinstance(source, list | tuple) and all(isinstance(one, str | PathLike) for one in source)
-
-
-def _paths(source: Any) -> list[Path]:
-    return [Path(source)] if isinstance(source, str | PathLike) else [Path(one) for one in source]
-
-
-def _declared(source: object, task: Task, columns: Mapping[str, str]) -> tuple[str, ...] | None:
-    return None if _is_files(source) else class_names(source, task, columns) or None
+        return [Path(source)]
+    is_files = isinstance(source, list | tuple) and all(isinstance(one, str | PathLike) for one in source)
+    return [Path(one) for one in source] if is_files else None
 
 
 @dataclass(frozen=True)
@@ -298,19 +293,19 @@ class _Maker:
 
     def examples(self, source: Any, split: Split, known: Sequence[str] = ()) -> Iterator[Example]:
         """The examples of files, one after another, or of other data."""
-        columns, unusable = _roles(self.settings, self.task), split.making.unusable
-        if not _is_files(source):
+        columns, unusable, paths = _roles(self.settings, self.task), split.making.unusable, _paths(source)
+        if paths is None:
             split.readings.append(Reading("", ""))
             return read_examples(source, self.task, columns=columns, unusable=unusable, reading=split.readings[0])
-        if not _paths(source):
+        if not paths:
             raise ValueError("there are no files to read; give at least one")
-        split.readings += [Reading(str(path), "") for path in _paths(source)]
+        split.readings += [Reading(str(path), "") for path in paths]
         return itertools.chain.from_iterable(
             read_examples(
                 path, self.task, format=self.settings.format, header=self.settings.header, columns=columns, known=known,
                 unusable=unusable, reading=reading,
             )
-            for path, reading in zip(_paths(source), split.readings, strict=True)
+            for path, reading in zip(paths, split.readings, strict=True)
         )  # fmt: skip
 
     def features(

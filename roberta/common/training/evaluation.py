@@ -29,7 +29,7 @@ _LIBRARIES = {"text-classification": ("sklearn.metrics", "scipy.stats")}
 
 
 class BatchScore(NamedTuple):
-    """The results of one batch: the sum of the losses over its targets, and predictions beside labels."""
+    """The results of one batch: the sum of the losses over its targets, and predictions and labels."""
 
     loss: float
     targets: int
@@ -68,7 +68,7 @@ class Questions:
 class Evaluation:
     """Calling it with a model gives the model's metrics, "loss" among them.
 
-    Masked tokens are chosen by the seed and the index of a feature alone, so they are the same at every evaluation.
+    Masked tokens are chosen only by the seed and the index of a feature, so they are the same at every evaluation.
 
     Attributes:
         features, collate: as in `Batches`.
@@ -166,7 +166,7 @@ def _tokens(model: Model, collated: Collated, where: np.ndarray, labels: np.ndar
     return BatchScore(float(losses.sum()), len(losses))
 
 
-def _texts(model: Model, collated: Collated) -> BatchScore:
+def _classes(model: Model, collated: Collated) -> BatchScore:
     logits, labels = _infer(model, collated)["logits"], collated.inputs["labels"]
     if labels.dtype.kind != "f":
         return BatchScore(float(_cross_entropy(logits, labels).sum()), len(labels), logits.argmax(axis=-1), labels)
@@ -198,18 +198,13 @@ def _spans(model: Model, collated: Collated) -> BatchScore:
     return BatchScore(float(losses.sum() / 2), len(losses), list(zip(start, end, strict=True)))
 
 
-def _choices(model: Model, collated: Collated) -> BatchScore:
-    logits, labels = _infer(model, collated)["logits"], collated.inputs["labels"]
-    return BatchScore(float(_cross_entropy(logits, labels).sum()), len(labels), logits.argmax(axis=-1), labels)
-
-
 BATCH_SCORES: dict[Task, Callable[[Any, Collated], BatchScore]] = {
     "mlm": _masked,
     "clm": _next,
-    "text-classification": _texts,
+    "text-classification": _classes,
     "token-classification": _words,
     "question-answering": _spans,
-    "multiple-choice": _choices,
+    "multiple-choice": _classes,
 }
 
 

@@ -133,7 +133,7 @@ def load_training_state(folder: str | Path, *, dtype: str | None = None) -> Trai
     wrong = [] if step is not None else [f"missing: {_STEP}"]
     if step is not None and (step.dtype != "int64" or step.shape not in ((), (1,)) or step.load().item() < 0):
         wrong.append(f"{_STEP} is {step.dtype} {list(step.shape)}, and must be one int64 of at least 0")
-    wrong += _wrong_types(tensors)
+    wrong += [f"{name} has dtype {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in DTYPES]
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     _raise(str(file), [*wrong, *_disagreements(shapes, groups)])
     moments = {name: _load(tensor, dtype) for name, tensor in tensors.items()}
@@ -178,10 +178,6 @@ def refuse(options: Mapping[str, object]) -> None:
 
 def _load(tensor: StoredTensor, dtype: str | None) -> np.ndarray:
     return tensor.load() if dtype is None else tensor.load().astype(numpy_dtype(dtype), copy=False)
-
-
-def _wrong_types(tensors: Mapping[str, StoredTensor]) -> list[str]:
-    return [f"{name} has dtype {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in DTYPES]
 
 
 def _disagreements(moments: Mapping[str, Any], groups: tuple[Group, ...]) -> list[str]:

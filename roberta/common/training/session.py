@@ -94,7 +94,7 @@ class Training(DataSettings):
         labels: their names in the order of their numbers, if the data does not have all of them, or has numbers.
         keep_labels: the labels are those of the model, and numbers in the data are its ids.
         save_every, evaluate_every: updates; None for an epoch, and 1000 at most.
-        keep: how many checkpoints are kept, beside the best.
+        keep: how many checkpoints are kept, besides the best.
         log_every: updates for a line of `metrics.jsonl`.
         best: the result is the model of the best evaluation, not the last one.
         metric: by which evaluations are compared; None for the task's first.
@@ -144,12 +144,9 @@ class Training(DataSettings):
 
     def __post_init__(self) -> None:
         check_task(self.task)
-        if self.best and self.validation is None:
-            raise ValueError("best=True needs validation data, to know which model is the best")
-        if self.metric is not None and self.validation is None:
-            raise ValueError(f"metric={self.metric!r} compares evaluations, which need validation data; omit it")
-        if self.evaluate_every is not None and self.validation is None:
-            raise ValueError(f"evaluate_every={self.evaluate_every} needs validation data to evaluate; omit it")
+        for name, value in (("best", self.best), ("metric", self.metric), ("evaluate_every", self.evaluate_every)):
+            if value is not None and value is not False and self.validation is None:
+                raise ValueError(f"{name}={value!r} needs validation data to evaluate; omit it")
         if self.log_every < 1:
             raise ValueError(f"log_every={self.log_every} must be at least 1")
         _ = self.chosen_recipe  # raises for a number that is out of range
@@ -172,7 +169,10 @@ class Training(DataSettings):
         output = Path(self.output)
         with training_lock(output) if self._is_first(name) else contextlib.nullcontext():
             self._check_output(output)
-            data = self._data()
+            data = prepare(
+                self.task, self.train, self.validation, self, config=open_config(self.model),
+                recipe=self.chosen_recipe, tokenizer=self._tokenizer, seed=self.seed,
+            )  # fmt: skip
             checkpoints = Checkpoints(output, keep=self.keep, texts=self._tokenizer.files_to_save())
             agreement = self._agreement(data)
             saved = self._saved(checkpoints, agreement, data)
@@ -227,12 +227,6 @@ class Training(DataSettings):
         own = Path(self.model)
         if output.resolve() == (own if own.is_dir() else own.parent).resolve() and own.exists() and not self.resume:
             raise ValueError(f"{output} is the model's own folder, which the result would replace; give another folder")
-
-    def _data(self) -> Data:
-        return prepare(
-            self.task, self.train, self.validation, self, config=open_config(self.model),
-            recipe=self.chosen_recipe, tokenizer=self._tokenizer, seed=self.seed,
-        )  # fmt: skip
 
     def _show(self, report: Report, journal: Journal) -> None:
         """Report what was read, on the terminal and in the folder, before anything is trained."""

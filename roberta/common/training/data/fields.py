@@ -99,7 +99,7 @@ Example = Document | LabelledText | LabelledWords | Question | MultipleChoice
 Roles = Mapping[str, str]  # role -> the record's field
 
 # Task -> role -> the names that its field may have, the likeliest first ("#1 String" is written "#1_string" here). A
-# field has one role. Roles are looked for in this order, so QNLI's "sentence" is the second text beside a "question".
+# field has one role. Roles are looked for in this order, so QNLI's "sentence" is the second text next to a "question".
 FIELD_NAMES: dict[Task, dict[str, tuple[str, ...]]] = {
     "mlm": {"text": ("text", "content", "sentence")},
     "clm": {"text": ("text", "content", "sentence")},

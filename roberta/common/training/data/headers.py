@@ -16,7 +16,7 @@ from roberta.common.training.data.fields import (
     find_roles,
     missing_roles,
 )
-from roberta.common.training.data.labels import is_number, split_labels
+from roberta.common.training.data.labels import spells_number, split_labels
 from roberta.common.training.data.tasks import Task
 
 # The columns of a table without a header, by their number.
@@ -142,7 +142,7 @@ class _Labels:
     def see(self, label: str | tuple[str, ...]) -> None:
         if self.first is None:
             self.first, self._first = label, set(split_labels(label)) | ({label} if isinstance(label, str) else set())
-            self.is_shared = not self._first or any(is_number(one) or one in self.known for one in self._first)
+            self.is_shared = not self._first or any(spells_number(one) or one in self.known for one in self._first)
             return
         self.others += 1
         if not self.is_shared:
@@ -165,7 +165,7 @@ class _Texts:
         text = made.text if isinstance(made, LabelledText) else _document(made)
         self.first = self.first or text
         is_id = not any(map(str.isspace, text.strip())) and any(map(str.isdigit, text))
-        if not is_id or (not is_number(text) and text in self.seen):
+        if not is_id or (not spells_number(text) and text in self.seen):
             self.seen = None  # a text after all; the other rows do not matter
         else:
             self.seen.add(text)
@@ -210,7 +210,7 @@ def _guess(task: Task, names: Sequence[str], rows: _Rows) -> dict[str, str]:
         free.remove(label)
     free = [at for at in free if len(set(columns[at])) > 1] or free
     texts = [at for at in free if _words(columns[at]) >= 2]
-    texts = texts or [at for at in free if not all(map(is_number, columns[at]))]
+    texts = texts or [at for at in free if not all(map(spells_number, columns[at]))]
     if "text" not in found and texts:
         pair = texts if len(texts) == 2 and min(_words(columns[at]) for at in texts) >= 2 else []
         best = pair[0] if pair else max(texts, key=lambda at: (_words(columns[at]), len("".join(columns[at]))))

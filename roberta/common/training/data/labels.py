@@ -142,6 +142,7 @@ def find_labels(
             labels are.
     """
     _check(config, problem, labels, keep_labels)
+    # what kind of labels these are, if nobody said
     examples = list(examples)
     first = _first_places(examples)
     own = _own_names(config)
@@ -155,17 +156,21 @@ def find_labels(
             _check_plausible(first, len(examples), chosen, config, are_columns_said=are_columns_said)
     if chosen == "regression":
         return _regression(config, own, labels)
+    # lists of 0 and 1 have no names of their own
     lists = {tuple(split_labels(label)): place for label, place in first.items() if _is_list(label)}
     size = _width(lists) if chosen == "multi_label_classification" and len(lists) == len(first) else 0
     if size > 1 or (size == 1 and len(labels or own) < 2):  # a single 0 or 1 may be the number of a label
         return _multi_hot(size, lists, config, own, labels, keep_labels)
+    # single labels, and where each is first
     exact = set(labels or own)
     singles: dict[str, str] = {}
     for label, place in first.items():
-        for one in _singles(label, chosen):
+        is_one = isinstance(label, str) and chosen != "multi_label_classification"
+        for one in [str(label)] if is_one else split_labels(label):
             singles.setdefault(_without_fraction(one, exact), place)
     if labels is None and not keep_labels:
         _check_kinds(singles)
+    # their names, which all labels of the data must have
     result = _named(chosen, singles, config, own, labels, keep_labels)
     for one, place in singles.items() if not skips else ():
         result.id_of(one, place)
@@ -185,7 +190,7 @@ def _check(config: RobertaConfig, problem: Problem | None, labels: Sequence[str]
 
 def _one_label(name: str) -> ValueError:
     hint = "; it marks rows without a label in public data sets: use a part that has labels" * (name == _NOT_LABELLED)
-    more = ", or problem='regression' if it is a number" if is_number(name) else ""
+    more = ", or problem='regression' if it is a number" if spells_number(name) else ""
     return ValueError(
         f"every example has the label {name!r}: there is nothing to tell apart{hint}; give data with other labels{more}"
     )
@@ -231,12 +236,12 @@ def _named(
 ) -> Labels:  # fmt: skip
     """The names of labels, and what that means for the model's classifier."""
     stored = _stored_names(config)
-    takes_numbers = (labels is not None or keep_labels) and not any(map(is_number, labels or own))
+    takes_numbers = (labels is not None or keep_labels) and not any(map(spells_number, labels or own))
     if labels and not keep_labels and set(labels) == set(stored):  # the order says what numbers mean
         return Labels(chosen, stored, takes_numbers, remark=_KEPT, numbering=tuple(labels))
     if keep_labels or (labels is None and set(singles) <= set(stored)):
         return Labels(chosen, stored, takes_numbers, remark=_KEPT)
-    if own and labels is None and all(map(_is_whole, singles)) and not any(map(is_number, own)):
+    if own and labels is None and all(map(_is_whole, singles)) and not any(map(spells_number, own)):
         raise ValueError(
             f"the labels of the data are the numbers {_listed(sorted(singles, key=_order))}, and the model's labels are "
             f"{_listed(own)}. Say what the numbers mean: their names in the order of the numbers, such as "
@@ -280,15 +285,11 @@ def _check_plausible(
             "column has the labels, such as columns={'label': 'NAME'}; if these are the labels, "
             "problem='single_label_classification'"
         )
-    if chosen == "regression" and config.num_labels != 1 and all(_is_rounded(label) for label in first):
+    if chosen == "regression" and config.num_labels != 1 and all(float(str(label)).is_integer() for label in first):
         raise ValueError(
             f"the labels are {_listed([str(label) for label in first])}: whole numbers with a fraction of .0; say whether "
             "they are classes, problem='single_label_classification', or amounts, problem='regression'"
         )
-
-
-def _is_rounded(label: str | tuple[str, ...]) -> bool:
-    return isinstance(label, str) and float(label).is_integer()
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -313,7 +314,7 @@ def _problem(first: Collection[str | tuple[str, ...]], config: RobertaConfig, ow
     is_known = {one for label in labels for one in split_labels(label)} <= set(own)
     if own and config.problem_type == "multi_label_classification" and is_known:
         return "multi_label_classification"
-    are_numbers = all(map(is_number, labels))
+    are_numbers = all(map(spells_number, labels))
     is_amount = own and config.problem_type == "regression"
     if are_numbers and (config.num_labels == 1 or is_amount or not all(map(_is_whole, labels))):
         return "regression"
@@ -325,11 +326,7 @@ def _is_list(label: str | tuple[str, ...]) -> bool:
     return not isinstance(label, str) or "," in label
 
 
-def _singles(label: str | tuple[str, ...], problem: str) -> list[str]:
-    return split_labels(label) if problem == "multi_label_classification" or not isinstance(label, str) else [label]
-
-
-def is_number(label: str) -> bool:
+def spells_number(label: str) -> bool:
     """Whether a label is a finite number."""
     try:
         return math.isfinite(float(label))
@@ -346,7 +343,7 @@ def _check_kinds(singles: Mapping[str, str]) -> None:
     """Raise `ValueError` for true and false beside numbers: true may be the same as 1."""
     truths = [one for one in singles if one in ("true", "false")]
     others = [one for one in singles if one not in truths]
-    if truths and others and all(map(is_number, others)):
+    if truths and others and all(map(spells_number, others)):
         raise ValueError(
             f"{singles[others[0]]} has the label {others[0]!r} and {singles[truths[0]]} the label {truths[0]!r}, which may "
             f"be the same; write all as numbers, or if they are different, give labels={[*others[:_SHOWN], *truths]}"
@@ -363,7 +360,7 @@ def _order(label: str) -> tuple[int, int, str]:
 
 
 def _number(label: str | tuple[str, ...], where: str) -> float:
-    if isinstance(label, str) and is_number(label):
+    if isinstance(label, str) and spells_number(label):
         return float(label)
     raise ValueError(f"{where} has the label {label!r}; regression needs finite numbers: correct it, or give problem=")
 
