@@ -482,7 +482,7 @@ def test_what_the_layout_has_no_place_for_is_refused(trained: Any) -> None:
     stranger = torch.optim.AdamW([*model.parameters(), torch.nn.Parameter(torch.zeros(2, 3))])
     with pytest.raises(ValueError, match=r"not of the model, of shapes \[\[2, 3\]\]"):
         optimizers("pt").read_optimizer(stranger, model)
-    with pytest.raises(ValueError, match="gradient_accumulation_steps=2 is no part"):
+    with pytest.raises(ValueError, match="gradient_accumulation_steps=2 is not part"):
         optimizers("tf").read_optimizer(
             keras.optimizers.AdamW(gradient_accumulation_steps=2), backend("tf").load(HEAD, folder)
         )

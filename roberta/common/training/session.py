@@ -169,10 +169,7 @@ class Training(DataSettings):
         output = Path(self.output)
         with training_lock(output) if self._is_first(name) else contextlib.nullcontext():
             self._check_output(output)
-            data = prepare(
-                self.task, self.train, self.validation, self, config=open_config(self.model),
-                recipe=self.chosen_recipe, tokenizer=self._tokenizer, seed=self.seed,
-            )  # fmt: skip
+            data = self._data()
             checkpoints = Checkpoints(output, keep=self.keep, texts=self._tokenizer.files_to_save())
             agreement = self._agreement(data)
             saved = self._saved(checkpoints, agreement, data)
@@ -227,6 +224,12 @@ class Training(DataSettings):
         own = Path(self.model)
         if output.resolve() == (own if own.is_dir() else own.parent).resolve() and own.exists() and not self.resume:
             raise ValueError(f"{output} is the model's own folder, which the result would replace; give another folder")
+
+    def _data(self) -> Data:
+        return prepare(
+            self.task, self.train, self.validation, self, config=open_config(self.model),
+            recipe=self.chosen_recipe, tokenizer=self._tokenizer, seed=self.seed,
+        )  # fmt: skip
 
     def _show(self, report: Report, journal: Journal) -> None:
         """Report what was read, on the terminal and in the folder, before anything is trained."""
