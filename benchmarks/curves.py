@@ -38,10 +38,10 @@ TEXT = """# One curve in three frameworks
 
 This page and its plots are written by `python -m benchmarks curves --docs`; do not edit them.
 
-`roberta train` with one `--seed` and `--dropout 0` starts from the same new weights in PyTorch, TensorFlow and Flax, and
-gives them the same batches and masks. What is left is rounding. The model is small ({hidden_size} wide,
+With the same `--seed` and `--dropout 0`, `roberta train` starts from the same new weights in PyTorch, TensorFlow and
+Flax, and gives them the same batches and masks. Only rounding differs. The model is small ({hidden_size} wide,
 {num_hidden_layers} layers, a vocabulary of {vocabulary}); the texts are Tiny Shakespeare for `mlm`, and SST-2 for
-`text-classification`. The gap of an update is the largest loss of the three less the smallest one.
+`text-classification`. The gap of an update is the difference between the largest and the smallest of the three losses.
 """
 
 

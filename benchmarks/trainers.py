@@ -59,8 +59,7 @@ def ours(framework: str, prefix: str) -> Callable[[Path, str], Update]:
         import roberta
         from roberta.common.commands.memory import keep_freed_memory
         from roberta.common.training.data.batches import MicroBatch
-        from roberta.common.training.recipes import Recipe
-        from roberta.common.training.settings import Settings
+        from roberta.common.training.recipes import Recipe, Settings
 
         keep_freed_memory()
         model = getattr(roberta, f"{prefix}RobertaForMaskedLM").from_pretrained(folder)

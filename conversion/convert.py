@@ -18,7 +18,7 @@ from roberta.common.config import CONFIG_FILE
 from roberta.common.formats.safetensors_file import StoredTensor, numpy_dtype
 from roberta.common.storage.folders import CheckpointError, Content, write_folder
 from roberta.common.storage.held_files import HeldFile, read_one_save
-from roberta.common.training.optimizer_state import FILES, TENSORS_FILE, load_training_state
+from roberta.common.training.optimizer_state import STATE_FILES, TENSORS_FILE, load_training_state
 from roberta.conversion import dictionary, fairseq_writer, formats, keras_hub, keras_hub_writer, probe
 from roberta.conversion.finite import Watch
 from roberta.conversion.formats import Format, Options
@@ -178,7 +178,7 @@ def _tokenizer_notes(model: Model) -> list[str]:
 
 def _is_stale(name: str) -> bool:
     """Whether an old file would be taken for the model beside the new ones."""
-    return is_stale(name, None) or name in (*formats.TEXTS, *keras_hub.FILES, *FILES, FAIRSEQ_FILE)
+    return is_stale(name, None) or name in (*formats.TEXTS, *keras_hub.FILES, *STATE_FILES, FAIRSEQ_FILE)
 
 
 def _training_state(path: Path) -> dict[str, Content]:
@@ -186,7 +186,7 @@ def _training_state(path: Path) -> dict[str, Content]:
     if not (path / TENSORS_FILE).is_file():
         return {}
     load_training_state(path)  # a damaged one is an error now
-    return {name: _pieces(HeldFile(path / name)) for name in FILES}
+    return {name: _pieces(HeldFile(path / name)) for name in STATE_FILES}
 
 
 def _pieces(file: HeldFile) -> Iterator[bytes]:

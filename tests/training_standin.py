@@ -14,9 +14,8 @@ from roberta.common.training.checkpoints import Checkpoints, Saved
 from roberta.common.training.data.batches import Batches, Collated, MicroBatch
 from roberta.common.training.journal import Journal
 from roberta.common.training.optimizer_state import Group, TrainingState
-from roberta.common.training.recipes import Recipe
-from roberta.common.training.run import Plan, Run
-from roberta.common.training.settings import Settings
+from roberta.common.training.recipes import Recipe, Settings
+from roberta.common.training.run import Run, RunPlan
 
 SIZE = 5
 RECIPE = Recipe(learning_rate=0.05, batch_size=4, warmup=2)
@@ -71,7 +70,7 @@ def collate(features: Any, draws: Any) -> Collated:
 
 def make_run(
     output: Path, *, updates: int = 20, save_every: int = 6, evaluate_every: int = 5, saved: Saved | None = None,
-    keep: int = 2, plan: Plan | None = None, **options: Any,
+    keep: int = 2, plan: RunPlan | None = None, **options: Any,
 ) -> Run:  # fmt: skip
     """A run in a folder, from the beginning or from a checkpoint."""
     features = [{"input_ids": np.random.default_rng(index).integers(0, 50, 6)} for index in range(10)]
@@ -82,7 +81,7 @@ def make_run(
         Batches(features, collate, batch_size=RECIPE.batch_size, micro_batch_size=3, seed=1),
         Checkpoints(output, keep=keep, texts={"vocab.json": b"{}"}),
         Journal(output, metrics_bytes=size, start=start, stop=updates, tensorboard=False, progress=False),
-        plan or Plan(save_every, evaluate_every),
+        plan or RunPlan(save_every, evaluate_every),
         agreement={"task": "mlm"},
         saved=saved,
         **options,

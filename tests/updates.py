@@ -14,8 +14,7 @@ from roberta import RobertaConfig
 from roberta.common.training.data.batches import MicroBatch
 from roberta.common.training.data.tasks import HEADS, Task
 from roberta.common.training.optimizer_state import save_training_state
-from roberta.common.training.recipes import Recipe
-from roberta.common.training.settings import Settings
+from roberta.common.training.recipes import Recipe, Settings
 
 SEQ = 12
 MASK = 3

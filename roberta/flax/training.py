@@ -21,9 +21,8 @@ from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import MicroBatch
 from roberta.common.training.data.tasks import HEADS, Task
 from roberta.common.training.optimizer_state import Group, TrainingState
-from roberta.common.training.recipes import Recipe
+from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
-from roberta.common.training.settings import Settings
 from roberta.flax.layers import check_range, check_values, position_ids, split_sums
 from roberta.flax.losses import check_labels, classification_loss, next_token_loss, span_loss, token_loss
 from roberta.flax.optimizers import fill_optimizer, read_optimizer

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from roberta.common.training.run import Trainer
+from roberta.common.training.run import AnyTrainer
 from roberta.pt.pretrained import NoDraws
 from roberta.pt.weights import gathered, native
 
@@ -85,7 +85,7 @@ def whole(model: Any) -> Any:
     return copy.eval()
 
 
-def between(trainer: Any, finished: Callable[[Trainer], None]) -> None:
+def between(trainer: Any, finished: Callable[[AnyTrainer], None]) -> None:
     """Call `finished` in the first process; the others help it until it is done.
 
     Raises:

@@ -15,13 +15,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from roberta.common.parameters import kind_of
-from roberta.common.training.data.batches import MicroBatch
-from roberta.common.training.data.parts import IGNORED, part
+from roberta.common.training.data.batches import IGNORED, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import HEADS, Task
 from roberta.common.training.optimizer_state import Group, TrainingState
-from roberta.common.training.recipes import Recipe
+from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
-from roberta.common.training.settings import Settings
 from roberta.pt import sharding
 from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
 from roberta.pt.optimizers import fill_optimizer, read_optimizer
@@ -99,7 +97,7 @@ class Trainer:
 
     def _backward(self, micro_batch: MicroBatch) -> Tensor:
         """Add the gradients of a micro-batch; its part of the loss, of the rows of this process."""
-        inputs, share = part(micro_batch.inputs, self.settings.task, self.rank, self.world)
+        inputs, share = rows_of_rank(micro_batch.inputs, self.settings.task, self.rank, self.world)
         loss = self._loss(tensors(inputs, self._model.device, keeps_padding=self.settings.compile))
         weight = micro_batch.weight * share
         (loss * (weight * self.world)).backward()  # processes' gradients are averaged, and have to be added

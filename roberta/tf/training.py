@@ -16,13 +16,11 @@ from tensorflow import Tensor
 
 from roberta.common.config import RobertaConfig
 from roberta.common.parameters import kind_of
-from roberta.common.training.data.batches import MicroBatch
-from roberta.common.training.data.parts import IGNORED, part
+from roberta.common.training.data.batches import IGNORED, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import HEADS, Task
 from roberta.common.training.optimizer_state import TrainingState
-from roberta.common.training.recipes import Recipe
+from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
-from roberta.common.training.settings import Settings
 from roberta.tf.adamw import AdamW
 from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss, widened
 from roberta.tf.optimizers import fill_optimizer, read_optimizer
@@ -144,7 +142,7 @@ class Trainer:
         """What each device computes: its inputs, how much of the loss they are, and the states of its dropouts."""
         parts, weights, draws = [], [], []
         for rank in range(self.world):
-            inputs, share = part(micro_batch.inputs, self.settings.task, rank, self.world)
+            inputs, share = rows_of_rank(micro_batch.inputs, self.settings.task, rank, self.world)
             parts.append({name: tf.constant(array) for name, array in without_padding(inputs).items()})
             weights.append(tf.constant(micro_batch.weight * share, tf.float64))
             seeds = np.random.SeedSequence((self.settings.seed, number, index, rank))

@@ -32,9 +32,7 @@ BY_NAME = {
     "roberta/common/frameworks.py": "a framework, a backend",
     "roberta/common/checkpoint/checkpoint.py": "roberta.common.formats, which may need h5py or msgpack",
     "roberta/common/auto_classes.py": "transformers",
-    "roberta/common/training/metrics.py": "scikit-learn",
-    "roberta/common/training/plot.py": "matplotlib",
-    "roberta/common/training/journal.py": "tensorboardX",
+    "roberta/common/training/metrics.py": "scikit-learn, scipy, matplotlib, tensorboardX",
     "roberta/pt/adapters.py": "peft",
 }
 

@@ -17,9 +17,9 @@ from pipeline_cases import TEXTS
 from roberta import RobertaTokenizerFast
 from roberta.common.pipelines.answer import Answer, AnswerOptions
 from roberta.common.training.data.collation import Collator
-from roberta.common.training.data.examples import Answer as Right
-from roberta.common.training.data.examples import Question
 from roberta.common.training.data.features import Lengths, make_features
+from roberta.common.training.data.fields import AnswerSpan as Right
+from roberta.common.training.data.fields import Question
 from roberta.common.training.evaluation import Evaluation, Questions
 
 TINY = 1e-9

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roberta.common.training.data.batches import Batches, Collated, Draw, Feature, MicroBatch, length
+from roberta.common.training.data.batches import Batches, Collated, Draw, Feature, MicroBatch, longest_row
 
 COUNTS, SIZES, SEEDS = st.integers(1, 20), st.integers(1, 9), st.integers(0, 9)
 
@@ -19,7 +19,7 @@ COUNTS, SIZES, SEEDS = st.integers(1, 20), st.integers(1, 9), st.integers(0, 9)
 def collate(features: Sequence[Feature], draws: Sequence[Draw]) -> Collated:
     """The number of each feature and its epoch; the targets are the feature's "targets"."""
     numbers = np.array([feature["number"] for feature in features])
-    mask = np.ones((len(features), max(map(length, features))), np.int64)
+    mask = np.ones((len(features), max(map(longest_row, features))), np.int64)
     inputs = {"number": numbers, "epoch": np.array([draw[1] for draw in draws]), "attention_mask": mask}
     return Collated(inputs, sum(feature["targets"] for feature in features))
 
@@ -123,6 +123,6 @@ def test_a_setting_that_cannot_be_is_named(settings: dict[str, Any], message: st
 
 
 def test_a_multiple_choice_is_as_long_as_its_longest() -> None:
-    assert length({"input_ids": [[1, 2], [1, 2, 3]]}) == 3
-    assert length({"input_ids": np.arange(4)}) == 4
-    assert length({"input_ids": []}) == 0
+    assert longest_row({"input_ids": [[1, 2], [1, 2, 3]]}) == 3
+    assert longest_row({"input_ids": np.arange(4)}) == 4
+    assert longest_row({"input_ids": []}) == 0

@@ -9,11 +9,11 @@ import pytest
 
 from roberta.common.training.data.batches import Collated
 from roberta.common.training.data.collation import Collator
-from roberta.common.training.data.masking import Masker, Vocabulary
+from roberta.common.training.data.masking import Masker, MaskingVocabulary
 from roberta.common.training.data.tasks import Task
 
 PAD, IGNORED = 1, -100
-VOCABULARY = Vocabulary(50, 49, (0, 1, 2, 3, 49), (0, 1, 2, 3), np.ones(50, bool))
+VOCABULARY = MaskingVocabulary(50, 49, (0, 1, 2, 3, 49), (0, 1, 2, 3), np.ones(50, bool))
 
 
 def collate(task: Any, features: list[dict[str, Any]], max_length: int = 32) -> Collated:
@@ -143,7 +143,7 @@ def test_settings_that_do_not_fit_the_task_are_refused() -> None:
         Collator("nsp", 32, PAD)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_length=0 holds no token"):
         Collator("clm", 0, PAD)
-    with pytest.raises(ValueError, match="task='mlm': a masker is for 'mlm', which needs one"):
+    with pytest.raises(ValueError, match="task='mlm': 'mlm' needs a masker"):
         Collator("mlm", 32, PAD)
-    with pytest.raises(ValueError, match="task='clm': a masker is for 'mlm'"):
+    with pytest.raises(ValueError, match="task='clm': 'mlm' needs a masker, and no other"):
         Collator("clm", 32, PAD, Masker(VOCABULARY))

@@ -22,8 +22,8 @@ from safetensors.numpy import load_file, save_file
 from roberta import RobertaConfig, Training, pipeline
 from roberta.cli import main, parser
 from roberta.common.commands import quiet, threads
-from roberta.common.training.data.readers import read
-from roberta.common.training.recipes import default
+from roberta.common.training.data.readers import read_examples
+from roberta.common.training.recipes import default_recipe
 
 PAIRS = "sentence1\tsentence2\tlabel\tidx\nA ship left.\tIt came back.\tyes\t7\nWho wrote it?\tNobody.\tno\t8\n"
 
@@ -86,7 +86,7 @@ def test_classify_reads_the_texts_of_a_file_as_a_training_does(
     folder: Path, tmp_path: Path, capsys: Any, name: str
 ) -> None:
     path = file(tmp_path, name, TEXTS_OF[name])
-    examples: Any = list(read(path, "text-classification"))
+    examples: Any = list(read_examples(path, "text-classification"))
     texts = [{"text": one.text} | ({} if one.text2 is None else {"text_pair": one.text2}) for one in examples]
     found = ran(capsys, "classify", "--model", folder / "labels", "--file", path)
     wanted = pipeline("text-classification", folder / "labels")(texts)
@@ -117,7 +117,7 @@ def test_choose_reads_the_choices_of_a_file_as_a_training_does(
     folder: Path, tmp_path: Path, capsys: Any, name: str
 ) -> None:
     path = file(tmp_path, name, CHOICES[name])
-    [example] = map(vars_of, read(path, "multiple-choice"))
+    [example] = map(vars_of, read_examples(path, "multiple-choice"))
     [found] = ran(capsys, "choose", "--model", folder / "choices", "--file", path, "--no-inputs")
     pipe = pipeline("multiple-choice", folder / "choices")
     assert found == rounded(pipe(prompt=example["prompt"], choices=list(example["choices"])))
@@ -242,7 +242,7 @@ def test_a_training_takes_every_number_of_a_recipe() -> None:
     made = Training(task="mlm", model="m", train=["t"], output="o", recipe="roberta-base", **told)
     assert {name: getattr(made.chosen_recipe, name) for name in told} == told
     assert made.chosen_recipe.updates is None
-    assert Training(task="mlm", model="m", train=["t"], output="o").chosen_recipe == default("mlm")
+    assert Training(task="mlm", model="m", train=["t"], output="o").chosen_recipe == default_recipe("mlm")
     with pytest.raises(ValueError, match="learning_rate=-1 must be a number of at least 0"):
         Training(task="mlm", model="m", train=["t"], output="o", learning_rate=-1)
 

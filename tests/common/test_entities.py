@@ -13,7 +13,7 @@ from checkpoints import small_config
 from roberta.common.pipelines.tag_schemes import scheme_of
 from roberta.common.training import metrics
 from roberta.common.training.checkpoints import Checkpoints
-from roberta.common.training.comparison import compared
+from roberta.common.training.metrics import compared
 from roberta.common.training.session import Training
 
 # Labels of a model, a row, and the entities of the row: type, first word, word behind the last.
@@ -108,7 +108,7 @@ def test_a_metric_that_is_not_measured_is_refused_before_the_training() -> None:
     config = small_config("ForTokenClassification", num_labels=None, id2label={0: "NOUN", 1: "VERB"})
     with pytest.raises(ValueError, match="metric='f1' is not measured here; it must be one of accuracy, loss"):
         compared("token-classification", config, "f1")
-    with pytest.raises(ValueError, match="metric='f1' compares evaluations, which need validation data; omit it"):
+    with pytest.raises(ValueError, match="metric='f1' needs validation data to evaluate; omit it"):
         Training(task="token-classification", model="m", train=["a.conll"], output="out", metric="f1")
 
 

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roberta import RobertaTokenizerFast
-from roberta.common.training.data.masking import Masker, Masking, Method, Vocabulary
+from roberta.common.training.data.masking import Masker, Masking, MaskingVocabulary, Method
 
 SIZE, MASK = 40, 39
 SPECIALS, UNDRAWN = (0, 1, 2, 3, MASK), (0, 1, 2, 3)
 STARTS = np.isin(np.arange(SIZE), [*SPECIALS, *range(4, 39, 2)])  # odd ids go on with a word
-VOCABULARY = Vocabulary(SIZE, MASK, SPECIALS, UNDRAWN, STARTS)
+VOCABULARY = MaskingVocabulary(SIZE, MASK, SPECIALS, UNDRAWN, STARTS)
 METHODS: tuple[Method, ...] = ("exact", "bernoulli")
 # 31 tokens: <s>, words of 1 to 3 tokens, </s>
 ROW = np.array([0, *[4, 6, 7, 8, 9, 11] * 4, 4, 6, 7, 10, 12, 2], np.int64)
@@ -168,7 +168,7 @@ def test_the_row_itself_is_not_changed_and_an_empty_one_stays_empty() -> None:
 def test_the_vocabulary_of_a_tokenizer_knows_where_words_start() -> None:
     texts = ["the cat sat on the mat\nthe end of it"] * 9
     tokenizer = RobertaTokenizerFast.train_from_iterator(texts, vocab_size=300)
-    vocabulary = Vocabulary.of(tokenizer)
+    vocabulary = MaskingVocabulary.of(tokenizer)
     assert vocabulary.size == len(tokenizer)
     assert vocabulary.mask_token_id == tokenizer.mask_token_id
     assert vocabulary.undrawn_ids == (0, 1, 2, 3)
@@ -182,7 +182,7 @@ def test_a_tokenizer_without_a_mask_cannot_train_masked_models() -> None:
     tokenizer = RobertaTokenizerFast.train_from_iterator(["a b c"], vocab_size=262)
     tokenizer.mask_token = None
     with pytest.raises(ValueError, match=r"the tokenizer has no mask token; set tokenizer\.mask_token"):
-        Vocabulary.of(tokenizer)
+        MaskingVocabulary.of(tokenizer)
 
 
 @pytest.mark.parametrize(

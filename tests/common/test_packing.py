@@ -11,8 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from roberta.common.training.data.packing import Packing, pack
-from roberta.common.training.data.pairing import paired
+from roberta.common.training.data.packing import Packing, pack, paired
 
 BOS, EOS = 0, 2
 PACKINGS = get_args(Packing)

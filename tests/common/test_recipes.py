@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from roberta.common.training.data.tasks import HEADS
-from roberta.common.training.recipes import RECIPES, Recipe, check_warmup, default, learning_rate, named, total_updates
+from roberta.common.training.recipes import (
+    RECIPES,
+    Recipe,
+    check_warmup,
+    default_recipe,
+    learning_rate,
+    recipe_named,
+    total_updates,
+)
 
 PLAIN = Recipe(1e-3, 8, warmup=10)
 
@@ -38,7 +46,7 @@ PRINTED: dict[str, tuple[float, int, int, float, float]] = {
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_a_recipe_is_what_its_source_prints(name: str) -> None:
-    recipe = named(name)
+    recipe = recipe_named(name)
     length = recipe.updates or recipe.epochs
     found = (recipe.learning_rate, recipe.batch_size, length, recipe.warmup, recipe.weight_decay)
     assert found == PRINTED[name]
@@ -52,14 +60,14 @@ def test_every_recipe_says_where_it_is_from() -> None:
 
 @pytest.mark.parametrize("task", HEADS)
 def test_every_task_has_a_recipe_that_knows_how_long_to_train(task: Any) -> None:
-    assert total_updates(default(task), examples=1000) > 1
+    assert total_updates(default_recipe(task), examples=1000) > 1
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"recipe 'bert' is unknown; there are roberta-base, .*tagging"):
-        named("bert")
+    with pytest.raises(ValueError, match=r"recipe 'bert' is unknown; it must be one of roberta-base, .*tagging"):
+        recipe_named("bert")
     with pytest.raises(ValueError, match=r"task='nsp' is unknown; it must be one of mlm, clm"):
-        default("nsp")  # type: ignore[arg-type]
+        default_recipe("nsp")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +133,7 @@ def test_without_decay_the_last_update_has_the_full_rate(end: float) -> None:
 
 
 def test_a_fixed_rate_stays_to_the_last_update() -> None:
-    recipe = named("race-fairseq")
+    recipe = recipe_named("race-fairseq")
     assert {learning_rate(number, recipe, 50) for number in range(1, 51)} == {1e-5}
 
 
@@ -138,7 +146,7 @@ def test_epochs_become_updates(changes: dict[str, Any], examples: int, wanted: i
 
 
 def test_a_warmup_that_is_longer_than_the_training_is_refused_and_the_way_out_reaches_the_rate() -> None:
-    short = replace(named("sst-2"), updates=500)
+    short = replace(recipe_named("sst-2"), updates=500)
     assert max(learning_rate(number, short, 500) for number in range(1, 501)) < short.learning_rate / 2
     with pytest.raises(ValueError, match=r"warmup=1256 is more than the 500 updates .* give warmup=0.06 .* up to 500"):
         check_warmup(short, 500)

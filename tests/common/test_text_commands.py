@@ -124,7 +124,7 @@ def test_each_argument_is_a_question_about_a_file(folder: Path, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("command", "format_", "text", "message"),
     [
-        ("classify", "txt", b"one\n\xff\n", "standard input line 2 is no UTF-8"),
+        ("classify", "txt", b"one\n\xff\n", "standard input line 2 is not UTF-8"),
         ("classify", "jsonl", '"one"\n{\n', "standard input line 2 is not valid JSON"),
         ("classify", "tsv", "one\na\tb\tc\n", "standard input line 2: 3 columns for text, text_pair; a first line"),
         ("classify", "tsv", "id\ttext\n1\ta\n2\n", "standard input line 3 has 1 columns; the first line names 2"),

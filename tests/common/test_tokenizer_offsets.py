@@ -183,12 +183,12 @@ def test_the_word_behind_an_added_token_has_its_first_letter(make: Any, text: st
 
 
 def test_an_answer_behind_an_added_token_is_a_target_of_training(make: Any) -> None:
-    from roberta.common.training.data.examples import Answer, Question
     from roberta.common.training.data.features import Lengths, make_features
+    from roberta.common.training.data.fields import AnswerSpan, Question
 
     tokenizer = make(add_prefix_space=True)
     context = "it <mask>Paris is"
-    question = Question("1", "Where?", context, (Answer("Paris", context.index("Paris")),), "here")
+    question = Question("1", "Where?", context, (AnswerSpan("Paris", context.index("Paris")),), "here")
     (feature,) = make_features([question], "question-answering", tokenizer, Lengths(64), for_evaluation=True)
     window, shift = feature["window"], feature["window"].place
     offsets = window.context.offsets

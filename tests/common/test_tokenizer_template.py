@@ -191,8 +191,8 @@ def test_a_post_processor_of_no_use_is_named(processor: Any, message: str) -> No
 
 
 def test_types_that_a_training_would_lose_are_refused_with_the_way_out(trained: Path, tmp_path: Path) -> None:
-    from roberta.common.training.data.examples import LabelledText
     from roberta.common.training.data.features import Lengths, make_features
+    from roberta.common.training.data.fields import LabelledText
     from roberta.common.training.data.labels import Labels
 
     names = ["input_ids", "token_type_ids", "attention_mask"]
@@ -201,7 +201,7 @@ def test_types_that_a_training_would_lose_are_refused_with_the_way_out(trained: 
     )
     labels = Labels("single_label_classification", ("no", "yes"))
     pair = [LabelledText("a", "b", "no", "here")]
-    with pytest.raises(ValueError, match=r'token types other than 0 .* take "token_type_ids" out of model_input_names'):
+    with pytest.raises(ValueError, match=r'token types other than 0 .* remove "token_type_ids" from model_input_names'):
         make_features(pair, "text-classification", tokenizer, Lengths(16), labels=labels)
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     (feature,) = make_features(pair, "text-classification", tokenizer, Lengths(16), labels=labels)

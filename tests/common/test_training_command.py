@@ -20,9 +20,9 @@ from roberta.common.commands.train import training
 from roberta.common.parameters import parameters
 from roberta.common.training import plot
 from roberta.common.training.data.tasks import HEADS
-from roberta.common.training.initial_weights import initial_value, start
-from roberta.common.training.recipes import Recipe, named
-from roberta.common.training.session import alone
+from roberta.common.training.initial_weights import initial_value, initial_weights
+from roberta.common.training.recipes import Recipe, recipe_named
+from roberta.common.training.session import training_lock
 
 FEW = ["--updates", "3", "--batch-size", "4", "--warmup", "1"]
 
@@ -56,13 +56,15 @@ def test_every_field_of_a_recipe_and_of_a_training_has_an_option() -> None:
 def test_options_override_a_recipe_and_epochs_take_the_place_of_updates() -> None:
     words = ["train", "mlm", "--model", "m", "--train", "t", "--output", "o", "--recipe", "roberta-base"]
     made = training(parser().parse_args([*words, "--epochs", "2", "--no-decays-all"]))
-    assert made.chosen_recipe == dataclasses.replace(named("roberta-base"), epochs=2.0, updates=None, decays_all=False)
+    assert made.chosen_recipe == dataclasses.replace(
+        recipe_named("roberta-base"), epochs=2.0, updates=None, decays_all=False
+    )
 
 
 def test_a_folder_with_a_training_is_refused_without_resume(trained: Any, capsys: Any) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained[0].rglob("*") if path.is_file()}
     assert again(trained) == 1
-    assert "has a training already: --resume" in capsys.readouterr().err
+    assert "has a training already; resume it with --resume" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in trained[0].rglob("*") if path.is_file()}
 
 
@@ -73,7 +75,7 @@ def test_resume_with_other_settings_lists_each_of_them(trained: Any, capsys: Any
     assert "seed: 0 then, 4 now" in error
     assert "recipe.power: 1.0 then, 2.0 now" in error
     assert "dtype: float32 then, float64 now" in error
-    assert "start anew from its model: --model" in error
+    assert "start a new training from its model: --model" in error
 
 
 def test_resume_with_another_metric_is_refused_and_the_tasks_own_may_be_said_or_not(trained: Any, capsys: Any) -> None:
@@ -121,14 +123,14 @@ def test_the_result_is_a_model_folder_with_the_labels_and_the_tokenizer(trained:
 
 def test_a_setting_of_another_task_is_refused(trained: Any, tmp_path: Path, capsys: Any) -> None:
     assert again((tmp_path / "new", trained[1]), "--masking", "exact") == 1
-    assert "--masking exact is for mlm; leave it out for multiple-choice" in capsys.readouterr().err
+    assert "--masking exact is for mlm; omit it for multiple-choice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--evaluate-every", "1"], "--evaluate-every 1 needs validation data to evaluate; omit it"),
-        (["--metric", "accuracy"], "--metric accuracy compares evaluations, which need validation data; omit it"),
+        (["--metric", "accuracy"], "--metric accuracy needs validation data to evaluate; omit it"),
         (["--updates", "3", "--warmup", "4"], "--warmup 4 is more than the 3 updates of this training"),
         (["--epochs", "1", "--warmup", "40"], "--warmup 40 is more than the 1 updates of this training"),
     ],
@@ -155,7 +157,7 @@ def test_a_file_in_the_place_of_the_output_folder_is_named(trained: Any, tmp_pat
 
 
 def test_a_folder_in_which_a_process_trains_is_refused(trained: Any, tmp_path: Path, capsys: Any) -> None:
-    with alone(tmp_path):
+    with training_lock(tmp_path):
         assert again((tmp_path, trained[1])) == 1
     assert f"another process trains in {tmp_path}" in capsys.readouterr().err
 
@@ -190,7 +192,10 @@ def test_a_classifier_of_another_number_of_labels_is_new_and_the_encoder_is_not(
     folder = make(tmp_path / "model", "ForSequenceClassification")  # 5 labels
     config = RobertaConfig.from_pretrained(folder)
     config.update({"num_labels": 3})
-    with start(folder, "ForSequenceClassification", config, seed=0, dtype="float64", beside=tmp_path) as (place, new):
+    with initial_weights(folder, "ForSequenceClassification", config, seed=0, dtype="float64", beside=tmp_path) as (
+        place,
+        new,
+    ):
         assert new == ["classifier.out_proj.weight", "classifier.out_proj.bias"]
         found = {
             name: tensor.load() for name, tensor in safetensors_file.read(Path(place) / "model.safetensors").items()
@@ -202,16 +207,16 @@ def test_a_classifier_of_another_number_of_labels_is_new_and_the_encoder_is_not(
 
 
 def test_curves_are_read_from_the_log_and_a_strange_line_is_named(trained: Any, tmp_path: Path) -> None:
-    losses, evaluations = plot.read(trained[0])
+    losses, evaluations = plot.read_log(trained[0])
     assert losses["update"] == evaluations["update"] == [1, 2, 3]
     assert set(evaluations) == {"update", "loss", "accuracy"}
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"update": 1, "loss": 2.0}) + "\nloss: 2\n")
     with pytest.raises(ValueError, match=r"metrics\.jsonl:2 is not a line of a roberta metrics\.jsonl"):
-        plot.read(tmp_path)
+        plot.read_log(tmp_path)
 
 
 def test_curves_of_two_runs_are_one_picture(trained: Any, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     picture = tmp_path / "both.svg"
-    assert plot.main([str(trained[0]), str(trained[0]), "--output", str(picture)]) == 0
+    assert plot.draw_command([str(trained[0]), str(trained[0]), "--output", str(picture)]) == 0
     assert picture.read_text().count("validation accuracy") == 1

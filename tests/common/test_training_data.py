@@ -16,7 +16,7 @@ import roberta
 from roberta import RobertaConfig, RobertaTokenizer, RobertaTokenizerFast
 from roberta.common.training.data.features import make_documents, make_features, make_lengths
 from roberta.common.training.data.labels import Labels, find_labels
-from roberta.common.training.data.readers import class_names, read
+from roberta.common.training.data.readers import class_names, read_examples
 from roberta.common.training.datasets import trained_config
 from roberta.common.training.recipes import RECIPES
 
@@ -58,14 +58,14 @@ def write(tmp_path: Path) -> Write:
 
 @pytest.mark.parametrize(("split", "count"), [("train", 6920), ("dev", 872), ("test", 1821)])
 def test_sst2_has_as_many_sentences_as_its_authors_say(data: Path, split: str, count: int) -> None:
-    examples = list(read(data / "sst2" / f"{split}.tsv", "text-classification"))
+    examples = list(read_examples(data / "sst2" / f"{split}.tsv", "text-classification"))
     assert len(examples) == count
     assert {example.label for example in examples} == {"0", "1"}
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 3394), ("dev", 1009), ("test", 1287)])
 def test_wnut17_has_as_many_sentences_as_its_authors_say(data: Path, split: str, count: int) -> None:
-    examples = list(read(data / "wnut17" / f"{split}.conll", "token-classification"))
+    examples = list(read_examples(data / "wnut17" / f"{split}.conll", "token-classification"))
     assert len(examples) == count
     assert len(find_labels(examples, CONFIG).names) == 13
 
@@ -73,7 +73,7 @@ def test_wnut17_has_as_many_sentences_as_its_authors_say(data: Path, split: str,
 def test_every_word_of_wnut17_is_read(data: Path) -> None:
     path = data / "wnut17" / "train.conll"
     wanted = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    examples = read(path, "token-classification")
+    examples = read_examples(path, "token-classification")
     found = [f"{word}\t{label}" for e in examples for word, label in zip(e.words, e.labels, strict=True)]
     assert found == wanted
 
@@ -81,7 +81,7 @@ def test_every_word_of_wnut17_is_read(data: Path) -> None:
 @pytest.mark.parametrize("name", ["squad.json", "squad2.json", "sample_flat.json"])
 def test_the_answers_of_squad_are_where_they_say(data: Path, name: str) -> None:
     text = (data / "squad" / name).read_text(encoding="utf-8")
-    examples = list(read(data / "squad" / name, "question-answering"))
+    examples = list(read_examples(data / "squad" / name, "question-answering"))
     assert len(examples) == text.count('"question":')
     assert [a.text for e in examples for a in e.answers] == [
         e.context[a.start : a.end] for e in examples for a in e.answers
@@ -89,13 +89,13 @@ def test_the_answers_of_squad_are_where_they_say(data: Path, name: str) -> None:
 
 
 def test_the_unanswerable_question_of_squad2_has_no_answer(data: Path) -> None:
-    (unanswerable,) = (e for e in read(data / "squad" / "squad2.json", "question-answering") if not e.answers)
+    (unanswerable,) = (e for e in read_examples(data / "squad" / "squad2.json", "question-answering") if not e.answers)
     assert unanswerable.question == "This is an unanswerable question?"
 
 
 @pytest.mark.parametrize("name", ["swag.csv", "sample.json"])
 def test_swag_puts_the_beginning_of_the_second_sentence_before_each_ending(data: Path, name: str) -> None:
-    examples = list(read(data / "swag" / name, "multiple-choice"))
+    examples = list(read_examples(data / "swag" / name, "multiple-choice"))
     raw = (data / "swag" / name).read_text(encoding="utf-8").strip().split("\n")
     assert len(examples) == len(raw) - (name == "swag.csv")
     assert {len(example.choices) for example in examples} == {4}
@@ -105,14 +105,14 @@ def test_swag_puts_the_beginning_of_the_second_sentence_before_each_ending(data:
 
 
 def test_quoted_cells_of_mrpc_lose_their_quotes(data: Path) -> None:
-    first = next(read(data / "mrpc" / "train.csv", "text-classification"))
+    first = next(read_examples(data / "mrpc" / "train.csv", "text-classification"))
     assert first.text2 == '" The foodservice pie business does not fit our long-term growth strategy .'
     assert first.label == "equivalent"
 
 
 @pytest.mark.parametrize("name", ["shakespeare/input.txt", "wikitext2/valid.txt"])
 def test_no_word_of_a_text_is_lost(data: Path, name: str) -> None:
-    documents = list(read(data / name, "mlm"))
+    documents = list(read_examples(data / name, "mlm"))
     words = [word for document in documents for sentence in document.sentences for word in sentence.split()]
     assert words == (data / name).read_text(encoding="utf-8").split()
 
@@ -121,7 +121,7 @@ def test_no_word_of_a_text_is_lost(data: Path, name: str) -> None:
 
 
 def test_an_empty_line_ends_a_document(write: Write) -> None:
-    documents = list(read(write("a.txt", "one\n two \n\n \nthree\n"), "clm"))
+    documents = list(read_examples(write("a.txt", "one\n two \n\n \nthree\n"), "clm"))
     assert [document.sentences for document in documents] == [("one", " two"), ("three",)]
     assert documents[1].where.endswith("a.txt:5")
 
@@ -140,13 +140,13 @@ TABLES = {  # file -> content; all say the same
 
 @pytest.mark.parametrize("name", TABLES)
 def test_each_format_says_the_same(write: Write, name: str) -> None:
-    examples = list(read(write(name, TABLES[name]), "text-classification"))
+    examples = list(read_examples(write(name, TABLES[name]), "text-classification"))
     assert [(e.text, e.text2, e.label) for e in examples] == [("good film", None, "1"), ('bad "film', None, "0")]
 
 
 def test_a_quoted_cell_may_have_lines_and_errors_still_name_the_right_one(write: Write) -> None:
     path = write("a.csv", 'text,label\n"two\nlines",1\nshort\n')
-    examples = read(path, "text-classification")
+    examples = read_examples(path, "text-classification")
     assert next(examples).text == "two\nlines"
     with pytest.raises(ValueError, match=r"a\.csv:4 has 1 columns, and the first line has 2"):
         next(examples)
@@ -154,16 +154,16 @@ def test_a_quoted_cell_may_have_lines_and_errors_still_name_the_right_one(write:
 
 def test_columns_are_named_or_numbered(write: Write) -> None:
     cola = write("cola.tsv", "gj04\t1\t\tOur friends won.\n")
-    (numbered,) = read(cola, "text-classification", columns={"text": "4", "label": "2"})
+    (numbered,) = read_examples(cola, "text-classification", columns={"text": "4", "label": "2"})
     assert (numbered.text, numbered.label) == ("Our friends won.", "1")
-    (named,) = read(
+    (named,) = read_examples(
         write("n.csv", "body,kind\nx,y\n"), "text-classification", columns={"text": "body", "label": "kind"}
     )
     assert (named.text, named.label) == ("x", "y")
 
 
 def test_a_sentence_beside_a_question_is_its_pair() -> None:
-    (example,) = read(
+    (example,) = read_examples(
         [{"question": "Who?", "sentence": "He did.", "label": "entailment", "idx": 0}], "text-classification"
     )
     assert (example.text, example.text2) == ("Who?", "He did.")
@@ -171,13 +171,13 @@ def test_a_sentence_beside_a_question_is_its_pair() -> None:
 
 def test_conll_takes_the_first_and_last_of_many_columns(write: Write) -> None:
     content = "-DOCSTART- -X- -X- O\n\nU.N. NNP I-NP B-ORG\nofficial NN I-NP O\n\n\nGo VB I-VP O"
-    first, second = read(write("a.txt", content), "token-classification")
+    first, second = read_examples(write("a.txt", content), "token-classification")
     assert (first.words, first.labels, second.words) == (("U.N.", "official"), ("B-ORG", "O"), ("Go",))
     assert first.where.endswith("a.txt:3")
 
 
 def test_a_space_of_unicode_does_not_divide_a_word(write: Write) -> None:
-    (example,) = read(write("a.conll", "10\u00a0km B-LEN\n"), "token-classification")
+    (example,) = read_examples(write("a.conll", "10\u00a0km B-LEN\n"), "token-classification")
     assert example.words == ("10\u00a0km",)
 
 
@@ -193,27 +193,29 @@ class DataSet(list[dict[str, Any]]):
 def test_a_data_set_names_its_labels() -> None:
     names = SimpleNamespace(names=["negative", "positive"])
     rows = DataSet([{"text": "good", "label": 1}, {"text": "bad", "label": 0}], {"text": object(), "label": names})
-    assert [example.label for example in read(rows, "text-classification")] == ["positive", "negative"]
+    assert [example.label for example in read_examples(rows, "text-classification")] == ["positive", "negative"]
     assert class_names(rows, "text-classification") == ("negative", "positive")
 
 
 def test_a_data_set_names_the_labels_of_words() -> None:
     tags = SimpleNamespace(feature=SimpleNamespace(names=["O", "B-PER"]))
     rows = DataSet([{"tokens": ["Ann", "ran"], "ner_tags": [1, 0]}], {"tokens": object(), "ner_tags": tags})
-    (example,) = read(rows, "token-classification")
+    (example,) = read_examples(rows, "token-classification")
     assert example.labels == ("B-PER", "O")
 
 
 def test_a_data_set_may_give_arrays() -> None:
-    (example,) = read([{"tokens": np.array(["Ann", "ran"]), "ner_tags": np.array([1, 0])}], "token-classification")
+    (example,) = read_examples(
+        [{"tokens": np.array(["Ann", "ran"]), "ner_tags": np.array([1, 0])}], "token-classification"
+    )
     assert (example.words, example.labels) == (("Ann", "ran"), ("1", "0"))
 
 
 def test_an_unlabelled_split_of_a_data_set_is_refused() -> None:
     names = SimpleNamespace(names=["negative", "positive"])
     rows = DataSet([{"text": "good", "label": -1}], {"text": object(), "label": names})
-    with pytest.raises(ValueError, match=r"item 1 has the label -1, which is none of its 2 classes"):
-        list(read(rows, "text-classification"))
+    with pytest.raises(ValueError, match=r"item 1 has the label -1, which is not one of its 2 classes"):
+        list(read_examples(rows, "text-classification"))
 
 
 CHOICES = [
@@ -226,7 +228,7 @@ CHOICES = [
 
 @pytest.mark.parametrize("record", CHOICES, ids=lambda record: next(iter(record)))
 def test_the_usual_forms_of_multiple_choice_are_read(record: dict[str, Any]) -> None:
-    (example,) = read([record], "multiple-choice")
+    (example,) = read_examples([record], "multiple-choice")
     assert example.choices[example.label].endswith("Rain")
     assert len(example.choices) == 2
 
@@ -238,11 +240,11 @@ def numbered(label: str, first: int, count: int, *labels: Any) -> list[Any]:
 
 
 def right(rows: list[Any]) -> list[str]:
-    return [one.choices[one.label] for one in read(rows, "multiple-choice")]
+    return [one.choices[one.label] for one in read_examples(rows, "multiple-choice")]
 
 
 def test_choices_beyond_the_tenth_are_read_in_the_order_of_their_numbers() -> None:
-    (made,) = read(numbered("label", 0, 12, 11), "multiple-choice")
+    (made,) = read_examples(numbered("label", 0, 12, 11), "multiple-choice")
     assert (made.choices, made.choices[made.label]) == (tuple(map(str, range(12))), "11")
 
 
@@ -270,7 +272,7 @@ def test_labels_that_never_show_where_they_count_from_are_asked_about() -> None:
 
 def test_a_large_file_is_read_as_it_is_asked_for(write: Write) -> None:
     broken_later = write("a.tsv", b"good\t1\nbad\t0\n" + b"\xff\t1\n")
-    examples = read(broken_later, "text-classification")
+    examples = read_examples(broken_later, "text-classification")
     assert next(examples).text == "good"
 
 
@@ -281,9 +283,9 @@ BAD = [  # task, file, content, what the error says
     ("text-classification", "a.tsv", "good\t1\nbad\n", r"a\.tsv:2 has 1 columns, and the first line has 2"),
     ("text-classification", "a.tsv", "good\t1\tx\ty\n", r"a\.tsv:1 has 4 columns, and it is not known which is which"),
     ("text-classification", "a.tsv", "body\tlabel\nx\t1\n", r"a\.tsv:1 has no column known as the text"),
-    ("text-classification", "a.tsv", "text\tlabel\nx\t \n", r"a\.tsv:2: label is ' '; a label is a name or a number"),
-    ("text-classification", "a.tsv", b"good\t1\n\xff\t0\n", r"a\.tsv:2 is no UTF-8.*convert the file"),
-    ("text-classification", "a.csv", 'text,label\n"good,1\n', r"a\.csv:2 is no row of a table.*close its quotes"),
+    ("text-classification", "a.tsv", "text\tlabel\nx\t \n", r"a\.tsv:2: label is ' '; a label must be a name or a number"),
+    ("text-classification", "a.tsv", b"good\t1\n\xff\t0\n", r"a\.tsv:2 is not UTF-8.*convert the file"),
+    ("text-classification", "a.csv", 'text,label\n"good,1\n', r"a\.csv:2 is not a row of a table.*close its quotes"),
     ("text-classification", "a.csv", "text,text,label\na,b,1\n", r"a\.csv:1 names two columns 'text'; rename one"),
     ("text-classification", "a.tsv", "", r"a\.tsv is empty: it has no example"),
     ("text-classification", "a.tsv", "text\tlabel\n", r"a\.tsv is empty: it has no example"),
@@ -291,14 +293,14 @@ BAD = [  # task, file, content, what the error says
     ("text-classification", "a.jsonl", '{"text": "x", "label": 1}\n{"text": \n', r"a\.jsonl:2 is not valid JSON.*fix"),
     ("text-classification", "a.jsonl", '{"text": "x"}\n', r"a\.jsonl:1 has no label: its fields are text; name one"),
     ("text-classification", "a.jsonl", '{"text": 5, "label": 1}\n', r"a\.jsonl:1: text is 5 \(int\), not a str"),
-    ("text-classification", "a.jsonl", '["x"]\n', r"a\.jsonl:1 is \['x'\], and has to be an object"),
+    ("text-classification", "a.jsonl", '["x"]\n', r"a\.jsonl:1 is \['x'\]; it must be an object"),
     ("text-classification", "a.json", '{"text": "x",\n', r"a\.json is not valid JSON"),
     ("text-classification", "a.txt", "good\t1\n", r"a\.txt is read as txt, and text-classification reads tsv, csv"),
     ("text-classification", "a.xyz", "good\t1\n", r"a\.xyz: its format cannot be told by its name; say format="),
-    ("token-classification", "a.conll", "a O\nb\n", r"a\.conll:2 is 'b': it has to have 2 columns"),
-    ("token-classification", "a.conll", "a X O\nb O\n", r"a\.conll:2 is 'b O': it has to have 3 columns"),
+    ("token-classification", "a.conll", "a O\nb\n", r"a\.conll:2 is 'b': it must have 2 columns"),
+    ("token-classification", "a.conll", "a X O\nb O\n", r"a\.conll:2 is 'b O': it must have 3 columns"),
     ("token-classification", "a.jsonl", '{"words": ["a", "b"], "labels": ["O"]}', r"jsonl:1 has 2 words and 1 labels"),
-    ("token-classification", "a.jsonl", '{"words": "a", "labels": ["O"]}', r"jsonl:1: words is 'a'; it has to be a list"),
+    ("token-classification", "a.jsonl", '{"words": "a", "labels": ["O"]}', r"jsonl:1: words is 'a'; it must be a list"),
     ("question-answering", "a.jsonl", QA % 3, r"a\.jsonl:1 has the answer 'cat' at answer_start 3, .* has it at 2"),
     ("question-answering", "a.json", f"[{QA % 2},\n{QA % -3}]", r"a\.json, item 2 has the answer 'cat' at answer_st"),
     ("question-answering", "a.jsonl", '{"question": "Q?", "context": "a"}', r"jsonl:1 has no answers; give an empty"),
@@ -307,7 +309,7 @@ BAD = [  # task, file, content, what the error says
     ("multiple-choice", "a.jsonl", '{"prompt": "a", "choices": ["b"], "label": 0}', r"jsonl:1 .* at least two"),
     ("multiple-choice", "a.jsonl", '{"prompt": "a", "choices": ["b", "c"], "label": 2}', r"label is '2'.* 0, 1"),
     ("mlm", "a.txt", " \n\n", r"a\.txt is empty: it has no example"),
-    ("mlm", "a.txt", b"good\n\xe9\n", r"a\.txt:2 is no UTF-8"),
+    ("mlm", "a.txt", b"good\n\xe9\n", r"a\.txt:2 is not UTF-8"),
 ]  # fmt: skip
 
 
@@ -316,26 +318,26 @@ def test_a_broken_file_is_one_error_with_file_and_line(
     write: Write, task: Any, name: str, content: str | bytes, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        list(read(write(name, content), task))
+        list(read_examples(write(name, content), task))
 
 
 def test_settings_that_do_not_fit_the_data_are_refused(write: Write) -> None:
     path = write("a.txt", "x\n")
     with pytest.raises(ValueError, match=r"header=True: .*a\.txt is read as txt"):
-        read(path, "mlm", header=True)
-    with pytest.raises(ValueError, match=r"columns=.*'label'.*mlm has text"):
-        read(path, "mlm", columns={"label": "1"})
+        read_examples(path, "mlm", header=True)
+    with pytest.raises(ValueError, match=r"columns=.*'label'.*the roles of mlm are text"):
+        read_examples(path, "mlm", columns={"label": "1"})
     with pytest.raises(ValueError, match=r"format 'xml' is unknown"):
-        read(path, "mlm", format="xml")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"no file"):
-        read(path.parent, "mlm")
+        read_examples(path, "mlm", format="xml")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"is not a file"):
+        read_examples(path.parent, "mlm")
 
 
 # -- labels ------------------------------------------------------------------------------------------------------------
 
 
 def texts(*labels: Any) -> list[Any]:
-    return list(read([{"text": "x", "label": label} for label in labels], "text-classification"))
+    return list(read_examples([{"text": "x", "label": label} for label in labels], "text-classification"))
 
 
 def test_labels_are_sorted_as_numbers_where_they_are_some() -> None:
@@ -357,7 +359,7 @@ def test_labels_that_are_given_have_the_order_they_are_given_in() -> None:
 
 def test_a_label_that_the_model_does_not_know_is_named_with_its_line(write: Write) -> None:
     labels = find_labels(texts("good", "bad"), CONFIG)
-    examples = read(write("dev.tsv", "x\tgood\ny\tfine\n"), "text-classification")
+    examples = read_examples(write("dev.tsv", "x\tgood\ny\tfine\n"), "text-classification")
     with pytest.raises(ValueError, match=r"dev\.tsv:2 has the label 'fine', .* 'bad', 'good'"):
         [labels.target(example.label, example.where) for example in examples]
 
@@ -400,7 +402,7 @@ def test_labels_that_do_not_fit_the_problem_are_refused() -> None:
         find_labels(texts("a", "b"), CONFIG, labels=["a", "b", "a"])
     with pytest.raises(ValueError, match="regression learns one number"):
         find_labels(texts(1.5, 2.5), CONFIG, labels=["a", "b"])
-    words = read([{"words": ["a"], "labels": [1]}], "token-classification")
+    words = read_examples([{"words": ["a"], "labels": [1]}], "token-classification")
     with pytest.raises(ValueError, match="problem='regression' is for texts"):
         find_labels(words, CONFIG, problem="regression")
 
@@ -409,7 +411,7 @@ def test_labels_that_do_not_fit_the_problem_are_refused() -> None:
 
 
 def test_a_pair_is_the_tokenizers_pair(tokenizer: Any) -> None:
-    examples = read([{"text": "the cat", "text2": "sat", "label": n} for n in (0, 1)], "text-classification")
+    examples = read_examples([{"text": "the cat", "text2": "sat", "label": n} for n in (0, 1)], "text-classification")
     labels = Labels("single_label_classification", ("0", "1"))
     lengths = make_lengths("text-classification", CONFIG, tokenizer)
     features = make_features(examples, "text-classification", tokenizer, lengths, labels=labels)
@@ -422,7 +424,7 @@ def test_the_label_of_a_word_is_at_its_first_token(tokenizer: Any, tmp_path: Pat
     tokenizer.save_pretrained(tmp_path)
     words = CONTEXT.split()
     rows = [{"words": words, "labels": [f"L{number:02}" for number in range(len(words))]}]
-    examples = list(read(rows, "token-classification"))
+    examples = list(read_examples(rows, "token-classification"))
     own = kind.from_pretrained(tmp_path)
     lengths = make_lengths("token-classification", RobertaConfig(), own)
     (feature,) = make_features(examples, "token-classification", own, lengths, labels=find_labels(examples, CONFIG))
@@ -439,7 +441,7 @@ def spans_of(tokenizer: Any, context: str, answer: str, max_length: int, stride:
            "answers": {"text": [answer], "answer_start": [context.index(answer)]}}  # fmt: skip
     config = RobertaConfig(max_position_embeddings=max_length + 2)
     lengths = make_lengths("question-answering", config, tokenizer, max_length=max_length, stride=stride)
-    features = make_features(read([row], "question-answering"), "question-answering", tokenizer, lengths)
+    features = make_features(read_examples([row], "question-answering"), "question-answering", tokenizer, lengths)
     batch = tokenizer(
         ["What?"], [context], max_length=max_length, stride=stride, truncation="only_second",
         return_overflowing_tokens=True, return_offsets_mapping=True,
@@ -475,7 +477,7 @@ def test_spaces_around_an_answer_are_no_part_of_it(tokenizer: Any, answer: str) 
 
 @pytest.mark.parametrize("name", ["squad2.json", "sample_flat.json"])
 def test_the_tokens_of_the_answers_of_squad_are_their_words(tokenizer: Any, data: Path, name: str) -> None:
-    examples = [e for e in read(data / "squad" / name, "question-answering") if e.answers]
+    examples = [e for e in read_examples(data / "squad" / name, "question-answering") if e.answers]
     lengths = make_lengths(
         "question-answering", RobertaConfig(max_position_embeddings=4002), tokenizer, max_length=4000
     )
@@ -498,7 +500,7 @@ def test_a_window_without_the_whole_answer_has_none(tokenizer: Any) -> None:
 def test_evaluation_knows_the_characters_of_each_window(tokenizer: Any) -> None:
     rows = [{"question": "What?", "context": CONTEXT, "answers": []}] * 2
     lengths = make_lengths("question-answering", CONFIG, tokenizer, max_length=40, stride=12)
-    examples = read(rows, "question-answering")
+    examples = read_examples(rows, "question-answering")
     features = make_features(examples, "question-answering", tokenizer, lengths, for_evaluation=True)
     covered: dict[int, set[int]] = {0: set(), 1: set()}
     for feature in features:
@@ -515,13 +517,13 @@ def test_a_question_that_leaves_no_room_is_named(tokenizer: Any) -> None:
     rows = [{"question": "What " * 40, "context": CONTEXT, "answers": []}]
     lengths = make_lengths("question-answering", CONFIG, tokenizer)
     with pytest.raises(ValueError, match=r"item 1 has a question of \d+ tokens, which leaves 0 of 64"):
-        make_features(read(rows, "question-answering"), "question-answering", tokenizer, lengths)
+        make_features(read_examples(rows, "question-answering"), "question-answering", tokenizer, lengths)
 
 
 def test_choices_are_pairs_with_the_prompt(tokenizer: Any) -> None:
     rows = [{"prompt": "the cat", "choices": ["sat", "flows"], "label": 1}]
     lengths = make_lengths("multiple-choice", CONFIG, tokenizer)
-    (feature,) = make_features(read(rows, "multiple-choice"), "multiple-choice", tokenizer, lengths)
+    (feature,) = make_features(read_examples(rows, "multiple-choice"), "multiple-choice", tokenizer, lengths)
     wanted = tokenizer(["the cat"] * 2, ["sat", "flows"])["input_ids"]
     assert [ids.tolist() for ids in feature["input_ids"]] == wanted
     assert feature["labels"] == 1
@@ -531,7 +533,7 @@ def test_examples_with_another_number_of_choices_are_refused(tokenizer: Any) -> 
     rows = [{"prompt": "a", "choices": ["b"] * count, "label": 1} for count in (2, 3)]
     lengths = make_lengths("multiple-choice", CONFIG, tokenizer)
     with pytest.raises(ValueError, match=r"item 2 has 3 choices, and .* item 1 has 2"):
-        make_features(read(rows, "multiple-choice"), "multiple-choice", tokenizer, lengths)
+        make_features(read_examples(rows, "multiple-choice"), "multiple-choice", tokenizer, lengths)
 
 
 LONG: dict[str, dict[str, Any]] = {
@@ -542,7 +544,7 @@ LONG: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("task", LONG)
 def test_what_is_too_long_is_cut_or_refused_as_the_option_says(tokenizer: Any, task: Any) -> None:
-    examples = list(read([LONG[task]], task))
+    examples = list(read_examples([LONG[task]], task))
     labels = Labels("single_label_classification", ("a", "b"))
     cut, whole = (make_lengths(task, CONFIG, tokenizer, truncation=truncation) for truncation in (True, False))
     (feature,) = make_features(examples, task, tokenizer, cut, labels=labels)
@@ -557,7 +559,7 @@ def test_more_tokens_than_positions_are_refused(tokenizer: Any) -> None:
 
 
 def test_documents_are_the_tokens_of_their_sentences(tokenizer: Any, write: Write) -> None:
-    documents = list(make_documents(read(write("a.txt", "the cat\nsat\n\non the mat\n"), "mlm"), tokenizer))
+    documents = list(make_documents(read_examples(write("a.txt", "the cat\nsat\n\non the mat\n"), "mlm"), tokenizer))
     found = [[tokenizer.decode(sentence) for sentence in document] for document in documents]
     assert found == [["the cat", "sat"], ["on the mat"]]
     assert documents[0][0].dtype == np.int32
@@ -565,13 +567,13 @@ def test_documents_are_the_tokens_of_their_sentences(tokenizer: Any, write: Writ
 
 def test_documents_are_tokenised_as_they_are_read(tokenizer: Any, write: Write) -> None:
     path = write("a.txt", b"one\n\n" * 1500 + b"\xff\n")
-    assert len(next(make_documents(read(path, "mlm"), tokenizer))) == 1
+    assert len(next(make_documents(read_examples(path, "mlm"), tokenizer))) == 1
 
 
 def test_json_and_text_say_the_same_documents(write: Write) -> None:
-    text = read(write("a.txt", "one\ntwo\n\nthree\n"), "mlm")
+    text = read_examples(write("a.txt", "one\ntwo\n\nthree\n"), "mlm")
     lines = "\n".join(json.dumps({"text": text}) for text in ("one\ntwo\n", "three"))
-    assert [d.sentences for d in read(write("a.jsonl", lines), "mlm")] == [d.sentences for d in text]
+    assert [d.sentences for d in read_examples(write("a.jsonl", lines), "mlm")] == [d.sentences for d in text]
 
 
 def test_rows_begin_and_end_as_those_of_a_call_where_cls_is_not_bos() -> None:
@@ -581,11 +583,11 @@ def test_rows_begin_and_end_as_those_of_a_call_where_cls_is_not_bos() -> None:
     )
     lengths = make_lengths("text-classification", RobertaConfig(), own)
     rows = [{"text": "my lord", "text2": "my lady", "label": "a"}, {"text": "my lord", "label": "b"}]
-    examples: Any = list(read(rows, "text-classification"))
+    examples: Any = list(read_examples(rows, "text-classification"))
     found = make_features(examples, "text-classification", own, lengths, labels=find_labels(examples, RobertaConfig()))
     wanted = [own("my lord", "my lady")["input_ids"], own("my lord")["input_ids"]]
     assert [feature["input_ids"].tolist() for feature in found] == wanted
-    words: Any = list(read([{"words": ["my", "lord"], "labels": ["a", "b"]}], "token-classification"))
+    words: Any = list(read_examples([{"words": ["my", "lord"], "labels": ["a", "b"]}], "token-classification"))
     (found_words,) = make_features(
         words, "token-classification", own, lengths, labels=find_labels(words, RobertaConfig())
     )

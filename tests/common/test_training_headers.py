@@ -14,8 +14,8 @@ from data_sets import TABLES, Table
 from roberta.cli import parser
 from roberta.common.commands.choices import in_options
 from roberta.common.commands.train import ARGUMENTS, training
-from roberta.common.training.data.examples import Choice, Document, LabelledText, LabelledWords, Question
-from roberta.common.training.data.readers import read
+from roberta.common.training.data.fields import Document, LabelledText, LabelledWords, MultipleChoice, Question
+from roberta.common.training.data.readers import read_examples
 from roberta.common.training.datasets import Data
 
 
@@ -59,7 +59,7 @@ def first_of(example: Any) -> tuple[object, ...]:
         return example.words, example.labels
     if isinstance(example, Question):
         return example.question, example.context, example.answers[0].text
-    if isinstance(example, Choice):
+    if isinstance(example, MultipleChoice):
         return example.prompt, example.choices[example.label]
     assert isinstance(example, Document)
     return (example.sentences,)
@@ -89,7 +89,7 @@ def test_a_public_table_is_read_rightly_or_refused_with_options_that_read_it(
     said = dict(made.columns or {}) | {
         role: getattr(made, name) for name, role in columns.items() if getattr(made, name)
     }
-    examples = list(read(path, table.task, columns=said, header=made.header))
+    examples = list(read_examples(path, table.task, columns=said, header=made.header))
     assert first_of(examples[0]) == table.wanted
     lines = [line for line in table.text.replace("\r", "").split("\n") if line]
     has_header = name not in HEADERLESS and not table.file.endswith("jsonl")
@@ -100,9 +100,9 @@ def test_a_public_table_is_read_rightly_or_refused_with_options_that_read_it(
 REFUSED = [  # content, what the error says
     ("utterance,intent\nhi you,card\nwho is,card\n", r"a\.csv:1 may name the columns: its label 'intent' is in no"),
     ("positive,good film\nnegative,bad film\npositive,fine film\n", r"its label 'good film' is in no other line"),
-    ("17,good film\n18,bad film\n", r"what would be trained as the text is '17'|its label 'good film'"),
-    ("dev-1,x,good film\ndev-2,y,good film\n", r"what would be trained as the text is 'dev-1' in its first row"),
-    ("text,label\n17,a\n18,b\n", r"what would be trained as the text is '17' in its first row"),
+    ("17,good film\n18,bad film\n", r"the column of texts has '17'|its label 'good film'"),
+    ("dev-1,x,good film\ndev-2,y,good film\n", r"the column of texts has 'dev-1' in the first row"),
+    ("text,label\n17,a\n18,b\n", r"the column of texts has '17' in the first row"),
 ]  # fmt: skip
 
 
@@ -148,9 +148,9 @@ def test_options_say_the_same_in_python_and_one_role_has_one_column(model: Path,
     options = "--text-column a --label-column c --columns text2=b"
     data = prepared(model, tmp_path / "a.csv", "text-classification", options)
     assert data.report.parts[0].readings[0].columns == {"text": "a", "text2": "b", "label": "c"}
-    with pytest.raises(ValueError, match=r"--text-column b says another column than 'a' for text"):
+    with pytest.raises(ValueError, match=r"--text-column b names another column than 'a' for text"):
         prepared(model, tmp_path / "a.csv", "text-classification", "--text-column a --columns text=b")
-    with pytest.raises(ValueError, match=r"--label-column c is for text-classification.*leave it out for mlm"):
+    with pytest.raises(ValueError, match=r"--label-column c is for text-classification.*omit it for mlm"):
         prepared(model, tmp_path / "a.csv", "mlm", "--label-column c")
     with pytest.raises(ValueError, match=r"has no column 'd': it names 'a', 'b', 'c'"):
         prepared(model, tmp_path / "a.csv", "text-classification", "--text-column d --label-column c")

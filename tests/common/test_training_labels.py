@@ -12,23 +12,21 @@ from checkpoints import make
 from roberta import RobertaConfig
 from roberta.common.formats import safetensors_file
 from roberta.common.training.data.labels import Labels, find_labels
-from roberta.common.training.data.readers import read
-from roberta.common.training.initial_weights import start
+from roberta.common.training.data.readers import read_examples
+from roberta.common.training.initial_weights import initial_weights
 
 MNLI = RobertaConfig(id2label={0: "CONTRADICTION", 1: "NEUTRAL", 2: "ENTAILMENT"})
 
 
 def labels_of(config: RobertaConfig, *labels: Any, **settings: Any) -> Labels:
-    examples: Any = read([{"text": "x", "label": label} for label in labels], "text-classification")
+    examples: Any = read_examples([{"text": "x", "label": label} for label in labels], "text-classification")
     return find_labels(examples, config, **settings)
 
 
 def test_names_of_the_data_take_the_place_of_the_models_and_its_classifier_is_new() -> None:
     found = labels_of(MNLI, "spam", "ham")
     assert (found.names, found.is_new_head) == (("ham", "spam"), True)
-    assert (
-        "in place of the model's 'CONTRADICTION', 'NEUTRAL', 'ENTAILMENT'; the classifier is made anew" in found.remark
-    )
+    assert "in place of the model's 'CONTRADICTION', 'NEUTRAL', 'ENTAILMENT'; the classifier is new" in found.remark
     three = labels_of(MNLI, "a", "b", "c")  # of the same size
     assert (three.names, three.is_new_head) == (("a", "b", "c"), True)
 
@@ -47,7 +45,7 @@ def test_numbers_on_a_model_with_names_are_asked_about_and_both_answers_work(tas
         "text-classification": [{"text": "x", "label": label} for label in (0, 1, 0)],
         "token-classification": [{"words": ["a", "b"], "labels": [0, 1]}],
     }[task]
-    examples: Any = list(read(rows, task))
+    examples: Any = list(read_examples(rows, task))
     with pytest.raises(ValueError, match=r"numbers '0', '1', .*labels=\['name0', 'name1'\], or keep_labels=True"):
         find_labels(examples, MNLI)
     kept = find_labels(examples, MNLI, keep_labels=True)
@@ -66,7 +64,7 @@ def test_numbers_on_a_model_with_names_are_asked_about_and_both_answers_work(tas
 
 def test_numbers_do_not_stand_for_names_of_the_data() -> None:
     with pytest.raises(
-        ValueError, match="has the label '0', which is none of the labels of this training: 'ham', 'spam'"
+        ValueError, match="has the label '0', which is not one of the labels of this training: 'ham', 'spam'"
     ):
         labels_of(MNLI, "spam", "ham").id_of("0", "dev.csv:1")
 
@@ -98,24 +96,24 @@ def test_the_mark_of_rows_without_a_label_is_no_class_unless_it_is_said_to_be() 
     with pytest.raises(ValueError, match=r"item 3 has the label '-1', .*labels=\['-1', '0', '1'\]"):
         labels_of(RobertaConfig(), 0, 1, -1)
     assert labels_of(RobertaConfig(), 0, 1, -1, labels=["-1", "0", "1"]).id_of("0", "") == 1
-    with pytest.raises(ValueError, match=r"every example has the label '-1'.*take a part that has labels"):
+    with pytest.raises(ValueError, match=r"every example has the label '-1'.*use a part that has labels"):
         labels_of(RobertaConfig(), -1, -1)
 
 
 @pytest.mark.parametrize("missing", [float("nan"), float("inf"), -float("inf"), np.nan])
 def test_a_number_that_is_not_finite_is_no_label(missing: float) -> None:
-    with pytest.raises(ValueError, match=r"item 3: label is -?(nan|inf), which is how a missing label is written"):
+    with pytest.raises(ValueError, match=r"item 3: label is -?(nan|inf), as missing labels are"):
         labels_of(RobertaConfig(), "good", "bad", missing)
     with pytest.raises(ValueError, match=r"item 2: label is -?(nan|inf)"):
         labels_of(RobertaConfig(), ["good"], ["bad", missing])
     with pytest.raises(ValueError, match=r"item 1: labels is -?(nan|inf)"):
-        list(read([{"words": ["a", "b"], "labels": ["O", missing]}], "token-classification"))
+        list(read_examples([{"words": ["a", "b"], "labels": ["O", missing]}], "token-classification"))
 
 
 def test_the_nan_of_a_json_file_is_no_label(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "x", "label": 1}\n{"text": "x", "label": NaN}\n')  # as pandas writes it
     with pytest.raises(ValueError, match=r"a\.jsonl:2: label is nan"):
-        list(read(tmp_path / "a.jsonl", "text-classification"))
+        list(read_examples(tmp_path / "a.jsonl", "text-classification"))
 
 
 def test_a_whole_number_is_one_label_however_it_is_spelled() -> None:
@@ -127,7 +125,7 @@ def test_a_whole_number_is_one_label_however_it_is_spelled() -> None:
     assert (
         labels_of(RobertaConfig(), "1.0", "2.0", labels=["2.0", "1.0"], **classes).id_of("1.0", "") == 1
     )  # versions, say
-    words: Any = read(
+    words: Any = read_examples(
         [{"words": ["a", "b"], "labels": [1.0, 0]}, {"words": ["a"], "labels": [1]}], "token-classification"
     )
     assert find_labels(words, RobertaConfig()).names == ("0", "1")
@@ -148,7 +146,7 @@ HOT = [[[1, 0], [0, 1], [1, 1]], [[1.0, 0.0], [0.0, 1.0], [1, 1]], [[True, False
 
 @pytest.mark.parametrize("lists", HOT, ids=["int", "float", "bool"])
 def test_a_list_of_0_and_1_says_for_each_label_whether_it_holds(lists: list[Any]) -> None:
-    examples: Any = list(read([{"text": "x", "labels": one} for one in lists], "text-classification"))
+    examples: Any = list(read_examples([{"text": "x", "labels": one} for one in lists], "text-classification"))
     wanted = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]  # as torch.nn.BCEWithLogitsLoss takes them
     for found in (labels_of(TOXIC, *lists), labels_of(RobertaConfig(), *lists, labels=["toxic", "insult"])):
         assert (found.problem, found.names) == ("multi_label_classification", ("toxic", "insult"))
@@ -185,10 +183,10 @@ def test_a_new_classifier_of_the_same_size_has_new_weights_and_all_others_are_ke
     before = safetensors_file.read(folder / "model.safetensors")
     last = "classifier.out_proj" if head == "ForSequenceClassification" else "classifier"
     settings: dict[str, Any] = {"seed": 0, "dtype": "float64", "beside": tmp_path}
-    with start(folder, head, config, **settings, is_new_head=True) as (place, new):
+    with initial_weights(folder, head, config, **settings, is_new_head=True) as (place, new):
         assert new == [f"{last}.weight", f"{last}.bias"]
         found = safetensors_file.read(Path(place) / "model.safetensors")
         for name, tensor in found.items():
             assert np.array_equal(tensor.load(), before[name].load()) == (name not in new), name
-    with start(folder, head, config, **settings) as (place, new):
+    with initial_weights(folder, head, config, **settings) as (place, new):
         assert (place, new) == (folder, [])

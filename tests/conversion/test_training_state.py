@@ -19,7 +19,7 @@ from roberta.common.formats import safetensors_file
 from roberta.common.parameters import kind_of
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.training.optimizer_state import (
-    FILES,
+    STATE_FILES,
     Group,
     TrainingState,
     entries,
@@ -311,21 +311,21 @@ def test_convert_carries_the_state_along(trained: Any, tmp_path: Path) -> None:
     pytest.importorskip("msgpack", reason="msgpack is not installed")
     folder, wanted = trained("pt")
     report = convert(folder, tmp_path / "out", to="flax")
-    assert set(FILES) <= set(report.files)
-    assert all((tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes() for name in FILES)
+    assert set(STATE_FILES) <= set(report.files)
+    assert all((tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes() for name in STATE_FILES)
     have("flax")
     run = FlaxRun(folder, load_training_state(tmp_path / "out").groups)
     run.put(load_training_state(tmp_path / "out"))
     assert apart([run.step(examples(BEFORE + seed)) for seed in range(AFTER)], wanted) < 1e-10
     other = checkpoints.make(tmp_path / "other", HEAD, **CONFIG)
     convert(other, tmp_path / "out", to="flax", overwrite=True)  # a model without state: the old one's goes
-    assert not any((tmp_path / "out" / name).exists() for name in FILES)
+    assert not any((tmp_path / "out" / name).exists() for name in STATE_FILES)
 
 
 def test_convert_refuses_a_damaged_state(tmp_path: Path) -> None:
     source = checkpoints.make(tmp_path / "source", HEAD, dtype="float32", **CONFIG)
     save_training_state(source, drawn_state())
-    (source / FILES[0]).write_bytes((source / FILES[0]).read_bytes()[:-3])
+    (source / STATE_FILES[0]).write_bytes((source / STATE_FILES[0]).read_bytes()[:-3])
     with pytest.raises(CheckpointError, match=r"optimizer\.safetensors is cut short"):
         convert(source, tmp_path / "out", to="pt")
     assert not (tmp_path / "out").exists()
@@ -335,7 +335,7 @@ def test_a_tied_embedding_is_there_once(tmp_path: Path) -> None:
     save_training_state(tmp_path, drawn_state())
     state = load_training_state(tmp_path)
     assert not [name for name in state.parameters if "decoder" in name]
-    assert set(safetensors_file.read(tmp_path / FILES[0])) == {"step", *state.moments}
+    assert set(safetensors_file.read(tmp_path / STATE_FILES[0])) == {"step", *state.moments}
     assert state.parameters == [name for _, name, _ in list(entries(state.parameters))[::2]]
 
 
@@ -395,14 +395,17 @@ def test_bfloat16_moments_keep_their_bits(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no settings": (lambda folder: (folder / FILES[1]).unlink(), r"has no optimizer\.json; write both with save_tr"),
+    "no settings": (
+        lambda folder: (folder / STATE_FILES[1]).unlink(),
+        r"has no optimizer\.json; write both with save_tr",
+    ),
     "no state": (
-        lambda folder: [(folder / name).unlink() for name in FILES] and None,
+        lambda folder: [(folder / name).unlink() for name in STATE_FILES] and None,
         r"has no optimizer\.safetensors and no optimizer\.json",
     ),
     "another algorithm": (lambda folder: edit(folder, algorithm="lion"), "of algorithm 'lion'; only 'adamw' is known"),
     "no groups": (
-        lambda folder: (folder / FILES[1]).write_text("{}") and None,
+        lambda folder: (folder / STATE_FILES[1]).write_text("{}") and None,
         "cannot be read: KeyError: 'algorithm'",
     ),
     "a rate that is none": (lambda folder: edit(folder, learning_rate="nan"), "a setting is not finite"),
@@ -413,9 +416,9 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 def edit(folder: Path, algorithm: str = "adamw", **changes: Any) -> None:
-    content = json.loads((folder / FILES[1]).read_text())
+    content = json.loads((folder / STATE_FILES[1]).read_text())
     content["groups"][0] |= changes
-    (folder / FILES[1]).write_text(json.dumps({**content, "algorithm": algorithm}))
+    (folder / STATE_FILES[1]).write_text(json.dumps({**content, "algorithm": algorithm}))
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -429,12 +432,12 @@ def test_a_broken_state_is_one_error(case: str, tmp_path: Path) -> None:
 
 def write(folder: Path, tensors: Arrays) -> None:
     sources = {name: (array.shape, array.dtype.name, lambda a=array: a) for name, array in tensors.items()}
-    (folder / FILES[0]).write_bytes(b"".join(bytes(piece) for piece in safetensors_file.pieces(sources)))
+    (folder / STATE_FILES[0]).write_bytes(b"".join(bytes(piece) for piece in safetensors_file.pieces(sources)))
 
 
 STEPS: dict[str, tuple[Arrays, str]] = {
     "none": ({}, "missing: step"),
-    "a float": ({"step": np.ones(1)}, r"step is float64 \[1\], and has to be one int64"),
+    "a float": ({"step": np.ones(1)}, r"step is float64 \[1\], and must be one int64"),
     "several": ({"step": np.ones(3, np.int64)}, r"step is int64 \[3\]"),
     "negative": ({"step": -np.ones(1, np.int64)}, "of at least 0"),
 }
@@ -472,14 +475,14 @@ def test_what_the_layout_has_no_place_for_is_refused(trained: Any) -> None:
     folder, _ = trained("pt")
     model = backend("pt").load(HEAD, folder)
     amsgrad = torch.optim.AdamW(model.parameters(), amsgrad=True)
-    with pytest.raises(ValueError, match="amsgrad=True is no part of a training state"):
+    with pytest.raises(ValueError, match="amsgrad=True is not part of a training state"):
         optimizers("pt").read_optimizer(amsgrad, model)
     with pytest.raises(TypeError, match=r"is a SGD, and has to be a torch\.optim\.AdamW"):
         optimizers("pt").read_optimizer(torch.optim.SGD(model.parameters()), model)
     stranger = torch.optim.AdamW([*model.parameters(), torch.nn.Parameter(torch.zeros(2, 3))])
     with pytest.raises(ValueError, match=r"not of the model, of shapes \[\[2, 3\]\]"):
         optimizers("pt").read_optimizer(stranger, model)
-    with pytest.raises(ValueError, match="gradient_accumulation_steps=2 is no part"):
+    with pytest.raises(ValueError, match="gradient_accumulation_steps=2 is not part"):
         optimizers("tf").read_optimizer(
             keras.optimizers.AdamW(gradient_accumulation_steps=2), backend("tf").load(HEAD, folder)
         )

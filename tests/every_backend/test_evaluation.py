@@ -11,9 +11,9 @@ import pytest
 from backends import Backend
 
 from roberta.common.training.data.collation import Collator
-from roberta.common.training.data.masking import Masker, Masking, Vocabulary
+from roberta.common.training.data.masking import Masker, Masking, MaskingVocabulary
 from roberta.common.training.data.tasks import HEADS, Task
-from roberta.common.training.evaluation import IGNORED, PARTS, Evaluation
+from roberta.common.training.evaluation import BATCH_SCORES, IGNORED, Evaluation
 
 SIZE, LENGTHS = 61, (16, 9, 4)  # of the vocabulary; 16 is a bucket
 
@@ -33,7 +33,7 @@ def features(task: Task) -> list[dict[str, Any]]:
 
 
 def evaluation(task: Task, some: list[dict[str, Any]]) -> Evaluation:
-    words = Vocabulary(SIZE, 60, (0, 1, 2, 60), (0, 1, 2, 3), np.ones(SIZE, bool))
+    words = MaskingVocabulary(SIZE, 60, (0, 1, 2, 60), (0, 1, 2, 3), np.ones(SIZE, bool))
     masker = Masker(words, Masking(rate=0.4)) if task == "mlm" else None
     made = object.__new__(Evaluation)  # the metrics' libraries are not asked for
     for name, value in {
@@ -58,6 +58,6 @@ def own_loss(backend: Backend, model: Any, task: Task, inputs: dict[str, np.ndar
 def test_the_loss_is_that_of_the_forward_pass(backend: Backend, task: Task, tmp_path: Path) -> None:
     model = backend.load(HEADS[task], checkpoints.make(tmp_path, HEADS[task]))
     ((_, collated),) = evaluation(task, features(task)).batches(model.config)
-    part = PARTS[task](model, collated)
+    part = BATCH_SCORES[task](model, collated)
     assert part.targets == collated.count
     assert part.loss / part.targets == pytest.approx(own_loss(backend, model, task, dict(collated.inputs)), rel=1e-10)

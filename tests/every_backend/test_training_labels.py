@@ -55,7 +55,7 @@ def test_a_classifier_for_other_names_is_new_and_the_encoder_is_the_models(
     with pytest.raises(StoppedError):
         Training(**arguments, framework=backend.name).run()
     assert seen["names"] == {0: "no", 1: "yes"}
-    assert "in place of the model's 'CONTRADICTION', 'NEUTRAL'; the classifier is made anew" in capsys.readouterr().err
+    assert "in place of the model's 'CONTRADICTION', 'NEUTRAL'; the classifier is new" in capsys.readouterr().err
     same = {name for name, array in weights.items() if np.array_equal(np.asarray(seen["weights"][name]), array)}
     assert set(weights) - same == {LAST}  # its bias is 0 both times
     config = RobertaConfig.from_pretrained(arguments["model"])

@@ -15,8 +15,7 @@ import pytest
 from backends import Arrays, assert_close, backend
 
 from roberta.common.training.data.batches import MicroBatch
-from roberta.common.training.recipes import Recipe
-from roberta.common.training.settings import Settings
+from roberta.common.training.recipes import Recipe, Settings
 
 jax = pytest.importorskip("jax")
 optax = pytest.importorskip("optax")

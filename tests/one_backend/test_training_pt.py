@@ -20,8 +20,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 import updates  # noqa: E402
 from backends import assert_close, backend  # noqa: E402
 
-from roberta.common.training.data.batches import MicroBatch  # noqa: E402
-from roberta.common.training.data.parts import part, targets  # noqa: E402
+from roberta.common.training.data.batches import MicroBatch, count_targets, rows_of_rank  # noqa: E402
 from roberta.common.training.data.tasks import HEADS  # noqa: E402
 from roberta.common.training.optimizer_state import load_training_state  # noqa: E402
 
@@ -125,10 +124,10 @@ def test_rows_of_all_ranks_are_those_of_the_micro_batch(case: str) -> None:
     """Each row is in one rank, and the shares of ranks without a target are 0."""
     task = updates.CASES[case][0]
     (whole,) = updates.micro_batches(case, updates.inputs(case, updates.config_of(case), 3))
-    found = [part(whole.inputs, task, rank, 4) for rank in range(4)]
+    found = [rows_of_rank(whole.inputs, task, rank, 4) for rank in range(4)]
     assert sum(share for _, share in found) == pytest.approx(1.0)
     assert found[3][1] == 0.0
-    assert all(targets(inputs, task) for inputs, _ in found)
+    assert all(count_targets(inputs, task) for inputs, _ in found)
     rows = [inputs["input_ids"] for inputs, share in found if share]
     np.testing.assert_array_equal(np.concatenate(rows), whole.inputs["input_ids"])
 
@@ -136,7 +135,7 @@ def test_rows_of_all_ranks_are_those_of_the_micro_batch(case: str) -> None:
 def test_places_of_masked_tokens_are_counted_in_the_rows_of_their_rank() -> None:
     (whole,) = updates.micro_batches("mlm", updates.inputs("mlm", updates.config_of("mlm"), 3))
     for rank in range(3):
-        inputs, _ = part(whole.inputs, "mlm", rank, 3)
+        inputs, _ = rows_of_rank(whole.inputs, "mlm", rank, 3)
         masked = np.flatnonzero(inputs["input_ids"] == updates.MASK)
         np.testing.assert_array_equal(inputs["positions"], masked)
 

@@ -71,10 +71,10 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def ours(*, whole_words: bool) -> dict[str, Any]:
-    from roberta.common.training.data.masking import Masker, Masking, Vocabulary
+    from roberta.common.training.data.masking import Masker, Masking, MaskingVocabulary
 
     starts = np.isin(np.arange(SIZE), [*SPECIALS, *(word[0] for word in WORDS)])
-    vocabulary = Vocabulary(SIZE, MASK, tuple(SPECIALS), (0, 1, 2, 3), starts)
+    vocabulary = MaskingVocabulary(SIZE, MASK, tuple(SPECIALS), (0, 1, 2, 3), starts)
     masker = Masker(vocabulary, Masking(method="bernoulli", whole_words=whole_words))
     masked = [masker(np.array(ROW), (0, epoch, 0)) for epoch in range(TIMES)]
     is_chosen = np.zeros((TIMES, len(ROW)), bool)

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from roberta.common.commands.texts import Command
 from roberta.common.pipelines.inputs import shown
-from roberta.common.training.data.fields import NAMES, Roles, chosen_texts, find_roles, numbered_fields
+from roberta.common.training.data.fields import FIELD_NAMES, Roles, chosen_texts, find_roles, numbered_fields
 from roberta.common.training.data.headers import ORDERS
-from roberta.common.training.data.labels import is_number
+from roberta.common.training.data.labels import spells_number
 from roberta.common.training.data.tasks import Task
 
 # What a column is called in a training -> the field of an input, by the pipeline's task; any other reads texts.
@@ -60,7 +60,7 @@ class Said:
             ValueError: the command has no such role.
         """
         found = {ROLES.get(role, role): name for role, name in self.columns.items()}
-        known = [*NAMES[task_of(command)], "id"]
+        known = [*FIELD_NAMES[task_of(command)], "id"]
         for role, name in found.items():
             if role not in known:
                 raise ValueError(f"--columns {role}={name}: {command.task} has {', '.join(known)}")
@@ -284,7 +284,7 @@ def _check_names(command: Command, rows: Sequence[Sequence[str]], where: str, *,
 
 
 def _may_be_label(cell: str) -> bool:
-    return is_number(cell) or _NAME.fullmatch(cell.strip()) is not None
+    return spells_number(cell) or _NAME.fullmatch(cell.strip()) is not None
 
 
 def _are_names(cells: Sequence[str]) -> bool:
@@ -307,7 +307,7 @@ def _options(command: Command, name: str) -> str:
 
 def _naming(command: Command, missing: str) -> str:
     """What to do where a column or field is not known."""
-    usual = ", ".join(NAMES[task_of(command)][ROLES[missing]][:5])
+    usual = ", ".join(FIELD_NAMES[task_of(command)][ROLES[missing]][:5])
     option = "--text-column NAME" if missing == "text" else f"--columns {missing}=NAME"
     return f"call it {usual}, or say {option}"
 

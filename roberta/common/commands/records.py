@@ -16,8 +16,7 @@ from roberta.common.pipelines.inputs import shown
 from roberta.common.training.data import records
 from roberta.common.training.data.fields import structured
 from roberta.common.training.data.readers import SUFFIXES
-from roberta.common.training.data.reading import Reading, Unusable
-from roberta.common.training.data.text_files import decoded, lines
+from roberta.common.training.data.records import Reading, Unusable, decoded, lines
 from roberta.common.training.data.word_tables import WordTable
 
 Lines = Iterable[tuple[str, str]]  # a line, and where it is
@@ -124,7 +123,7 @@ def _kept(errors: _Errors) -> Iterator[Given]:
 def _objects(found: Lines, errors: _Errors) -> Iterator[tuple[Any, str]]:
     """The values of lines of JSON."""
     for text, where in found:
-        with records.noted(errors):
+        with errors.noted():
             if text.strip():
                 yield records.parsed(text, where), where
 
@@ -134,7 +133,7 @@ def _of_objects(
 ) -> Iterator[Given]:  # fmt: skip
     """The inputs of JSON values: texts, or objects, whose other fields are left out."""
     for value, where in values:
-        with records.noted(errors):
+        with errors.noted():
             if not isinstance(value, Mapping):
                 yield Given(value)
                 continue
@@ -167,7 +166,7 @@ def _of_table(
         columns = header(command, sample or [first[0]], first[1], said, is_whole=bool(sample))
     is_header = said.header if columns is None else columns.is_header
     for cells, where in rows if is_header else itertools.chain([first], rows):
-        with records.noted(errors):
+        with errors.noted():
             if columns is None:
                 yield Given(_record(command, cells, where))
             else:

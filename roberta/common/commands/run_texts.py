@@ -22,7 +22,7 @@ from roberta.common.commands.records import from_arguments, from_file, text_of_f
 from roberta.common.commands.texts import COMMANDS, SMALL_DOES, Command, options_of
 from roberta.common.pipelines import pipeline
 from roberta.common.pipelines.base import PROGRESS_SECONDS, Pipeline
-from roberta.common.training.trained_settings import settings_of
+from roberta.common.training.data.tasks import task_settings
 
 INTERRUPTED = 130  # the exit status of a shell's command that Ctrl-C ended
 
@@ -99,7 +99,7 @@ def check_model(model: str | None, command: Command) -> None:
 
 def as_trained(command: Command, pipe: Pipeline[Any], said: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a model's training, for what is not said: texts that are too long are cut unless it refused them."""
-    found = {KEPT[name]: value for name, value in settings_of(pipe.model.config, command.task).items()}
+    found = {KEPT[name]: value for name, value in task_settings(pipe.model.config, command.task).items()}
     usual = {"truncation": True, **found} if "--truncation" in command.flags else found
     fields = {field.name for field in dataclasses.fields(pipe.options)}
     chosen = {name: value for name, value in usual.items() if name in fields and name not in said}

@@ -10,10 +10,12 @@ from roberta.common.config import RobertaConfig
 from roberta.common.pipelines.inputs import shown
 
 
-def rectangle(rows: Sequence[Sequence[int]], fill: int, *, left: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and mask of rows, int64, (rows, longest), filled on the right or on the left."""
+def rectangle(
+    rows: Sequence[Sequence[int] | np.ndarray], fill: int, *, left: bool = False, width: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and mask of rows, int64, (rows, `width` or the longest), filled on the right or on the left."""
     sizes = np.array([len(row) for row in rows])
-    longest = int(sizes.max(initial=0))
+    longest = int(sizes.max(initial=0)) if width is None else width
     places = np.arange(longest)
     mask = places >= longest - sizes[:, None] if left else places < sizes[:, None]
     ids = np.full(mask.shape, fill, np.int64)

@@ -37,7 +37,12 @@ class Model(Protocol):
     framework: str
 
     def infer(
-        self, batch: Mapping[str, np.ndarray], *, where: np.ndarray | None, dtype: str | None, batch_tokens: int
+        self,
+        batch: Mapping[str, np.ndarray],
+        *,
+        where: np.ndarray | None = ...,
+        dtype: str | None = ...,
+        batch_tokens: int = ...,
     ) -> Arrays:
         """Outputs as numpy, in the order of the rows."""
 

@@ -1,7 +1,7 @@
-"""The checkpoints of a training: model, tokenizer, optimizer and place in the data, written as one set.
+"""The checkpoints of a training: model, tokenizer, optimizer and position in the data, written as one set.
 
 `OUTPUT/checkpoints/step-000123/` is a model folder that `from_pretrained` reads, with `optimizer.safetensors`,
-`optimizer.json` and `trainer.json` beside it. All of it is the same for the three frameworks.
+`optimizer.json` and `trainer.json` beside it. All of it is the same in the three frameworks.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from roberta.common.config import read_json
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.storage.folder_swap import sync
 from roberta.common.storage.folders import CheckpointError, Content, pieces, write_folder
-from roberta.common.training.optimizer_state import FILES, TrainingState, load_training_state, state_contents
+from roberta.common.training.optimizer_state import STATE_FILES, TrainingState, load_training_state, state_contents
 
-FOLDER, TRAINER_FILE = "checkpoints", "trainer.json"
+_FOLDER, _TRAINER_FILE = "checkpoints", "trainer.json"
 _NAME = re.compile(r"step-(\d{6,})")
 _LITTER = re.compile(r"\.step-\d{6,}\..*tmp|\.step-\d{6,}\.lock")
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a training is, and what it is.
+    """How far a training is, and which training it is.
 
     Attributes:
         update: updates made.
         metrics_bytes: of `metrics.jsonl` at that moment.
         best: update and value of the best evaluation so far; None without one.
-        agreement: what has to be the same for the training to go on: name -> value, both plain JSON.
+        agreement: what must be the same for the training to be resumed: name -> value, both plain JSON.
     """
 
     update: int
@@ -46,7 +46,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that was read: its folder, which `from_pretrained` reads, and what the training needs more."""
+    """A checkpoint that was read: its folder, which `from_pretrained` reads, and what a resumed training needs besides."""
 
     folder: Path
     position: Position
@@ -64,9 +64,9 @@ class Checkpoints:
 
     def __init__(self, output: Path, *, keep: int = 2, texts: Mapping[str, bytes] | None = None) -> None:
         if keep < 1:
-            raise ValueError(f"keep={keep} must be at least 1: what was trained last has to be kept")
+            raise ValueError(f"keep={keep} must be at least 1: the newest checkpoint is always kept")
         self.output = output
-        self.folder = output / FOLDER
+        self.folder = output / _FOLDER
         self.keep = keep
         self.texts = dict(texts or {})
 
@@ -75,7 +75,7 @@ class Checkpoints:
         return self.folder / f"step-{update:06}"
 
     def updates(self) -> list[int]:
-        """The updates that there is a checkpoint of, oldest first."""
+        """The updates that have a checkpoint, oldest first."""
         names = (_NAME.fullmatch(path.name) for path in self.folder.glob("step-*") if path.is_dir())
         return sorted(int(name[1]) for name in names if name)
 
@@ -87,11 +87,11 @@ class Checkpoints:
         *,
         removes_old: bool = True,
     ) -> Path:
-        """Write a checkpoint, whole or not at all, and remove the older ones that are not kept; returns its folder.
+        """Write a checkpoint, whole or not at all, and remove older ones that are not kept; returns its folder.
 
         Args:
             model: text files and tensors, as the model's `to_save` gives them.
-            removes_old: False keeps them all, for this once.
+            removes_old: False keeps them all this time.
 
         Raises:
             CheckpointError: it cannot be written; names what is kept.
@@ -99,7 +99,7 @@ class Checkpoints:
         texts, tensors = model
         files: dict[str, Content] = {name: text.encode() for name, text in texts.items()}
         files |= self.texts | weight_contents(tensors) | state_contents(state)
-        files[TRAINER_FILE] = (json.dumps(asdict(position), indent=2) + "\n").encode()
+        files[_TRAINER_FILE] = (json.dumps(asdict(position), indent=2) + "\n").encode()
         target = self.path(position.update)
         try:
             write_folder(target, files)
@@ -110,9 +110,9 @@ class Checkpoints:
         return target
 
     def publish(self, update: int) -> None:
-        """Write the model of a checkpoint into the folder of the training itself, for `from_pretrained`."""
+        """Write the model of a checkpoint into the folder of the training, for `from_pretrained`."""
         source = self.path(update)
-        names = [path.name for path in source.iterdir() if path.name not in (*FILES, TRAINER_FILE)]
+        names = [path.name for path in source.iterdir() if path.name not in (*STATE_FILES, _TRAINER_FILE)]
         try:
             files = {name: pieces(source / name) for name in names}
             write_folder(self.output, files, stale=lambda name: is_stale(name, None))
@@ -120,37 +120,37 @@ class Checkpoints:
             raise CheckpointError(f"{self.output}: no model was written: {error}; {self.what_is_kept()}") from error
 
     def newest(self) -> Saved | None:
-        """The newest checkpoint that can be read whole; None when there is none.
+        """The newest checkpoint that can be read whole; None if there are no checkpoints.
 
         Raises:
-            CheckpointError: there are some, and none can be read.
+            CheckpointError: there are some, but none can be read.
         """
         failures = []
         for update in reversed(self.updates()):
             try:
-                return read(self.path(update))
+                return _read(self.path(update))
             except CheckpointError as error:
                 failures.append(str(error))
-                warnings.warn(f"{error}; an older checkpoint is looked for", stacklevel=2)
+                warnings.warn(f"{error}; trying an older checkpoint", stacklevel=2)
         if failures:
             raise CheckpointError(f"{self.folder} has no checkpoint that can be read:\n  " + "\n  ".join(failures))
         return None
 
     def remove_litter(self) -> None:
-        """Remove what a killed writer or remover left; only for who has the folder of the training to itself."""
+        """Remove what a killed process left; only for the process that has the folder of the training to itself."""
         for path in self.folder.glob(".step-*"):
             if _LITTER.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def what_is_kept(self) -> str:
-        """For errors: the newest checkpoint, and how to go on from it."""
+        """The newest checkpoint and how to resume from it, for errors."""
         there = self.updates()
         if not there:
             return "there is no checkpoint yet"
-        return f"kept is {self.path(there[-1])}, from which --resume goes on when there is room"
+        return f"{self.path(there[-1])} is kept; when there is room, resume from it with --resume"
 
     def _remove_old(self, best: tuple[int, float] | None) -> None:
-        """Remove checkpoints that are neither among the newest nor the best, each in one step for who looks."""
+        """Remove checkpoints that are neither among the newest nor the best; each disappears in one step."""
         for update in self.updates()[: -self.keep]:
             if best is None or update != best[0]:
                 gone = self.folder / f".step-{update:06}.removed.tmp"
@@ -160,31 +160,27 @@ class Checkpoints:
                 shutil.rmtree(gone, ignore_errors=True)
 
 
-def read(folder: Path) -> Saved:
-    """The checkpoint in a folder.
-
-    Raises:
-        CheckpointError: it is damaged, or none of a training.
-    """
-    file = folder / TRAINER_FILE
+def _read(folder: Path) -> Saved:
+    """The checkpoint in a folder; `CheckpointError` if it is damaged, or not of a training."""
+    file = folder / _TRAINER_FILE
     if not file.is_file():
-        raise CheckpointError(f"{folder} has no {TRAINER_FILE}: it is no checkpoint of a training")
+        raise CheckpointError(f"{folder} has no {_TRAINER_FILE}: it is not the checkpoint of a training")
     content = read_json(file)
     wanted = {field.name for field in fields(Position)}
     if set(content) != wanted:
-        raise CheckpointError(f"{file} has {sorted(content)}, and has to have {sorted(wanted)}; it is damaged")
+        raise CheckpointError(f"{file} has {sorted(content)}, and must have {sorted(wanted)}; it is damaged")
     best = content["best"]
     position = Position(**content | {"best": None if best is None else (int(best[0]), float(best[1]))})
     state = load_training_state(folder)
     if state.step != position.update:
         raise CheckpointError(
-            f"{folder}: the optimizer made {state.step} updates, {TRAINER_FILE} says {position.update}"
+            f"{folder}: the optimizer made {state.step} updates, {_TRAINER_FILE} says {position.update}"
         )
     return Saved(folder, position, state)
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What of two agreements is not the same, a line each, such as "recipe.power: 1.0 then, 2.0 now"."""
+    """What differs between two agreements, a line each, such as "recipe.power: 1.0 then, 2.0 now"."""
     then_flat, now_flat = dict(_flat(saved)), dict(_flat(json.loads(json.dumps(now))))
     return [
         f"{name}: {then_flat.get(name, 'not there')} then, {now_flat.get(name, 'not there')} now"

@@ -16,32 +16,116 @@ from roberta.common.config import RobertaConfig
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training.data.batches import Collated, Draw, Feature
 from roberta.common.training.data.collation import Collator
-from roberta.common.training.data.examples import Document, Example, LabelledText, LabelledWords, Question
 from roberta.common.training.data.features import Lengths, Making, make_documents, make_features, make_lengths
-from roberta.common.training.data.labels import Labels, find_labels
-from roberta.common.training.data.masking import Masker, Masking, Vocabulary
-from roberta.common.training.data.packing import pack
-from roberta.common.training.data.readers import class_names, read
-from roberta.common.training.data.reading import Reading, Unusable
-from roberta.common.training.data.settings import DataSettings, agreement
-from roberta.common.training.data.tasks import Task
+from roberta.common.training.data.fields import (
+    FIELD_NAMES,
+    Document,
+    Example,
+    LabelledText,
+    LabelledWords,
+    Question,
+    check_columns,
+)
+from roberta.common.training.data.labels import Labels, Problem, find_labels
+from roberta.common.training.data.masking import Masker, Masking, MaskingVocabulary, Method
+from roberta.common.training.data.packing import Packing, pack
+from roberta.common.training.data.readers import Format, class_names, read_examples
+from roberta.common.training.data.records import Reading, Unusable
+from roberta.common.training.data.tasks import Task, with_task_settings
 from roberta.common.training.evaluation import Evaluation, Questions
 from roberta.common.training.recipes import Recipe
-from roberta.common.training.report import Part, Report, counts_of, examples_of
-from roberta.common.training.trained_settings import with_settings
+from roberta.common.training.report import Report, Split, counts_of, examples_of
+
+# Task -> the fields of `DataSettings` that only some tasks have, and this one has.
+_OF_TASK: dict[Task, tuple[str, ...]] = {
+    "mlm": ("packing", "masking", "masking_rate", "whole_words", "text_column"),
+    "clm": ("packing", "text_column"),
+    "text-classification": ("truncation", "problem", "labels", "keep_labels", "text_column", "label_column"),
+    "token-classification": ("truncation", "labels", "keep_labels", "text_column", "label_column"),
+    "question-answering": ("stride",),
+    "multiple-choice": ("truncation", "label_column"),
+}
+_NOT_AGREED = (
+    "problem",
+    "labels",
+    "keep_labels",
+    "text_column",
+    "label_column",
+)  # the config shows them, or "columns" does
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """How data becomes features; None for the default. `Training` describes the fields."""
+
+    max_length: int | None = None
+    format: Format | None = None
+    header: bool | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    columns: Mapping[str, str] | None = None
+    skip_unusable: bool = False
+    truncation: bool | None = None
+    masking: Method | None = None
+    masking_rate: float | None = None
+    whole_words: bool | None = None
+    packing: str | None = None
+    stride: int | None = None
+    problem: Problem | None = None
+    labels: Sequence[str] | None = None
+    keep_labels: bool = False
+
+
+def _check_settings(settings: DataSettings, task: Task) -> None:
+    """Raise `ValueError` for a setting that the task does not use, instead of training without it."""
+    everyone = {name for names in _OF_TASK.values() for name in names}
+    for name in sorted(everyone - set(_OF_TASK[task])):
+        if getattr(settings, name) is not None and getattr(settings, name) is not False:
+            tasks = ", ".join(one for one, names in _OF_TASK.items() if name in names)
+            hint = ""
+            if name == "text_column":
+                hint = f", or give columns={{{next(iter(FIELD_NAMES[task]))!r}: {getattr(settings, name)!r}}}"
+            raise ValueError(f"{name}={getattr(settings, name)!r} is for {tasks}; omit it for {task}{hint}")
+
+
+def _roles(settings: DataSettings, task: Task) -> dict[str, str]:
+    """Role -> column, by `columns`, `text_column` and `label_column`.
+
+    Raises:
+        ValueError: a role has two columns, or the task does not have the role.
+    """
+    is_words = task == "token-classification"
+    short = {
+        "words" if is_words else "text": settings.text_column,
+        "labels" if is_words else "label": settings.label_column,
+    }
+    found = dict(settings.columns or {})
+    for role, column in short.items():
+        if column is not None and found.setdefault(role, column) != column:
+            raise ValueError(f"columns={dict(settings.columns or {})} names another column than {column!r} for {role}")
+    check_columns(task, found)
+    return found
+
+
+def _agreement(task: Task, settings: DataSettings, lengths: Lengths) -> dict[str, Any]:
+    """What features depend on. Settings at their default are left out if older checkpoints do not have them."""
+    found = {name: getattr(settings, name) for name in _OF_TASK[task] if name not in _NOT_AGREED}
+    said = {"columns": _roles(settings, task), "header": settings.header, "skip_unusable": settings.skip_unusable}
+    more = {name: value for name, value in said.items() if value not in (None, False, {})}
+    return {"max_length": lengths.max_length, **found, **more}
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a training is about.
+    """The data of a training, and what follows from it.
 
     Attributes:
         features, collate: as in `Batches`.
         config: of the model to be trained, with the labels of the data and the recipe's dropout.
         evaluation: None without validation data.
-        agreement: what the features follow from, beside files and tokenizer.
+        agreement: what the features depend on, besides files and tokenizer.
         report: what was read.
-        is_new_head: whether the model's classifier is for other labels, and is made anew.
+        is_new_head: whether the model's classifier is for other labels, so that a new one is initialised.
     """
 
     features: list[Feature]
@@ -67,13 +151,13 @@ def prepare(
     """Read and tokenise the data of a training.
 
     Args:
-        train, validation: files, or data that is no file; the second may be None.
+        train, validation: files, or data that is not a file; the second may be None.
         config: of the model to start from.
 
     Raises:
         ValueError: the data cannot be read or used; names file, line and way out.
     """
-    settings.check(task)
+    _check_settings(settings, task)
     if len(tokenizer) > config.vocab_size:
         raise ValueError(
             f"the tokenizer has {len(tokenizer)} tokens, and the model {config.vocab_size} (vocab_size); "
@@ -83,41 +167,44 @@ def prepare(
         task, config, tokenizer, max_length=settings.max_length, stride=settings.stride,
         truncation=settings.truncation is not False,
     )  # fmt: skip
-    made = _Maker(task, settings, tokenizer, lengths, seed)
-    part = made.part("train")
-    examples: Iterable[Example] = made.examples(train, part)
+    # examples to train on, as a stream unless their labels have to be known first
+    maker = _Maker(task, settings, tokenizer, lengths, seed)
+    splits = [maker.split("train")]
+    examples: Iterable[Example] = maker.examples(train, splits[0])
     labels = None
     if task in ("text-classification", "token-classification"):
+        roles = _roles(settings, task)
         examples = list(examples)
         labels = find_labels(
             cast("list[LabelledText | LabelledWords]", examples), config, problem=settings.problem,
-            labels=settings.labels or (None if settings.keep_labels else _declared(train, task, settings.roles(task))),
-            keep_labels=settings.keep_labels,
-            are_columns_said="label" in settings.roles(task), skips=settings.skip_unusable,
+            labels=settings.labels or (None if settings.keep_labels else class_names(train, task, roles) or None),
+            keep_labels=settings.keep_labels, are_columns_said="label" in roles, skips=settings.skip_unusable,
         )  # fmt: skip
+    # how they become arrays
     config = trained_config(task, config, labels, recipe, lengths)
     masking = Masking(
         rate=0.15 if settings.masking_rate is None else settings.masking_rate,
         method=settings.masking or "exact",
         whole_words=bool(settings.whole_words),
     )
-    masker = Masker(Vocabulary.of(tokenizer), masking) if task == "mlm" else None
+    masker = Masker(MaskingVocabulary.of(tokenizer), masking) if task == "mlm" else None
     collate = Collator(task, lengths.max_length, config.pad_token_id, masker)
-    features = made.features(examples, part, labels)
-    parts, evaluation = [part], None
+    features = maker.features(examples, splits[0], labels)
+    # the validation data, with the same labels
+    evaluation = None
     if validation is not None:
-        parts.append(made.part("validation"))
-        held_out: Any = list(made.examples(validation, parts[1], known=() if labels is None else labels.names))
-        rows = made.features(held_out, parts[1], labels, for_evaluation=True)
+        splits.append(maker.split("validation"))
+        held_out: Any = list(maker.examples(validation, splits[1], known=() if labels is None else labels.names))
+        rows = maker.features(held_out, splits[1], labels, for_evaluation=True)
         questions = Questions(_kept(held_out, rows), tokenizer) if task == "question-answering" else None
         evaluation = Evaluation(task, rows, collate, seed, questions)
-    report = Report(parts, lengths.max_length, labels)
+    report = Report(splits, lengths.max_length, labels)
     is_new_head = labels is not None and labels.is_new_head
-    return Data(features, collate, config, evaluation, agreement(task, settings, lengths), report, is_new_head)
+    return Data(features, collate, config, evaluation, _agreement(task, settings, lengths), report, is_new_head)
 
 
 def _kept(questions: Sequence[Question], rows: Sequence[Feature]) -> list[Question]:
-    """The questions that rows were made of; the rows get their numbers among these."""
+    """The questions that have rows; the "example" of each row becomes the index among these."""
     numbers = {number: place for place, number in enumerate(dict.fromkeys(row["example"] for row in rows))}
     for row in rows:
         cast("dict[str, Any]", row)["example"] = numbers[row["example"]]
@@ -127,7 +214,7 @@ def _kept(questions: Sequence[Question], rows: Sequence[Feature]) -> list[Questi
 def trained_config(
     task: Task, config: RobertaConfig, labels: Labels | None, recipe: Recipe, lengths: Lengths | None = None
 ) -> RobertaConfig:
-    """A copy of a config with the labels of the data, and the dropout of the recipe where it has one."""
+    """A copy of a config with the labels of the data, and the dropout of the recipe if it has one."""
     changes: dict[str, Any] = {}
     if labels is not None:
         changes = {"id2label": labels.id2label, "label2id": {name: i for i, name in labels.id2label.items()}}
@@ -136,9 +223,9 @@ def trained_config(
     elif task == "question-answering" and config.num_labels != 2:
         changes = {"num_labels": 2}
     elif task in ("clm", "mlm"):
-        changes = {"is_decoder": task == "clm"}  # one may start from what the other has learnt
+        changes = {"is_decoder": task == "clm"}  # each may start from a model of the other
     if lengths is not None and task not in ("clm", "mlm"):
-        changes["task_specific_params"] = with_settings(config, task, **_kept_settings(task, lengths))
+        changes["task_specific_params"] = with_task_settings(config, task, **_kept_settings(task, lengths))
     if recipe.dropout is not None:
         dropout = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), recipe.dropout)
         changes |= {**dropout, "classifier_dropout": None}
@@ -147,8 +234,8 @@ def trained_config(
 
 
 def _kept_settings(task: Task, lengths: Lengths) -> dict[str, Any]:
-    """How a model of the task is to be used, as it was trained."""
-    if task == "token-classification":  # `features.first_tokens`
+    """How a model of the task should be used: as it was trained."""
+    if task == "token-classification":  # labels are at the first token of each word
         return {"aggregation_strategy": "first"}
     if task == "question-answering":
         return {"max_seq_len": lengths.max_length, "doc_stride": lengths.stride}
@@ -156,19 +243,21 @@ def _kept_settings(task: Task, lengths: Lengths) -> dict[str, Any]:
 
 
 def fingerprint(name: str, source: Any, features: Sequence[Feature]) -> dict[str, str]:
-    """Size and SHA-256 of each file, or of the features of data that is no file; by a name such as "train 1"."""
-    if not _is_files(source):
+    """Size and SHA-256 of each file, or of the features of data that is not a file, by a name such as "train 1"."""
+    paths = _paths(source)
+    if paths is None:
         found = hashlib.sha256()
         for feature in features:
             for key in sorted(feature):
-                if key not in ("window", "offsets"):  # follow from the others
+                if key not in ("window", "offsets"):  # they follow from the others
                     values = feature[key] if isinstance(feature[key], list) else [feature[key]]
                     found.update(b"".join(np.asarray(value).tobytes() for value in values))
         return {name: f"{len(features)} rows, sha256 {found.hexdigest()}"}
     result = {}
-    for number, path in enumerate(_paths(source), 1):
+    for number, path in enumerate(paths, 1):
         with path.open("rb") as file:
-            result[f"{name} {number}"] = f"{path.stat().st_size} bytes, sha256 {_digest(file)}"
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            result[f"{name} {number}"] = f"{path.stat().st_size} bytes, sha256 {digest}"
     return result
 
 
@@ -180,27 +269,17 @@ def tokenizer_hash(tokenizer: TokenizerBase) -> str:
     return found.hexdigest()
 
 
-def _digest(file: Any) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _is_files(source: Any) -> bool:
+def _paths(source: Any) -> list[Path] | None:
+    """The files that a source names; None for data that is not files."""
     if isinstance(source, str | PathLike):
-        return True
-    return isinstance(source, list | tuple) and all(isinstance(one, str | PathLike) for one in source)
-
-
-def _paths(source: Any) -> list[Path]:
-    return [Path(source)] if isinstance(source, str | PathLike) else [Path(one) for one in source]
-
-
-def _declared(source: Any, task: Task, columns: Mapping[str, str]) -> tuple[str, ...] | None:
-    return None if _is_files(source) else class_names(source, task, columns) or None
+        return [Path(source)]
+    is_files = isinstance(source, list | tuple) and all(isinstance(one, str | PathLike) for one in source)
+    return [Path(one) for one in source] if is_files else None
 
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes examples of data and features of examples, and notes in a part of the report what became of them."""
+    """Makes examples of data and features of examples, and notes in a split of the report what became of them."""
 
     task: Task
     settings: DataSettings
@@ -208,29 +287,29 @@ class _Maker:
     lengths: Lengths
     seed: int
 
-    def part(self, name: str) -> Part:
-        """A part of the report, empty as yet."""
-        return Part(name, making=Making(Unusable(self.settings.skip_unusable)))
+    def split(self, name: str) -> Split:
+        """A split of the report, still empty."""
+        return Split(name, making=Making(Unusable(self.settings.skip_unusable)))
 
-    def examples(self, source: Any, part: Part, known: Sequence[str] = ()) -> Iterator[Example]:
+    def examples(self, source: Any, split: Split, known: Sequence[str] = ()) -> Iterator[Example]:
         """The examples of files, one after another, or of other data."""
-        columns, unusable = self.settings.roles(self.task), part.making.unusable
-        if not _is_files(source):
-            part.readings.append(Reading("", ""))
-            return read(source, self.task, columns=columns, unusable=unusable, reading=part.readings[0])
-        if not _paths(source):
+        columns, unusable, paths = _roles(self.settings, self.task), split.making.unusable, _paths(source)
+        if paths is None:
+            split.readings.append(Reading("", ""))
+            return read_examples(source, self.task, columns=columns, unusable=unusable, reading=split.readings[0])
+        if not paths:
             raise ValueError("there are no files to read; give at least one")
-        part.readings += [Reading(str(path), "") for path in _paths(source)]
+        split.readings += [Reading(str(path), "") for path in paths]
         return itertools.chain.from_iterable(
-            read(
+            read_examples(
                 path, self.task, format=self.settings.format, header=self.settings.header, columns=columns, known=known,
                 unusable=unusable, reading=reading,
             )
-            for path, reading in zip(_paths(source), part.readings, strict=True)
+            for path, reading in zip(paths, split.readings, strict=True)
         )  # fmt: skip
 
     def features(
-        self, examples: Any, part: Part, labels: Labels | None, *, for_evaluation: bool = False
+        self, examples: Any, split: Split, labels: Labels | None, *, for_evaluation: bool = False
     ) -> list[Feature]:
         """The features of the examples."""
         if self.task in ("mlm", "clm"):
@@ -239,24 +318,24 @@ class _Maker:
             is_question = self.task == "question-answering"
             features = make_features(
                 examples, self.task, self.tokenizer, self.lengths, labels=labels,
-                for_evaluation=for_evaluation and is_question, making=part.making,
+                for_evaluation=for_evaluation and is_question, making=split.making,
             )  # fmt: skip
-        if not features and part.making.unusable.count:
-            raise ValueError(f"{part.name} has no row that can be used, such as: {part.making.unusable.first[0]}")
-        part.rows = len(features)
-        part.counts = counts_of(self.task, features, labels) if features else {}
-        part.examples = examples_of(self.task, features, self.tokenizer, labels)
+        if not features and split.making.unusable.count:
+            raise ValueError(f"{split.name} has no row that can be used, such as: {split.making.unusable.first[0]}")
+        split.rows = len(features)
+        split.counts = counts_of(self.task, features, labels) if features else {}
+        split.examples = examples_of(self.task, features, self.tokenizer, labels)
         return features
 
     def _packed(self, examples: Iterable[Document]) -> list[Feature]:
-        documents: Any = make_documents(examples, self.tokenizer)  # of arrays, in place of lists
+        documents: Any = make_documents(examples, self.tokenizer)  # arrays instead of lists
         bos, eos = _ends(self.tokenizer)
-        packing: Any = self.settings.packing or "full-sentences"
+        packing = cast(Packing, self.settings.packing or "full-sentences")
         return list(pack(documents, packing, max_length=self.lengths.max_length, bos=bos, eos=eos, seed=self.seed))
 
 
 def _ends(tokenizer: TokenizerBase) -> tuple[int, int]:
-    """The tokens that rows begin and end with: those of a text, or where these are not one each, cls and sep."""
+    """The tokens that rows begin and end with: those of a text if it has one at each end, else cls and sep."""
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     if cls is None or sep is None:
         raise ValueError("the tokenizer has no cls token or no sep token; rows begin and end with them")

@@ -1,4 +1,4 @@
-"""What a model makes of validation data, the same in every framework: logits from `infer`, all else numpy in float64."""
+"""The evaluation of a model on validation data, the same in every framework: logits from `infer`, then numpy in float64."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from roberta.common.config import RobertaConfig
 from roberta.common.inference.batching import groups
 from roberta.common.pipelines.answer import Answer, AnswerOptions, Found
 from roberta.common.pipelines.arrays import check_labels
-from roberta.common.pipelines.base import RESULT_BYTES, Row
+from roberta.common.pipelines.base import RESULT_BYTES, Model, Row
 from roberta.common.pipelines.inputs import Item
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training import metrics
-from roberta.common.training.comparison import entity_scheme
-from roberta.common.training.data.batches import Collated, Draw, Feature, length
-from roberta.common.training.data.examples import Question
+from roberta.common.training.data.batches import IGNORED, Collated, Draw, Feature, longest_row
+from roberta.common.training.data.fields import Question
 from roberta.common.training.data.tasks import Task
-from roberta.common.training.metrics import Metrics
+from roberta.common.training.metrics import Metrics, entity_scheme
 
-IGNORED = -100
-LONGEST_ANSWER = 30  # tokens, as the official baselines of SQuAD have it
-BATCH_TOKENS = 4096  # of the features that are padded together; `infer` cuts them further
-VOCABULARY_TOKENS = {"mlm": 0.25, "clm": 1.0}  # the share of tokens, at most, that logits are asked for
+_LONGEST_ANSWER = 30  # tokens, as in the official baselines of SQuAD
+_BATCH_TOKENS = 4096  # of the features that are padded together; `infer` divides them further
+_VOCABULARY_TOKENS = {"mlm": 0.25, "clm": 1.0}  # at most this share of the tokens needs logits
 
 _LIBRARIES = {"text-classification": ("sklearn.metrics", "scipy.stats")}
 
 
-class Part(NamedTuple):
-    """What a model makes of some features: the sum of the losses of some targets, and what is compared, aligned."""
+class BatchScore(NamedTuple):
+    """The results of one batch: the sum of the losses over its targets, and predictions and labels."""
 
     loss: float
     targets: int
@@ -41,17 +39,15 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Questions:
-    """The validation data of question answering as it was read, and the tokenizer that made features of it."""
+    """The validation data of question answering as it was read, and the tokenizer that encoded it."""
 
     items: Sequence[Question]
     tokenizer: TokenizerBase
 
-    def pipeline(self, model: Any) -> Answer:
-        """What finds answers in logits, as `roberta answer` does."""
+    def pipeline(self, model: Model) -> Answer:
+        """The pipeline that finds answers in logits, as `roberta answer` does."""
         has_none = any(not item.answers for item in self.items)
-        options = AnswerOptions(
-            max_answer_len=LONGEST_ANSWER, handle_impossible_answer=has_none, align_to_words=False
-        )  # fmt: skip
+        options = AnswerOptions(max_answer_len=_LONGEST_ANSWER, handle_impossible_answer=has_none, align_to_words=False)
         return Answer(model, self.tokenizer, options, progress=False)
 
     def metrics(self, pipeline: Answer, windows: Sequence[Feature], found: Mapping[int, Found]) -> Metrics:
@@ -70,16 +66,16 @@ class Questions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A function of a model that gives its metrics, "loss" among them.
+    """Calling it with a model gives the model's metrics, "loss" among them.
 
-    Masked tokens are chosen by the seed and the place of a feature alone: they are the same at every evaluation.
+    Masked tokens are chosen only by the seed and the index of a feature, so they are the same at every evaluation.
 
     Attributes:
         features, collate: as in `Batches`.
-        questions: of question answering.
+        questions: for question answering.
 
     Raises:
-        ModuleNotFoundError: the metrics of the task need a library that is not there.
+        ModuleNotFoundError: the metrics of the task need a library that is not installed.
     """
 
     task: Task
@@ -94,15 +90,15 @@ class Evaluation:
             raise ValueError("there is nothing to evaluate: the validation data has no examples")
         for module in _LIBRARIES.get(self.task, ()):  # now, not after hours of training
             metrics.library(module)
-        object.__setattr__(self, "_lengths", np.array([length(feature) for feature in self.features]))
+        object.__setattr__(self, "_lengths", np.array([longest_row(feature) for feature in self.features]))
 
-    def __call__(self, model: Any) -> Metrics:
+    def __call__(self, model: Model) -> Metrics:
         """The metrics of a model of any framework."""
         parts, found = [], {}
         pipeline = None if self.questions is None else self.questions.pipeline(model)
         for group, collated in self.batches(model.config):
-            part = PARTS[self.task](model, collated)
-            if pipeline is not None:  # the best spans alone are kept, not all logits
+            part = BATCH_SCORES[self.task](model, collated)
+            if pipeline is not None:  # keep only the best spans, not all logits
                 for index, (start, end) in zip(group, part.predicted, strict=True):
                     found[index] = pipeline.found(self.features[index]["window"], start, end, pipeline.options)
                 part = part._replace(predicted=())
@@ -115,28 +111,28 @@ class Evaluation:
             return {"loss": loss, **self.questions.metrics(pipeline, self.features, found)}
         if self.task in ("mlm", "clm"):
             return {"loss": loss, **metrics.perplexity(loss)}
-        return {"loss": loss, **summary(self.task, parts, model.config)}
+        return {"loss": loss, **_summary(self.task, parts, model.config)}
 
     def batches(self, config: RobertaConfig) -> Iterator[tuple[list[int], Collated]]:
-        """All features by their places, and as arrays, longest first; no more at once than logits have room for."""
-        budget = BATCH_TOKENS
-        if self.task in VOCABULARY_TOKENS:
+        """All features, as indices and as arrays, longest first; no more at once than their logits have room for."""
+        budget = _BATCH_TOKENS
+        if self.task in _VOCABULARY_TOKENS:
             logits = RESULT_BYTES // (8 * config.vocab_size)
-            budget = min(budget, max(int(logits / VOCABULARY_TOKENS[self.task]), 1))
+            budget = min(budget, max(int(logits / _VOCABULARY_TOKENS[self.task]), 1))
         for group in groups(self._lengths, budget, padded=True):
             places = [int(index) for index in group]
             draws = [(self.seed, 0, index) for index in places]
             yield places, self.collate([self.features[index] for index in places], draws)
 
 
-def infer(model: Any, collated: Collated, where: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The model's outputs, in float64; of the tokens `where` alone, in the order of rows."""
+def _infer(model: Model, collated: Collated, where: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """The model's outputs in float64; only for the tokens `where`, in the order of rows."""
     inputs = {name: collated.inputs[name] for name in ("input_ids", "attention_mask")}
     outputs = model.infer(inputs, where=where)
     return {name: array.astype(np.float64) for name, array in outputs.items()}
 
 
-def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """-log p of each label, (n,), of logits (n, classes)."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     chosen = np.take_along_axis(shifted, labels[:, None], axis=-1)[:, 0]
@@ -144,10 +140,10 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return result
 
 
-# -- what a model makes of a batch, by task ---------------------------------------------------------------------------
+# -- the results of a batch, by task ----------------------------------------------------------------------------------
 
 
-def _masked(model: Any, collated: Collated) -> Part:
+def _masked(model: Model, collated: Collated) -> BatchScore:
     is_target = collated.inputs["labels"] != IGNORED
     places, labels = (collated.inputs[name][is_target] for name in ("positions", "labels"))
     order = np.argsort(places)
@@ -156,72 +152,67 @@ def _masked(model: Any, collated: Collated) -> Part:
     return _tokens(model, collated, where, labels[order])
 
 
-def _next(model: Any, collated: Collated) -> Part:
+def _next(model: Model, collated: Collated) -> BatchScore:
     labels = collated.inputs["labels"]
     where = np.zeros(labels.shape, bool)
     where[:, :-1] = labels[:, 1:] != IGNORED
     return _tokens(model, collated, where, labels[:, 1:][where[:, :-1]])
 
 
-def _tokens(model: Any, collated: Collated, where: np.ndarray, labels: np.ndarray) -> Part:
+def _tokens(model: Model, collated: Collated, where: np.ndarray, labels: np.ndarray) -> BatchScore:
     if not len(labels):
-        return Part(0.0, 0)
-    losses = cross_entropy(infer(model, collated, where)["logits"], labels)
-    return Part(float(losses.sum()), len(losses))
+        return BatchScore(0.0, 0)
+    losses = _cross_entropy(_infer(model, collated, where)["logits"], labels)
+    return BatchScore(float(losses.sum()), len(losses))
 
 
-def _texts(model: Any, collated: Collated) -> Part:
-    logits, labels = infer(model, collated)["logits"], collated.inputs["labels"]
+def _classes(model: Model, collated: Collated) -> BatchScore:
+    logits, labels = _infer(model, collated)["logits"], collated.inputs["labels"]
     if labels.dtype.kind != "f":
-        return Part(float(cross_entropy(logits, labels).sum()), len(labels), logits.argmax(axis=-1), labels)
+        return BatchScore(float(_cross_entropy(logits, labels).sum()), len(labels), logits.argmax(axis=-1), labels)
     if model.config.problem_type == "multi_label_classification":
         # log(1 + e^x) - x y, the binary cross entropy of a logit
         losses = (np.logaddexp(0.0, logits) - logits * labels).mean(axis=-1)
-        return Part(float(losses.sum()), len(labels), (logits > 0).astype(np.int64), labels.astype(np.int64))
+        return BatchScore(float(losses.sum()), len(labels), (logits > 0).astype(np.int64), labels.astype(np.int64))
     values = logits.reshape(labels.shape)
-    return Part(float(np.square(values - labels).sum()), labels.size, values, labels)
+    return BatchScore(float(np.square(values - labels).sum()), labels.size, values, labels)
 
 
-def _words(model: Any, collated: Collated) -> Part:
+def _words(model: Model, collated: Collated) -> BatchScore:
     labels = collated.inputs["labels"]
     where = labels != IGNORED
-    logits = infer(model, collated, where)["logits"]
+    logits = _infer(model, collated, where)["logits"]
     ends = np.cumsum(where.sum(axis=1))[:-1]
     predicted, right = logits.argmax(axis=-1), labels[where]
-    losses = cross_entropy(logits, right)
-    return Part(float(losses.sum()), len(losses), np.split(predicted, ends), np.split(right, ends))
+    losses = _cross_entropy(logits, right)
+    return BatchScore(float(losses.sum()), len(losses), np.split(predicted, ends), np.split(right, ends))
 
 
-def _spans(model: Any, collated: Collated) -> Part:
-    """The mean of the losses of start and end, over the real tokens of each row."""
-    outputs = infer(model, collated)
+def _spans(model: Model, collated: Collated) -> BatchScore:
+    """The mean of the losses of start and end, each over the real tokens of its row."""
+    outputs = _infer(model, collated)
     is_padding = collated.inputs["attention_mask"] == 0
     start, end = (np.where(is_padding, -np.inf, outputs[f"{side}_logits"]) for side in ("start", "end"))
-    losses = cross_entropy(start, collated.inputs["start_positions"])
-    losses = losses + cross_entropy(end, collated.inputs["end_positions"])
-    return Part(float(losses.sum() / 2), len(losses), list(zip(start, end, strict=True)))
+    losses = _cross_entropy(start, collated.inputs["start_positions"])
+    losses = losses + _cross_entropy(end, collated.inputs["end_positions"])
+    return BatchScore(float(losses.sum() / 2), len(losses), list(zip(start, end, strict=True)))
 
 
-def _choices(model: Any, collated: Collated) -> Part:
-    logits, labels = infer(model, collated)["logits"], collated.inputs["labels"]
-    return Part(float(cross_entropy(logits, labels).sum()), len(labels), logits.argmax(axis=-1), labels)
-
-
-PARTS: dict[Task, Callable[[Any, Collated], Part]] = {
+BATCH_SCORES: dict[Task, Callable[[Any, Collated], BatchScore]] = {
     "mlm": _masked,
     "clm": _next,
-    "text-classification": _texts,
+    "text-classification": _classes,
     "token-classification": _words,
     "question-answering": _spans,
-    "multiple-choice": _choices,
+    "multiple-choice": _classes,
 }
 
 
 # -- the metrics of all batches together ------------------------------------------------------------------------------
 
 
-def summary(task: Task, parts: Sequence[Part], config: RobertaConfig) -> Metrics:
-    """The metrics of what was predicted, beside the loss."""
+def _summary(task: Task, parts: Sequence[BatchScore], config: RobertaConfig) -> Metrics:
+    """The metrics of the predictions, without the loss."""
     if task == "token-classification":
         names = np.array(check_labels(config, config.num_labels))
         rows = [[[names[row].tolist() for row in side] for side in (part.predicted, part.labels)] for part in parts]

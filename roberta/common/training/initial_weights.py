@@ -1,4 +1,4 @@
-"""The weights that a training starts from: those of a checkpoint, and new ones, the same in all three frameworks."""
+"""The weights that a training starts from: those of a checkpoint, or new ones, the same in all three frameworks."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from roberta.common.parameters import HEAD_PARTS, Head, Parameter, parameters
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.hub import local_checkpoint
 
-_AS_IT_IS = HubOptions(
+_DEFAULT_HUB = HubOptions(
     revision="main", subfolder="", cache_dir=None, force_download=False, local_files_only=False, token=None
 )  # fmt: skip
 
 
 def is_config(model: str | Path) -> bool:
-    """Whether a path is of a config alone, so that all weights are new."""
+    """Whether a path has only a config, so that all weights are new."""
     path = Path(model)
     if path.is_dir():
         try:
@@ -40,7 +40,7 @@ def is_config(model: str | Path) -> bool:
 
 
 def open_config(model: str | Path) -> RobertaConfig:
-    """The config of a model: its file, or the one in a folder, beside a weights file, or on the hub."""
+    """The config of a model, which may be its file, a folder, a weights file beside it, or a name on the hub."""
     path = Path(model)
     if is_config(model) and path.is_file():
         return checked_config(path)[0]
@@ -50,7 +50,7 @@ def open_config(model: str | Path) -> RobertaConfig:
 def initial_value(parameter: Parameter, config: RobertaConfig, seed: int) -> np.ndarray:
     """Weights N(0, initializer_range), norms 1, biases 0, padding rows 0, in float64.
 
-    What is drawn depends on the seed and the parameter's name alone.
+    What is drawn depends only on the seed and the parameter's name.
     """
     if parameter.kind not in ("dense", "embedding"):
         return np.full(parameter.shape, 1.0 if parameter.kind == "norm" else 0.0)
@@ -62,7 +62,7 @@ def initial_value(parameter: Parameter, config: RobertaConfig, seed: int) -> np.
 
 
 @contextmanager
-def start(
+def initial_weights(
     model: str | Path,
     head: Head,
     config: RobertaConfig,
@@ -72,17 +72,17 @@ def start(
     beside: Path,
     is_new_head: bool = False,
 ) -> Iterator[tuple[str | Path, list[str]]]:
-    """A folder or name that `from_pretrained` reads while the block lasts, and the names of the weights that are new.
+    """A folder or name that `from_pretrained` can read inside the block, and the names of the weights that are new.
 
     Args:
-        model: folder, weights file, name on the hub; or a config alone: all weights are new.
+        model: folder, weights file or name on the hub; or only a config, whose weights are all new.
         config: of the model to be trained, with its own labels.
         dtype: of new weights.
-        beside: a folder that may be written: where a weight is new, a checkpoint is made in it and goes at the end.
-        is_new_head: what the model has for each label is for labels of other names: it is made anew.
+        beside: a folder that can be written: if a weight is new, it holds a checkpoint until the block ends.
+        is_new_head: initialise what the model has for each label, because the labels have other names.
 
     Raises:
-        CheckpointError: the weights do not fit the config; a classifier of another number of labels is made anew.
+        CheckpointError: the weights do not fit the config. A classifier for another number of labels is initialised.
     """
     table = parameters(config, head)
     found = {} if is_config(model) else _found(model, head, config)
@@ -107,7 +107,7 @@ def start(
 
 
 def _of_labels(head: Head, config: RobertaConfig) -> set[str]:
-    """The parameters that have something for each label: those that one label more makes larger."""
+    """The parameters with a part for each label: those that would be larger with one more label."""
     more = RobertaConfig.from_dict(config.to_dict(), num_labels=config.num_labels + 1)
     larger = parameters(more, head)
     return {name for name, parameter in parameters(config, head).items() if parameter.shape != larger[name].shape}
@@ -118,9 +118,9 @@ def _drawn(parameter: Parameter, config: RobertaConfig, seed: int, dtype: str) -
 
 
 def _found(model: str | Path, head: Head, config: RobertaConfig) -> Mapping[str, StoredTensor]:
-    """The tensors of a checkpoint that fit; only a head's may have another shape."""
+    """The tensors of a checkpoint that fit; only those of a head may have another shape."""
     opened = open_pretrained(
-        model, head, config=config, overrides={}, hub=_AS_IT_IS, formats=None, variant=None, has_pooler=None,
+        model, head, config=config, overrides={}, hub=_DEFAULT_HUB, formats=None, variant=None, has_pooler=None,
         ignore_mismatched_sizes=True,
     )  # fmt: skip
     wrong = [

@@ -1,12 +1,11 @@
 """What a training writes while it runs: `metrics.jsonl`, `timing.jsonl`, TensorBoard events, and a line of progress.
 
-`metrics.jsonl` holds what is the same in every run of one seed, so a run that was killed and went on ends with the same
-bytes; times are in `timing.jsonl`.
+`metrics.jsonl` holds what is the same in every run with one seed, so a run that was killed and resumed ends with the
+same bytes; times are in `timing.jsonl`.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import os
@@ -19,40 +18,40 @@ from typing import Any
 from tqdm import tqdm
 
 from roberta.common.storage.folders import CheckpointError
-from roberta.common.training.metrics import show
+from roberta.common.training.metrics import library, show
 
 METRICS_FILE, TIMING_FILE, EVENTS_FOLDER = "metrics.jsonl", "timing.jsonl", "tensorboard"
 Entry = Mapping[str, Any]
 
 
-class Lines:
+class JsonLines:
     """A file of JSON lines that grows.
 
     Args:
-        size: bytes that are kept of what is there; the rest is cut off.
+        size: how many bytes of the present file to keep; the rest is cut off.
 
     Raises:
-        CheckpointError: there are fewer.
+        CheckpointError: the file has fewer.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         there = path.stat().st_size if path.exists() else 0
         if there < size:
             raise CheckpointError(
-                f"{path} has {there} bytes, and had {size} when the checkpoint was written; put it back, "
-                "or start anew in another folder"
+                f"{path} has {there} bytes, and had {size} when the checkpoint was written; restore it, or start again in "
+                "another folder"
             )
         self.path = path
         self._file = path.open("ab")
         self._file.truncate(size)
 
     def write(self, entry: Entry) -> None:
-        """One line; it is in the file when this returns, whatever becomes of this process."""
+        """Write one line. It is in the file when this returns, whatever happens to this process."""
         self._file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
         self._file.flush()
 
     def size(self) -> int:
-        """Bytes of the file, all of them safe on the disk."""
+        """The bytes of the file, all of them safely on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
         return self.path.stat().st_size
@@ -66,14 +65,14 @@ class Journal:
     """The log of a training, in its folder and on the terminal.
 
     Args:
-        metrics_bytes: of `metrics.jsonl` that are kept, of a training that goes on.
+        metrics_bytes: how many bytes of `metrics.jsonl` a resumed training keeps.
         start, stop: updates made before, and in all.
         log_every: updates for a line.
-        tensorboard: write events: None where tensorboardX is installed.
-        progress: show a bar: None on a terminal; without a bar evaluations are lines on standard error.
+        tensorboard: write events; None writes them if tensorboardX is installed.
+        progress: show a bar; None shows it on a terminal. Without a bar evaluations are lines on standard error.
 
     Raises:
-        ModuleNotFoundError: `tensorboard` is asked for, and tensorboardX is not there.
+        ModuleNotFoundError: `tensorboard` is True, and tensorboardX is not installed.
     """
 
     def __init__(
@@ -89,8 +88,8 @@ class Journal:
     ) -> None:
         writer = event_writer(tensorboard)
         folder.mkdir(parents=True, exist_ok=True)
-        self.metrics = Lines(folder / METRICS_FILE, metrics_bytes)
-        self.timing = Lines(folder / TIMING_FILE, bytes_until(folder / TIMING_FILE, start))
+        self.metrics = JsonLines(folder / METRICS_FILE, metrics_bytes)
+        self.timing = JsonLines(folder / TIMING_FILE, bytes_until(folder / TIMING_FILE, start))
         self.log_every = log_every
         events = str(folder / EVENTS_FOLDER)
         self.events = None if writer is None else writer(events, purge_step=start + 1 if start else None)
@@ -99,7 +98,7 @@ class Journal:
         self._before = time.perf_counter()
 
     def update(self, number: int, epoch: float, loss: float, learning_rate: float, tokens: int) -> None:
-        """Note an update: in the files where it is one of `log_every`, on the terminal always."""
+        """Note an update: in the files if `log_every` divides its number, on the terminal always."""
         now = time.perf_counter()
         seconds, self._before = now - self._before, now
         speed = round(tokens / seconds) if seconds else 0
@@ -118,11 +117,11 @@ class Journal:
         self.say(f"update {number}, epoch {epoch:.2f}: {show(metrics)}")
 
     def say(self, text: str) -> None:
-        """A line for the user, on standard error, above the bar if there is one."""
+        """Write a line for the user to standard error, above the bar if there is one."""
         tqdm.write(text, file=sys.stderr)
 
     def resumed(self) -> None:
-        """The clock starts anew: what was done since the last update is no part of the next one's time."""
+        """Restart the clock: what was done since the last update does not count as time of the next one."""
         self._before = time.perf_counter()
 
     def close(self) -> None:
@@ -140,7 +139,7 @@ class Journal:
 
 
 def bytes_until(path: Path, update: int) -> int:
-    """Bytes of the whole lines of a log that are of updates up to this one; 0 where there is no file."""
+    """The bytes of a log's whole lines up to an update; 0 if there is no file."""
     total = 0
     if path.is_file():
         with path.open("rb") as lines:
@@ -152,19 +151,16 @@ def bytes_until(path: Path, update: int) -> int:
 
 
 def event_writer(tensorboard: bool | None) -> Any:
-    """The class that writes events, of tensorboardX; None where none are wanted or can be.
+    """The class of tensorboardX that writes events; None if none are wanted, or None was given and it is not installed.
 
-    torch.utils.tensorboard would import TensorFlow where it is installed.
+    torch.utils.tensorboard would import TensorFlow if that is installed.
     """
     if tensorboard is False:
         return None
     try:
-        return importlib.import_module("tensorboardX").SummaryWriter
-    except ModuleNotFoundError as error:
+        way_out = "pip install 'roberta[train]', or omit tensorboard"
+        return library("tensorboardX", "TensorBoard events", way_out).SummaryWriter
+    except ModuleNotFoundError:
         if tensorboard is None:
             return None
-        raise ModuleNotFoundError(
-            "TensorBoard events need tensorboardX, which is not installed; pip install 'roberta[train]', "
-            "or leave tensorboard out",
-            name=error.name,
-        ) from error
+        raise

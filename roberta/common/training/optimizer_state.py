@@ -1,8 +1,8 @@
 """A training state on disk, in one layout for all frameworks: AdamW's moments, its step and its settings.
 
 `optimizer.safetensors` has "exp_avg.<parameter>" and "exp_avg_sq.<parameter>" in the canonical names and PyTorch's
-shapes, and "step", the number of updates made. `optimizer.json` has the settings. `optimizers.py` of
-each backend reads a state from an optimizer and puts it into another.
+shapes, and "step", the number of updates made. `optimizer.json` has the settings. `optimizers.py` of each backend reads
+a state from one optimizer and fills another with it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from roberta.common.storage.folders import CheckpointError, Content, write_folde
 from roberta.common.storage.held_files import read_one_save
 
 TENSORS_FILE, SETTINGS_FILE = "optimizer.safetensors", "optimizer.json"
-FILES = (TENSORS_FILE, SETTINGS_FILE)
+STATE_FILES = (TENSORS_FILE, SETTINGS_FILE)
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _STEP = "step"
 _ALGORITHM = "adamw"
 
 # Setting -> what the constructor of torch.optim.AdamW, keras.optimizers.AdamW and optax.adamw calls it.
-SETTINGS: dict[str, dict[str, str]] = {
+ADAMW_SETTINGS: dict[str, dict[str, str]] = {
     "learning_rate": {"pt": "lr", "tf": "learning_rate", "flax": "learning_rate"},
     "beta1": {"pt": "betas", "tf": "beta_1", "flax": "b1"},
     "beta2": {"pt": "betas", "tf": "beta_2", "flax": "b2"},
@@ -45,9 +45,9 @@ class Group:
     """Parameters, by canonical name, that are trained with the same settings.
 
     Attributes:
-        learning_rate: of the last step, where it follows a schedule.
-        epsilon: as the framework has it. Keras adds it before the correction of the bias ("epsilon-hat" in Adam's
-            paper), PyTorch and optax after it.
+        learning_rate: of the last step, if it follows a schedule.
+        epsilon: as the framework uses it. Keras adds it before the bias correction ("epsilon-hat" in Adam's paper),
+            PyTorch and optax add it after.
         weight_decay: decoupled, times the learning rate.
     """
 
@@ -60,7 +60,7 @@ class Group:
 
     def arguments(self, framework: str) -> dict[str, Any]:
         """The settings as arguments of AdamW's constructor in "pt", "tf" or "flax"."""
-        named = {names[framework]: getattr(self, setting) for setting, names in SETTINGS.items()}
+        named = {names[framework]: getattr(self, setting) for setting, names in ADAMW_SETTINGS.items()}
         return {**named, "betas": (self.beta1, self.beta2)} if "betas" in named else named
 
 
@@ -71,9 +71,9 @@ class TrainingState:
     Attributes:
         step: number of updates made.
         moments: "exp_avg.<parameter>" and "exp_avg_sq.<parameter>", in PyTorch's shapes. Arrays may share memory with
-            the optimizer or the file they are from: save them before its next step.
-        groups: each parameter in one of them.
-        source: where it is from, for errors.
+            the optimizer or file they are from: save them before its next step.
+        groups: each parameter is in one of them.
+        source: where the state is from, for errors.
     """
 
     step: int
@@ -91,16 +91,16 @@ def save_training_state(folder: str | Path, state: TrainingState) -> None:
     """Write `optimizer.safetensors` and `optimizer.json` into a folder, both or neither; its other files stay.
 
     Raises:
-        CheckpointError: moments and groups do not belong together; nothing is written.
+        CheckpointError: moments and groups do not fit together; nothing is written.
     """
     write_folder(folder, state_contents(state))
 
 
 def state_contents(state: TrainingState) -> dict[str, Content]:
-    """The files of a training state by name, for a caller that writes more in the same save.
+    """The files of a training state by name, for a caller that writes others in the same save.
 
     Raises:
-        CheckpointError: moments and groups do not belong together.
+        CheckpointError: moments and groups do not fit together.
     """
     _raise(state.source, _disagreements(state.moments, state.groups))
     step = np.array([state.step], np.int64)
@@ -114,13 +114,13 @@ def state_contents(state: TrainingState) -> dict[str, Content]:
 
 
 def load_training_state(folder: str | Path, *, dtype: str | None = None) -> TrainingState:
-    """The training state in a folder; moments are mapped from the disk, and read when they are used.
+    """The training state in a folder; moments are mapped from the disk and read when they are used.
 
     Args:
         dtype: of the moments, one of `roberta.common.checkpoint.loading.DTYPES`; None keeps that of the file.
 
     Raises:
-        CheckpointError: there is none, or it is damaged; one error lists all that is wrong.
+        CheckpointError: there is none, or it is damaged; one error lists everything that is wrong.
     """
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
@@ -132,8 +132,8 @@ def load_training_state(folder: str | Path, *, dtype: str | None = None) -> Trai
     step = tensors.pop(_STEP, None)
     wrong = [] if step is not None else [f"missing: {_STEP}"]
     if step is not None and (step.dtype != "int64" or step.shape not in ((), (1,)) or step.load().item() < 0):
-        wrong.append(f"{_STEP} is {step.dtype} {list(step.shape)}, and has to be one int64 of at least 0")
-    wrong += _wrong_types(tensors)
+        wrong.append(f"{_STEP} is {step.dtype} {list(step.shape)}, and must be one int64 of at least 0")
+    wrong += [f"{name} has dtype {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in DTYPES]
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     _raise(str(file), [*wrong, *_disagreements(shapes, groups)])
     moments = {name: _load(tensor, dtype) for name, tensor in tensors.items()}
@@ -141,7 +141,7 @@ def load_training_state(folder: str | Path, *, dtype: str | None = None) -> Trai
 
 
 def entries(parameters: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """Moment, parameter, and the name that they have together, such as "exp_avg.lm_head.bias"."""
+    """Moment, parameter, and the name of both together, such as "exp_avg.lm_head.bias"."""
     for parameter in parameters:
         for moment in MOMENTS:
             yield moment, parameter, f"{moment}.{parameter}"
@@ -151,7 +151,7 @@ def check_fits(state: TrainingState, wanted: Mapping[str, tuple[tuple[int, ...],
     """Raise one `CheckpointError` unless the state has exactly these moments, in these shapes, and none loses digits.
 
     Args:
-        wanted: shape and dtype of the optimizer's own, by entry, such as "exp_avg.lm_head.bias".
+        wanted: shape and dtype of the optimizer's moments, by entry, such as "exp_avg.lm_head.bias".
     """
     wrong = [f"missing: {name} {list(shape)}" for name, (shape, _) in wanted.items() if name not in state.moments]
     wrong += [f"not of this optimizer: {name}" for name in state.moments if name not in wanted]
@@ -167,23 +167,21 @@ def check_fits(state: TrainingState, wanted: Mapping[str, tuple[tuple[int, ...],
     _raise(state.source, wrong)
 
 
-def refuse(options: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for an option of an optimizer that is set, and that the layout has no place for."""
+def refuse(options: Mapping[str, object]) -> None:
+    """Raise `ValueError` for an option of an optimizer that is set, but that the layout has no place for."""
     for option, value in options.items():
         if value:
-            raise ValueError(f"{option}={value!r} is no part of a training state; train without it to carry it over")
+            raise ValueError(
+                f"{option}={value!r} is not part of a training state; train without it to carry the state over"
+            )
 
 
 def _load(tensor: StoredTensor, dtype: str | None) -> np.ndarray:
     return tensor.load() if dtype is None else tensor.load().astype(numpy_dtype(dtype), copy=False)
 
 
-def _wrong_types(tensors: Mapping[str, StoredTensor]) -> list[str]:
-    return [f"{name} has dtype {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in DTYPES]
-
-
 def _disagreements(moments: Mapping[str, Any], groups: tuple[Group, ...]) -> list[str]:
-    """What of moments (arrays or shapes, by entry) and groups is missing, too much or misshapen."""
+    """What is missing, too much or misshapen in moments (arrays or shapes, by entry) and groups."""
     counts = Counter(name for group in groups for name in group.parameters)
     names = {entry for _, _, entry in entries(counts)}
     wrong = [f"missing: {entry}" for _, _, entry in entries(counts) if entry not in moments]
@@ -205,15 +203,7 @@ def _read_groups(file: Path) -> tuple[Group, ...]:
         content = json.loads(file.read_text(encoding="utf-8"))
         algorithm, listed = content["algorithm"], content["groups"]
         groups = tuple(_group(entry) for entry in listed)
-    except (
-        UnicodeDecodeError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read: {type(error).__name__}: {str(error)[:200]}") from None
     if algorithm != _ALGORITHM:
         raise CheckpointError(f"{file} is of algorithm {str(algorithm)[:50]!r}; only {_ALGORITHM!r} is known")
@@ -221,7 +211,7 @@ def _read_groups(file: Path) -> tuple[Group, ...]:
 
 
 def _group(entry: Mapping[str, Any]) -> Group:
-    numbers = {setting: float(entry[setting]) for setting in SETTINGS}
+    numbers = {setting: float(entry[setting]) for setting in ADAMW_SETTINGS}
     names = entry["parameters"]
     if not all(isfinite(number) for number in numbers.values()):
         raise ValueError("a setting is not finite")

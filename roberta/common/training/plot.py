@@ -1,12 +1,11 @@
 """The curves of trainings as a picture: `python -m roberta.common.training.plot RUN [RUN ...]`.
 
-It is drawn from `metrics.jsonl` alone, so it is the same for a training that was stopped and went on.
+It is drawn from `metrics.jsonl` alone, so it is the same for a training that was stopped and resumed.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -14,22 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from roberta.common.training.journal import METRICS_FILE
+from roberta.common.training.metrics import library
 
 CURVES_FILE = "curves.svg"
-SMOOTH_FROM = 500  # points of a loss, from which on its mean over a hundredth of them is drawn over it
+_Log = tuple[dict[str, list[float]], dict[str, list[float]]]
+_SMOOTH_FROM = 500  # losses; a curve of so many gets its running mean over a hundredth of them drawn over it
 
 
-def read(run: str | Path) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """The losses of a training, {"update", "loss"}, and its evaluations: "update" and each metric; of equal length.
+def read_log(run: str | Path) -> _Log:
+    """The losses of a training, "update" and "loss", and its evaluations, "update" and each metric; lists of equal length.
 
     Raises:
-        ValueError: there is no log, or a line that is none of it; names file and line.
+        ValueError: there is no log, or a line does not belong to one; names file and line.
     """
     file = Path(run) / METRICS_FILE if Path(run).is_dir() else Path(run)
     losses: dict[str, list[float]] = {"update": [], "loss": []}
     evaluations: dict[str, list[float]] = {"update": []}
     if not file.is_file():
-        raise ValueError(f"{run} has no {METRICS_FILE}: it is no folder of a training")
+        raise ValueError(f"{run} has no {METRICS_FILE}: it is not the folder of a training")
     for number, line in enumerate(file.read_bytes().splitlines(), 1):
         try:
             entry = json.loads(line)
@@ -44,8 +45,8 @@ def read(run: str | Path) -> tuple[dict[str, list[float]], dict[str, list[float]
     return losses, evaluations
 
 
-def smoothed(values: Sequence[float]) -> list[float]:
-    """Their running mean, which begins at the first value."""
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """The running mean of some values, which begins at the first."""
     width = max(len(values) // 100, 1)
     result, mean = [], values[0]
     for value in values:
@@ -55,18 +56,13 @@ def smoothed(values: Sequence[float]) -> list[float]:
 
 
 def draw(runs: Sequence[str | Path], picture: str | Path) -> None:
-    """Write a picture of the losses and of every metric, a colour a run.
+    """Write a picture of the losses and of every metric, with a colour for each run.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
     """
-    try:
-        pyplot = importlib.import_module("matplotlib.pyplot")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "curves need matplotlib, which is not installed; pip install matplotlib", name=error.name
-        ) from error
-    logs = {str(run): read(run) for run in runs}
+    pyplot = library("matplotlib.pyplot", "curves", "pip install matplotlib")
+    logs = {str(run): read_log(run) for run in runs}
     metrics = list(dict.fromkeys(name for _, evaluations in logs.values() for name in evaluations if name != "update"))
     rows = 1 + -(-len(metrics) // 2)
     figure = pyplot.figure(figsize=(8, 3 * rows), layout="constrained")
@@ -83,29 +79,29 @@ def draw(runs: Sequence[str | Path], picture: str | Path) -> None:
     pyplot.close(figure)
 
 
-def _losses(axes: Any, logs: dict[str, tuple[dict[str, list[float]], dict[str, list[float]]]]) -> None:
+def _losses(axes: Any, logs: dict[str, _Log]) -> None:
     axes.set(title="training loss", xlabel="update")
     for number, (name, (losses, _)) in enumerate(logs.items()):
-        many = len(losses["loss"]) >= SMOOTH_FROM
-        width = 1.5 * (len(logs) - number)  # the first ones are wider, so that curves that coincide are all seen
+        many = len(losses["loss"]) >= _SMOOTH_FROM
+        width = 1.5 * (len(logs) - number)  # the first ones are wider, so that all are seen where curves coincide
         style = {"color": f"C{number}", "alpha": 0.3 if many else 1.0, "linewidth": width}
         axes.plot(losses["update"], losses["loss"], label=None if many else name, **style)
         if many:
-            axes.plot(losses["update"], smoothed(losses["loss"]), label=name, color=f"C{number}", linewidth=width)
+            axes.plot(losses["update"], _smoothed(losses["loss"]), label=name, color=f"C{number}", linewidth=width)
     if len(logs) > 1:
         axes.legend()
 
 
 def draw_beside(output: Path) -> None:
-    """The curves of a training in its own folder, or a line that says what is missing for them."""
+    """Draw the curves of a training in its own folder, or print what is missing for them."""
     try:
         draw([output], output / CURVES_FILE)
     except ModuleNotFoundError as error:
         print(f"{output / CURVES_FILE} is not drawn: {error}", file=sys.stderr)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw what the command line says; 1 where it cannot be."""
+def draw_command(arguments: Sequence[str] | None = None) -> int:
+    """Draw what the command line says; 1 if that fails."""
     parser = argparse.ArgumentParser(prog="python -m roberta.common.training.plot", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a training, or a metrics.jsonl")
     parser.add_argument("--output", default=CURVES_FILE, metavar="FILE", help=".svg, .png or .pdf (%(default)s)")
@@ -119,4 +115,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(draw_command())

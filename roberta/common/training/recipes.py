@@ -1,15 +1,16 @@
 """How weights are updated: optimizer, schedule and batch, as RoBERTa was trained, in one table.
 
-Sources: "paper" is Liu et al. 2019, its tables 9 (pretraining) and 10 (fine-tuning); "fairseq" is the configuration
-that fairseq's examples/roberta has for a task. Where the two differ, both are here.
+Sources: "paper" is Liu et al. 2019, tables 9 (pretraining) and 10 (fine-tuning); "fairseq" is the configuration of a
+task in fairseq's examples/roberta. Where the two differ, both are here.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
-from roberta.common.training.data.tasks import HEADS, Task
+from roberta.common.training.data.tasks import Task, check_task
 
 
 @dataclass(frozen=True)
@@ -17,22 +18,22 @@ class Recipe:
     """The optimization of one training: AdamW with decoupled decay, warm-up, and polynomial decay of its rate.
 
     Attributes:
-        learning_rate: the largest, at the end of the warm-up.
+        learning_rate: the peak, at the end of the warm-up.
         batch_size: sequences of one update.
-        updates: of the weights, in all; None for as many as `epochs` has.
-        epochs: passes over the data, where `updates` is None.
-        warmup: updates from a rate of 0 to the largest; below 1 a share of all updates.
+        updates: of the weights, in all; None for as many as `epochs` needs.
+        epochs: passes over the data, if `updates` is None.
+        warmup: updates from a rate of 0 to the peak; below 1 a share of all updates.
         power: of the decay; 1 is a straight line, 0 no decay: the last update has the full rate too.
         end_learning_rate: at the last update, unless `power` is 0.
         beta1, beta2, epsilon: of Adam; epsilon is added to the root of the corrected second moment.
-        weight_decay: times the learning rate, taken off the weights.
+        weight_decay: multiplied by the learning rate and taken off the weights.
         decays_all: whether norms and biases decay too.
-        clip_norm: the largest norm of all gradients together; 0 for any.
-        dropout: of hidden states and attention; None for what the model's config says.
-        source: where the numbers are from.
+        clip_norm: the largest norm of all gradients together; 0 for no limit.
+        dropout: of hidden states and attention; None for the model's config.
+        source: where the numbers come from.
 
     Raises:
-        ValueError: a number is out of its range; the error names it.
+        ValueError: a number is out of range; the error names it.
     """
 
     learning_rate: float
@@ -60,7 +61,7 @@ class Recipe:
         if self.end_learning_rate > self.learning_rate:
             raise ValueError(
                 f"recipe: end_learning_rate={self.end_learning_rate!r} must be at most learning_rate="
-                f"{self.learning_rate!r}, which it comes down from"
+                f"{self.learning_rate!r}, from which it decays"
             )
         if self.updates is not None and self.epochs is not None:
             raise ValueError(
@@ -69,7 +70,31 @@ class Recipe:
             )
 
 
-# Field -> whether it is a whole number, its least value, what it stays below, whether it may be None.
+@dataclass(frozen=True)
+class Settings:
+    """What a backend needs to know of one training.
+
+    Attributes:
+        recipe: the optimization.
+        updates: of the weights, in all.
+        seed: of data order, masks and dropout, each by (seed, number of the update), so no random state is kept.
+        dtype: "float32" or "float64" for everything; "bfloat16" computes in it where that is safe, and keeps weights,
+            optimizer and loss in float32 (autocast in PyTorch, "mixed_bfloat16" in Keras, `dtype` in Flax).
+        compile: `torch.compile` in PyTorch; Keras and Flax always compile.
+        sharding: over processes or devices: "none" uses one, "data" gives each a part of every micro-batch, "full"
+            also splits weights and optimizer (FSDP2 in PyTorch, a mesh in Flax).
+    """
+
+    task: Task
+    recipe: Recipe
+    updates: int
+    seed: int = 0
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    compile: bool = False
+    sharding: Literal["none", "data", "full"] = "none"
+
+
+# Field -> whether it is a whole number, its least value, the value it must stay below, whether it may be None.
 _RANGES: dict[str, tuple[bool, float, float, bool]] = {
     "learning_rate": (False, 0, math.inf, False),
     "batch_size": (True, 1, math.inf, False),
@@ -100,12 +125,12 @@ def _check(name: str, value: object, *, is_whole: bool, least: float, below: flo
 def learning_rate(number: int, recipe: Recipe, updates: int) -> float:
     """The rate of update `number`, which counts from 1, of `updates` in all.
 
-    Source: fairseq's polynomial decay, CONTRACT 7.3: its first update has learning_rate / warmup.
+    Source: fairseq's `PolynomialDecayLRSchedule`: its first update has learning_rate / warmup.
     """
     warmup = recipe.warmup * updates if recipe.warmup < 1 else recipe.warmup
     if number <= warmup:
         return recipe.learning_rate * number / max(warmup, 1)
-    if updates == 1 or recipe.power == 0:  # with the end rate, 0 in most recipes, a single update learns nothing
+    if updates == 1 or recipe.power == 0:  # at the end rate, 0 in most recipes, a single update would learn nothing
         return recipe.learning_rate
     if number >= updates:
         return recipe.end_learning_rate
@@ -114,11 +139,7 @@ def learning_rate(number: int, recipe: Recipe, updates: int) -> float:
 
 
 def check_warmup(recipe: Recipe, updates: int) -> None:
-    """Refuse a warm-up that is longer than a training, whose learning rate would stay below what it says.
-
-    Raises:
-        ValueError: it is.
-    """
+    """Raise `ValueError` if the warm-up is longer than the training, which would then never reach its learning rate."""
     if recipe.warmup > max(updates, 1):
         given = int(recipe.warmup) if recipe.warmup == int(recipe.warmup) else recipe.warmup
         raise ValueError(
@@ -129,7 +150,7 @@ def check_warmup(recipe: Recipe, updates: int) -> None:
 
 
 def total_updates(recipe: Recipe, examples: int) -> int:
-    """How many updates a recipe makes with that many examples: the last one may begin another epoch to be full.
+    """How many updates a recipe makes with so many examples; the last one may begin another epoch to be full.
 
     Raises:
         ValueError: the recipe says neither updates nor epochs, or there are no examples.
@@ -203,23 +224,14 @@ _DEFAULTS: dict[Task, str] = {
 }
 
 
-def named(name: str) -> Recipe:
-    """The recipe of that name.
-
-    Raises:
-        ValueError: there is none; the error lists those there are.
-    """
+def recipe_named(name: str) -> Recipe:
+    """The recipe of that name; `ValueError`, with a list of the names, if there is none."""
     if name not in RECIPES:
-        raise ValueError(f"recipe {name!r} is unknown; there are {', '.join(RECIPES)}")
+        raise ValueError(f"recipe {name!r} is unknown; it must be one of {', '.join(RECIPES)}")
     return RECIPES[name]
 
 
-def default(task: Task) -> Recipe:
-    """What `roberta train` takes for a task when no recipe is asked for.
-
-    Raises:
-        ValueError: the task is unknown.
-    """
-    if task not in HEADS:
-        raise ValueError(f"task={task!r} is unknown; it must be one of {', '.join(HEADS)}")
+def default_recipe(task: Task) -> Recipe:
+    """The recipe that `roberta train` uses for a task unless another is named; `ValueError` for an unknown task."""
+    check_task(task)
     return RECIPES[_DEFAULTS[task]]

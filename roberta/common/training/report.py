@@ -1,4 +1,4 @@
-"""What a training has read, said before its first update: rows, labels, columns, what was cut, and three examples."""
+"""A report of what a training has read, before its first update: rows, labels, columns, what was cut, three examples."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from roberta.common.tokenizer.base import TokenizerBase
-from roberta.common.training.data.batches import Feature
-from roberta.common.training.data.features import NO_LABEL, Making
+from roberta.common.training.data.batches import IGNORED, Feature
+from roberta.common.training.data.features import Making
 from roberta.common.training.data.labels import Labels
-from roberta.common.training.data.reading import Reading
+from roberta.common.training.data.records import Reading
 from roberta.common.training.data.tasks import Task
 
 REPORT_FILE = "data.json"
-EXAMPLES = 3
-LONGEST = 240  # characters of an example
-MOST_LABELS = 30  # that are listed
+_EXAMPLES = 3
+_LONGEST = 240  # characters of an example
+_MOST_LABELS = 30  # that are listed
 
 
 @dataclass
-class Part:
-    """One side of the data, train or validation.
+class Split:
+    """The data for training, or for validation.
 
     Attributes:
         readings: what was read, file by file.
         making: what was cut, and what could not be used.
-        rows: that go through the model: of a question one for each window, of texts to be masked as they are packed.
-        counts: label, or another thing to count -> how many.
+        rows: how many go through the model: one for each window of a question, and texts to be masked as packed.
+        counts: label, or something else to count -> how many.
         examples: the first rows, as the model sees them.
     """
 
@@ -47,30 +48,30 @@ class Report:
 
     Attributes:
         max_length: tokens of a row.
-        labels: of the classifications; None else.
+        labels: of the classifications; None for other tasks.
     """
 
-    parts: Sequence[Part]
+    parts: Sequence[Split]
     max_length: int
     labels: Labels | None
 
     def lines(self) -> list[str]:
-        """For people, a line each."""
+        """The report for people, line by line."""
         found = [line for part in self.parts for line in _lines(part, self.max_length)]
         if self.labels is not None:
-            names = [f"{number}: {name}" for number, name in enumerate(self.labels.names[:MOST_LABELS])]
-            more = ", ..." * (len(self.labels.names) > MOST_LABELS)
+            names = [f"{number}: {name}" for number, name in enumerate(self.labels.names[:_MOST_LABELS])]
+            more = ", ..." * (len(self.labels.names) > _MOST_LABELS)
             found.append(f"labels ({self.labels.problem}): {', '.join(names)}{more}; {self.labels.remark}")
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """The same for programs: plain JSON."""
+        """The report for programs, as plain JSON."""
         parts = {part.name: _as_json(part) for part in self.parts}
         names = None if self.labels is None else list(self.labels.names)
         return {**parts, "max_length": self.max_length, "labels": names}
 
 
-def _lines(part: Part, max_length: int) -> list[str]:
+def _lines(part: Split, max_length: int) -> list[str]:
     lines = [f"{part.name}: {part.rows:,} rows of at most {max_length} tokens"]
     for reading in part.readings:
         header = {None: "", True: ", its first line a header", False: ", without a header"}[reading.is_header]
@@ -79,8 +80,8 @@ def _lines(part: Part, max_length: int) -> list[str]:
             f"  {reading.name} ({reading.format}{header}): {reading.rows:,} examples{columns and '; '}{columns}"
         )
     if part.counts:
-        shown = [f"{name} {_number(count)}" for name, count in list(part.counts.items())[:MOST_LABELS]]
-        lines.append(f"  {', '.join(shown)}{', ...' * (len(part.counts) > MOST_LABELS)}")
+        shown = [f"{name} {_number(count)}" for name, count in list(part.counts.items())[:_MOST_LABELS]]
+        lines.append(f"  {', '.join(shown)}{', ...' * (len(part.counts) > _MOST_LABELS)}")
     if part.making.cut:
         lines.append(f"  {part.making.cut:,} are longer than {max_length} tokens, and were cut")
     unusable = part.making.unusable
@@ -94,7 +95,7 @@ def _number(count: float) -> str:
     return f"{count:,}" if isinstance(count, int) else f"{count:.4g}"
 
 
-def _as_json(part: Part) -> dict[str, Any]:
+def _as_json(part: Split) -> dict[str, Any]:
     files = [
         {"name": one.name, "format": one.format, "header": one.is_header, "columns": dict(one.columns),
          "examples": one.rows} for one in part.readings
@@ -106,7 +107,7 @@ def _as_json(part: Part) -> dict[str, Any]:
 
 
 def counts_of(task: Task, features: Sequence[Feature], labels: Labels | None) -> dict[str, Any]:
-    """How many rows have each label, or what else there is to count; from features, so of what is trained."""
+    """How many rows have each label, or what else can be counted; from the features, so of what is trained."""
     if task in ("mlm", "clm"):
         return {"tokens": sum(len(feature["input_ids"]) for feature in features)}
     if task == "question-answering":
@@ -115,7 +116,7 @@ def counts_of(task: Task, features: Sequence[Feature], labels: Labels | None) ->
     if task == "token-classification":
         assert labels is not None
         all_ = np.concatenate([feature["labels"] for feature in features])
-        found = np.bincount(all_[all_ != NO_LABEL], minlength=len(labels.names))
+        found = np.bincount(all_[all_ != IGNORED], minlength=len(labels.names))
         return dict(zip(labels.names, found.tolist(), strict=True))
     values = np.array([feature["labels"] for feature in features])
     if labels is not None and labels.problem == "regression":
@@ -130,11 +131,9 @@ def counts_of(task: Task, features: Sequence[Feature], labels: Labels | None) ->
     return dict(zip(labels.names, numbers, strict=True))
 
 
-def examples_of(
-    task: Task, features: Sequence[Feature], tokenizer: TokenizerBase, labels: Labels | None
-) -> list[str]:  # fmt: skip
-    """The first rows in words: the tokens and what is to be learnt of them."""
-    return [_example(task, feature, tokenizer, labels) for feature in features[:EXAMPLES]]
+def examples_of(task: Task, features: Sequence[Feature], tokenizer: TokenizerBase, labels: Labels | None) -> list[str]:
+    """The first rows as text, and what is to be learnt of them."""
+    return [_example(task, feature, tokenizer, labels) for feature in features[:_EXAMPLES]]
 
 
 def _example(task: Task, feature: Feature, tokenizer: TokenizerBase, labels: Labels | None) -> str:
@@ -144,7 +143,7 @@ def _example(task: Task, feature: Feature, tokenizer: TokenizerBase, labels: Lab
         return " | ".join(rows)
     if task == "token-classification":
         assert labels is not None
-        starts = np.flatnonzero(feature["labels"] != NO_LABEL)
+        starts = np.flatnonzero(feature["labels"] != IGNORED)
         names = [f"/{labels.names[number]} " for number in feature["labels"][starts].tolist()]
         first, *words = [tokenizer.decode(part.tolist()).strip() for part in np.split(ids, starts)]
         return _short(first + " " + "".join(word + name for word, name in zip(words, names, strict=True)))
@@ -163,12 +162,12 @@ def _label(value: Any, labels: Labels) -> str:
     return labels.names[int(value)]
 
 
-def _text(ids: Any, tokenizer: TokenizerBase) -> str:
+def _text(ids: npt.ArrayLike, tokenizer: TokenizerBase) -> str:
     text: str = tokenizer.decode(np.asarray(ids).tolist(), clean_up_tokenization_spaces=False)
     return _short(text)
 
 
 def _short(text: str) -> str:
-    """A text on one line, its middle left out where it is long."""
+    """A text on one line; the middle of a long one is left out."""
     text = text.replace("\n", "\\n").strip()
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 3 :]}"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 3 :]}"

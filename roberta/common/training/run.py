@@ -1,4 +1,4 @@
-"""What happens between two updates, the same in every framework: the log, evaluation, checkpoints, an interrupt."""
+"""What happens between two updates, the same in every framework: the log, evaluations, checkpoints, interrupts."""
 
 from __future__ import annotations
 
@@ -15,43 +15,42 @@ from roberta.common.training.checkpoints import Checkpoints, Position, Saved
 from roberta.common.training.data.batches import Batches, Feature
 from roberta.common.training.journal import Journal
 from roberta.common.training.optimizer_state import TrainingState
-from roberta.common.training.recipes import learning_rate
-from roberta.common.training.settings import Settings
+from roberta.common.training.recipes import Settings, learning_rate
 
-Evaluate = Callable[[Any], dict[str, float]]
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_Evaluate = Callable[[Any], dict[str, float]]
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Trainer(Protocol):
+class AnyTrainer(Protocol):
     """A model and its optimizer, in one framework."""
 
-    model: Any  # one of the public classes: `to_save`, `infer`, `release_infer`
+    model: Any  # one of the public classes, with `to_save`, `infer` and `release_infer`
 
     def state(self) -> TrainingState:
-        """What the optimizer knows."""
+        """The state of the optimizer."""
 
 
 class Interrupted(KeyboardInterrupt):
     """A signal ended a training, after a checkpoint was written.
 
     Attributes:
-        status: what the process ends with, as a shell counts it: 130 for Ctrl-C, 143 for SIGTERM.
+        status: the exit status of the process, as in a shell: 130 for Ctrl-C, 143 for SIGTERM.
     """
 
     def __init__(self, number: int, where: str) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; {where} is written, go on from it with --resume")
+        super().__init__(f"stopped by {signal.Signals(number).name}; {where} is written; resume from it with --resume")
         self.status = 128 + number
 
 
 @dataclass(frozen=True)
-class Plan:
-    """When what is done between updates.
+class RunPlan:
+    """When a run saves and evaluates.
 
     Attributes:
-        save_every, evaluate_every: updates from one to the next; both are done after the last update too, and what
-            was evaluated is saved.
+        save_every, evaluate_every: updates from one to the next. Both also happen after the last update, and what was
+            evaluated is saved.
         metric: by which evaluations are compared, and whether more of it is better.
-        keeps_best: give the model of the best evaluation at the end, instead of the last one.
+        keeps_best: the result is the model of the best evaluation, not the last one.
     """
 
     save_every: int
@@ -68,20 +67,20 @@ class Plan:
 class Run:
     """One training.
 
-    A backend makes updates `start` + 1 to `stop` and calls `finished` after each. As a context it takes signals: the
-    update at work is finished, a checkpoint written, and `Interrupted` raised; a second signal ends at once. The log is
-    closed at its end.
+    A backend makes updates `start` + 1 to `stop` and calls `finished` after each. As a context manager it handles
+    signals: the current update is finished, a checkpoint written, and `Interrupted` raised; a second signal ends the
+    process at once. At the end of the context the log is closed.
 
     Args:
-        journal: the log; None in a process that only helps another one: it writes nothing.
-        agreement: what a training that goes on has to share with this one.
+        journal: the log; None in a process that only helps another one, and writes nothing.
+        agreement: what a resumed training must share with this one.
         evaluate: a model -> its metrics; None without validation data.
-        saved: the checkpoint to go on from.
+        saved: the checkpoint to resume from.
 
     Attributes:
         start: updates made before.
         stop: updates in all.
-        resumed: what the optimizer knew after `start` updates; None for a new one.
+        resumed: the state of the optimizer after `start` updates; None for a new one.
     """
 
     def __init__(
@@ -90,10 +89,10 @@ class Run:
         batches: Batches,
         checkpoints: Checkpoints,
         journal: Journal | None,
-        plan: Plan,
+        plan: RunPlan,
         *,
         agreement: Mapping[str, Any],
-        evaluate: Evaluate | None = None,
+        evaluate: _Evaluate | None = None,
         saved: Saved | None = None,
     ) -> None:
         self.settings = settings
@@ -114,14 +113,14 @@ class Run:
         """The rate of update `number`, which counts from 1."""
         return learning_rate(number, self.settings.recipe, self.stop)
 
-    def finished(self, number: int, loss: float, trainer: Trainer) -> None:
-        """Called after update `number` with its loss, that of the weights before the update.
+    def finished(self, number: int, loss: float, trainer: AnyTrainer) -> None:
+        """Log, evaluate and save after update `number`, whose loss is that of the weights before it.
 
         Raises:
-            ValueError: the loss is not finite. A backend leaves weights and optimizer as they were in that case, so
-                that what was trained so far can be saved.
+            ValueError: the loss is not finite. A backend then leaves weights and optimizer as they were, so that what was
+                trained so far can be saved.
             Interrupted: a signal came.
-            CheckpointError: the disk is full or refuses.
+            CheckpointError: the disk is full or cannot be written.
         """
         if not math.isfinite(loss):
             self._fail(number, loss, trainer)
@@ -134,7 +133,7 @@ class Run:
             raise CheckpointError(
                 f"the log of update {number} could not be written: {error}; {self.checkpoints.what_is_kept()}"
             ) from error
-        # what was evaluated is saved: it may be the best, which a process without the metrics cannot know
+        # what was evaluated is always saved: it may be the best, which a process without the metrics cannot know
         if self._is_due(number, self.plan.save_every) or is_evaluated or self.signal is not None:
             self._save(number, trainer)
         if self.signal is not None:
@@ -143,7 +142,7 @@ class Run:
             self.journal.resumed()
 
     def chosen(self) -> int:
-        """The update whose model is the result: the last one, or the best where that is wanted."""
+        """The update whose model is the result: the last one, or with `keeps_best` the best."""
         return self.best[0] if self.plan.keeps_best and self.best is not None else self.stop
 
     def epoch(self, number: int) -> float:
@@ -153,8 +152,8 @@ class Run:
     # -- signals -------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Run:
-        if threading.current_thread() is threading.main_thread():  # only there may handlers be set
-            self._handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
+        if threading.current_thread() is threading.main_thread():  # other threads cannot set handlers
+            self._handlers = {number: signal.signal(number, self._note) for number in _SIGNALS}
         return self
 
     def __exit__(
@@ -170,7 +169,7 @@ class Run:
         for other, handler in self._handlers.items():
             signal.signal(other, handler)
         if self.journal is not None:
-            self.journal.say("stopping: the update at work is finished and saved first; once more stops at once")
+            self.journal.say("stopping: the current update is finished and saved first; once more stops at once")
 
     # -- parts of `finished` -------------------------------------------------------------------------------------
 
@@ -179,35 +178,35 @@ class Run:
 
     def _log(self, number: int, loss: float) -> None:
         if self.journal is not None:
-            tokens = sum(tokens_of(self.batches.features[index]) for _, _, index in self.batches.draws(number))
+            tokens = sum(_tokens_of(self.batches.features[index]) for _, _, index in self.batches.draws(number))
             self.journal.update(number, self.epoch(number), loss, self.learning_rate(number), tokens)
 
-    def _evaluate(self, number: int, trainer: Trainer) -> None:
-        """Note the metrics of the model, and whether it is the best so far."""
+    def _evaluate(self, number: int, trainer: AnyTrainer) -> None:
+        """Log the metrics of the model, and note whether it is the best so far."""
         if self.journal is None or self.evaluate is None:
             return
-        trainer.model.release_infer()  # laid out from older weights
+        trainer.model.release_infer()  # it keeps copies of older weights
         metrics = self.evaluate(trainer.model)
         trainer.model.release_infer()
         self.journal.evaluation(number, self.epoch(number), metrics)
         name, more_is_better = self.plan.metric
         value, sign = metrics[name], 1 if more_is_better else -1
-        if math.isnan(value) or math.isnan(metrics.get("loss", 0.0)):  # logits of nan have an accuracy, too
+        if math.isnan(value) or math.isnan(metrics.get("loss", 0.0)):  # even logits of nan have an accuracy
             return
         if self.best is None or sign * value > sign * self.best[1]:
             self.best = (number, value)
 
-    def _save(self, number: int, trainer: Trainer, *, removes_old: bool = True) -> None:
-        """Every process takes part where a model is spread over several: whole tensors are gathered from all."""
+    def _save(self, number: int, trainer: AnyTrainer, *, removes_old: bool = True) -> None:
+        """Write a checkpoint. All processes that share a model take part: whole tensors are gathered from all of them."""
         state, model = trainer.state(), trainer.model.to_save()
         if self.journal is not None:
             position = Position(number, self.journal.metrics.size(), self.best, self.agreement)
             self.checkpoints.save(position, model, state, removes_old=removes_old)
 
-    def _fail(self, number: int, loss: float, trainer: Trainer) -> NoReturn:
-        """Save the state before an update without a finite loss, and raise the error.
+    def _fail(self, number: int, loss: float, trainer: AnyTrainer) -> NoReturn:
+        """Save the state before an update whose loss is not finite, and raise the error.
 
-        That state may be lost already, so no older one is removed for it.
+        That state may be ruined already, so no older one is removed for it.
         """
         before = number - 1
         if before not in self.checkpoints.updates():
@@ -215,14 +214,13 @@ class Run:
         older = [self.checkpoints.path(update).name for update in self.checkpoints.updates() if update < before]
         raise ValueError(
             f"update {number} has a loss of {loss}; the weights that gave it are in {self.checkpoints.path(before)}, "
-            f"older ones beside it in {', '.join(older) if older else 'no folder'}. Start from the newest of them all "
-            "that was still good, or from the model that this training began with, in a new output folder, with a "
-            f"lower learning_rate (it was {self.learning_rate(number):.3g}), a longer warmup, clip_norm=1.0 or another "
-            "dtype"
+            f"older ones beside it in {', '.join(older) if older else 'no folder'}. Start from the newest one that was "
+            "still good, or from the model that this training began with, in a new output folder, with a lower "
+            f"learning_rate (it was {self.learning_rate(number):.3g}), a longer warmup, clip_norm=1.0 or another dtype"
         )
 
 
-def tokens_of(feature: Feature) -> int:
-    """Real tokens of a feature, of all choices together."""
+def _tokens_of(feature: Feature) -> int:
+    """The tokens of a feature, of all choices together."""
     ids = feature["input_ids"]
     return sum(map(len, ids)) if len(ids) and hasattr(ids[0], "__len__") else len(ids)

@@ -1,4 +1,4 @@
-"""A training from beginning to end: what is asked for, what is there already, the backend's loop, and the result."""
+"""A training from beginning to end: its settings, what its folder has already, the backend's loop, and the result."""
 
 from __future__ import annotations
 
@@ -19,33 +19,37 @@ from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.tokenizer.fast import RobertaTokenizerFast
 from roberta.common.training import plot
 from roberta.common.training.checkpoints import Checkpoints, Saved, differences
-from roberta.common.training.comparison import compared, entity_scheme
 from roberta.common.training.data.batches import Batches
-from roberta.common.training.data.labels import Problem
-from roberta.common.training.data.settings import DataSettings
-from roberta.common.training.data.tasks import HEADS, Task
-from roberta.common.training.datasets import Data, fingerprint, prepare, tokenizer_hash
-from roberta.common.training.initial_weights import open_config, start
+from roberta.common.training.data.tasks import HEADS, Task, check_task
+from roberta.common.training.datasets import Data, DataSettings, fingerprint, prepare, tokenizer_hash
+from roberta.common.training.initial_weights import initial_weights, open_config
 from roberta.common.training.journal import METRICS_FILE, Journal
-from roberta.common.training.recipes import Recipe, check_warmup, default, named, total_updates
+from roberta.common.training.metrics import compared, entity_scheme
+from roberta.common.training.recipes import (
+    Recipe,
+    Settings,
+    check_warmup,
+    default_recipe,
+    recipe_named,
+    total_updates,
+)
 from roberta.common.training.report import REPORT_FILE, Report
-from roberta.common.training.run import Plan, Run
-from roberta.common.training.settings import Settings
+from roberta.common.training.run import Run, RunPlan
 
-LOCK_FILE = ".training.lock"
-RECIPE_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "source")
-MOST_BETWEEN_SAVES = 1000  # updates
-# What of a config is no part of what is trained, or follows from what is compared already.
+_LOCK_FILE = ".training.lock"
+_RECIPE_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "source")
+_MOST_BETWEEN_SAVES = 1000  # updates
+# Fields of a config that do not affect the training, or follow from what is compared already.
 _CONFIG_APART = ("_name_or_path", "architectures", "dtype", "transformers_version", "task_specific_params")
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a training ended with: its folder, which `from_pretrained` reads, and the update that its model is of.
+class TrainingResult:
+    """The result of a training: its folder, which `from_pretrained` reads, and the update that gave its model.
 
     Attributes:
         best: update and value of the best evaluation; None without validation data.
-        data: what was read; `data.lines()` is what was said before the first update.
+        data: what was read; `data.lines()` is what was printed before the first update.
     """
 
     output: Path
@@ -55,12 +59,12 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """A training, to be made with `run()`: what is trained on what, how, and where it is written.
+class Training(DataSettings):
+    """A training, which `run()` carries out: what is trained on what, how, and where it is written.
 
     Attributes:
         task: one of `tasks.Task`.
-        model: folder, weights file or hub name; or a config alone, for new weights.
+        model: folder, weights file or hub name; or only a config, for new weights.
         train, validation: files, or one object of the `datasets` library.
         output: the folder of the training, which becomes a model folder.
         framework: "pt", "tf" or "flax"; None for the first that is installed.
@@ -68,35 +72,36 @@ class Training:
         recipe: the optimization, or its name; None for the task's.
         learning_rate, batch_size, updates, epochs, warmup, power, end_learning_rate, beta1, beta2, epsilon, weight_decay,
             decays_all, clip_norm, dropout: see `Recipe`; each overrides one number of the recipe, None leaves it.
-            `updates` and `epochs` take each other's place.
+            `updates` and `epochs` replace each other.
         seed: of new weights, order, masks and dropout.
         dtype, compile, sharding: see `Settings`.
         max_length: tokens of a row; None for what the model takes, and at most 384 for question answering.
-        micro_batch_size: rows that go through the model at once; None for all of a batch.
+        micro_batch_size: rows that go through the model at once; None for a whole batch.
         format: of the files; None to tell it by their names.
         header: whether the first line of a table names its columns; None to tell it by the names in it.
         text_column, label_column: where texts (or words) and labels are: the name of a column or field, or its number
             from 1 in a table without a header; None for the usual names.
-        columns: the same for all that an example has, by its role, such as {"text2": "answer"}; see `fields.NAMES`.
-        skip_unusable: leave rows out that cannot be used, and say how many, instead of an error for the first.
-        truncation: False makes a text that is longer than a row an error, where it is cut by default.
+        columns: the same for anything that an example has, by its role, such as {"text2": "answer"}; see
+            `fields.FIELD_NAMES`.
+        skip_unusable: leave out rows that cannot be used, and say how many, instead of an error for the first.
+        truncation: False makes a text that is longer than a row an error; by default it is cut.
         masking, masking_rate, whole_words: how "mlm" hides tokens: "exact", 0.15, False; see
             `roberta.common.training.data.masking`.
         packing: how sentences become rows, for "mlm" and "clm": "full-sentences"; see
             `roberta.common.training.data.packing`.
         stride: tokens that two windows of a context share, for question answering: 128, or half a window.
-        problem: what the labels of texts are; None to see it by them.
-        labels: their names by number, where the data does not have all of them, or has numbers in their place.
-        keep_labels: the labels are those of the model: numbers in the data are its ids.
+        problem: what the labels of texts are; None to tell it by the labels.
+        labels: their names in the order of their numbers, if the data does not have all of them, or has numbers.
+        keep_labels: the labels are those of the model, and numbers in the data are its ids.
         save_every, evaluate_every: updates; None for an epoch, and 1000 at most.
-        keep: checkpoints that are kept, beside the best.
+        keep: how many checkpoints are kept, besides the best.
         log_every: updates for a line of `metrics.jsonl`.
-        best: give the model of the best evaluation at the end, instead of the last one.
-        metric: that the best has most of, or least of a loss; None for the task's.
-        resume: go on from the newest checkpoint in `output`; where there is none, begin.
+        best: the result is the model of the best evaluation, not the last one.
+        metric: by which evaluations are compared; None for the task's first.
+        resume: resume from the newest checkpoint in `output`; if there is none, begin.
         workers: processes that prepare batches, in PyTorch.
-        tensorboard: write events; None where tensorboardX is installed.
-        progress: show a bar; None on a terminal.
+        tensorboard: write events; None writes them if tensorboardX is installed.
+        progress: show a bar; None shows it on a terminal.
     """
 
     task: Task
@@ -123,23 +128,7 @@ class Training:
     dropout: float | None = None
     seed: int = 0
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
-    max_length: int | None = None
     micro_batch_size: int | None = None
-    format: Literal["txt", "tsv", "csv", "jsonl", "json", "conll"] | None = None
-    header: bool | None = None
-    text_column: str | None = None
-    label_column: str | None = None
-    columns: Mapping[str, str] | None = None
-    skip_unusable: bool = False
-    truncation: bool | None = None
-    masking: Literal["exact", "bernoulli"] | None = None
-    masking_rate: float | None = None
-    whole_words: bool | None = None
-    packing: str | None = None
-    stride: int | None = None
-    problem: Problem | None = None
-    labels: Sequence[str] | None = None
-    keep_labels: bool = False
     save_every: int | None = None
     evaluate_every: int | None = None
     keep: int = 2
@@ -154,33 +143,31 @@ class Training:
     progress: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.task not in HEADS:
-            raise ValueError(f"task={self.task!r} must be one of {', '.join(HEADS)}")
-        if self.best and self.validation is None:
-            raise ValueError("best=True needs validation data, to know which model is the best")
-        if self.metric is not None and self.validation is None:
-            raise ValueError(f"metric={self.metric!r} compares evaluations, which need validation data; omit it")
-        if self.evaluate_every is not None and self.validation is None:
-            raise ValueError(f"evaluate_every={self.evaluate_every} needs validation data to evaluate; omit it")
+        check_task(self.task)
+        for name, value in (("best", self.best), ("metric", self.metric), ("evaluate_every", self.evaluate_every)):
+            if value is not None and value is not False and self.validation is None:
+                raise ValueError(f"{name}={value!r} needs validation data to evaluate; omit it")
         if self.log_every < 1:
             raise ValueError(f"log_every={self.log_every} must be at least 1")
-        _ = self.chosen_recipe  # raises for a number that cannot be
+        _ = self.chosen_recipe  # raises for a number that is out of range
 
-    def run(self) -> Result:
-        """Train, or go on; the model is in `output` at the end.
+    def run(self) -> TrainingResult:
+        """Train, or resume; at the end the model is in `output`.
 
         Raises:
-            ValueError: data, settings or an older training in `output` do not allow it; nothing of it was changed.
-            Interrupted: a signal came; a checkpoint is written.
-            CheckpointError: a model or checkpoint cannot be read, or the disk refuses; names what is kept.
+            ValueError: data, settings or an older training in `output` do not allow it, and nothing was changed.
+            Interrupted: a signal came, and a checkpoint was written.
+            CheckpointError: a model or checkpoint cannot be read, or the disk cannot be written; names what is kept.
         """
         name = frameworks.one_framework(self.framework, frameworks.installed())
         if self.workers and name != "pt":
-            raise ValueError(f"workers={self.workers} are PyTorch's; framework={name!r} prepares batches itself")
-        if self.chosen_recipe.updates is not None:  # else it is known once the data is read
+            raise ValueError(
+                f"workers={self.workers} are for PyTorch; framework={name!r} prepares batches itself: omit it"
+            )
+        if self.chosen_recipe.updates is not None:  # else they are known once the data is read
             check_warmup(self.chosen_recipe, self.chosen_recipe.updates)
         output = Path(self.output)
-        with alone(output) if self._is_first(name) else contextlib.nullcontext():
+        with training_lock(output) if self._is_first(name) else contextlib.nullcontext():
             self._check_output(output)
             data = self._data()
             checkpoints = Checkpoints(output, keep=self.keep, texts=self._tokenizer.files_to_save())
@@ -194,23 +181,23 @@ class Training:
             if self._is_first(name):
                 checkpoints.publish(run.chosen())
                 plot.draw_beside(output)
-        return Result(output, run.chosen(), run.best, data.report)
+        return TrainingResult(output, run.chosen(), run.best, data.report)
 
     # -- parts of `run` ------------------------------------------------------------------------------------------
 
     @cached_property
     def head(self) -> Head:
-        """The class that is trained."""
+        """The class that the task trains."""
         return HEADS[self.task]
 
     @cached_property
     def chosen_recipe(self) -> Recipe:
-        """The recipe asked for, or the task's, with what is said beside it."""
+        """The named recipe, or the task's, with the numbers that override it."""
         if isinstance(self.recipe, Recipe):
             chosen = self.recipe
         else:
-            chosen = default(self.task) if self.recipe is None else named(self.recipe)
-        said = {name: getattr(self, name) for name in RECIPE_FIELDS if getattr(self, name) is not None}
+            chosen = default_recipe(self.task) if self.recipe is None else recipe_named(self.recipe)
+        said = {name: getattr(self, name) for name in _RECIPE_FIELDS if getattr(self, name) is not None}
         if "updates" in said:
             said.setdefault("epochs", None)
         elif "epochs" in said:
@@ -226,27 +213,26 @@ class Training:
         return RobertaTokenizerFast.from_pretrained(folder)
 
     def _is_first(self, framework: str) -> bool:
-        """Whether this process writes: torchrun starts several, which share a training where it is sharded."""
+        """Whether this process writes: the first one of those that torchrun starts for a sharded training."""
         return framework != "pt" or self.sharding == "none" or os.environ.get("RANK", "0") == "0"
 
     def _check_output(self, output: Path) -> None:
-        """Refuse a folder that has a training already, or the model's own."""
+        """Raise `ValueError` for a folder that has a training already, or is the model's own."""
         has_log = (output / METRICS_FILE).is_file() and (output / METRICS_FILE).stat().st_size > 0
         if not self.resume and (has_log or Checkpoints(output).updates()):
-            raise ValueError(f"{output} has a training already: resume=True goes on with it; or give another folder")
+            raise ValueError(f"{output} has a training already; resume it with resume=True, or give another folder")
         own = Path(self.model)
         if output.resolve() == (own if own.is_dir() else own.parent).resolve() and own.exists() and not self.resume:
             raise ValueError(f"{output} is the model's own folder, which the result would replace; give another folder")
 
     def _data(self) -> Data:
-        settings = DataSettings(**{field.name: getattr(self, field.name) for field in fields(DataSettings)})
         return prepare(
-            self.task, self.train, self.validation, settings, config=open_config(self.model),
+            self.task, self.train, self.validation, self, config=open_config(self.model),
             recipe=self.chosen_recipe, tokenizer=self._tokenizer, seed=self.seed,
         )  # fmt: skip
 
     def _show(self, report: Report, journal: Journal) -> None:
-        """Say what was read, on the terminal and in the folder, before anything is trained."""
+        """Report what was read, on the terminal and in the folder, before anything is trained."""
         for line in report.lines():
             journal.say(line)
         text = json.dumps(report.as_json(), indent=2, ensure_ascii=False)
@@ -260,7 +246,7 @@ class Training:
         )  # fmt: skip
 
     def _agreement(self, data: Data) -> dict[str, Any]:
-        """What a training that goes on has to share with the one that began: all that its numbers depend on."""
+        """What a resumed training must share with the one that began: everything that its numbers depend on."""
         recipe = {name: value for name, value in asdict(self.chosen_recipe).items() if name != "source"}
         config = {name: value for name, value in data.config.to_dict().items() if name not in _CONFIG_APART}
         files = fingerprint("train", self.train, data.features)
@@ -270,25 +256,27 @@ class Training:
             **{"task": self.task, "seed": self.seed, "dtype": self.dtype, "updates": self._settings(data).updates},
             **{"rows": data.agreement, "recipe": recipe, "config": config},
             **{"data": files, "tokenizer": tokenizer_hash(self._tokenizer)},
-            **({} if data.evaluation is None else {"metric": self._compared(data)[0]}),  # of which the best has a value
+            **(
+                {} if data.evaluation is None else {"metric": self._compared(data)[0]}
+            ),  # the best evaluation has its value
         }
         plain: dict[str, Any] = json.loads(json.dumps(agreement))
         return plain
 
     def _compared(self, data: Data) -> tuple[str, bool]:
-        """The metric that evaluations are compared by, and whether more of it is better."""
+        """The metric by which evaluations are compared, and whether more of it is better."""
         return compared(self.task, data.config, self.metric)
 
     def _saved(self, checkpoints: Checkpoints, agreement: Mapping[str, Any], data: Data) -> Saved | None:
-        """The checkpoint to go on from, which is of the same training."""
+        """The checkpoint to resume from; `ValueError` if it is of another training."""
         saved = checkpoints.newest() if self.resume else None
-        # older checkpoints name the metric only where it was asked for
+        # older checkpoints have the metric only if it was given
         own = {"metric": compared(self.task, data.config)[0]} if "metric" in agreement else {}
         wrong = [] if saved is None else differences({**own, **_of_today(saved.position.agreement)}, agreement)
         if saved is not None and wrong:
             raise ValueError(
                 f"{saved.folder} is of another training:\n  " + "\n  ".join(wrong) + "\n"
-                "Give what it had to go on with it, or start anew from its model: "
+                "To resume it, give what it had; or start a new training from its model: "
                 f"model={str(saved.folder)!r}, with another folder as output"
             )
         return saved
@@ -302,12 +290,12 @@ class Training:
             seed=self.seed,
         )  # fmt: skip
         journal = None
-        start_, size = (0, 0) if saved is None else (saved.position.update, saved.position.metrics_bytes)
+        start, size = (0, 0) if saved is None else (saved.position.update, saved.position.metrics_bytes)
         plan = self._plan(data)
         if is_first:
             checkpoints.remove_litter()
             journal = Journal(
-                checkpoints.output, metrics_bytes=size, start=start_, stop=settings.updates, log_every=self.log_every,
+                checkpoints.output, metrics_bytes=size, start=start, stop=settings.updates, log_every=self.log_every,
                 tensorboard=self.tensorboard, progress=self.progress,
             )  # fmt: skip
             if self.task == "token-classification":
@@ -316,11 +304,11 @@ class Training:
             settings, batches, checkpoints, journal, plan, agreement=agreement, evaluate=data.evaluation, saved=saved
         )
 
-    def _plan(self, data: Data) -> Plan:
+    def _plan(self, data: Data) -> RunPlan:
         epoch = -(-len(data.features) // self.chosen_recipe.batch_size)  # updates
-        save_every = self.save_every if self.save_every is not None else min(epoch, MOST_BETWEEN_SAVES)
+        save_every = self.save_every if self.save_every is not None else min(epoch, _MOST_BETWEEN_SAVES)
         evaluate_every = self.evaluate_every if self.evaluate_every is not None else save_every
-        return Plan(save_every, evaluate_every, self._compared(data), self.best)
+        return RunPlan(save_every, evaluate_every, self._compared(data), self.best)
 
     def _train(self, run: Run, framework: str, data: Data, saved: Saved | None) -> None:
         """Load the model and make the updates that are left."""
@@ -328,7 +316,7 @@ class Training:
             return
         wide = "float64" if self.dtype == "float64" else "float32"
         source = self.model if saved is None else saved.folder
-        with start(
+        with initial_weights(
             source, self.head, data.config, seed=self.seed, dtype=wide, beside=run.checkpoints.output,
             is_new_head=data.is_new_head and saved is None,
         ) as (place, new):  # fmt: skip
@@ -336,33 +324,29 @@ class Training:
             model = class_.from_pretrained(place, config=data.config, dtype=wide)
         if new and run.journal is not None:
             run.journal.say(
-                f"{class_.__name__}: {len(new)} tensors are new: {', '.join(new[:4])}{', ...' * (len(new) > 4)}"
+                f"{class_.__name__}: {len(new)} newly initialised tensors: {', '.join(new[:4])}{', ...' * (len(new) > 4)}"
             )
         backend = frameworks.backend_module(framework, "training")
         backend.train(model, run, **({"workers": self.workers} if self.workers else {}))
 
 
 def _of_today(agreement: Mapping[str, Any]) -> dict[str, Any]:
-    """An agreement without the fields of the config that older versions compared."""
+    """An agreement without the fields of the config that only older versions compared."""
     config = {name: value for name, value in agreement.get("config", {}).items() if name not in _CONFIG_APART}
     return {**agreement, "config": config}
 
 
 @contextlib.contextmanager
-def alone(output: Path) -> Iterator[None]:
-    """While it lasts no other process trains in this folder.
-
-    Raises:
-        ValueError: one does, or the folder cannot be made.
-    """
+def training_lock(output: Path) -> Iterator[None]:
+    """Hold a folder, so that no other process trains in it; `ValueError` if one does, or it cannot be made."""
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(
             f"output={output} cannot be a folder for a training: {error.strerror}; give the path of a folder, or of a "
-            "new one in a place that may be written"
+            "new one in a place that can be written"
         ) from error
-    lock = FileLock(output / LOCK_FILE)
+    lock = FileLock(output / _LOCK_FILE)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -371,5 +355,5 @@ def alone(output: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            (output / LOCK_FILE).unlink()
+            (output / _LOCK_FILE).unlink()
         lock.release()

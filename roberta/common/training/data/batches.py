@@ -1,6 +1,6 @@
-"""Every batch of a training as a pure function of the number of the update, the same for all three frameworks.
+"""Every batch of a training as a pure function of the update's number, the same in all three frameworks.
 
-So the position in the data is one number, and a training that goes on needs no other.
+So the position in the data is one number, and that is all a resumed training needs.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
-Feature = Mapping[str, Any]  # "input_ids": ints, or one list a choice; and the labels, as the task has them
+from roberta.common.training.data.tasks import Task
+
+Feature = Mapping[str, Any]  # "input_ids": ints, or a list of them for each choice; and the labels of the task
 Draw = tuple[int, int, int]  # (seed, epoch, index): seeds what is drawn for one feature in one epoch
+IGNORED = -100  # a label that is not a target
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Collated:
 
     Attributes:
         inputs: arguments of the model's class, labels among them; for "mlm" also "positions" (see `collation`).
-        count: targets that the loss is the mean of: masked tokens, labels that are not -100, or rows.
+        count: the targets that the loss averages over; see `count_targets`.
     """
 
     inputs: dict[str, np.ndarray]
@@ -30,7 +33,7 @@ class Collated:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """A part of an update that goes through the model at once.
+    """The part of an update that goes through the model at once.
 
     Attributes:
         inputs: as in `Collated`.
@@ -44,8 +47,8 @@ class MicroBatch:
 class Batches:
     """The batches of a training.
 
-    Each epoch has every feature once, in an order of its own; a batch may have the end of one epoch and the start of
-    the next, so that every batch is full.
+    Each epoch has every feature once, in its own order. Every batch is full: it may hold the end of one epoch and the
+    start of the next.
 
     Args:
         collate: features, and what seeds the draws for each -> arrays.
@@ -54,7 +57,7 @@ class Batches:
         seed: of the orders.
 
     Raises:
-        ValueError: there are no features, a size is no int of at least 1, or the seed none of at least 0.
+        ValueError: there are no features, a size is not an int of at least 1, or the seed is not one of at least 0.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class Batches:
         Raises:
             ValueError: no feature of the whole update has a target.
         """
-        draws = sorted(self.draws(number), key=lambda draw: -length(self.features[draw[2]]))
+        draws = sorted(self.draws(number), key=lambda draw: -longest_row(self.features[draw[2]]))
         size = self.micro_batch_size
         groups = [draws[start : start + size] for start in range(0, len(draws), size)]
         parts = [self.collate([self.features[draw[2]] for draw in group], group) for group in groups]
@@ -106,7 +109,7 @@ class Batches:
         if not total:
             raise ValueError(
                 f"update {number} has nothing to learn: none of its {len(draws)} examples has a target (a label that is "
-                "not -100, a masked token); see to the labels, or take a larger batch_size"
+                "not -100, a masked token); check the labels, or use a larger batch_size"
             )
         return [MicroBatch(part.inputs, part.count / total) for part in parts if part.count]
 
@@ -116,7 +119,54 @@ class Batches:
             yield self.update(number)
 
 
-def length(feature: Feature) -> int:
-    """Tokens of a feature; of a multiple choice, of its longest one."""
+def longest_row(feature: Feature) -> int:
+    """Tokens of a feature; of a multiple choice, those of its longest choice."""
     ids = feature["input_ids"]
     return max(map(len, ids)) if len(ids) and not isinstance(ids[0], int | np.integer) else len(ids)
+
+
+def count_targets(inputs: Mapping[str, np.ndarray], task: Task) -> int:
+    """How many targets the loss of some inputs averages over: labels that are not -100, or else rows."""
+    labels = inputs.get("labels")
+    if labels is None or labels.dtype.kind == "f":  # spans; amounts, and several labels at once
+        return len(inputs["attention_mask"])
+    if task == "clm":  # nothing predicts the first token of a row
+        labels = labels[:, 1:]
+    return int((labels != IGNORED).sum())
+
+
+def rows_of_rank(
+    inputs: Mapping[str, np.ndarray], task: Task, rank: int, world: int
+) -> tuple[dict[str, np.ndarray], float]:
+    """Every `world`-th row from row `rank` on, and its share of the targets; the shares of all ranks add up to 1.
+
+    A rank without a target takes part all the same, because the others wait for its gradients: it gets a share of 0,
+    and one row whose targets are valid and count for nothing.
+
+    Returns:
+        inputs as in `Collated`, and the share.
+    """
+    if world == 1:
+        return dict(inputs), 1.0
+    whole = count_targets(inputs, task)
+    own = _every_nth_row(inputs, rank, world)
+    count = count_targets(own, task)
+    if count:
+        return own, count / whole
+    own = _every_nth_row(inputs, 0, len(inputs["attention_mask"]))
+    if "positions" in own:
+        own |= {"positions": np.zeros(1, np.int64), "labels": np.zeros(1, np.int64)}
+    elif "labels" in own:
+        own["labels"] = np.zeros_like(own["labels"])
+    return own, 0.0
+
+
+def _every_nth_row(inputs: Mapping[str, np.ndarray], rank: int, world: int) -> dict[str, np.ndarray]:
+    """The rows rank, rank + world, ...; the positions of masked tokens count in these rows."""
+    if "positions" not in inputs:
+        return {name: array[rank::world] for name, array in inputs.items()}
+    row, column = np.divmod(inputs["positions"], inputs["attention_mask"].shape[-1])
+    kept = (row % world == rank) & (inputs["labels"] != IGNORED)
+    own = {name: array[rank::world] for name, array in inputs.items() if name not in ("positions", "labels")}
+    places = row[kept] // world * inputs["attention_mask"].shape[-1] + column[kept]
+    return {**own, "positions": places, "labels": inputs["labels"][kept]}

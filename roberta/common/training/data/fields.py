@@ -1,4 +1,4 @@
-"""What the fields of a record mean, by the names that people give them, and the examples made of them."""
+"""What one example of each task is, and what the fields of a record mean, by the names that people give them."""
 
 from __future__ import annotations
 
@@ -9,26 +9,98 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from roberta.common.pipelines.inputs import shown, text_of
-from roberta.common.training.data.examples import (
-    Answer,
-    Choice,
-    Document,
-    Example,
-    LabelledText,
-    LabelledWords,
-    Question,
-)
-from roberta.common.training.data.records import Record
+from roberta.common.training.data.records import DataRecord
 from roberta.common.training.data.tasks import Task
+
+# -- examples as they were read: text, not yet tokens; `where` each is from, for errors --------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Sentences, or other pieces of text that belong together, in order, for "mlm" and "clm"."""
+
+    sentences: tuple[str, ...]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledText:
+    """One text, or a pair of them, for "text-classification".
+
+    Attributes:
+        label: as the data spells it, also a number; several where any number of labels can hold.
+    """
+
+    text: str
+    text2: str | None
+    label: str | tuple[str, ...]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledWords:
+    """The words of a sentence and the label of each, for "token-classification"."""
+
+    words: tuple[str, ...]
+    labels: tuple[str, ...]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSpan:
+    """A span of a context: its text, and its first character."""
+
+    text: str
+    start: int
+
+    @property
+    def end(self) -> int:
+        """The index of the character after the last one."""
+        return self.start + len(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question about a context, for "question-answering".
+
+    Attributes:
+        answers: what several people answered, of which the first is trained; empty where there is no answer.
+    """
+
+    id: str
+    question: str
+    context: str
+    answers: tuple[AnswerSpan, ...]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class MultipleChoice:
+    """A prompt and its continuations, for "multiple-choice".
+
+    Attributes:
+        label: the index of the right one.
+    """
+
+    prompt: str
+    choices: tuple[str, ...]
+    label: int
+    where: str
+
+
+# -- fields -> examples -----------------------------------------------------------------------------------------------
+
+Example = Document | LabelledText | LabelledWords | Question | MultipleChoice
 
 Roles = Mapping[str, str]  # role -> the record's field
 
-# Task -> role -> the names that its field may have, the likeliest first: "#1 String" is written "#1_string" here. A
-# field has one role. Roles are looked for in this order, so QNLI's "sentence" is the second text beside a "question".
-NAMES: dict[Task, dict[str, tuple[str, ...]]] = {
+# Task -> role -> the names that its field may have, the likeliest first ("#1 String" is written "#1_string" here). A
+# field has one role. Roles are looked for in this order, so QNLI's "sentence" is the second text next to a "question".
+FIELD_NAMES: dict[Task, dict[str, tuple[str, ...]]] = {
     "mlm": {"text": ("text", "content", "sentence")},
     "clm": {"text": ("text", "content", "sentence")},
     "text-classification": {
@@ -73,24 +145,24 @@ NEEDED: dict[Task, tuple[str, ...]] = {
     "question-answering": ("question", "context"),
     "multiple-choice": ("prompt", "label"),
 }
-NUMBERED = re.compile(r"(?:ending|choice|option|answer)_?([0-9]+)")  # fields with a choice each
+_NUMBERED = re.compile(r"(?:ending|choice|option|answer)_?([0-9]+)")  # fields that hold a choice each
 
 
 def find_roles(task: Task, fields: Sequence[str], columns: Roles) -> Roles:
     """Role -> field, for each role that a field has.
 
     Args:
-        columns: what the caller says; it goes before the usual names. "" says that no field has the role.
+        columns: what the caller says, which goes before the usual names. "" says that no field has the role.
     """
     return _find_roles(task, tuple(fields), tuple(columns.items()))
 
 
-@functools.lru_cache(maxsize=64)  # a file has the same fields in every line, mostly
+@functools.lru_cache(maxsize=64)  # most files have the same fields in every line
 def _find_roles(task: Task, fields: tuple[str, ...], said: tuple[tuple[str, str], ...]) -> Roles:
     columns = dict(said)
     by_name = {field.strip().lower().replace(" ", "_").replace("-", "_"): field for field in reversed(fields)}
     found = {role: field for role, field in columns.items() if _is_there(role, field, fields)}
-    for role, names in NAMES[task].items():
+    for role, names in FIELD_NAMES[task].items():
         free = (by_name[name] for name in names if name in by_name and by_name[name] not in found.values())
         field = next(free, None)
         if role not in columns and field is not None:
@@ -104,66 +176,66 @@ def _is_there(role: str, field: str, fields: Sequence[str]) -> bool:
 
 
 def check_columns(task: Task, columns: Roles) -> None:
-    """Refuse columns for roles that a task does not have."""
+    """Raise `ValueError` for a column with a role that the task does not have."""
     for role, field in columns.items():
-        if role not in NAMES[task]:
-            raise ValueError(f"columns={{{role!r}: {field!r}}}: {task} has {', '.join(NAMES[task])}")
+        if role not in FIELD_NAMES[task]:
+            raise ValueError(f"columns={{{role!r}: {field!r}}}: the roles of {task} are {', '.join(FIELD_NAMES[task])}")
 
 
 def missing_roles(task: Task, fields: Sequence[str], columns: Roles) -> list[str]:
-    """The roles that an example needs, or the caller names, and that no field has."""
+    """The roles that an example needs, or the caller names, but that no field has."""
     roles = find_roles(task, fields, columns)
     wanted = dict.fromkeys((*NEEDED[task], *(role for role, field in columns.items() if field)))
     return [role for role in wanted if role not in roles]
 
 
-def example(task: Task, record: Record, columns: Roles) -> Example:
+def make_example(task: Task, record: DataRecord, columns: Roles) -> Example:
     """The example of a record.
 
     Raises:
-        ValueError: a field is missing or of another kind; says where.
+        ValueError: a field is missing or of the wrong kind; says where.
     """
     roles = find_roles(task, list(record.value), columns)
     missing = [role for role in (*NEEDED[task], *columns) if role not in roles]
-    if missing and (missing := missing_roles(task, list(record.value), columns)):  # the second knows "" for none
+    if missing and (missing := missing_roles(task, list(record.value), columns)):  # which knows that "" stands for none
         role, said = missing[0], {**columns, **dict.fromkeys(missing, "NAME")}
         raise ValueError(
             f"{record.where} has no {role}: its fields are {', '.join(map(str, record.value)) or 'none'}; name one of "
-            f"them {' or '.join(NAMES[task][role][:3])}, or say columns={said}"
+            f"them {' or '.join(FIELD_NAMES[task][role][:3])}, or say columns={said}"
         )
     return _MAKERS[task](record, roles)
 
 
-def _text(record: Record, roles: Roles, role: str) -> str:
+def _text(record: DataRecord, roles: Roles, role: str) -> str:
     return text_of(record.value[roles[role]], f"{record.where}: {roles[role]}")
 
 
-def _document(record: Record, roles: Roles) -> Document:
+def _document(record: DataRecord, roles: Roles) -> Document:
     lines = _text(record, roles, "text").split("\n")
     return Document(tuple(line.rstrip() for line in lines if line.strip()), record.where)
 
 
-def _labelled_text(record: Record, roles: Roles) -> LabelledText:
+def _labelled_text(record: DataRecord, roles: Roles) -> LabelledText:
     label = record.value[roles["label"]]
     where = f"{record.where}: {roles['label']}"
     if label == "-" and roles["label"].lower() == "gold_label":
-        raise ValueError(f"{where} is '-', which says that people did not agree on a label; remove the row")
+        raise ValueError(f"{where} is '-', which marks rows whose annotators did not agree; remove the row")
     many = isinstance(label, Sequence) and not isinstance(label, str)
-    labels = tuple(spelled(one, where) for one in label) if many else spelled(label, where)
+    labels = tuple(_label_text(one, where) for one in label) if many else _label_text(label, where)
     second = _text(record, roles, "text2") if "text2" in roles else None
     return LabelledText(_text(record, roles, "text"), second, labels, record.where)
 
 
-def spelled(label: Any, where: str) -> str:
-    """A label as text: a str as it is, a number as Python writes it, true and false as JSON does.
+def _label_text(label: Any, where: str) -> str:
+    """A label as text: a str as it is, a number as Python writes it, true and false as in JSON.
 
     Raises:
-        ValueError: it is something else, empty, or a number that is not finite, which stands for a label that is missing.
+        ValueError: it is something else, empty, or a number that is not finite, as missing labels are.
     """
     if isinstance(label, float) and not math.isfinite(label):
         raise ValueError(
-            f"{where} is {label}, which is how a missing label is written; a label is a name or a finite number: add it, "
-            "or remove the example"
+            f"{where} is {label}, as missing labels are; a label must be a name or a finite number: add it, or remove the "
+            "example"
         )
     if isinstance(label, bool):
         return str(label).lower()
@@ -171,29 +243,29 @@ def spelled(label: Any, where: str) -> str:
         return repr(label)
     if isinstance(label, str) and label.strip():
         return text_of(label.strip(), where)
-    raise ValueError(f"{where} is {shown(label)}; a label is a name or a number: add it, or remove the example")
+    raise ValueError(f"{where} is {shown(label)}; a label must be a name or a number: add it, or remove the example")
 
 
-def _labelled_words(record: Record, roles: Roles) -> LabelledWords:
+def _labelled_words(record: DataRecord, roles: Roles) -> LabelledWords:
     words, labels = (_list(record, roles[role]) for role in ("words", "labels"))
     if len(words) != len(labels):
         raise ValueError(f"{record.where} has {len(words)} words and {len(labels)} labels; each word needs one")
     for number, word in enumerate(words, 1):
         if not text_of(word, f"{record.where}: word {number}"):
             raise ValueError(f"{record.where}: word {number} is empty; remove it with its label")
-    return LabelledWords(tuple(words), tuple(spelled(label, f"{record.where}: {roles['labels']}") for label in labels),
-                         record.where)  # fmt: skip
+    where = f"{record.where}: {roles['labels']}"
+    return LabelledWords(tuple(words), tuple(_label_text(label, where) for label in labels), record.where)
 
 
-def _list(record: Record, field: str) -> Sequence[Any]:
+def _list(record: DataRecord, field: str) -> Sequence[Any]:
     value = structured(record.value[field])
     if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-        raise ValueError(f"{record.where}: {field} is {shown(value)}; it has to be a list that is not empty")
+        raise ValueError(f"{record.where}: {field} is {shown(value)}; it must be a list that is not empty")
     return value
 
 
 def structured(value: Any) -> Any:
-    """A list or an object that a cell of a table has as text, as JSON or as Python writes it; else the value."""
+    """The list or object that the cell of a table spells, as JSON or in Python's syntax; any other value as it is."""
     if not isinstance(value, str) or value[:1] not in ("[", "{"):
         return value
     for read in (json.loads, ast.literal_eval):
@@ -202,9 +274,9 @@ def structured(value: Any) -> Any:
     return value
 
 
-def _question(record: Record, roles: Roles) -> Question:
+def _question(record: DataRecord, roles: Roles) -> Question:
     question, context = (_text(record, roles, role) for role in ("question", "context"))
-    question = question.lstrip()  # a row of SQuAD has thousands of spaces before its question
+    question = question.lstrip()  # one question of SQuAD has thousands of spaces before it
     for role, text in (("question", question), ("context", context)):
         if not text.strip():
             raise ValueError(f"{record.where}: {roles[role]} is empty; give a text, or remove the question")
@@ -212,8 +284,8 @@ def _question(record: Record, roles: Roles) -> Question:
     return Question(str(name), question, context, tuple(_answers(record, roles, context)), record.where)
 
 
-def _answers(record: Record, roles: Roles, context: str) -> list[Answer]:
-    """The answers of a record, each where it says; none for a question that has none."""
+def _answers(record: DataRecord, roles: Roles, context: str) -> list[AnswerSpan]:
+    """The answers of a record, each checked against the context; none for a question without one."""
     if "is_impossible" in roles and str(record.value[roles["is_impossible"]]).lower() in ("true", "1"):
         return []
     if "answers" not in roles:
@@ -227,27 +299,31 @@ def _answers(record: Record, roles: Roles, context: str) -> list[Answer]:
     elif isinstance(given, Sequence) and all(isinstance(one, Mapping) for one in given):
         pairs = [(one.get("text"), one.get("answer_start")) for one in given]
     else:
-        raise ValueError(f'{record.where}: {roles["answers"]} is {shown(given)}; it has to be a list of objects with '
-                         '"text" and "answer_start"')  # fmt: skip
+        raise ValueError(
+            f'{record.where}: {roles["answers"]} is {shown(given)}; it must be a list of objects with "text" and '
+            '"answer_start"'
+        )
     return [_answer(text, start, context, record.where) for text, start in pairs]
 
 
 def _columns(given: Mapping[str, Any], where: str) -> list[tuple[Any, Any]]:
-    """Texts and starts of answers that are an object with a list of each, as `datasets` has them."""
+    """Texts and starts of answers that are an object with two lists, as in `datasets`."""
     texts, starts = given.get("text"), given.get("answer_start")
     if not isinstance(texts, Sequence) or not isinstance(starts, Sequence) or len(texts) != len(starts):
         raise ValueError(f"{where} has the answers {shown(given)}; each text needs its answer_start")
     return list(zip(texts, starts, strict=True))
 
 
-def _answer(text: Any, start: Any, context: str, where: str) -> Answer:
+def _answer(text: Any, start: Any, context: str, where: str) -> AnswerSpan:
     if isinstance(start, str) and start.isdecimal():
         start = int(start)  # from a table
     if not isinstance(text, str) or isinstance(start, bool) or not isinstance(start, int):
-        raise ValueError(f"{where} has an answer with text {shown(text)} and answer_start {shown(start)}; they have to "
-                         "be a text and a number")  # fmt: skip
+        raise ValueError(
+            f"{where} has an answer with text {shown(text)} and answer_start {shown(start)}; they must be a text and a "
+            "number"
+        )
     if not text.strip():
-        raise ValueError(f"{where} has an answer without text; give an empty list of answers if there is none")
+        raise ValueError(f"{where} has an answer without text; for no answer, give an empty list of answers")
     if start < 0 or context[start : start + len(text)] != text:
         at = context.find(text)
         hint = f"the context has it at {at}" if at >= 0 else "the context does not have it"
@@ -256,28 +332,28 @@ def _answer(text: Any, start: Any, context: str, where: str) -> Answer:
             f"{shown(context[max(start, 0) : max(start, 0) + len(text)])}; {hint}: correct answer_start, which counts "
             "characters from 0"
         )
-    return Answer(text, start)
+    return AnswerSpan(text, start)
 
 
-def _choice(record: Record, roles: Roles) -> Choice:
+def _choice(record: DataRecord, roles: Roles) -> MultipleChoice:
     lead = _text(record, roles, "lead") + " " if "lead" in roles else ""
     names, texts = _choices(record, roles)
     hint = _other_count(roles["label"]) if counts_from_1(record.value, roles) else ""
     for number, text in enumerate(texts):
         text_of(text, f"{record.where}: choice {number}")
-    label = spelled(record.value[roles["label"]], f"{record.where}: {roles['label']}")
+    label = _label_text(record.value[roles["label"]], f"{record.where}: {roles['label']}")
     if label not in names:
-        raise ValueError(f"{record.where}: {roles['label']} is {label!r}; it has to be one of {', '.join(names)}{hint}")
-    return Choice(
+        raise ValueError(f"{record.where}: {roles['label']} is {label!r}; it must be one of {', '.join(names)}{hint}")
+    return MultipleChoice(
         _text(record, roles, "prompt"), tuple(lead + text for text in texts), names.index(label), record.where
     )
 
 
-def _choices(record: Record, roles: Roles) -> tuple[list[str], Sequence[str]]:
+def _choices(record: DataRecord, roles: Roles) -> tuple[list[str], Sequence[str]]:
     """The names and the texts of the choices.
 
-    The names are numbers, or letters if the label is one. An "answer" is the number of its field, where fields have
-    numbers, as in WinoGrande; a "label" counts from 0 even where fields count from 1, as in COPA.
+    The names are numbers, or letters if the label is one. Where fields are numbered, an "answer" is the number of its
+    field, as in WinoGrande; a "label" counts from 0 even where fields count from 1, as in COPA.
     """
     given = chosen_texts(record.value, roles)
     if isinstance(given, Mapping) and {"label", "text"} <= set(given):  # CommonsenseQA
@@ -295,19 +371,19 @@ def _choices(record: Record, roles: Roles) -> tuple[list[str], Sequence[str]]:
 
 
 def counts_from_1(fields: Iterable[str], roles: Roles) -> bool:
-    """Whether choices are in fields that are numbered from 1."""
+    """Whether the choices are in fields numbered from 1."""
     return "choices" not in roles and 1 in (numbers := _numbers(fields)) and 0 not in numbers
 
 
 def _other_count(label: str) -> str:
-    """The way out for a label that counts from elsewhere than it is taken to, beside fields that count from 1."""
+    """The way out for a label that counts from the other number, beside fields that count from 1."""
     if label.lower() == "label":
         return '; it counts from 0: if yours counts from 1, as the choices do, rename it "answer"'
     return '; it counts from 1, as the choices do: if yours counts from 0, rename it "label"'
 
 
 def chosen_texts(fields: Mapping[str, Any], roles: Roles) -> Any:
-    """The choices of a field, of several with commas between their names, or of numbered ones."""
+    """The choices: of one field, of several with commas between their names, or of numbered fields."""
     if "choices" not in roles:
         return [fields[name] for name in numbered_fields(fields)]
     if roles["choices"] in fields:
@@ -322,10 +398,10 @@ def numbered_fields(fields: Iterable[str]) -> list[str]:
 
 
 def _numbers(fields: Iterable[str]) -> dict[int, str]:
-    return {int(match[1]): field for field in fields if (match := NUMBERED.fullmatch(str(field).lower()))}
+    return {int(match[1]): field for field in fields if (match := _NUMBERED.fullmatch(str(field).lower()))}
 
 
-_MAKERS: dict[Task, Callable[[Record, Roles], Example]] = {
+_MAKERS: dict[Task, Callable[[DataRecord, Roles], Example]] = {
     "mlm": _document,
     "clm": _document,
     "text-classification": _labelled_text,

@@ -1,21 +1,23 @@
-"""Dynamic masking: which tokens of a row are hidden, and what stands in their place, anew in every epoch.
+"""Dynamic masking: which tokens of a row are hidden, and what replaces them, drawn again in every epoch.
 
-What is drawn for a row depends on (seed, epoch, index) alone: not on the rows beside it, the framework or the process.
+What is drawn for a row depends only on (seed, epoch, index), not on the rows beside it, the framework or the process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training.data.batches import Draw
 
 Method = Literal["exact", "bernoulli"]
 
 # How the byte-level vocabulary writes the white space that a token can start with: " ", \n, \t, \r, \v, \f.
-WHITE_SPACE = ("Ġ", "Ċ", "ĉ", "č", "ċ", "Č")
+_WHITE_SPACE = ("Ġ", "Ċ", "ĉ", "č", "ċ", "Č")
 
 
 @dataclass(frozen=True)
@@ -24,18 +26,18 @@ class Masking:
 
     Attributes:
         rate: the share of tokens that are chosen.
-        random_share: of the chosen: replaced by a token drawn from the vocabulary.
-        unchanged_share: of the chosen: left as they are. The others become <mask>.
+        random_share: the share of the chosen ones that are replaced by a token drawn from the vocabulary.
+        unchanged_share: the share of the chosen ones that are left as they are. The others become <mask>.
         method: "exact" chooses floor(rate * tokens + U[0, 1)) of a row's tokens, <s> and </s> among them, and draws
-            replacements from all but <s>, <pad>, </s> and <unk> (fairseq). "bernoulli" chooses each token by itself,
-            special tokens never, and draws replacements from all of the vocabulary (transformers).
-        whole_words: choose words, and give all tokens of a word the same fate; a special token is a word. `rate` is
-            then the share of words.
+            replacements from all tokens but <s>, <pad>, </s> and <unk> (fairseq). "bernoulli" chooses each token
+            independently, never special tokens, and draws replacements from the whole vocabulary (transformers).
+        whole_words: choose words, whose tokens all have the same fate; a special token is a word. `rate` is then the
+            share of words.
 
     Raises:
-        ValueError: no token could be chosen, or the shares are more than all of them.
+        ValueError: the rate is not between 0 and 1, or the shares add up to more than 1.
 
-    Source: CONTRACT 7.1.
+    Source: the paper's section 4.1; fairseq's `MaskTokensDataset` and transformers' `DataCollatorForLanguageModeling`.
     """
 
     rate: float = 0.15
@@ -58,11 +60,11 @@ class Masking:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """What masking has to know of a vocabulary.
+class MaskingVocabulary:
+    """What masking needs to know about a vocabulary.
 
     Attributes:
-        size: the largest id, and one.
+        size: the largest id + 1.
         mask_token_id: of <mask>.
         special_ids: of all special tokens, <mask> among them.
         undrawn_ids: never drawn as replacements by the "exact" method: <s>, <pad>, </s> and <unk>.
@@ -76,12 +78,8 @@ class Vocabulary:
     word_starts: np.ndarray
 
     @classmethod
-    def of(cls, tokenizer: Any) -> Vocabulary:
-        """The vocabulary of one of our tokenizers.
-
-        Raises:
-            ValueError: it has no <mask>.
-        """
+    def of(cls, tokenizer: TokenizerBase) -> MaskingVocabulary:
+        """The vocabulary of a tokenizer; `ValueError` if it has no <mask>."""
         if tokenizer.mask_token_id is None:
             raise ValueError(
                 "the tokenizer has no mask token; set tokenizer.mask_token to train masked language models"
@@ -92,14 +90,14 @@ class Vocabulary:
         tokens = tokenizer.get_vocab()
         size = max(tokens.values()) + 1
         starts = np.zeros(size, bool)
-        starts[[id_ for token, id_ in tokens.items() if token.startswith(WHITE_SPACE) or id_ in specials]] = True
+        starts[[id_ for token, id_ in tokens.items() if token.startswith(_WHITE_SPACE) or id_ in specials]] = True
         return cls(size, tokenizer.mask_token_id, tuple(sorted(specials)), tuple(sorted(undrawn)), starts)
 
 
 class Masker:
     """Hides tokens of rows."""
 
-    def __init__(self, vocabulary: Vocabulary, masking: Masking | None = None) -> None:
+    def __init__(self, vocabulary: MaskingVocabulary, masking: Masking | None = None) -> None:
         self.masking = Masking() if masking is None else masking
         self.vocabulary = vocabulary
         self._is_special = np.zeros(vocabulary.size, bool)
@@ -108,26 +106,28 @@ class Masker:
         exact = self.masking.method == "exact"
         self._replacements = np.setdiff1d(every, vocabulary.undrawn_ids) if exact else every
 
-    def __call__(self, ids: np.ndarray, draw: Draw, word_ids: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, ids: np.ndarray, draw: Draw, word_ids: Sequence[int | None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The row as the model reads it, and the places of the chosen tokens, increasing.
 
         Args:
             ids: int64, (tokens,), with its special tokens and without padding. A <mask> in it is never chosen.
             draw: seeds everything that is drawn.
-            word_ids: for whole words, the number of the word of each token, None where there is none, as tokenizers
-                give them; without it words start where a token starts with white space or follows a special token.
+            word_ids: for whole words, the number of each token's word, or None, as tokenizers give them; without them a
+                word starts where a token starts with white space or follows a special token.
         """
         if not len(ids):
             return ids, np.zeros(0, np.int64)
-        # The order of an epoch is drawn from (seed, epoch), which seeds like (seed, epoch, 0): + 1 sets them apart.
+        # The order of an epoch is drawn from (seed, epoch), which seeds like (seed, epoch, 0); + 1 keeps them apart.
         generator = np.random.default_rng((draw[0], draw[1], draw[2] + 1))
         unit = self._units(ids, word_ids)
         is_chosen, fate = self._choose(ids, unit, generator)
         places = np.flatnonzero(is_chosen[unit])
         return self._replace(ids, places, fate[unit[places]], generator), places
 
-    def _units(self, ids: np.ndarray, word_ids: Any) -> np.ndarray:
-        """The number of the word, or without whole words of the token, that each token belongs to; (tokens,)."""
+    def _units(self, ids: np.ndarray, word_ids: Sequence[int | None] | None) -> np.ndarray:
+        """The number of each token's unit: its word, or without whole words the token itself; (tokens,)."""
         if not self.masking.whole_words:
             return np.arange(len(ids))
         starts = np.ones(len(ids), bool)
@@ -138,7 +138,9 @@ class Masker:
             starts[1:] = self.vocabulary.word_starts[ids[1:]] | self._is_special[ids[:-1]]
         return np.cumsum(starts) - 1
 
-    def _choose(self, ids: np.ndarray, unit: np.ndarray, generator: np.random.Generator) -> tuple[Any, Any]:
+    def _choose(
+        self, ids: np.ndarray, unit: np.ndarray, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Whether each unit is chosen, and a number in [0, 1) that decides what becomes of it; both (units,)."""
         exact = self.masking.method == "exact"
         barred = ids == self.vocabulary.mask_token_id if exact else self._is_special[ids]

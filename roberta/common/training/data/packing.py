@@ -1,87 +1,87 @@
-"""Documents of sentences -> rows of tokens for pretraining: the ways of RoBERTa's paper, section 4.2.
+"""Documents of sentences -> rows of tokens for pretraining, in the ways of RoBERTa's paper, section 4.2.
 
-Every token of the documents is in exactly one row, and no row is longer than it may be, in all of them. Where the
-paper's or fairseq's rule loses, doubles or overruns, ours does not; `pack` says how they differ.
+In each of them every token of the documents is in exactly one row, and no row is too long. Where a rule of the paper or
+of fairseq loses tokens, repeats them or overruns a row, ours does not; `pack` says how they differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, cast
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 
 from roberta.common.training.data.batches import Feature
-from roberta.common.training.data.pairing import paired
 
 Packing = Literal["full-sentences", "doc-sentences", "sentence", "blocks", "segment-pair", "sentence-pair"]
-Sentence = Sequence[int]  # or an array of ids
-Document = Sequence[Sentence]
+_Sentence = Sequence[int]  # or an array of ids
+_Document = Sequence[_Sentence]
 
-PAIR_SPECIALS = 4  # <s> A </s></s> B </s>
+_Part = TypeVar("_Part")
+
+_PAIR_SPECIALS = 4  # <s> A </s></s> B </s>
 
 
 def pack(
-    documents: Iterable[Document], packing: Packing, *, max_length: int, bos: int, eos: int, seed: int = 0
+    documents: Iterable[_Document], packing: Packing, *, max_length: int, bos: int, eos: int, seed: int = 0
 ) -> Iterator[Feature]:
     """The rows of documents, as features of "input_ids".
 
     | packing | a row |
     | --- | --- |
     | full-sentences | `<s>` and as many sentences as fit, each with its `</s>`; another `</s>` between two documents |
-    | doc-sentences | the same of one document; its last row may be short |
+    | doc-sentences | the same within one document; its last row may be short |
     | sentence | `<s>`, one sentence, `</s>` |
-    | blocks | `<s>` and the next `max_length` - 1 tokens of that stream, cut anywhere |
+    | blocks | `<s>` and the next `max_length` - 1 tokens of the stream of "full-sentences", cut anywhere |
     | segment-pair | `<s> A </s></s> B </s>`: A and B are as many sentences of one document as fill half of the row |
     | sentence-pair | the same: A and B are one sentence each |
 
-    Of pairs, half have what follows A as their B, and half something of another document (see `pairing`);
-    "is_next" of the feature says which. It is kept aside: no RoBERTa head reads it.
+    In half of the pairs B is what follows A, in the other half it is from another document (see `paired`); "is_next" of
+    the feature says which. No RoBERTa head reads it.
 
-    Else than in fairseq, a sentence that is too long for a row is cut into several; the `</s>` between two documents
-    is left out where a row ends; and of pairs there is no share of short ones (0.1 there). Empty sentences and
-    documents are skipped.
+    Unlike in fairseq, a sentence that is too long for a row is cut into several; the `</s>` between two documents is
+    left out where a row ends; and no share of the pairs is short (0.1 there). Empty sentences and documents are skipped.
 
     Args:
-        documents: of sentences of ids, without special tokens. All but pairs take a stream, one document at a time.
+        documents: sentences of ids, without special tokens. A stream is read one document at a time, except for pairs.
         max_length: tokens of a row, at most, special tokens included.
         bos: the id of <s>.
         eos: the id of </s>.
-        seed: of pairs.
+        seed: of the pairs.
 
     Raises:
         ValueError: the packing is unknown, or `max_length` leaves no room for a token.
 
-    Source: CONTRACT 7.2; the paper's table 2.
+    Source: the paper's section 4.2 and table 2.
     """
     if packing not in _ROWS and packing not in _PARTS:
         raise ValueError(f"packing={packing!r} is unknown; it must be one of {', '.join((*_ROWS, *_PARTS))}")
-    least = PAIR_SPECIALS + 2 if packing in _PARTS else 3
+    least = _PAIR_SPECIALS + 2 if packing in _PARTS else 3
     if max_length < least:
         raise ValueError(f"max_length={max_length!r} has no room for {packing!r}; it must be at least {least}")
     kept = ([_ids(sentence) for sentence in document if len(sentence)] for document in documents)
     filled = (document for document in kept if document)
     if packing in _PARTS:
-        return _pair_rows(filled, _PARTS[packing], (max_length - PAIR_SPECIALS) // 2, bos, eos, seed)
+        return _pair_rows(filled, _PARTS[packing], (max_length - _PAIR_SPECIALS) // 2, bos, eos, seed)
     rows = _ROWS[packing](filled, max_length - 1, eos)
     return ({"input_ids": np.array([bos, *row], np.int32)} for row in rows)
 
 
-def _ids(sentence: Sentence | np.ndarray) -> list[int]:
-    """The ids as Python's ints, which lists hold and numpy takes back several times as fast as its own."""
+def _ids(sentence: _Sentence | np.ndarray) -> list[int]:
+    """The ids as a list of Python ints, which numpy takes back several times as fast as its own."""
     return cast("list[int]", sentence.tolist()) if isinstance(sentence, np.ndarray) else list(sentence)
 
 
-def _cut(tokens: Sentence, size: int) -> Iterator[Sentence]:
+def _cut(tokens: _Sentence, size: int) -> Iterator[_Sentence]:
     return (tokens[start : start + size] for start in range(0, len(tokens), size))
 
 
-def _lines(document: Document, room: int, eos: int) -> Iterator[list[int]]:
+def _lines(document: _Document, room: int, eos: int) -> Iterator[list[int]]:
     """The sentences, each with its </s>; those longer than `room` in several parts."""
     return ([*part, eos] for sentence in document for part in _cut(sentence, room - 1))
 
 
-def _full_sentences(documents: Iterable[Document], room: int, eos: int) -> Iterator[list[int]]:
+def _full_sentences(documents: Iterable[_Document], room: int, eos: int) -> Iterator[list[int]]:
     row: list[int] = []
     for document in documents:
         between = [eos] if row else []
@@ -95,17 +95,17 @@ def _full_sentences(documents: Iterable[Document], room: int, eos: int) -> Itera
         yield row
 
 
-def _doc_sentences(documents: Iterable[Document], room: int, eos: int) -> Iterator[list[int]]:
+def _doc_sentences(documents: Iterable[_Document], room: int, eos: int) -> Iterator[list[int]]:
     for document in documents:
         yield from _full_sentences([document], room, eos)
 
 
-def _sentence(documents: Iterable[Document], room: int, eos: int) -> Iterator[list[int]]:
+def _sentence(documents: Iterable[_Document], room: int, eos: int) -> Iterator[list[int]]:
     for document in documents:
         yield from _lines(document, room, eos)
 
 
-def _blocks(documents: Iterable[Document], room: int, eos: int) -> Iterator[Sentence]:
+def _blocks(documents: Iterable[_Document], room: int, eos: int) -> Iterator[_Sentence]:
     row: list[int] = []
     for number, document in enumerate(documents):
         row += [eos] if number else []
@@ -117,8 +117,8 @@ def _blocks(documents: Iterable[Document], room: int, eos: int) -> Iterator[Sent
     yield from _cut(row, room)
 
 
-def _segments(document: Document, room: int) -> Iterator[list[int]]:
-    """As many sentences as fit into `room`, joined; those longer than it in several parts."""
+def _segments(document: _Document, room: int) -> Iterator[list[int]]:
+    """As many sentences as fit into `room`, joined; longer ones in several parts."""
     segment: list[int] = []
     for part in _sentences(document, room):
         if len(segment) + len(part) > room:
@@ -128,13 +128,13 @@ def _segments(document: Document, room: int) -> Iterator[list[int]]:
     yield segment
 
 
-def _sentences(document: Document, room: int) -> Iterator[list[int]]:
+def _sentences(document: _Document, room: int) -> Iterator[list[int]]:
     return (list(part) for sentence in document for part in _cut(sentence, room))
 
 
 def _pair_rows(
-    documents: Iterable[Document],
-    parts: Callable[[Document, int], Iterator[list[int]]],
+    documents: Iterable[_Document],
+    parts: Callable[[_Document, int], Iterator[list[int]]],
     room: int,
     bos: int,
     eos: int,
@@ -149,13 +149,63 @@ def _pair_rows(
             yield {"input_ids": row, "is_next": is_next}
 
 
-_ROWS: dict[str, Callable[[Iterable[Document], int, int], Iterator[Any]]] = {
+_ROWS: dict[str, Callable[[Iterable[_Document], int, int], Iterator[_Sentence]]] = {
     "full-sentences": _full_sentences,
     "doc-sentences": _doc_sentences,
     "sentence": _sentence,
     "blocks": _blocks,
 }
-_PARTS: dict[str, Callable[[Document, int], Iterator[list[int]]]] = {
+_PARTS: dict[str, Callable[[_Document, int], Iterator[list[int]]]] = {
     "segment-pair": _segments,
     "sentence-pair": _sentences,
 }
+
+
+# -- pairs ------------------------------------------------------------------------------------------------------------
+
+
+def paired(documents: Sequence[Sequence[_Part]], seed: int) -> Iterator[tuple[_Part, _Part | None, bool]]:
+    """(first, second, whether the second follows the first) of each pair; a part that is left over has None.
+
+    BERT draws a partner for every second part from anywhere, so that some tokens occur twice and others never. Here
+    parts trade partners instead, and each is in exactly one pair.
+
+    The last part of an odd document is paired with that of another one. Of the other pairs, which follow one another,
+    so many trade their seconds that half of all pairs do not follow: with other documents, unless one document has more
+    than half of those that trade. With documents of few parts, more than half of the pairs may not follow.
+    """
+    generator = np.random.default_rng(seed)
+    last = [document[-1] for document in documents if len(document) % 2]
+    last = [last[place] for place in generator.permutation(len(last))]
+    firsts = [part for document in documents for part in document[: len(document) // 2 * 2 : 2]]
+    seconds = [part for document in documents for part in document[1::2]]
+    owners = np.repeat(np.arange(len(documents)), [len(document) // 2 for document in documents])
+    wanted = (len(firsts) + len(last) // 2) // 2 - len(last) // 2
+    partners = _traded(owners, wanted, generator)
+    for place, partner in enumerate(partners):
+        yield firsts[place], seconds[partner], bool(place == partner)
+    for place in range(0, len(last) - 1, 2):
+        yield last[place], last[place + 1], False
+    if len(last) % 2:
+        yield last[-1], None, False
+
+
+def _traded(owners: np.ndarray, wanted: int, generator: np.random.Generator) -> np.ndarray:
+    """For each pair, the pair whose second it gets; `wanted` pairs, if these are at least two, do not keep their own.
+
+    Those that trade are drawn and put in a circle, document by document. Each takes the second of the pair that is as
+    many places ahead as the largest document has in the circle, so it leaves its own document, unless that has more
+    than half of them.
+
+    Args:
+        owners: (pairs,), the number of the document of each.
+    """
+    partners = np.arange(len(owners))
+    if wanted < 2:
+        return partners
+    chosen = generator.permutation(len(owners))[:wanted]
+    shuffled = generator.permutation(int(owners.max()) + 1)
+    circle = chosen[np.argsort(shuffled[owners[chosen]], kind="stable")]
+    largest = int(np.bincount(owners[chosen]).max())
+    partners[circle] = np.roll(circle, -min(largest, wanted // 2))
+    return partners

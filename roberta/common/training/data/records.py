@@ -1,7 +1,9 @@
 """Files of data as records: a dictionary of fields for each row, line or item, and where it is.
 
-What a field means is `fields.py`'s. Tables and lines of JSON are read as they are asked for; a file that is one JSON
-value is read whole. Tables with a word a line are `word_tables.py`'s.
+`fields.py` says what a field means. Tables and lines of JSON are read as they are asked for; a file that is one JSON
+value is read whole. Tables with a word a line are read by `word_tables.py`.
+
+Text is UTF-8, with or without a byte order mark; lines end in LF or CR LF.
 """
 
 from __future__ import annotations
@@ -11,22 +13,79 @@ import csv
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from roberta.common.pipelines.inputs import shown
-from roberta.common.training.data.reading import Unusable
-from roberta.common.training.data.text_files import decoded, lines
 
-# Names of the columns of a table: of the cells of its first line, and where that is no header, None.
-Header = Callable[[Sequence[str], str], tuple[Sequence[str], bool]]
+_REASONS = 3  # that are kept of the rows that cannot be used
 
 
-class Record(NamedTuple):
+class DataRecord(NamedTuple):
     """The fields of one row, line or item."""
 
     value: Mapping[str, Any]
     where: str
+
+
+@dataclass
+class Unusable:
+    """Rows that cannot be used: the first is an error, or all of them are skipped and counted.
+
+    Attributes:
+        skip: None raises errors as they are; False names `skip_unusable=True` as a way out; True counts.
+        count: rows that were skipped.
+        first: why the first of them were.
+    """
+
+    skip: bool | None = None
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def note(self, error: ValueError) -> None:
+        """Count a row that cannot be used.
+
+        Raises:
+            ValueError: such rows are not to be skipped.
+        """
+        if self.skip is None:
+            raise error
+        if not self.skip:
+            raise ValueError(f"{error}; or skip all rows that cannot be used with skip_unusable=True") from error
+        self.count += 1
+        if len(self.first) < _REASONS:
+            self.first.append(str(error))
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note a `ValueError` of the block, which ends the block."""
+        try:
+            yield
+        except ValueError as error:
+            self.note(error)
+
+
+@dataclass
+class Reading:
+    """How one file or data set was read; filled in meanwhile.
+
+    Attributes:
+        name: its path, or "the data set".
+        format: of a file; "data set" for data that is not a file.
+        is_header: whether the first line of a table names its columns; None for anything but a table.
+        columns: role -> the name or the number of its column, as the first row has it.
+        rows: examples.
+    """
+
+    name: str
+    format: str
+    is_header: bool | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    rows: int = 0
+
+
+# -- lines ------------------------------------------------------------------------------------------------------------
 
 
 def file_lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -35,47 +94,88 @@ def file_lines(path: Path) -> Iterator[tuple[str, str]]:
         yield from lines(file, f"{path}:{{}}")
 
 
-def table(path: Path, delimiter: str, header: Header, unusable: Unusable) -> Iterator[Record]:
-    """The rows of a table; empty lines are left out.
-
-    Cells between commas may be quoted, and a quoted one may have line ends; between tabs a quote is a character like
-    any other, as in the files of GLUE.
+def lines(
+    file: Iterable[bytes], where: str, note: Callable[[ValueError], None] | None = None
+) -> Iterator[tuple[str, str]]:
+    """Each line without its end, and where it is, read as they are asked for.
 
     Args:
-        header: the cells of the first line, and where it is -> the names of the columns, and whether it is a header.
-        unusable: what becomes of rows that have not as many cells as the first line, or are broken.
+        file: lines of bytes, as an open file gives them.
+        where: names a line in errors, such as "data.txt:{}", where the number of the line stands for the braces.
+        note: takes the error of a line that is not UTF-8, which is then left out; None raises it.
 
     Raises:
-        ValueError: such a row, where it is not to be skipped; quotes that do not close.
+        ValueError: a line is not UTF-8.
+    """
+    before, after = where.rsplit("{}", 1)
+    for number, raw in enumerate(file, 1):
+        place = f"{before}{number}{after}"
+        try:
+            text = decoded(raw, place).rstrip("\r\n")
+        except ValueError as error:
+            if note is None:
+                raise
+            note(error)
+            continue
+        yield (text.removeprefix("\ufeff") if number == 1 else text), place
+
+
+def decoded(raw: bytes, where: str) -> str:
+    """The text of some bytes; `ValueError` if they are not UTF-8."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where} is not UTF-8: {error}; convert the file") from None
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def table_records(
+    path: Path,
+    delimiter: str,
+    name_columns: Callable[[Sequence[str], str], tuple[Sequence[str], bool]],
+    unusable: Unusable,
+) -> Iterator[DataRecord]:
+    """The rows of a table; empty lines are left out.
+
+    In a table with commas, cells may be quoted, and a quoted one may have line ends; in one with tabs a quote is a
+    character like any other, as in the files of GLUE.
+
+    Args:
+        name_columns: the cells of the first line, and where it is -> the names of the columns, and whether that line
+            is a header.
+        unusable: what to do with rows that are broken, or have not as many cells as the first line.
+
+    Raises:
+        ValueError: such a row, unless it is to be skipped; quotes that do not close.
     """
     rows = cells_of(path, delimiter, unusable)
     first = next(rows, None)
     if first is None:
         return
-    names, is_header = header(*first)
+    names, is_header = name_columns(*first)
     for cells, where in rows if is_header else itertools.chain([first], rows):
-        if len(cells) != len(names):
-            unusable.note(ValueError(
-                f"{where} has {len(cells)} columns, and the first line has {len(names)}: {shown(cells)}; correct the "
-                "line, or say the format that the file has with format="
-            ))  # fmt: skip
+        if len(cells) == len(names):
+            yield DataRecord(dict(zip(names, cells, strict=True)), where)
             continue
-        yield Record(dict(zip(names, cells, strict=True)), where)
+        unusable.note(
+            ValueError(
+                f"{where} has {len(cells)} columns, and the first line has {len(names)}: {shown(cells)}; correct the "
+                "line, or name the format of the file with format="
+            )
+        )
 
 
 def cells_of(path: Path, delimiter: str, unusable: Unusable) -> Iterator[tuple[list[str], str]]:
     """The cells of each row that has some, and where it is."""
-    return _tabbed(path) if delimiter == "\t" else quoted(file_lines(path), delimiter, unusable)
-
-
-def _tabbed(path: Path) -> Iterator[tuple[list[str], str]]:
-    for text, where in file_lines(path):
-        if text.strip():
-            yield text.split("\t"), where
+    if delimiter != "\t":
+        return quoted(file_lines(path), delimiter, unusable)
+    return ((text.split("\t"), where) for text, where in file_lines(path) if text.strip())
 
 
 def quoted(found: Iterable[tuple[str, str]], delimiter: str, unusable: Unusable) -> Iterator[tuple[list[str], str]]:
-    """The same for lines, and where each is, whose cells may be quoted."""
+    """The same of lines, and where each is, whose cells may be quoted."""
     whole = _Ended(found)
     reader = csv.reader(whole, delimiter=delimiter, strict=True)
     while True:
@@ -86,8 +186,8 @@ def quoted(found: Iterable[tuple[str, str]], delimiter: str, unusable: Unusable)
             return
         except csv.Error as error:
             wrong = ValueError(
-                f"{whole.where} is no row of a table: {error}; close its quotes, and double those inside"
-            )  # fmt: skip
+                f"{whole.where} is not a row of a table: {error}; close its quotes, and double those inside"
+            )
             if "unexpected end" in str(error):  # the row took all lines to the end: more than a row would be lost
                 raise wrong from None
             unusable.note(wrong)
@@ -113,48 +213,49 @@ class _Ended:
         return text + "\n"
 
 
-def json_lines(path: Path, unusable: Unusable) -> Iterator[Record]:
+# -- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def json_lines(path: Path, unusable: Unusable) -> Iterator[DataRecord]:
     """The objects of a file with one a line; empty lines are left out."""
     for text, where in file_lines(path):
         if text.strip():
-            try:
-                yield Record(_object(parsed(text, where), where), where)
-            except ValueError as error:
-                unusable.note(error)
+            with unusable.noted():
+                yield DataRecord(_object(parsed(text, where), where), where)
 
 
-def json_items(path: Path, unusable: Unusable) -> Iterator[Record]:
-    """The objects of a file that is one list of them, an object with them under "data", or lines of JSON all the same.
+def json_items(path: Path, unusable: Unusable) -> Iterator[DataRecord]:
+    """The objects of a file that is a list of them, an object with such a list under "data", or still lines of JSON.
 
     The nested form of SQuAD (articles, paragraphs, questions) gives a record a question.
     """
-    if _is_lines(path):
+    if _starts_with_object(file_lines(path)):
         yield from json_lines(path, unusable)
         return
     for value, where in _items(decoded(path.read_bytes(), str(path)).removeprefix("\ufeff"), str(path), unusable):
-        with noted(unusable):
-            yield Record(_object(value, where), where)
+        with unusable.noted():
+            yield DataRecord(_object(value, where), where)
 
 
 def items_of(found: Iterable[tuple[str, str]], name: str, unusable: Unusable) -> Iterator[tuple[Any, str]]:
-    """The same values, which may be texts, of the lines of a file, and where each is."""
+    """The same values, which may also be texts, of the lines of a file, and where each is."""
     all_ = list(found)
-    if not _is_object(next((text for text, _ in all_ if text.strip()), "")):
+    if not _starts_with_object(all_):
         yield from _items("\n".join(text for text, _ in all_), name, unusable)
         return
     for text, where in all_:
-        with noted(unusable):
+        with unusable.noted():
             if text.strip():
                 yield parsed(text, where), where
 
 
-@contextlib.contextmanager
-def noted(unusable: Unusable) -> Iterator[None]:
-    """Errors of the block go where those of other rows do."""
-    try:
-        yield
-    except ValueError as error:
-        unusable.note(error)
+def _starts_with_object(found: Iterable[tuple[str, str]]) -> bool:
+    """Whether the first line with something in it is a whole object, and not a data set on one line."""
+    first = next((text for text, _ in found if text.strip()), "")
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(first)
+        return isinstance(value, dict) and not isinstance(value.get("data"), list)
+    return False
 
 
 def _items(text: str, name: str, unusable: Unusable) -> Iterator[tuple[Any, str]]:
@@ -165,38 +266,23 @@ def _items(text: str, name: str, unusable: Unusable) -> Iterator[tuple[Any, str]
     items = value.get("data") if isinstance(value, Mapping) else value
     if not isinstance(items, list):
         raise ValueError(
-            f'{name} is {shown(value)}; it has to be a list of objects, or an object with one under "data"'
+            f'{name} is {shown(value)}; it must be a list of objects, or an object with such a list under "data"'
         )
     number = 0
     for place, item in enumerate(items, 1):
         found: list[Any] = [item]
-        with noted(unusable):
-            if isinstance(item, Mapping) and "paragraphs" in item:
-                found = []  # unless all can be read
+        if isinstance(item, Mapping) and "paragraphs" in item:
+            found = []  # an article that cannot be read whole gives no question
+            with unusable.noted():
                 found = list(_questions(item, f"{name}, article {place}"))
         for record in found:
             number += 1
             yield record, f"{name}, item {number}{_id(record)}"
 
 
-def _is_lines(path: Path) -> bool:
-    """Whether the first line of a file is a whole object of its own, and no data set on one line."""
-    return _is_object(next((text for text, _ in file_lines(path) if text.strip()), ""))
-
-
-def _is_object(first: str) -> bool:
-    with contextlib.suppress(ValueError, RecursionError):
-        value = json.loads(first)
-        return isinstance(value, dict) and not isinstance(value.get("data"), list)
-    return False
-
-
-def _questions(item: Mapping[str, Any], where: str) -> Iterator[Mapping[str, Any]]:
-    """The questions of an article of SQuAD, each with its context; any other item as it is."""
-    if "paragraphs" not in item:
-        yield item
-        return
-    for number, paragraph in enumerate(_list(item, "paragraphs", where), 1):
+def _questions(article: Mapping[str, Any], where: str) -> Iterator[Mapping[str, Any]]:
+    """The questions of an article of SQuAD, each with its context."""
+    for number, paragraph in enumerate(_list(article, "paragraphs", where), 1):
         place = f"{where}, paragraph {number}"
         paragraph = _object(paragraph, place)
         for question in _list(paragraph, "qas", place):
@@ -205,30 +291,26 @@ def _questions(item: Mapping[str, Any], where: str) -> Iterator[Mapping[str, Any
             yield {**_object(question, place), "context": paragraph["context"]}
 
 
-def _list(value: Mapping[str, Any], field: str, where: str) -> list[Any]:
-    found = value.get(field)
+def _list(value: Mapping[str, Any], name: str, where: str) -> list[Any]:
+    found = value.get(name)
     if not isinstance(found, list):
-        raise ValueError(f"{where} has {shown(found)} as {field!r}; it has to be a list")
+        raise ValueError(f"{where} has {shown(found)} as {name!r}; it must be a list")
     return found
 
 
-def _id(record: Any) -> str:
+def _id(record: object) -> str:
     return f" (id {record['id']})" if isinstance(record, Mapping) and isinstance(record.get("id"), str) else ""
 
 
 def parsed(text: str, where: str) -> Any:
-    """The value of some JSON.
-
-    Raises:
-        ValueError: it is none, or nested too deeply.
-    """
+    """The value of some JSON; `ValueError` if it is not valid, or nested too deeply."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not valid JSON: {str(error)[:200]}; fix or remove it") from None
 
 
-def _object(value: Any, where: str) -> Mapping[str, Any]:
+def _object(value: object, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} is {shown(value)}, and has to be an object with named fields")
+        raise ValueError(f"{where} is {shown(value)}; it must be an object with named fields")
     return value

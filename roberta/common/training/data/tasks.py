@@ -1,9 +1,11 @@
-"""What can be trained, and the class that each task trains."""
+"""What can be trained, the class that each task trains, and what its model remembers of how it was trained."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
+from roberta.common.config import RobertaConfig
 from roberta.common.parameters import Head
 
 Task = Literal[
@@ -18,3 +20,39 @@ HEADS: dict[Task, Head] = {
     "question-answering": "ForQuestionAnswering",
     "multiple-choice": "ForMultipleChoice",
 }
+
+_FIELD = "task_specific_params"  # where transformers too keeps settings, by the pipeline's task
+
+
+def check_task(task: str) -> None:
+    """Raise `ValueError` for a task that is not in `HEADS`."""
+    if task not in HEADS:
+        raise ValueError(f"task={task!r} is unknown; it must be one of {', '.join(HEADS)}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+# Setting -> what it may be. `max_tokens` is of a row: transformers would take "max_length" as a setting of generation.
+_KNOWN: dict[str, Callable[[object], bool]] = {
+    "truncation": lambda value: isinstance(value, bool),
+    "max_tokens": _is_count,
+    "aggregation_strategy": lambda value: value in ("none", "simple", "first", "average", "max"),
+    "max_seq_len": _is_count,
+    "doc_stride": lambda value: value == 0 or _is_count(value),
+}
+
+
+def with_task_settings(config: RobertaConfig, task: str, **settings: object) -> dict[str, object]:
+    """The value of `task_specific_params` with these settings for a task, and the old ones for the others."""
+    before = getattr(config, _FIELD, None)
+    return {**(before if isinstance(before, Mapping) else {}), task: settings}
+
+
+def task_settings(config: RobertaConfig, task: str) -> dict[str, Any]:
+    """The settings that a config has for a task: how texts were cut, how words were labelled. Unknown ones are left out."""
+    kept = getattr(config, _FIELD, None)
+    found = kept.get(task) if isinstance(kept, Mapping) else None
+    items = found.items() if isinstance(found, Mapping) else ()
+    return {name: value for name, value in items if name in _KNOWN and _KNOWN[name](value)}
