@@ -1,4 +1,4 @@
-"""Messages, docstrings and pages keep clear of phrases that a native speaker would not write."""
+"""Messages, docstrings and pages avoid phrases that a native speaker would not write."""
 
 from __future__ import annotations
 
