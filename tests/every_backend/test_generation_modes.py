@@ -1,4 +1,4 @@
-"""Ways of decoding against the definition of each, computed from whole passes (of PyTorch, which has nothing to compile)."""
+"""Decoding methods against the definition of each, computed from full passes (in PyTorch, which compiles nothing)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ TORCH = PyTorch()
 
 
 def step(model: Any, row: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Logits behind a row, and the last hidden states of its tokens, of one whole pass."""
+    """Logits after a row, and the last hidden states of its tokens, from one full pass."""
     output = TORCH.run(model, {"input_ids": np.array([row])}, output_hidden_states=True)
     return output["logits"][0, -1], output[f"hidden_states.{model.config.num_hidden_layers}"][0]
 

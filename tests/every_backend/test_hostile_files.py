@@ -1,4 +1,4 @@
-"""Files that lie, are cut short or would run code: one CheckpointError that names the file, and nothing happens."""
+"""Files that lie, are truncated or would run code: one CheckpointError that names the file, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GIB = 2**30
 
 
 class Runs:
-    """A pickle of this calls `os.system`, as an attacker's would."""
+    """Its pickle calls `os.system`, as an attacker's would."""
 
     def __init__(self, marker: Path) -> None:
         self.command = f"touch {marker}"
@@ -94,7 +94,7 @@ def zipped(content: bytes, data: bytes = b"", compression: int = zipfile.ZIP_STO
 
 
 def tensor_pickle(size: int, storage: int) -> bytes:
-    """What torch.save writes for {"a": float32 of [size]} on a storage of `storage` values."""
+    """The bytes that torch.save writes for {"a": float32 of [size]} with a storage of `storage` values."""
 
     def integer(value: int) -> bytes:
         return b"\x8a\x08" + struct.pack("<q", value)
@@ -107,7 +107,7 @@ def tensor_pickle(size: int, storage: int) -> bytes:
 
 
 def old_torch(content: bytes) -> bytes:
-    """The form before torch 1.6, up to the pickle of the content."""
+    """The container from before torch 1.6, up to the pickle of the content."""
     return b"".join(pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {})) + content
 
 
@@ -220,7 +220,7 @@ def h5_files(outside: Path) -> dict[str, bytes]:
         group["x"] = h5py.SoftLink("/roberta/x")
 
     def diamonds(file: Any) -> None:
-        """Each group is in the one before under two names: 31 groups, and two thousand million ways."""
+        """Each group is in the previous one under two names: 31 groups, and two billion paths."""
         inner = grouped(file, ["roberta"], ["x/a:0"])
         for _ in range(31):
             inner, outer = inner.create_group("x"), inner

@@ -1,4 +1,4 @@
-"""from_pretrained and save_pretrained: what is found, refused and reported, the same in the three frameworks."""
+"""from_pretrained and save_pretrained: files that are found, refused and reported, the same in the three frameworks."""
 
 from __future__ import annotations
 
