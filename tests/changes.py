@@ -339,7 +339,7 @@ def flax() -> dict[str, Change]:
         "retyped": Change(retype),
         "frozen": Change(tree(freeze)),
         "arrays of numpy": Change(tree(lambda params: jax.tree.map(np.asarray, params))),
-        "another activation, which is read anew": Change(config(hidden_act="relu")),
+        "another activation, which is read again": Change(config(hidden_act="relu")),
         "adapters": Change(leaf("lora_a", lambda kernel: kernel[:, :2]), "not of this class: .*lora_a", drop("lora_a")),
         "a weight beside the kernel": Change(
             leaf("weight", lambda kernel: kernel), "not of this class: .*dense/weight"

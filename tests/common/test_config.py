@@ -168,7 +168,7 @@ def test_what_is_no_config_is_one_error(tmp_path: Path) -> None:
         '{"label2id": {"a": -Infinity}}',
     ],
     ids=[
-        "a label that is none", "a number of 5000 digits", "nested too deep", "cut short",
+        "an invalid label", "a number of 5000 digits", "nested too deep", "cut short",
         "billions of labels", "an infinite id", "an id below all",
     ],
 )  # fmt: skip

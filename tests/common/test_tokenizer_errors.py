@@ -74,7 +74,7 @@ def write(name: str, text: str) -> Callable[[Path], None]:
 DAMAGED = {
     "no vocab": (lambda folder: (folder / "vocab.json").unlink(), ["vocab.json"]),
     "no merges": (lambda folder: (folder / "merges.txt").unlink(), ["merges.txt"]),
-    "vocab is no JSON": (write("vocab.json", '{"a": 1,'), ["vocab.json"]),
+    "vocab is not JSON": (write("vocab.json", '{"a": 1,'), ["vocab.json"]),
     "vocab is a list": (write("vocab.json", '["a", "b"]'), ["vocab.json", "list"]),
     "vocab is empty": (write("vocab.json", "{}"), ["vocab.json"]),
     "vocab is not UTF-8": (lambda folder: (folder / "vocab.json").write_bytes(b'{"\xff": 1}') and None, ["vocab.json"]),
@@ -210,7 +210,7 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "second is an int": (("a", 5), {}, "text_pair.*int"),
     "batches of different lengths": ((["a", "b"], ["c"]), {}, "2.*1"),
     "one text and many": (("a", ["c"]), {}, "text_pair"),
-    "words that are no list": (("a b",), {"is_split_into_words": True}, "is_split_into_words"),
+    "words that are not a list": (("a b",), {"is_split_into_words": True}, "is_split_into_words"),
     "padding": ((TEXT,), {"padding": "longer"}, "padding.*longer"),
     "padding_side": ((TEXT,), {"padding": True, "padding_side": "up"}, "padding_side.*up"),
     "pad_to_multiple_of": ((TEXT,), {"padding": True, "pad_to_multiple_of": 0}, "pad_to_multiple_of"),

@@ -207,8 +207,8 @@ def test_a_tensor_of_no_head_is_never_dropped_unseen(tmp_path: Path) -> None:
 
 
 ERRORS: dict[str, tuple[dict[str, Any], str]] = {
-    "a format that is none": ({"to": "onnx"}, "the formats are safetensors, pt"),
-    "a dtype that is none": ({"to": "pt", "dtype": "int8"}, "dtype='int8' is not one of float32"),
+    "an unknown format": ({"to": "onnx"}, "the formats are safetensors, pt"),
+    "an unknown dtype": ({"to": "pt", "dtype": "int8"}, "dtype='int8' is not one of float32"),
     "bfloat16 in HDF5": ({"to": "tf", "dtype": "bfloat16"}, "tf_model.h5 cannot hold it; float32 holds the same"),
     "a head that is none": ({"to": "pt", "head": "ForTranslation"}, "is none of Model, ForCausalLM"),
     "another head": ({"to": "pt", "head": "ForQuestionAnswering"}, "missing qa_outputs.weight"),

@@ -405,9 +405,9 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda folder: (folder / FILES[1]).write_text("{}") and None,
         "cannot be read: KeyError: 'algorithm'",
     ),
-    "a rate that is none": (lambda folder: edit(folder, learning_rate="nan"), "a setting is not finite"),
+    "a rate that is not a number": (lambda folder: edit(folder, learning_rate="nan"), "a setting is not finite"),
     "too large a rate": (lambda folder: edit(folder, learning_rate=10**400), "cannot be read: OverflowError"),
-    "a name that is none": (lambda folder: edit(folder, parameters=[1]), "are not a list of names"),
+    "a name that is a number": (lambda folder: edit(folder, parameters=[1]), "are not a list of names"),
     "a parameter too many": (lambda folder: edit(folder, parameters=["x"]), r"missing: exp_avg\.x\n.*exp_avg_sq\.x"),
 }
 

@@ -54,9 +54,9 @@ SAFETENSORS: dict[str, bytes] = {
     "seven bytes": b"1234567",
     "a header of an exabyte": safetensors({}, length=2**60),
     "a header longer than the file": safetensors({}, length=1000),
-    "a header that is no JSON": safetensors(b"{'a': 1}"),
+    "a header that is not JSON": safetensors(b"{'a': 1}"),
     "a header that is a list": safetensors([]),
-    "a header that is no UTF-8": safetensors(b'{"\xff": 1}'),
+    "a header that is not UTF-8": safetensors(b'{"\xff": 1}'),
     "a header nested too deep": safetensors(b'{"a":' * 100_000),
     "a tensor twice": safetensors(
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
@@ -127,7 +127,9 @@ def torch_files(marker: Path) -> dict[str, bytes]:
         "code in a protocol with STACK_GLOBAL": zipped(pickle.dumps({"a": Runs(marker)}, protocol=4)),
         "builtins.eval": zipped(b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R."),
         "a zip that unpacks to a gigabyte": zipped(tensor_pickle(1, 1), bytes(2**30 // 4), zipfile.ZIP_DEFLATED),
-        "a zip with a name that is no UTF-8": zipped(tensor_pickle(1, 1), folder="é").replace(b"\xc3\xa9", b"\xe7\xa9"),
+        "a zip with a name that is not UTF-8": zipped(tensor_pickle(1, 1), folder="é").replace(
+            b"\xc3\xa9", b"\xe7\xa9"
+        ),
         "a zip without a pickle": zipped(b"").replace(b"data.pkl", b"data.txt"),
         "more values than stored": zipped(tensor_pickle(1000, 1), b"1234"),
         "a storage of a petabyte": zipped(tensor_pickle(2**48, 2**48), b"1234"),
@@ -143,7 +145,7 @@ def torch_files(marker: Path) -> dict[str, bytes]:
         "a pickle of a million steps": zipped(b"\x80\x02" + b"NN\x86" * 400_000 + b"."),
         "a list": zipped(b"\x80\x02]."),
         "names that are numbers": zipped(b"\x80\x02}K\x01K\x02s."),
-        "values that are no tensors": zipped(b"\x80\x02}X\x01\x00\x00\x00aK\x02s."),
+        "values that are not tensors": zipped(b"\x80\x02}X\x01\x00\x00\x00aK\x02s."),
         "a pickle cut short": zipped(tensor_pickle(1, 1)[:-20], b"1234"),
         "a zip cut short": zipped(tensor_pickle(1, 1), b"1234")[:-40],
     }

@@ -116,7 +116,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "a decoder": lambda model: model.config.update({"is_decoder": True}),
     "numpy changed in place": edited(lambda leaves: leaves.update({KERNEL: np.array(leaves[KERNEL]) * 2})),
     "a leaf replaced": edited(lambda leaves: leaves.update({KERNEL: leaves[KERNEL] * 2})),
-    "a leaf that is no array": edited(lambda leaves: leaves.update({KERNEL: Doubled(leaves[KERNEL])})),
+    "a leaf that is not an array": edited(lambda leaves: leaves.update({KERNEL: Doubled(leaves[KERNEL])})),
     "a leaf of another dtype": edited(lambda leaves: leaves.update({KERNEL: leaves[KERNEL].astype(np.float16)})),
     "a leaf of integers": edited(lambda leaves: leaves.update({KERNEL: (leaves[KERNEL] * 9).astype(np.int8)})),
     "all params of another dtype": lambda model: setattr(model, "params", model.to_bf16(model.params)),

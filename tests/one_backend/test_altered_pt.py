@@ -148,7 +148,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "LoRA": put(f"{FIRST}.attention.self.query", Lora),
     "LoRA in the last layer": put("roberta.encoder.layer.1.output.dense", Lora),
     "a module and another": put(f"{FIRST}.intermediate.dense", double),
-    "an adapter behind a norm": put(f"{FIRST}.output.LayerNorm", lambda norm: nn.Sequential(norm, Halving())),
+    "an adapter after a norm": put(f"{FIRST}.output.LayerNorm", lambda norm: nn.Sequential(norm, Halving())),
     "a wrapped embedding": put("roberta.embeddings.position_embeddings", lambda table: nn.Sequential(table, Halving())),
     "a Linear of a subclass": put(f"{FIRST}.attention.self.value", recast(Shifted)),
     "a layer of a subclass": put(FIRST, recast(LouderLayer)),

@@ -136,7 +136,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "enable_lora of an embedding": lambda model: lora(model.roberta.embeddings.word_embeddings),
     "an adapter": put(lambda model: first(model).attention.self, "value", Lora),
     "a layer and another": put(lambda model: first(model).intermediate, "dense", wrapped),
-    "an adapter behind a norm": put(lambda model: first(model).output, "LayerNorm", wrapped),
+    "an adapter after a norm": put(lambda model: first(model).output, "LayerNorm", wrapped),
     "a wrapped embedding": put(lambda model: model.roberta.embeddings, "position_embeddings", Halved),
     "a Dense of a subclass": recast(value, LouderDense),
     "a layer of a subclass": recast(first, LouderLayer),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from checkpoints import small_config
 
-peft = pytest.importorskip("peft", reason="peft is not there; it is no dependency")
+peft = pytest.importorskip("peft", reason="peft is not installed; it is not a dependency")
 
 # peft's own warnings: soft prompts take no position_ids, and a model has no name on the hub
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

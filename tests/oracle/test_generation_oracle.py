@@ -115,7 +115,7 @@ def loaded(backend: Any, folder: Path) -> Any:
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model and the texts that transformers generates with it."""
     if not (ORACLE / "transformers").is_dir():
-        pytest.skip("transformers 4.57 is not there; `make oracle` installs it into .oracle, beside the project's own")
+        pytest.skip("transformers 4.57 is not installed; `make oracle` installs it into .oracle")
     from checkpoints import make
 
     folder = tmp_path_factory.mktemp("generation")
