@@ -21,8 +21,7 @@ FILES = sorted(
     - {Path(__file__)}  # and scripts as users write them, recorded by their text
     - {*(ROOT / "tests" / "oracle" / "scripts").glob("*.py")}
 )
-TEXTS = {file.relative_to(ROOT): file.read_text(encoding="utf-8") for file in FILES}
-# A phrase -> what to write instead. A space matches any white space and the start of a comment: phrases may be wrapped.
+# A phrase -> what to write instead. A space matches a line break too, because phrases may be wrapped.
 PHRASES = {
     r"cannot be had|\bto be had\b": "is not supported; omit it",
     r"\bcomes? along|\bcarr(?:y|ies|ied) \w+ along": "the bundled model; copies",
@@ -65,9 +64,17 @@ PHRASES = {
 }
 
 
+def unindented(text: str) -> str:
+    """The lines of a text without indentation and the marks of comments."""
+    return re.sub(r"^[ \t]*(?:#[ \t]*)?", "", text, flags=re.MULTILINE)
+
+
+TEXTS = {file.relative_to(ROOT): unindented(file.read_text(encoding="utf-8")) for file in FILES}
+
+
 @pytest.mark.parametrize("phrase", PHRASES)
 def test_a_phrase_is_not_used(phrase: str) -> None:
-    pattern = re.compile(phrase.replace(" ", r"\s+(?:#\s*)?"))
+    pattern = re.compile(phrase.replace(" ", r"\s"))
     found = [
         f"{file}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]!r}"
         for file, text in TEXTS.items()
