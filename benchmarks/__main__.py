@@ -11,7 +11,7 @@ HELPERS = ("__main__", "worker", "trainers")  # started by benchmarks
 
 
 def found() -> dict[str, str]:
-    """Name -> the first line of what it says of itself, of every module here with a `main`."""
+    """Map the name of every module here with a `main` to the first line of its docstring."""
     result = {}
     for file in sorted(Path(__file__).parent.glob("*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -22,11 +22,11 @@ def found() -> dict[str, str]:
 
 
 def main() -> None:
-    """List, or run one."""
+    """List the benchmarks, or run one."""
     name, there = (sys.argv[1] if len(sys.argv) > 1 else None), found()
     if name not in there:
         print("\n".join(f"{each:13s} {what}" for each, what in there.items()))
-        sys.exit(None if name is None else f"there is no benchmark {name!r}; take one of those above")
+        sys.exit(None if name is None else f"there is no benchmark {name!r}; choose one of those above")
     sys.argv = [name, *sys.argv[2:]]
     runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
 

@@ -1,9 +1,9 @@
-"""The least that a first answer takes: import the framework, map the file, hand over the tensors, one forward pass.
+"""The minimum for a first answer: import the framework, map the file, hand over the tensors, run one forward pass.
 
     python benchmarks/bare.py pt|tf|flax FOLDER
 
-What `benchmarks.first_answer` starts; it imports nothing of the project. The layers are the encoder's, for one row of
-roberta-base size without padding, written with the framework's own functions.
+`benchmarks.first_answer` starts this script, which imports nothing from the project. It computes the encoder of
+roberta-base size for one row without padding, written with the framework's own functions.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def answer(weights: Weights, layers: int, ops: Any, run: Callable[..., Any]) -> 
 
 
 def pytorch(folder: Path, layers: int) -> np.ndarray:
-    """In PyTorch; the tensors stay on the map."""
+    """Answer in PyTorch; the tensors stay on the map."""
     import torch
     import torch.nn.functional as F
     from safetensors.torch import load_file
@@ -75,13 +75,13 @@ def pytorch(folder: Path, layers: int) -> np.ndarray:
 
 
 def mapped(folder: Path, make: Callable[[np.ndarray], Any]) -> dict[str, Any]:
-    """The tensors of the file, each handed over in turn."""
+    """Read the tensors of the file, and convert each with `make`."""
     with safe_open(folder / "model.safetensors", "np") as file:
-        return {name: make(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        return {name: make(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
 def tensorflow(folder: Path, layers: int) -> np.ndarray:
-    """In TensorFlow, eagerly."""
+    """Answer in TensorFlow, eagerly."""
     import tensorflow as tf
 
     class Ops:
@@ -106,7 +106,7 @@ def tensorflow(folder: Path, layers: int) -> np.ndarray:
 
 
 def flax(folder: Path, layers: int) -> np.ndarray:
-    """In JAX, one layer compiled."""
+    """Answer in JAX, with one layer compiled."""
     import jax
     import jax.numpy as jnp
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.checkpoints base|large HEAD FOLDER
 
-Weights are those of a new model: N(0, 0.02), norms 1, biases and token types 0. They behave like trained ones under
-reduced precision; a model scaled up at random does not: it is chaotic, and fp32 engines alone differ by 0.5 there.
+Weights are those of a new model: N(0, 0.02), norms 1, biases and token types 0. Under reduced precision they behave like
+trained weights. A model with larger random weights does not: it is chaotic, and even fp32 engines differ by 0.5.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A side of a benchmark in a process of its own, which answers a line of JSON with a line of JSON."""
+"""A side of a benchmark in its own process, which answers each line of JSON with a line of JSON."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ class Child:
     """A process that prints one answer when it is ready, and one for each request.
 
     Args:
-        command, environment: of the process.
-        log: a file for what it prints on standard error.
+        command, environment: the command and the environment of the process.
+        log: the file that receives its standard error.
 
     Attributes:
         started: its first answer.
 
     Raises:
-        RuntimeError: the process has ended; with the end of what it printed. So do the methods.
+        RuntimeError: if the process has ended; the message holds the end of its output. The methods raise it too.
     """
 
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
@@ -30,7 +30,7 @@ class Child:
         self.started = self._answer()
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """The answer to a request."""
+        """Send a request, and return the answer."""
         assert self.process.stdin is not None
         print(json.dumps(request), file=self.process.stdin, flush=True)
         return self._answer()
@@ -46,7 +46,7 @@ class Child:
         return answer
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()

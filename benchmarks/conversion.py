@@ -1,11 +1,11 @@
-"""`roberta convert` beside a plain copy of the same bytes, and beside transformers 4.57.
+"""`roberta convert` compared with a plain copy of the same bytes, and with transformers 4.57.
 
     python -m benchmarks.conversion [--size base large] [--rounds 5] [--docs]
 
-Each run is a fresh process, measured as a whole from its start to its end: imports are part of it. The rounds go around
-all of them in turn, in a folder on the disk and in one in memory (/dev/shm) where it has room; what was written is
-deleted after each. Figures are medians; CPU seconds are of all threads; MB are the peak resident memory (ru_maxrss),
-in which mapped pages of the source count. transformers is fetched into a folder of its own.
+Each run is a fresh process, measured from start to end, including imports. Each round runs all of them once, in a folder
+on the disk and in one in memory (/dev/shm) if it has room; the files are deleted after each run. Figures are medians;
+CPU seconds are summed over all threads; MB are the peak resident memory (ru_maxrss), which includes mapped pages of the
+source. transformers is fetched into a separate folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks import pages, peers
 
-# Format -> which copy is its floor: Keras and Flax store dense weights the other way round.
+# Format -> the copy that is its floor: Keras and Flax store dense weights transposed.
 FLOORS = {
     "safetensors": "straight",
     "pt": "straight",
@@ -35,9 +35,9 @@ FLOORS = {
     "keras-hub": "turned",
 }
 PEER_CLASSES = {"pt": "RobertaForMaskedLM", "tf": "TFRobertaForMaskedLM"}
-PEER_ROUNDS = 3  # they take long
+PEER_ROUNDS = 3  # their runs take long
 LARGEST = {"base": 50_265 * 768 * 4 / 1e6, "large": 50_265 * 1024 * 4 / 1e6}  # MB; the word embedding
-ROOM = 5  # times the source, for a folder to be used
+ROOM = 5  # how many times the size of the source must be free in a folder
 MEMORY = Path("/dev/shm")
 
 OURS = """
@@ -54,13 +54,13 @@ model.save_pretrained(sys.argv[2], safe_serialization=False)
 
 @dataclass(frozen=True)
 class Side:
-    """One kind of run: its name, its format or copy, and in which environment it runs."""
+    """One kind of run: its kind, and its format or copy."""
 
     kind: str
     what: str
 
     def command(self, source: Path, target: Path) -> list[str]:
-        """What is started."""
+        """The command that is started."""
         match self.kind:
             case "ours":
                 return [sys.executable, "-c", OURS, str(source), str(target), self.what]
@@ -71,7 +71,7 @@ class Side:
         return [sys.executable, script, str(source / "model.safetensors"), str(target), self.what, sync]
 
     def environment(self) -> dict[str, str]:
-        """Whose packages it sees."""
+        """The environment of the run, which decides the packages that it sees."""
         if self.kind != "peer":
             return peers.environment()
         tensorflow = "AUTO" if self.what == "tf" else "0"
@@ -86,14 +86,14 @@ SIDES = [
 
 
 def measured(side: Side, source: Path, target: Path) -> dict[str, float]:
-    """Wall and CPU seconds and peak MB of one run, whose result is deleted."""
+    """Wall and CPU seconds and peak MB of one run; its result is deleted."""
     figures, _ = peers.measured(side.command(source, target), side.environment())
     shutil.rmtree(target) if target.is_dir() else target.unlink()
     return figures
 
 
 def rounds(size: str, folder: Path, count: int) -> Iterator[tuple[Side, dict[str, float]]]:
-    """Every run of one size in one folder."""
+    """Yield every run of one size in one folder, with its figures."""
     source = folder / size
     subprocess.run(
         [sys.executable, "-m", "benchmarks.checkpoints", size, "ForMaskedLM", str(source)],
@@ -112,7 +112,7 @@ def rounds(size: str, folder: Path, count: int) -> Iterator[tuple[Side, dict[str
 
 
 def medians(values: list[tuple[Side, dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Kind -> format or copy -> medians, and all walls."""
+    """Kind -> format or copy -> medians, and all wall times."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for side in dict.fromkeys(side for side, _ in values):
         many = [value for other, value in values if other == side]
@@ -123,17 +123,17 @@ def medians(values: list[tuple[Side, dict[str, float]]]) -> dict[str, dict[str, 
 
 
 def folders(size: str, wanted: list[Path]) -> Iterator[tuple[str, Path]]:
-    """Where to measure: each folder that has room, and what it is."""
+    """Yield each folder that has room, with its kind: "memory" or "disk"."""
     for place in wanted:
         free = shutil.disk_usage(place).free / 1e6
         if free < ROOM * LARGEST[size] * 7:
-            print(f"{place} has {free:.0f} MB free: too few for {size}", file=sys.stderr)
+            print(f"{place} has {free:.0f} MB free, which is too little for {size}", file=sys.stderr)
             continue
         yield ("memory" if place == MEMORY else "disk"), place
 
 
 def row(run: dict[str, Any], format_: str) -> str:
-    """A row of the table: one format."""
+    """The row of the table for one format."""
     kinds, largest = run["medians"], LARGEST[run["size"]]
     mine, theirs = kinds["ours"][format_], kinds["peer"].get(format_)
     floor, bare = kinds["floor"][FLOORS[format_]], kinds["floor without fsync"][FLOORS[format_]]

@@ -1,10 +1,10 @@
-"""One training in three frameworks: the losses of every update, overlapped, and how far they are apart.
+"""The same training in three frameworks: the losses of every update, overlaid, and how far apart they are.
 
     python -m benchmarks curves [--data FOLDER] [--tasks TASK ...] [--dtypes float32 float64] [--docs]
 
-A small new model is trained by `roberta train`, once in each framework, from one seed and without dropout: the same
-weights, batches and masks. With --docs the page docs/curves.md and its plots are written; matplotlib is fetched for
-them. The texts are Tiny Shakespeare and SST-2, in folders of that name.
+`roberta train` trains a small new model once in each framework, from one seed and without dropout, so that weights,
+batches and masks are the same. --docs writes the page docs/curves.md and its plots; matplotlib is fetched for them. The
+texts are Tiny Shakespeare and SST-2, in folders with these names.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Flax, and gives them the same batches and masks. Only rounding differs. The mode
 
 
 def train(folder: Path, data: Path, task: str, framework: str, dtype: str, updates: int) -> list[float]:
-    """The loss of each update of one training, made in a process of its own; its log stays in FOLDER/TASK-DTYPE."""
+    """The loss of each update of one run in a separate process, whose log stays in FOLDER/TASK-DTYPE."""
     file, own = TASKS[task]
     output = folder / f"{task}-{dtype}" / FRAMEWORKS[framework]
     command = [
@@ -61,7 +61,7 @@ def train(folder: Path, data: Path, task: str, framework: str, dtype: str, updat
         str(output),
     ]
     command += ["--train", str(data / file), "--framework", framework, "--dtype", dtype, "--updates", str(updates)]
-    # a checkpoint at the end alone
+    # only one checkpoint, at the end
     command += [*SHARED, *own, "--save-every", str(updates), "--no-tensorboard"]
     peers.measured(command, peers.environment(TF_CPP_MIN_LOG_LEVEL="3"))
     entries = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
@@ -69,7 +69,7 @@ def train(folder: Path, data: Path, task: str, framework: str, dtype: str, updat
 
 
 def make_model(folder: Path, data: Path) -> None:
-    """Write a tokenizer, trained on the text of "mlm", and a config: what new weights are drawn by."""
+    """Write a tokenizer, trained on the text of "mlm", and a config, from which new weights are drawn."""
     from roberta import RobertaConfig, RobertaTokenizerFast
 
     with (data / TASKS["mlm"][0]).open(encoding="utf-8") as lines:
@@ -82,13 +82,13 @@ def make_model(folder: Path, data: Path) -> None:
 
 
 def gaps(losses: dict[str, list[float]]) -> list[tuple[float, float]]:
-    """Of every update how far the frameworks are apart: the gap, and the gap over the smallest loss."""
+    """How far apart the frameworks are in every update: the gap, and the gap over the smallest loss."""
     rows = zip(*losses.values(), strict=True)
     return [(max(row) - min(row), (max(row) - min(row)) / min(row)) for row in rows]
 
 
 def table(results: dict[str, Any]) -> list[str]:
-    """A row a training: where it began and ended, and the largest gap."""
+    """One row per training: its first and last losses, and the largest gap."""
     lines = [
         "| task | dtype | first loss | mean of the last ten | largest gap | at update | largest gap over the loss |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -106,7 +106,7 @@ def table(results: dict[str, Any]) -> list[str]:
 
 
 def draw(folder: Path, name: str) -> str:
-    """Draw the logs of one training into docs, and say its name."""
+    """Plot the logs of one training into docs, and return the name of the image."""
     image = f"curves-{name}.svg"
     command = [sys.executable, "-m", "roberta.common.training.plot", *FRAMEWORKS.values()]
     subprocess.run(
@@ -117,7 +117,7 @@ def draw(folder: Path, name: str) -> str:
 
 
 def write(folder: Path, results: dict[str, Any]) -> None:
-    """Write the page and its plots, of float32 where that was run."""
+    """Write the page and its plots, for float32 if that was run."""
     text = TEXT.format(vocabulary=f"{VOCABULARY:,}", **CONFIG)
     shown = [name for name in results["losses"] if name.endswith("float32")] or list(results["losses"])
     images = "\n".join(f"\n![Losses of {name} in three frameworks]({draw(folder, name)})" for name in shown)
@@ -127,10 +127,12 @@ def write(folder: Path, results: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Train, and print or write what was found."""
+    """Train, and print or write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of shakespeare/ and sst2/ (beside the project)")
-    parser.add_argument("--updates", type=int, default=200, help="of each training (%(default)s)")
+    parser.add_argument(
+        "--data", type=Path, default=DATA, help="folder with shakespeare/ and sst2/ (beside the project)"
+    )
+    parser.add_argument("--updates", type=int, default=200, help="updates of each training (%(default)s)")
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--dtypes", nargs="+", choices=["float32", "float64"], default=["float32", "float64"])
     parser.add_argument("--docs", action="store_true", help="write docs/curves.md")

@@ -1,8 +1,8 @@
-"""Every system that `benchmarks.inference` measures: how it loads a folder, and runs ids and mask to hidden states.
+"""Every system that `benchmarks.inference` measures: how it loads a folder, and maps ids and mask to hidden states.
 
-One function a system: (folder, dtype) -> run; run: int64 ids and mask of (rows, seq) -> float32 hidden states of the
-last layer, (rows, seq, hidden), or of the real tokens only, (tokens, hidden). Each imports its system inside, in a
-process whose path has what `ENGINES` says. All without pooler and head.
+Each system has one function: (folder, dtype) -> run; run: int64 ids and mask of (rows, seq) -> float32 hidden states of
+the last layer, (rows, seq, hidden), or those of the real tokens only, (tokens, hidden). The function imports its system
+when it is called, in a process whose path `ENGINES` defines. No system computes a pooler or a head.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
-BUDGET = 1024  # tokens of a batch, of every side that is sorted: what `infer` takes by default
-DEPTH = {"num_heads": 12, "hidden_size": 768}  # of the base size, for ONNX Runtime's optimiser
+BUDGET = 1024  # tokens per batch of the sorted job, on every side: the default of `infer`
+DEPTH = {"num_heads": 12, "hidden_size": 768}  # the base size, for ONNX Runtime's optimiser
 
 
 def ours(framework: str, prefix: str) -> Callable[[Path, str], Run]:
-    """This project, by `infer`; by the forward pass of PyTorch where a class has no `infer`."""
+    """This project's `infer`, or the forward pass of PyTorch if a class has no `infer`."""
 
     def load(folder: Path, dtype: str) -> Run:
         import roberta
@@ -39,7 +39,7 @@ def ours(framework: str, prefix: str) -> Callable[[Path, str], Run]:
 
 
 def in_batches(run: Run, rows: int = 32) -> Run:
-    """A run that takes a whole job, some rows at a time, and returns its real tokens."""
+    """A run that computes a whole job, some rows at a time, and returns its real tokens."""
 
     def whole(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         found = []
@@ -53,7 +53,7 @@ def in_batches(run: Run, rows: int = 32) -> Run:
 
 
 def torch_run(model: Any) -> Run:
-    """The forward pass of a PyTorch model of anybody."""
+    """The forward pass of any PyTorch model."""
     import torch
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -65,7 +65,7 @@ def torch_run(model: Any) -> Run:
 
 
 def transformers_torch(folder: Path, dtype: str) -> Run:
-    """Its PyTorch class with SDPA; int8 is PyTorch's dynamic quantization of its linear layers."""
+    """The PyTorch class with SDPA; int8 is PyTorch's dynamic quantization of the linear layers."""
     import torch
     from transformers import RobertaModel
 
@@ -78,11 +78,11 @@ def transformers_torch(folder: Path, dtype: str) -> Run:
 
 
 def transformers_tf(folder: Path, dtype: str) -> Run:
-    """Its TensorFlow class in one `tf.function` for all shapes."""
+    """The TensorFlow class in one `tf.function` for all shapes."""
     import tensorflow as tf
     from transformers import TFRobertaModel
 
-    model = TFRobertaModel.from_pretrained(folder, from_pt=True)  # it cannot leave the pooler out: one small product
+    model = TFRobertaModel.from_pretrained(folder, from_pt=True)  # it always has the pooler, which is one small product
     anything = tf.TensorSpec([None, None], tf.int64)
 
     @tf.function(input_signature=[anything, anything])
@@ -93,7 +93,7 @@ def transformers_tf(folder: Path, dtype: str) -> Run:
 
 
 def transformers_flax(folder: Path, dtype: str) -> Run:
-    """Its Flax class in `jax.jit`, which compiles for every shape."""
+    """The Flax class in `jax.jit`, which compiles for every shape."""
     import jax
     from transformers import FlaxRobertaModel
 
@@ -103,7 +103,7 @@ def transformers_flax(folder: Path, dtype: str) -> Run:
 
 
 def keras_hub(folder: Path, dtype: str) -> Run:
-    """Its backbone, weights from the preset that `roberta convert` writes, by `predict_on_batch`."""
+    """KerasHub's backbone with `predict_on_batch`, loaded from the preset that `roberta convert` writes."""
     import keras_hub as library
 
     preset = prepared(folder, "keras-hub")
@@ -112,7 +112,7 @@ def keras_hub(folder: Path, dtype: str) -> Run:
 
 
 def onnx_file(folder: Path, dtype: str = "float32") -> Path:
-    """The model as PyTorch exports ours, then fused by ONNX Runtime's optimiser; int8 by its dynamic quantization."""
+    """Our model as PyTorch exports it, fused by ONNX Runtime's optimiser; int8 is its dynamic quantization."""
     plain, fused, small = (folder / f"onnx-{name}" / "model.onnx" for name in ("plain", "fused", "int8"))
     if not plain.exists():
         export(folder, plain)
@@ -126,13 +126,13 @@ def onnx_file(folder: Path, dtype: str = "float32") -> Path:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         small.parent.mkdir()
-        types = {"DefaultTensorType": TensorProto.FLOAT}  # behind a fused node it does not know the type
+        types = {"DefaultTensorType": TensorProto.FLOAT}  # after a fused node the quantizer does not know the type
         quantize_dynamic(fused, small, weight_type=QuantType.QInt8, extra_options=types)
     return small if dtype == "int8" else fused
 
 
 def export(folder: Path, file: Path) -> None:
-    """Our PyTorch model as ONNX, for any batch and length."""
+    """Export our PyTorch model as ONNX, for any batch size and length."""
     import torch
 
     import roberta
@@ -157,19 +157,19 @@ def export(folder: Path, file: Path) -> None:
 
 
 def onnx_runtime(folder: Path, dtype: str) -> Run:
-    """ONNX Runtime on the CPU, all of its graph optimisations on."""
+    """ONNX Runtime on the CPU, with all of its graph optimisations."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle workers wait, as all sides' do
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads wait, as on all sides
     file = onnx_file(folder, dtype)
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return lambda ids, mask: session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
 
 
 def openvino(folder: Path, dtype: str) -> Run:
-    """OpenVINO on the CPU, from the ONNX file as PyTorch exports it: it fuses by itself."""
+    """OpenVINO on the CPU, from the ONNX file as PyTorch exports it; OpenVINO fuses nodes itself."""
     import openvino as ov
 
     onnx_file(folder)
@@ -184,7 +184,7 @@ def openvino(folder: Path, dtype: str) -> Run:
 
 
 def ctranslate2(folder: Path, dtype: str) -> Run:
-    """CTranslate2's encoder, from its own converter of transformers' class."""
+    """CTranslate2's encoder, made by its own converter for transformers."""
     import ctranslate2 as library
 
     target = folder / "ctranslate2"
@@ -204,7 +204,7 @@ def ctranslate2(folder: Path, dtype: str) -> Run:
 
 
 def prepared(folder: Path, format_: str) -> Path:
-    """The folder in another format, converted when it is not there."""
+    """The folder in another format; converted if it does not exist yet."""
     target = folder / format_
     if not target.exists():
         from roberta.conversion import convert
@@ -218,11 +218,11 @@ class Engine:
     """A side of the benchmark.
 
     Attributes:
-        load: makes it run.
-        dtypes: that it computes in.
-        paths: names in `benchmarks.peers` of what goes on its path.
-        environment: what it is told so.
-        is_ours: takes a whole job at once and sorts it by itself.
+        load: loads the model and returns its run.
+        dtypes: the dtypes that it computes in.
+        paths: the peers in `benchmarks.peers` whose folders go on its path.
+        environment: settings in its environment.
+        is_ours: whether it takes a whole job at once and sorts the rows itself.
     """
 
     load: Callable[[Path, str], Run]

@@ -1,10 +1,10 @@
-"""Import, load and a first answer in a fresh process, beside the least that takes and beside transformers 4.57.
+"""Import, load and a first answer in a fresh process, compared with the possible minimum and with transformers 4.57.
 
     python -m benchmarks.first_answer [--rounds 5] [--threads 2]
 
-The model has roberta-base size, the answer is the last hidden state of one row of 16 tokens. Each run is a process of
-its own, measured from start to end; rounds go around all of them in turn; figures are medians. `bare` imports the
-framework, maps the file, hands over the tensors and runs one forward pass (benchmarks/bare.py).
+The model has roberta-base size; the answer is the last hidden state of one row of 16 tokens. Each run is a separate
+process, measured from start to end; each round runs all of them once; figures are medians. `bare` imports the framework,
+maps the file, hands over the tensors and runs one forward pass (benchmarks/bare.py).
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ PREFIXES = {"pt": "", "tf": "TF", "flax": "Flax"}
 
 
 def command(kind: str, framework: str, folder: Path) -> list[str]:
-    """What is started."""
+    """The command that is started."""
     if kind == "bare":
         return [sys.executable, str(Path(__file__).with_name("bare.py")), framework, str(folder)]
     return [sys.executable, "-c", OURS if kind == "ours" else PEER, str(folder), PREFIXES[framework]]
 
 
 def environment(kind: str, framework: str, threads: int) -> dict[str, str]:
-    """Whose packages a run sees, and how many threads it has."""
+    """The environment of a run: the packages that it sees, and its number of threads."""
     settings = {"OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
     if kind != "peer":
         return peers.environment(None, **settings)

@@ -1,8 +1,8 @@
-"""The least that a conversion costs: map the bytes of a safetensors file, turn what the format turns, write one file.
+"""The minimum for a conversion: map the bytes of a safetensors file, transpose where the format does, write one file.
 
     python floor.py SOURCE TARGET straight|turned fsync|none
 
-Knows nothing of names but which matrices are embeddings; checks nothing. Only numpy is imported.
+The only thing it takes from names is which matrices are embeddings, and it checks nothing. Only numpy is imported.
 """
 
 import json
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def copy(source: str, target: str, is_turned: bool, is_synced: bool) -> None:
-    """Write the values of `source`, dense matrices transposed if `is_turned`, on the disk when it returns."""
+    """Write the values of `source`: dense matrices transposed if `is_turned`, on the disk on return if `is_synced`."""
     with open(source, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))

@@ -1,16 +1,17 @@
-"""The encoder of roberta-base size beside every named peer, on a CPU, in one run.
+"""The encoder at roberta-base size compared with every named peer, on a CPU, in one run.
 
     python -m benchmarks.inference [--sides WORD ...] [--works WORK ...] [--rounds 5] [--sequences 512] [--docs]
 
-Each side, in each dtype it has, is a process of its own with the same number of threads; rounds go around all sides in
-turn, and the others wait for input meanwhile; they stop spinning after a millisecond. Weights are those of a new model
-(see benchmarks/checkpoints.py). What is compared is RobertaModel's last hidden state, without pooler: a head for masked
-tokens would be most of the work, the same for all. Every side's numbers are compared with the first side's.
+Each side runs in a separate process for each of its dtypes, with the same number of threads. All sides take part in each
+round, one after the other, while the others wait for input; they stop spinning after a millisecond. Weights are those of
+a new model (see benchmarks/checkpoints.py). The result is RobertaModel's last hidden state, without a pooler: a head for
+masked tokens would take most of the time, and the same time on every side. Every side's values are compared with those
+of the first side.
 
-The ragged job is run by peers in the given order with batches of 32, and sorted with a budget of 1,024 tokens, padding
-included; ours takes the job as it is, in both. Only transformers 4.57 and ours run it in the given order, in float32,
-which takes minutes. Its first run counts: what is compiled belongs to it. Walls are judged; CPU seconds, of all
-threads, stand beside them.
+Peers run the ragged job in the given order with batches of 32, and sorted with a budget of 1,024 tokens including
+padding; our sides receive the whole job unsorted in both cases. Only transformers 4.57 and our sides run it in the given
+order, in float32, which takes minutes. Its first run counts, including compilation. Goals are about wall time; CPU
+seconds, summed over all threads, are shown too.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from benchmarks.engines import ENGINES
 
 
 def worker(name: str, dtype: str, folder: Path, sequences: int, threads: int) -> Child:
-    """A process of benchmarks.worker."""
+    """Start a process of benchmarks.worker."""
     engine = ENGINES.get(name)
     paths, settings = (engine.paths, dict(engine.environment)) if engine else ((), {})
     settings |= peers.quiet(threads) | {"TRANSFORMERS_VERBOSITY": "error"}
@@ -48,7 +49,7 @@ def worker(name: str, dtype: str, folder: Path, sequences: int, threads: int) ->
 def started(
     wanted: list[tuple[str, str]], folder: Path, sequences: int, threads: int
 ) -> tuple[dict[tuple[str, str], Child], dict[str, str]]:
-    """The sides that run, and why others do not."""
+    """Start the sides; return those that run, and the reasons why others do not."""
     workers, failures = {}, {}
     for name, dtype in wanted:
         print(f"start {name}, {dtype}", file=sys.stderr)
@@ -108,7 +109,7 @@ def measure(
     sequences: int,
     threads: int,
 ) -> dict[str, Any]:
-    """Everything that the page is made from."""
+    """Measure everything that the page shows."""
     workers, failures = started(wanted, folder, sequences, threads)
     ceiling = worker("machine", "-", folder, 0, threads)
     speeds = [ceiling.ask()]
@@ -119,7 +120,7 @@ def measure(
     }
     for number in range(count):
         for work in works:
-            if work in jobs.JOBS and number + 1 >= job_runs:  # its first run was one
+            if work in jobs.JOBS and number + 1 >= job_runs:  # the first run of a job counts as one
                 continue
             print(f"round {number + 1} of {count}: {work}", file=sys.stderr)
             speeds.append(ceiling.ask())
@@ -144,14 +145,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", nargs="+", default=[""], help="words of the names of the sides to run")
     parser.add_argument(
-        "--dtypes", nargs="+", default=list(jobs.dtypes()), help="by default those that this processor has"
+        "--dtypes", nargs="+", default=list(jobs.dtypes()), help="by default those that this processor computes in"
     )
     parser.add_argument("--works", nargs="+", choices=jobs.WORKS, default=list(jobs.WORKS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--job-runs", type=int, default=1, help="of a ragged job, which takes minutes; one a round at most"
+        "--job-runs", type=int, default=1, help="runs of a ragged job, which takes minutes; at most one per round"
     )
-    parser.add_argument("--sequences", type=int, default=512, help="of the ragged job")
+    parser.add_argument("--sequences", type=int, default=512, help="sequences of the ragged job")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--docs", action="store_true", help="keep the results, draw the plot and write the page")
     arguments = parser.parse_args()

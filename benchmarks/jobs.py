@@ -1,4 +1,4 @@
-"""What is measured: batches of random ids, the same in every process."""
+"""The work that is measured: batches of random ids, the same in every process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PAD = 1
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of a work: their numbers in it, and int64 (rows, seq) each of ids and mask."""
+    """Some rows of a work: their numbers in it, and their ids and mask, each int64 (rows, seq)."""
 
     rows: np.ndarray
     ids: np.ndarray
     mask: np.ndarray
 
 
-# Work -> rows and tokens of a batch of equal lengths, and how often one measurement runs it.
+# Work -> rows and tokens of a batch of equal lengths, and how many times one measurement runs it.
 FIXED = {"8 x 128": (8, 128, 2), "1 x 128": (1, 128, 8), "1 x 16": (1, 16, 30)}
 GIVEN, SORTED = "job, given order", "job, sorted"
 JOBS = GIVEN, SORTED
@@ -32,7 +32,7 @@ WORKS = (*FIXED, *JOBS)
 
 
 def lengths(sequences: int) -> np.ndarray:
-    """Lognormal lengths with that median and mean; the longest is 512."""
+    """Lognormal lengths with `MEDIAN` and `MEAN`; the longest is `LONGEST`."""
     sigma = sqrt(2 * log(MEAN / MEDIAN))
     drawn = np.random.default_rng(0).lognormal(log(MEDIAN), sigma, sequences)
     found = drawn.clip(4, LONGEST).astype(int)
@@ -44,9 +44,9 @@ def batches(work: str, sequences: int, *, budget: int | None) -> list[Batch]:
     """The batches of a work.
 
     Args:
-        sequences: of the ragged job.
-        budget: tokens, padding included, of a batch of the sorted job; None for the whole work as one batch, for a
-            side that sorts by itself.
+        sequences: number of sequences of the ragged job.
+        budget: tokens, including padding, of a batch of the sorted job; None for the whole work as one batch, for a
+            side that sorts the rows itself.
     """
     if work in FIXED:
         rows, seq, _ = FIXED[work]
@@ -74,7 +74,7 @@ def _batch(found: np.ndarray, rows: np.ndarray) -> Batch:
 
 
 def flops(work: str, sequences: int, *, hidden: int = 768, inner: int = 3072, layers: int = 12) -> float:
-    """Multiplications and additions that the matrices of the encoder need for the real tokens."""
+    """Multiplications and additions in the encoder's matrix products, for the real tokens."""
     found = np.full(FIXED[work][0], FIXED[work][1]) if work in FIXED else lengths(sequences)
     linear = 2 * found.sum() * (4 * hidden**2 + 2 * hidden * inner)
     attention = 4 * (found.astype(float) ** 2).sum() * hidden
@@ -89,7 +89,7 @@ def dtypes() -> tuple[str, ...]:
 
 
 def vocabulary(folder: Path) -> None:
-    """Files of a tokenizer of made-up tokens, for converters that want one."""
+    """Write the files of a tokenizer with made-up tokens, for converters that need one."""
     tokens = ["<s>", "<pad>", "</s>", "<unk>", *(f"t{number}" for number in range(4, VOCABULARY - 1)), "<mask>"]
     (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")

@@ -1,7 +1,8 @@
 """Which projection is fastest on this CPU: `python -m benchmarks.kernels [--threads 2] [--rounds 9]`.
 
-`roberta.pt.infer.linear` chooses between torch's library and oneDNN's own layout by the instruction set; this prints
-what the choice rests on, for the three shapes of roberta-base, in one run, rounds interleaved, as GFLOP/s of the median.
+`roberta.pt.infer.linear` chooses between torch's library and oneDNN's own layout by the instruction set. This prints the
+measurements behind that choice, for the three shapes of roberta-base, in one run with interleaved rounds: the GFLOP/s
+of the median.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Memory that `from_pretrained` takes above the model, at roberta-base size, in each framework and format.
+"""Memory that `from_pretrained` needs beyond the model, at roberta-base size, in each framework and format.
 
     python -m benchmarks.loading [--frameworks pt tf flax] [--layers 12]
 
-Each load runs in a fresh process, after the framework's import and a small computation on an array of each kind that a
-load makes. Two peaks are taken from there, less the bytes of the model and of its largest tensor:
+Each load runs in a fresh process, after the framework's import and a small computation with every kind of array that a
+load creates. Two peaks are measured from that point on, minus the bytes of the model and of its largest tensor:
 
-    resident   VmHWM, all pages, those of the mapped file too, which the kernel may drop at any time
-    own        RssAnon, what the process itself holds; watched from outside, every 2 ms
+    resident   VmHWM: all pages, including those of the mapped file, which the kernel may drop at any time
+    own        RssAnon: memory that the process itself holds; observed from outside, every 2 ms
 
-`own` is judged: at most 64 MB. Linux only.
+The limit of 64 MB is for `own`. Linux only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MB = 2**20
 
 
 def make(root: Path, layers: int) -> tuple[int, int]:
-    """Write one random model in every format; the bytes of the model and of its largest tensor."""
+    """Write one random model in every format; return the bytes of the model and of its largest tensor."""
     from roberta import RobertaConfig
     from roberta.common.checkpoint.checkpoint import save_checkpoint
     from roberta.common.parameters import parameters
@@ -72,11 +72,11 @@ def warm(framework: str) -> None:
 
 
 def load(framework: str, folder: str) -> None:
-    """Run in the fresh process: says when it is ready, waits, loads, prints the peak, and waits again."""
+    """Run in the fresh process: report that it is ready, wait, load, report that it is done, and wait again."""
     import roberta
 
     warm(framework)
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     print("ready", flush=True)
     sys.stdin.readline()
     model = getattr(roberta, CLASSES[framework]).from_pretrained(folder)
@@ -85,13 +85,13 @@ def load(framework: str, folder: str) -> None:
 
 
 def pages(process: int) -> dict[str, int]:
-    """Bytes by name of /proc/PID/status: VmHWM, VmRSS, RssAnon."""
+    """Bytes by their names in /proc/PID/status: VmHWM, VmRSS, RssAnon."""
     text = Path(f"/proc/{process}/status").read_text()
     return {name: int(size) * 1024 for name, size in re.findall(r"(\w+):\s*(\d+) kB", text)}
 
 
 def measure(framework: str, folder: Path) -> tuple[int, int]:
-    """The two peaks of one load, above what the process had before: resident and own."""
+    """The two peaks of one load, resident and own, above the memory that the process had before."""
     command = [sys.executable, "-P", "-m", "benchmarks.loading", "--load", framework, str(folder)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdin
@@ -119,7 +119,7 @@ def measure(framework: str, folder: Path) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Print a row for each framework and format; ends with 1 when one is over the limit."""
+    """Print a row for each framework and format; exit with 1 if one is over the limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frameworks", nargs="+", choices=CLASSES, default=list(CLASSES))
     parser.add_argument("--layers", type=int, default=12)

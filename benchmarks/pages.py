@@ -17,10 +17,10 @@ def keep(name: str, results: dict[str, Any]) -> None:
 
 
 def put(page: str, mark: str, text: str) -> None:
-    """Replace what stands between `<!-- MARK -->` and `<!-- /MARK -->` in docs/PAGE.
+    """Replace the text between `<!-- MARK -->` and `<!-- /MARK -->` in docs/PAGE.
 
     Raises:
-        ValueError: the page has not both marks.
+        ValueError: if the page lacks one of the marks.
     """
     file = ROOT / "docs" / page
     before, opening, rest = file.read_text(encoding="utf-8").partition(f"<!-- {mark} -->\n")

@@ -1,7 +1,7 @@
-"""Other people's systems, each in a folder of its own that is fetched once, and never a dependency.
+"""Other people's systems, each fetched once into its own folder, and never a dependency.
 
-A folder goes before the tested environment on the PYTHONPATH of a child, so that what it holds wins there and nowhere
-else. `make oracle` fetches the first two of them in the same way.
+A folder goes before the tested environment on the PYTHONPATH of a child process, so that its packages take precedence
+there and nowhere else. `make oracle` fetches the first two of them in the same way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".oracle"
 
-# Name -> what is fetched, without what it asks for beside it; the rest is of the tested environment.
+# Name -> the packages that are fetched, without their dependencies; the rest comes from the tested environment.
 PEERS: dict[str, tuple[str, ...]] = {
     "transformers4": (
         "transformers==4.57.6", "tokenizers==0.22.2", "huggingface_hub==0.36.0", "tf_keras==2.21.0", "requests",
@@ -37,7 +37,7 @@ PEERS: dict[str, tuple[str, ...]] = {
 
 
 def fetched(name: str) -> Path:
-    """The folder of a peer, fetched when it is not there."""
+    """The folder of a peer, fetched if it does not exist."""
     folder = FOLDER / name
     if not folder.is_dir():
         part = folder.with_name(f"{name}.part")
@@ -49,25 +49,25 @@ def fetched(name: str) -> Path:
 
 
 def environment(*names: str | None, **settings: str) -> dict[str, str]:
-    """The environment of a child: that of this process, the peers' folders first, and settings; None is no peer."""
+    """The environment of a child: that of this process, with the peers' folders first, and settings; None adds nothing."""
     paths = [str(fetched(name)) for name in names if name is not None]
     paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, str(ROOT)]), **settings}
 
 
 def quiet(threads: int) -> dict[str, str]:
-    """Settings of a child: so many threads, which wait for a millisecond before they sleep, and no greetings."""
-    settings = {"OMP_NUM_THREADS": str(threads), "KMP_BLOCKTIME": "1"}  # GNU's wait about that long by themselves
+    """Settings of a child: a number of threads, which wait for a millisecond before they sleep, and no greetings."""
+    settings = {"OMP_NUM_THREADS": str(threads), "KMP_BLOCKTIME": "1"}  # GNU's OpenMP waits about that long anyway
     return {**settings, "TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"}
 
 
 def measured(command: list[str], settings: dict[str, str]) -> tuple[dict[str, float], str]:
-    """Wall and CPU seconds and peak MB of a process from its start to its end, and what it printed.
+    """Wall and CPU seconds and peak MB of a process from start to end, and its output.
 
-    The caller imports no numpy: a child's ru_maxrss begins with its parent's memory.
+    The caller must not import numpy, because a child's ru_maxrss starts with its parent's memory.
 
     Raises:
-        RuntimeError: it ended with an error; with the end of what it wrote to stderr.
+        RuntimeError: if it ended with an error; the message holds the end of its stderr.
     """
     with tempfile.TemporaryFile("w+") as errors:
         start = time.perf_counter()

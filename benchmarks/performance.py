@@ -2,7 +2,7 @@
 
     python -m benchmarks.performance
 
-The plot is drawn in a process of its own, which sees matplotlib.
+The plot is drawn in a separate process whose path includes matplotlib.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ PEER = "transformers 4.57, PyTorch"
 ENGINES = ("ONNX Runtime", "OpenVINO", "CTranslate2")
 OURS = "ours, PyTorch"
 
-# What is asked: our side, its work, the other sides (the fastest of them counts), their work, the least quotient.
+# Goals: our side, its work, the other sides (the fastest of them counts), their work, and the smallest ratio that meets
+# the goal.
 GOALS: list[tuple[str, str, list[str], str, float]] = [
     *(
         (f"{OURS}, float32", work, [f"{PEER}, float32"], work, least)
@@ -49,26 +50,27 @@ TEXT = """# Performance on a CPU
 
 This page is written by `make bench` from `benchmarks/results/inference.json`; do not edit it.
 
-We measure the encoder at roberta-base size (RobertaModel's last hidden state, without pooler; a head for masked tokens
-would be most of the work, the same for all), on the weights of a new model, N(0, 0.02), which keep their accuracy under
-reduced precision as trained ones do. Each side runs in a process of its own with the same threads, in one run whose
-rounds go around all sides in turn. The ragged job has lognormal lengths (median 40, mean 64, longest 512 tokens). Peers
-run it in the given order with batches of 32, and sorted with a budget of 1,024 tokens; ours takes it as it is in both.
+We measure the encoder at roberta-base size: RobertaModel's last hidden state, without a pooler. (A head for masked
+tokens would take most of the time, and the same time on every side.) The weights are those of a new model, N(0, 0.02),
+which keep their accuracy under reduced precision, as trained weights do. Each side runs in its own process with the
+same number of threads; all sides take part in each round, one after the other. The ragged job has lognormal lengths
+(median 40, mean 64, longest 512 tokens). Peers run it in the given order with batches of 32, and sorted with a budget
+of 1,024 tokens; our sides receive the whole job unsorted in both cases.
 """
 
 
 def ceiling(results: dict[str, Any], key: str) -> float:
-    """GFLOP/s of the machine in the dtype of a side; int8 is compared with float32."""
+    """GFLOP/s of the machine in the dtype of a side; int8 sides are compared with float32."""
     machine = results["machine"]
     speed: float = machine.get("bfloat16" if key.endswith("bfloat16") else "float32", machine["float32"])
     return speed
 
 
 def work_table(results: dict[str, Any], work: str) -> list[str]:
-    """One work: a row a side, the fastest first."""
+    """The table of one work: one row per side, the fastest first."""
     lines = [
         f"### {work}", "",
-        "| side | ms | quartiles | CPU ms | GFLOP/s of real tokens, of the machine's | first run, s | differs by |",
+        "| side | ms | quartiles | CPU ms | GFLOP/s of real tokens, share of the machine's | first run, s | difference |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for key, value in sorted(results["works"][work].items(), key=lambda item: item[1]["wall"]):
@@ -83,8 +85,8 @@ def work_table(results: dict[str, Any], work: str) -> list[str]:
 
 
 def goal_table(results: dict[str, Any]) -> list[str]:
-    """What is asked, and what was reached; without the goals whose sides were not run."""
-    lines = ["| work | ours | against | times as fast (by CPU) | asked | |", "| --- | --- | --- | --- | --- | --- |"]
+    """The goals, and what was reached; goals whose sides were not run are left out."""
+    lines = ["| work | ours | against | times as fast (by CPU) | goal | |", "| --- | --- | --- | --- | --- | --- |"]
     works = results["works"]
     for ours, work, others, their_work, least in GOALS:
         mine = works.get(work, {}).get(ours)
@@ -103,10 +105,10 @@ def tables(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     machine = results["machine"]
     lines = [
-        f"{results['date']}, {results['cores']} cores, {results['threads']} threads a side, {results['rounds']} rounds, "
-        f"{results['sequences']} sequences in the job; `{results['command']}`. The largest speed of this model's matrix "
+        f"{results['date']}, {results['cores']} cores, {results['threads']} threads per side, {results['rounds']} rounds, "
+        f"{results['sequences']} sequences in the job; `{results['command']}`. The highest speed of this model's matrix "
         f"products in the same run, in GFLOP/s: {', '.join(f'{kind} {speed:.0f}' for kind, speed in machine.items())}.",
-        "", "## What is asked", "", *goal_table(results), "## Every side", "",
+        "", "## Goals", "", *goal_table(results), "## All sides", "",
     ]  # fmt: skip
     for work in results["works"]:
         lines += work_table(results, work)

@@ -1,9 +1,9 @@
-"""`roberta.pipeline` beside the pipeline of transformers 4.57, in PyTorch: the same texts, model and tokenizer.
+"""`roberta.pipeline` compared with the pipeline of transformers 4.57, in PyTorch: the same texts, model and tokenizer.
 
     python -m benchmarks.pipelines [--texts 96] [--rounds 3] [--threads 1]
 
 The model has roberta-base size; lengths are lognormal (median 40 words). Every side is a process that loads and warms
-up; the rounds go around the sides in turn, so that a busy machine disturbs all alike. Figures are medians of a call
+up; each round runs every side once, so that a busy machine affects all of them equally. Figures are medians for a call
 with all texts, in CPU seconds of all threads and in wall seconds, and ratios of the CPU seconds.
 """
 
@@ -43,7 +43,7 @@ WORDS = [
     "sea",
     "town",
 ]
-# Name of a side -> the module that has `pipeline`, and what the call is given.
+# Name of a side -> the module that has `pipeline`, and the options of the call.
 SIDES: dict[str, tuple[str, dict[str, int]]] = {
     "ours": ("roberta", {}),
     "transformers, one by one": ("transformers", {"batch_size": 1}),

@@ -1,4 +1,4 @@
-"""docs/performance.svg: a panel a work, a bar a side, with quartiles. Needs matplotlib on the path."""
+"""docs/performance.svg: one panel per work, one bar per side, with quartiles. Needs matplotlib on the path."""
 
 from __future__ import annotations
 

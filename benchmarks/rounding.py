@@ -1,9 +1,9 @@
-"""The error of float32 at roberta-base size: each framework beside transformers 4.57's PyTorch, against float64.
+"""The error of float32 at roberta-base size, against float64: each framework, and transformers 4.57's PyTorch.
 
-    python -m benchmarks.rounding        (transformers from `make oracle`; skipped without)
+    python -m benchmarks.rounding        (needs transformers from `make oracle`)
 
-Every side runs in a process of its own on the same random weights and ids; the error is the largest difference from
-our float64 run, relative to the largest logit.
+Every side runs in a separate process with the same random weights and ids; the error is the largest difference from our
+float64 run, relative to the largest logit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CLASSES = {"pt": "RobertaForMaskedLM", "tf": "TFRobertaForMaskedLM", "flax": "Fl
 
 
 def make(folder: Path) -> None:
-    """A checkpoint whose activations neither vanish nor explode, in float32."""
+    """Write a checkpoint in float32 whose activations neither vanish nor explode."""
     from roberta import RobertaConfig
     from roberta.common.checkpoint.checkpoint import save_checkpoint
     from roberta.common.parameters import parameters
@@ -66,7 +66,7 @@ def main() -> None:
     """Run every side and print its error and the ratio to the peer's."""
     sides = ["pt float64", "peer sdpa", "pt float32", "tf float32", "flax float32"]
     if not PEER.is_dir():
-        sys.exit("transformers 4.57 is not there; run `make oracle`")
+        sys.exit("transformers 4.57 is not installed; run `make oracle`")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder / "model")

@@ -1,11 +1,11 @@
-"""Does memory stay bounded? Thousands of calls with random lengths, and models made and dropped, in each framework.
+"""Does memory stay bounded? Thousands of calls with random lengths, and models created and deleted, in each framework.
 
     python -m benchmarks.soak [--calls 5000] [--lengths 60] [--models 100] [--frameworks pt tf flax]
 
-Each framework is a process of its own, and so is each work. `infer` is called with one to four rows of 1 to 500
-tokens; `forward` is the plain call with another length each time; `models` makes a model, calls it, and drops it. The
-model is small (4 layers of 128), so that what is kept for each length is seen beside it. Figures are resident MB, or
-with another folder in front of PYTHONPATH those of another version of this library.
+Each work runs in a separate process for each framework. `infer` is called with one to four rows of 1 to 500 tokens;
+`forward` is the plain call with a new length each time; `models` creates a model, calls it, and deletes it. The model is
+small (4 layers of 128), so that memory kept for each length stands out. Figures are resident MB. With another folder in
+front of PYTHONPATH they are those of another version of this library.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ LONGEST = 500
 
 
 def resident() -> float:
-    """MB of memory that this process has."""
+    """Resident memory of this process in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def give_back() -> None:
-    """Have glibc return freed memory to the system, so that only what is in use counts; other libraries do so."""
+    """Make glibc return freed memory to the system, so that only memory in use counts; other C libraries do so anyway."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -72,7 +72,7 @@ def forward(framework: str, model: Any, seq: int) -> None:
 
 
 def work(framework: str, name: str) -> Callable[[int], None]:
-    """What is done again and again, by the number of the time."""
+    """The function that is called repeatedly, with the number of the call."""
     rng = np.random.default_rng(0)
     model = None if name == "models" else new_model(framework)
     lengths = rng.permutation(np.arange(2, LONGEST))
@@ -91,7 +91,7 @@ def work(framework: str, name: str) -> Callable[[int], None]:
 
 
 def child(framework: str, name: str, times: int) -> None:
-    """Do one work, and print the memory along the way as JSON."""
+    """Do one work, and print the memory at several points as JSON."""
     marks = sorted({0, 1, *(max(1, int(times * part)) for part in (0.02, 0.1, 0.2, 0.5, 0.75, 1))})
     run, found = work(framework, name), {}
     for number in range(times + 1):
@@ -100,14 +100,14 @@ def child(framework: str, name: str, times: int) -> None:
         if number < times:
             run(number)
     give_back()
-    print(json.dumps({**found, "the end, when glibc has given back what is free": resident()}))
+    print(json.dumps({**found, "the end, when glibc has returned freed memory": resident()}))
 
 
 def main() -> None:
-    """Run every work in a process of its own, and report."""
+    """Run every work in a separate process, and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=5000, help="of infer")
-    parser.add_argument("--lengths", type=int, default=60, help="of the plain call")
+    parser.add_argument("--calls", type=int, default=5000, help="calls of infer")
+    parser.add_argument("--lengths", type=int, default=60, help="lengths of the plain call")
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--frameworks", nargs="+", choices=PREFIXES, default=list(PREFIXES))
     parser.add_argument("--threads", type=int, default=2)

@@ -1,10 +1,11 @@
-"""The tokenizers beside their peers: transformers 4.57's two classes and the `tokenizers` library itself.
+"""The tokenizers compared with transformers 4.57's two classes and with the `tokenizers` library itself.
 
     python -m benchmarks.tokenizers [--rounds 7] [--json FILE]
 
-One run, 10,000 sentences, the real vocabulary. Every side is a process of its own; the rounds go around the sides in
-turn, so that a busy machine disturbs all alike. Figures are medians, of wall time and of CPU time (all threads).
-Cold starts (load, memory, first call) are of fresh processes. transformers is fetched into a folder of its own.
+There is one run with 10,000 sentences and RoBERTa's real vocabulary. Every side is a separate process; each round runs
+every side once, so that a busy machine affects all of them equally. Figures are medians of wall time and of CPU time
+(all threads). Cold starts (load, memory, first call) use fresh processes. transformers is fetched into a separate
+folder.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SENTENCES = 10_000
 SIDES = ("our fast", "our slow", "library", "peer fast", "peer slow")
 LONG = 1_000_000
 
-# (what, our side, its job, other side, its job, the largest quotient of CPU seconds, or of MB)
+# (what, our side, its job, other side, its job, the largest ratio of CPU seconds, or of MB)
 GOALS = [
     ("arrays, one batch", "our fast", "arrays", "library", "encode_batch_fast", 1.2),
     ("arrays, batches of 64", "our fast", "arrays of 64", "library", "encode_batch_fast of 64", 1.2),
@@ -52,11 +53,11 @@ GOALS = [
 ]
 
 
-# -- a side, in its own process ------------------------------------------------------------------------------
+# -- one side, in its own process ------------------------------------------------------------------------------
 
 
 def loader(side: str) -> Callable[[], Any]:
-    """Import what loads the tokenizer of a side."""
+    """Import the library of a side, and return a function that loads its tokenizer."""
     if side == "library":
         from tokenizers import Tokenizer
 
@@ -89,7 +90,7 @@ def jobs(side: str, tokenizer: Any, texts: list[str]) -> dict[str, Callable[[], 
         "lists": lambda: tokenizer(texts),
         **{name: lambda text=text: tokenizer(text) for name, text in hostile.items()},
     }
-    if side == "peer slow":  # quadratic in the length of what has no space
+    if side == "peer slow":  # quadratic in the length of texts without spaces
         return {name: job for name, job in found.items() if name not in hostile}
     arrays = {"padding": True, "return_tensors": "np"}
     offsets = {**arrays, "return_offsets_mapping": True}
@@ -104,7 +105,7 @@ def jobs(side: str, tokenizer: Any, texts: list[str]) -> dict[str, Callable[[], 
 
 
 def measured(job: Callable[[], Any]) -> dict[str, float]:
-    """Wall and CPU seconds of a call, the release of its result included."""
+    """Wall and CPU seconds of a call, including the release of its result."""
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     result = job()
@@ -119,7 +120,7 @@ def resident() -> float:
 
 
 def serve(side: str, texts_file: str) -> None:
-    """Load, say what that took, and then run the jobs that are asked for on stdin, one line each."""
+    """Load, report time and memory of that, and then run the jobs that are requested on stdin, one per line."""
     kept: list[Any] = []
     memory = [resident()]
     times = [measured(lambda: kept.append(loader(side)))]
@@ -172,7 +173,7 @@ class Side:
 
 
 def peer_folder() -> Path:
-    """A folder with transformers 4.57 and what it needs; fetched when it is not there."""
+    """A folder with transformers 4.57 and its dependencies, fetched if it does not exist."""
     folder = Path(os.environ.get("ROBERTA_ORACLE4", ROOT / ".oracle" / "transformers4"))
     if not folder.is_dir():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *PACKAGES]
@@ -181,7 +182,7 @@ def peer_folder() -> Path:
 
 
 def sentences() -> list[str]:
-    """10,000 sentences: SST-2, and WikiText-2 cut at its full stops."""
+    """10,000 sentences: SST-2, and WikiText-2 split at its full stops."""
     found = []
     for name in ("train.tsv", "dev.tsv", "test.tsv"):
         lines = (SHARED / "data" / "sst2" / name).read_text(encoding="utf-8").splitlines()
@@ -192,7 +193,7 @@ def sentences() -> list[str]:
 
 
 def rounds(texts_file: Path, peer: Path, count: int) -> Iterator[tuple[str, str, dict[str, float]]]:
-    """(side, job, measurement): cold starts first, then all jobs of all sides in turn."""
+    """Yield (side, job, measurement): first cold starts, then all jobs of all sides in turn."""
     for number in range(count):
         for name in SIDES:
             side = Side(name, texts_file, peer)
@@ -217,7 +218,7 @@ def rounds(texts_file: Path, peer: Path, count: int) -> Iterator[tuple[str, str,
 
 
 def report(found: dict[str, dict[str, dict[str, float]]]) -> list[dict[str, Any]]:
-    """Print every median and every goal; the goals as data."""
+    """Print every median and every goal, and return the goals as data."""
     print(f"{'side':10s} {'job':24s} {'wall':>9s} {'CPU':>9s}")
     for side, medians in found.items():
         for job, values in medians.items():
@@ -246,7 +247,7 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="where the medians and ratios go, too")
+    parser.add_argument("--json", type=Path, help="also write the medians and ratios to this file")
     parser.add_argument("--serve", nargs=2, metavar=("SIDE", "TEXTS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:

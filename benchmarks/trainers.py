@@ -1,9 +1,9 @@
-"""Every system that `benchmarks.training` measures, each in a process of its own: one update of a masked language model.
+"""Every system that `benchmarks.training` measures, in a separate process: one update of a masked language model.
 
     python -m benchmarks.trainers SIDE DTYPE FOLDER
 
-One function a side: (folder, dtype) -> update; update: micro-batch as collation makes it -> loss. Serves a line of JSON
-on standard output for each on standard input, as `benchmarks.worker` does.
+Each side has one function: (folder, dtype) -> update; update: micro-batch as collation makes it -> loss. The process
+answers each line of JSON on standard input with one on standard output, as `benchmarks.worker` does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Update = Callable[[Arrays], float]
 
 
 def batch(seed: int) -> Arrays:
-    """Rows without padding, 15 % of the tokens masked: places and ids of these, as collation gives them."""
+    """Rows without padding, with 15 % of the tokens masked: their places and ids, as collation returns them."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(4, VOCABULARY, (ROWS, SEQ))
     count = round(MASKED * ROWS * SEQ)
@@ -44,7 +44,7 @@ def batch(seed: int) -> Arrays:
 
 
 def whole_labels(arrays: Arrays) -> Arrays:
-    """The batch as peers take it: labels (rows, seq), -100 where nothing is masked."""
+    """The batch as peers expect it: labels (rows, seq), -100 where nothing is masked."""
     labels = np.full(ROWS * SEQ, -100)
     is_real = arrays["labels"] != -100
     labels[arrays["positions"][is_real]] = arrays["labels"][is_real]
@@ -53,7 +53,7 @@ def whole_labels(arrays: Arrays) -> Arrays:
 
 
 def ours(framework: str, prefix: str) -> Callable[[Path, str], Update]:
-    """This project's trainer in a framework, in a process that is set up as that of `roberta train`."""
+    """This project's trainer in a framework, in a process that is set up like that of `roberta train`."""
 
     def load(folder: Path, dtype: str) -> Update:
         import roberta
@@ -73,7 +73,7 @@ def ours(framework: str, prefix: str) -> Callable[[Path, str], Update]:
 
 
 def transformers_torch(folder: Path, dtype: str) -> Update:
-    """A step as its Trainer makes one: its class with SDPA, PyTorch's fused AdamW and clipping, logits of all tokens."""
+    """A step as its Trainer does it: its class with SDPA, PyTorch's fused AdamW and clipping, logits of all tokens."""
     import torch
     from transformers import RobertaForMaskedLM
 
@@ -154,8 +154,8 @@ class Side:
     """One system.
 
     Attributes:
-        paths: names in `benchmarks.peers` of what goes on its path.
-        environment: what it is told so.
+        paths: the peers in `benchmarks.peers` whose folders go on its path.
+        environment: settings in its environment.
     """
 
     load: Callable[[Path, str], Update]

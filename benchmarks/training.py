@@ -1,11 +1,12 @@
-"""One update of a masked language model of roberta-base size beside transformers' own, on a CPU, in one run.
+"""One update of a masked language model of roberta-base size compared with transformers, on a CPU, in one run.
 
     python -m benchmarks.training [--frameworks PyTorch TensorFlow Flax] [--rounds 5] [--threads 2] [--docs]
 
-A batch of 8 x 128 tokens without padding, 15 % of them masked, dropout of 0.1, AdamW, in float32, and in bfloat16 where
-the processor computes in it. Each side is a process of its own with the same number of threads; rounds go around all
-sides in turn. The first update of each side, which may compile, is told apart. The fraction of the machine's speed
-counts the products of the layers and of the head at masked tokens: what has to be computed, whatever a side computes.
+An update uses a batch of 8 x 128 tokens without padding, 15 % of them masked, dropout of 0.1 and AdamW, in float32, and
+in bfloat16 if the processor computes in it. Each side is a separate process with the same number of threads; each round
+runs all sides once. The first update of each side, which may compile, is reported separately. The share of the machine's
+speed counts the matrix products of the layers and of the head at masked tokens, which are necessary on every side,
+whatever else a side computes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ HIDDEN, WIDE, LAYERS = 768, 3072, 12
 
 
 def worker(name: str, dtype: str, folder: Path, threads: int) -> Child:
-    """A process of benchmarks.trainers."""
+    """Start a process of benchmarks.trainers."""
     side = SIDES[name]
     return Child(
         [sys.executable, "-m", "benchmarks.trainers", name, dtype, str(folder)],
@@ -39,7 +40,7 @@ def worker(name: str, dtype: str, folder: Path, threads: int) -> Child:
 
 
 def flops() -> float:
-    """Operations of the products of an update: forwards, and twice as many backwards."""
+    """Operations in the matrix products of an update: forward, and twice as many backward."""
     tokens = ROWS * SEQ
     layer = tokens * HIDDEN * (4 * HIDDEN + 2 * WIDE) + 2 * tokens * SEQ * HIDDEN
     head = round(MASKED * tokens) * HIDDEN * (HIDDEN + VOCABULARY)
@@ -47,7 +48,7 @@ def flops() -> float:
 
 
 def measure(wanted: list[tuple[str, str]], folder: Path, rounds: int, threads: int) -> dict[str, Any]:
-    """Medians of every side, the first update apart, and the largest speed of the machine."""
+    """Medians of every side, the first update separately, and the highest speed of the machine."""
     workers, failed = {}, {}
     first: dict[str, dict[str, float]] = {}
     for name, dtype in wanted:
@@ -78,7 +79,7 @@ def measure(wanted: list[tuple[str, str]], folder: Path, rounds: int, threads: i
 
 
 def table(found: dict[str, Any]) -> str:
-    """A line a side: seconds, fraction of the machine, and how often faster than transformers and our PyTorch."""
+    """One row per side: seconds, share of the machine, and how many times as fast as transformers and our PyTorch."""
     lines = [
         "| update of 8 x 128 | wall s | CPU s | of the machine | times transformers | times our PyTorch | peak MB |"
     ]
@@ -109,7 +110,7 @@ def text(results: dict[str, Any]) -> str:
 
 
 def sides_of(framework: str) -> list[tuple[str, str]]:
-    """The sides of a framework in the dtypes that this processor has, and our PyTorch."""
+    """The sides of a framework in the dtypes that this processor computes in, and our PyTorch."""
     return [
         (name, dtype)
         for name, side in SIDES.items()

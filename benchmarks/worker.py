@@ -1,9 +1,9 @@
-"""One side in a process of its own: loads, then runs what is asked for on standard input, a line of JSON each.
+"""One side in its own process: it loads, then answers requests on standard input, one line of JSON each.
 
     python -m benchmarks.worker SIDE DTYPE FOLDER SEQUENCES
     python -m benchmarks.worker machine - - 0
 
-The side "machine" measures how fast the matrices of this model's shapes are multiplied at most.
+The side "machine" measures the highest speed at which matrices of this model's shapes are multiplied.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def timed(call: Callable[[], object], times: int) -> dict[str, float]:
 
 
 def hidden_states(results: list[np.ndarray], some: list[Batch]) -> np.ndarray:
-    """The real tokens' hidden states, (tokens, hidden), in the order of the work's rows, from results of batches."""
+    """The hidden states of the real tokens, (tokens, hidden), in the order of the work's rows, from results of batches."""
     found: dict[int, np.ndarray] = {}
     for batch, result in zip(some, results, strict=True):
         counts = batch.mask.sum(axis=1)
@@ -45,7 +45,7 @@ def hidden_states(results: list[np.ndarray], some: list[Batch]) -> np.ndarray:
 
 
 def side(name: str, dtype: str, folder: Path, sequences: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """What answers the requests of one side."""
+    """Load one side, and return the function that answers its requests."""
     engine = ENGINES[name]
     run = engine.load(folder, dtype)
     budget = None if engine.is_ours else BUDGET
@@ -66,7 +66,7 @@ def side(name: str, dtype: str, folder: Path, sequences: int) -> Callable[[dict[
 
 
 def machine() -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """What answers with the largest speed of matrix products, in GFLOP/s."""
+    """Return the function that measures the highest speed of matrix products, in GFLOP/s."""
     import torch
 
     work = 2 * sum(rows * inner * outer for rows, inner, outer in SHAPES)
@@ -80,7 +80,7 @@ def machine() -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 @contextmanager
 def answers() -> Iterator[Any]:
-    """Standard output for answers alone: what libraries print goes to standard error."""
+    """Reserve standard output for answers: whatever libraries print goes to standard error."""
     with os.fdopen(os.dup(1), "w") as stream:
         os.dup2(2, 1)
         yield stream

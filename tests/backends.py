@@ -1,4 +1,4 @@
-"""The three backends behind one interface of numpy arrays, for tests that share one body."""
+"""The three backends behind one numpy interface, for tests that share one body."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Backend:
         return self.classes(head).from_pretrained(folder, dtype=dtype, **options)
 
     def call(self, model: Any, inputs: Mapping[str, Any], **flags: Any) -> Any:
-        """The model's own output."""
+        """The output of the model itself."""
         raise NotImplementedError
 
     def run(self, model: Any, inputs: Mapping[str, Any], **flags: Any) -> Arrays:
-        """Every output as numpy, tuples spread as `hidden_states.0`, caches left out."""
+        """Every output as numpy, with tuples spread as `hidden_states.0` and caches left out."""
         return flat(self.call(model, inputs, **flags))
 
     def gradients(self, model: Any, inputs: Mapping[str, Any], scalar: Callable[[Any], Any]) -> Arrays:
@@ -44,13 +44,13 @@ class Backend:
         raise NotImplementedError
 
     def decode(self, model: Any, inputs: Mapping[str, Any], prefix: int, **fixed: Any) -> np.ndarray:
-        """Logits of `prefix` tokens at once and then of one token at a time, through the cache."""
+        """Logits of the first `prefix` tokens at once, then of one token at a time, through the cache."""
         return self.decode_in_steps(model, inputs, range(prefix, inputs["input_ids"].shape[1] + 1), **fixed)
 
     def decode_in_steps(self, model: Any, inputs: Mapping[str, Any], stops: Iterable[int], **fixed: Any) -> np.ndarray:
         """Logits of all tokens, through the cache, in steps that end before each of `stops`.
 
-        The mask may be of tokens, (batch, seq), or of pairs, (batch, seq, seq).
+        The mask may cover tokens, (batch, seq), or pairs, (batch, seq, seq).
         """
         name = "input_ids" if "input_ids" in inputs else "inputs_embeds"
         mask = inputs.get("attention_mask")
@@ -66,7 +66,7 @@ class Backend:
         return np.concatenate(parts, axis=1)
 
     def empty_cache(self, model: Any, given: np.ndarray) -> Any:
-        """What a first call takes for `past_key_values`."""
+        """The value of `past_key_values` for a first call."""
         return None
 
     def constant(self, value: np.ndarray) -> Any:
@@ -186,7 +186,7 @@ def flat(output: Any) -> Arrays:
 
 @functools.cache
 def backend(name: str) -> Backend:
-    """A backend, or the test is skipped when its framework is not installed."""
+    """Return a backend; skip the test if its framework is not installed."""
     for module in NEEDS[name]:
         pytest.importorskip(module, reason=f"{module} is not installed")
     if name == "flax":
@@ -197,7 +197,7 @@ def backend(name: str) -> Backend:
 
 
 def relative(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Largest difference, relative to the largest value wanted."""
+    """Assert that the largest difference, relative to the largest expected value, is small."""
     assert found.shape == wanted.shape, (found.shape, wanted.shape)
     if not wanted.size:
         return 0.0

@@ -1,4 +1,4 @@
-"""What users do to models: by framework, changes that a folder can hold, and those that it cannot, with the way out."""
+"""Changes that users make to models, by framework: those that a folder can hold, and the others with the way out."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Change:
 
     Attributes:
         make: changes the model.
-        refused: what the error says when the changed model is saved; empty where it can be saved.
-        mend: takes the way out that the error names; may return a dict of what `save_pretrained` is given then.
+        refused: what the error says when the changed model is saved; empty if it can be saved.
+        mend: follows the way out that the error names; may return a dict of arguments for `save_pretrained`.
     """
 
     make: Callable[[Any], Any]
@@ -39,7 +39,7 @@ def part(name: str) -> Callable[[Any], Any]:
 
 
 def put(name: str, make: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """Replace a module by what is made of it."""
+    """Replace a module by the result of `make`."""
 
     def change(model: Any) -> None:
         owner, _, leaf = name.rpartition(".")
@@ -75,7 +75,7 @@ def merge(model: Any) -> None:
 
 
 def times(factor: float) -> Callable[[Any], Any]:
-    """The same layer in a class of the user's own, its result times a factor."""
+    """The same layer in a user's own class, with its result multiplied by a factor."""
     import torch
 
     class Own(torch.nn.Linear):
@@ -119,7 +119,7 @@ def unmask(model: Any) -> None:
 
 
 def weight(name: str, make: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """Replace a weight by what is made of it."""
+    """Replace a weight by the result of `make`."""
     import torch
 
     def change(model: Any) -> None:
@@ -288,7 +288,7 @@ def tensorflow() -> dict[str, Change]:
 
 
 def leaf(name: str, make: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """Give the dense layer a leaf, made of its kernel."""
+    """Give the dense layer another leaf, made from its kernel."""
 
     def change(model: Any) -> None:
         dense = model.params["roberta"]["encoder"]["layer"]["0"]["output"]["dense"]
@@ -339,7 +339,7 @@ def flax() -> dict[str, Change]:
         "retyped": Change(retype),
         "frozen": Change(tree(freeze)),
         "arrays of numpy": Change(tree(lambda params: jax.tree.map(np.asarray, params))),
-        "another activation, which is read anew": Change(config(hidden_act="relu")),
+        "another activation, which is read again": Change(config(hidden_act="relu")),
         "adapters": Change(leaf("lora_a", lambda kernel: kernel[:, :2]), "not of this class: .*lora_a", drop("lora_a")),
         "a weight beside the kernel": Change(
             leaf("weight", lambda kernel: kernel), "not of this class: .*dense/weight"

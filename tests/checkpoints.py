@@ -1,4 +1,4 @@
-"""Checkpoints for tests: every tensor of the table drawn wide, so that none can be forgotten, swapped or turned."""
+"""Checkpoints for tests, with large random values, so that a forgotten, swapped or transposed tensor shows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def small_config(head: Head = "Model", **overrides: Any) -> RobertaConfig:
 
 
 def draw(config: RobertaConfig, head: Head, seed: int = 0, **options: Any) -> dict[str, np.ndarray]:
-    """Norm weights N(1, 0.3), all else N(0, 0.3), float64, by canonical name."""
+    """Tensors by canonical name, float64: norm weights from N(1, 0.3), all others from N(0, 0.3)."""
     rng = np.random.default_rng(seed)
     return {
         p.name: rng.normal(1.0 if p.kind == "norm" else 0.0, 0.3, p.shape)
@@ -68,13 +68,13 @@ def save(
 
 
 def make(folder: Path, head: Head, seed: int = 0, dtype: str = "float64", **overrides: Any) -> Path:
-    """A wide random checkpoint of one head."""
+    """A checkpoint of one head with large random values."""
     config = small_config(head, **overrides)
     return save(folder, config, draw(config, head, seed), dtype)
 
 
 def batch(head: Head, config: RobertaConfig, seed: int = 1, padding: str = "right") -> dict[str, np.ndarray]:
-    """A ragged batch of what a head takes: ids, mask, token types."""
+    """A ragged batch for a head: ids, mask, token types."""
     rng = np.random.default_rng(seed)
     rows, seq = 3, 11
     ids = rng.integers(3, config.vocab_size, (rows, seq))
@@ -90,7 +90,7 @@ def batch(head: Head, config: RobertaConfig, seed: int = 1, padding: str = "righ
 
 
 def labels(head: Head, config: RobertaConfig, inputs: dict[str, np.ndarray], seed: int = 2) -> dict[str, np.ndarray]:
-    """Labels for `batch`; padding is left out of the loss."""
+    """Labels for `batch`; padding does not count in the loss."""
     rng = np.random.default_rng(seed)
     mask = inputs["attention_mask"]
     rows, seq = mask.shape[0], mask.shape[-1]

@@ -1,14 +1,12 @@
-"""Fixtures of all tests. `shared` data that is not part of the project is read when it is there."""
+"""Fixtures for all tests. Data in `shared`, which is not part of the project, is used if it exists."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
-import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,10 +24,10 @@ IS_COMPILED_AS_FOR_USERS = os.environ.get("ROBERTA_TESTS_OPTIMISED") == "1"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What holds for all tests, and the processes that they start.
+    """Set what holds for all tests and for the processes that they start.
 
-    JAX compiles a program once for all that have the same one. Ctrl-C can be sent, which a shell has its background
-    processes ignore. tqdm's lock is none that forked children share: those that are killed would keep it.
+    JAX compiles equal programs only once, for all processes. Ctrl-C works, although a shell makes background
+    processes ignore it. tqdm's lock is not shared with forked children, because a killed child would keep it.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), "--xla_cpu_use_fusion_emitters=false"])
 
 
-# What is in a test's name -> why `make test` leaves it to `make test-all`; a shorter or a like test of each stays.
+# Part of a test's name -> why `make test` leaves it to `make test-all`; a shorter or a similar test of each stays.
 SLOW = {
     r"test_a_fault_at_any_system_call_leaves_one_version_whole\[three files": "one file stays",
     r"test_a_training_that_is_killed_ends_with_the_bytes_of_one_that_is_not\[in_(tf|flax)": "PyTorch stays",
@@ -58,14 +56,14 @@ SLOW = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the slow ones, before pytest leaves out what `-m` does not want."""
+    """Mark the slow tests, before pytest applies `-m`."""
     for item in items:
         if any(re.search(pattern, item.nodeid) for pattern in SLOW):
             item.add_marker("slow")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that asks for `backend` runs in each of the three."""
+    """A test with the argument `backend` runs in each of the three."""
     if "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", ["pt", "tf", "flax"], ids="in_{}".format, indirect=True)
 
@@ -77,9 +75,9 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture(autouse=True)
 def warns_of_padding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is said once a process is said once a test, where texts become ids, and nowhere else.
+    """Give the warning that appears once per process once per test, and only in tests that turn texts into ids.
 
-    Most tests of models draw ids at random, which may begin or end with padding, and give no mask.
+    Most tests of models draw ids at random, which may begin or end with padding, and pass no mask.
     """
     makes_ids = any(word in request.path.name for word in ("padding", "pipeline", "text", "train", "generat", "demo"))
     monkeypatch.setattr(padding, "_was_said", [] if makes_ids else [True])

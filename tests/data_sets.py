@@ -1,4 +1,4 @@
-"""Tables as public data sets have them: their headers, a few rows in their form, and what is to be read of them."""
+"""Tables of public data sets: their headers, a few rows in their format, and what should be read from them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ class Table(NamedTuple):
     """A data set.
 
     Attributes:
-        file: its name, which says the format.
+        file: its name, which gives the format.
         text: its content.
-        wanted: of the first row, what is to be read: texts and label; words and labels; question, context and answer.
-        says: options that have to be given; "" where none are needed, "?" where the error says the right ones itself.
+        wanted: the expected first row: texts and label; words and labels; question, context and answer.
+        says: options that are necessary; "" if none are needed, "?" if the error names the right ones itself.
     """
 
     file: str
@@ -32,7 +32,7 @@ PAIR = (GOOD, BAD, "1")
 
 
 def rows(pattern: str, *labels: str) -> str:
-    """Rows of a csv: {t} is a text, {u} another, {n} a number, {y} one of the labels in turn."""
+    """Rows of a csv: {t} is a text, {u} another text, {n} a number, {y} one of the labels in turn."""
     made = [
         pattern.format(t=(GOOD, BAD)[n % 2], u=(BAD, GOOD)[n % 2], n=17 + n, y=labels[n % len(labels)])
         for n in range(6)

@@ -1,4 +1,4 @@
-"""The recorded models of the RoBERTa family (`golden/family/models`): how a case of theirs is run and judged."""
+"""The recorded models of the RoBERTa family (`golden/family/models`), and how their cases are run and judged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from roberta import RobertaConfig
 
 @dataclass(frozen=True)
 class Recorded:
-    """One model: its files, its cases, and what transformers gave."""
+    """One model: its files, its cases, and the results of transformers."""
 
     folder: Path
 
@@ -37,7 +37,7 @@ class Recorded:
 
     @property
     def may_be_refused(self) -> bool:
-        """Whether an error at loading is right, too."""
+        """Whether an error at loading is also correct."""
         all_fail = all("error" in case for case in self.info["cases"])
         return bool(self.info["load_error"] or self.info.get("refusal_ok") or all_fail)
 
@@ -51,12 +51,12 @@ class Recorded:
         return {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in found.items()}
 
     def wanted(self, case: Mapping[str, Any]) -> Arrays:
-        """What was recorded, by the name of the output."""
+        """The recorded values, by the name of the output."""
         prefix = f"{case.get('same_as') or case['name']}/f64/"
         return {name.removeprefix(prefix): a for name, a in self.arrays.items() if name.startswith(prefix)}
 
     def check(self, backend: Backend, model: Any, case: Mapping[str, Any]) -> None:
-        """Run a case and compare; an error is right where transformers has one, and a right result as good there."""
+        """Run a case and compare; where transformers raises an error, an error or a correct result passes."""
         inputs = self.inputs(case)
         wanted = self.wanted(case)
         if backend.name == "flax" and not case.get("error"):
@@ -73,7 +73,7 @@ class Recorded:
             self.compare(value, values, case, name)
 
     def run(self, backend: Backend, model: Any, case: Mapping[str, Any], inputs: Arrays) -> Arrays:
-        """The outputs of a case, all at once or in steps with the cache."""
+        """The outputs of a case, computed at once or in steps with the cache."""
         if "steps" in case:
             return {"logits": backend.decode(model, inputs, case["steps"])}
         return backend.run(model, inputs, **case["flags"])
@@ -82,12 +82,12 @@ class Recorded:
         if case.get("valid") == "mask" and wanted.ndim == 3:
             real = self.inputs(case)["attention_mask"] > 0
             found, wanted = found[real], wanted[real]
-        # transformers takes this loss in float32
+        # transformers computes this loss in float32
         bound = 1e-6 if name == "loss" and self.info["head"] == "ForCausalLM" else 1e-10
         assert_close(found, wanted, case.get("tolerance") or bound, f"{case['name']} {name}")
 
     def check_config(self, config: RobertaConfig) -> None:
-        """Compare the loaded config with the recorded values, of which some have an alternative."""
+        """Compare the loaded config with the recorded values, some of which have an alternative."""
         found = {name: json.loads(json.dumps(getattr(config, name))) for name in self.info["config"] or ()}
         for name, value in (self.info["config"] or {}).items():
             assert found[name] in (value, self.info["config_or"].get(name, value)), name
@@ -97,9 +97,9 @@ ROWS, COLUMNS = 3, 12
 
 
 def uniform(inputs: Arrays, pad_token_id: int, *, has_loss: bool) -> Arrays:
-    """Inputs of one shape, where they are not larger: JAX compiles every operation for every shape, which takes long.
+    """Pad inputs to one shape if they fit: JAX compiles every operation for every shape, which is slow.
 
-    Columns are added that a mask hides, and rows, the last one over and over; results begin as those of `inputs`.
+    The added columns are masked, and the added rows repeat the last one; results start with those of `inputs`.
     """
     given = inputs.get("input_ids", inputs.get("inputs_embeds"))
     rows, columns = given.shape[:2]

@@ -1,13 +1,13 @@
-"""Disturb saves and see what is left: `python tests/faults.py kills|syscalls|torn|permissions|training [--framework pt]`.
+"""Disturb saves and check what is left: `python tests/faults.py kills|syscalls|torn|permissions|training [--framework pt]`.
 
-Not a test that pytest collects; `tests/conversion/test_faults.py` runs a little of each.
+pytest does not collect this file; `tests/conversion/test_faults.py` runs a little of each part.
 
-kills: a child that saves again and again is killed at a random moment. syscalls: at every system call of one save that
-changes something, the disk is full, fails or is interrupted, or the child is killed (Linux, with strace). torn: two
-writers and one reader of one folder. permissions: the umask, and a disk that is read-only. training: whole trainings are
-killed, and have to end as one that nobody killed (`training_faults.py`).
+kills: a child that saves repeatedly is killed at a random moment. syscalls: at every system call of one save that
+changes something, the disk is full, the call fails or is interrupted, or the child is killed (Linux, with strace). torn:
+two writers and one reader of one folder. permissions: the umask, and a read-only disk. training: whole trainings are
+killed and resumed, and must end like an undisturbed one (`training_faults.py`).
 
-Each ends in a table; the end is 1 when anything but the old or the new version, whole, was found.
+Each part prints a table; the exit status is 1 if anything but the complete old or new version was found.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from roberta import CheckpointError
 from roberta.common.checkpoint.loading import HubOptions, open_pretrained
 from roberta.conversion import convert
 
-USES_THREADS = ("tf", "flax")  # a process that has run anything of them may not be forked
+USES_THREADS = ("tf", "flax")  # a process that has used them must not be forked
 FORK = multiprocessing.get_context("fork")
 HUB = HubOptions(revision="main", subfolder="", cache_dir=None, force_download=False, local_files_only=True, token=None)
 
@@ -49,7 +49,7 @@ def child(run: Callable[[Connection], None]) -> Iterator[tuple[multiprocessing.p
     """A forked process that runs a function, and the pipe to it; killed at the end."""
     ours, theirs = FORK.Pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # jax warns of every fork; nothing of it has run here
+        warnings.simplefilter("ignore", RuntimeWarning)  # jax warns about every fork, but it has not been used here
         process = FORK.Process(target=run, args=(theirs,), daemon=True)
         process.start()
     theirs.close()
@@ -62,7 +62,7 @@ def child(run: Callable[[Connection], None]) -> Iterator[tuple[multiprocessing.p
 
 
 def references(kind: Kind, folder: Path, make: Callable[[], Save]) -> dict[int, dict[str, bytes]]:
-    """The files of both versions as undisturbed saves write them, in a process of their own."""
+    """The files of both versions as undisturbed saves write them, in a separate process."""
 
     def run(pipe: Connection) -> None:
         save = make()
@@ -76,7 +76,7 @@ def references(kind: Kind, folder: Path, make: Callable[[], Save]) -> dict[int, 
 
 
 def maker(kind: Kind, sources: dict[int, Path]) -> Callable[[], Save]:
-    """What gives a forked child its save: ready made, where the framework may be used before the fork."""
+    """Return a function that gives a forked child its save; created before the fork if the framework allows that."""
     import_framework(kind.framework)
     if kind.framework in USES_THREADS:
         return lambda: saver(kind, sources)
@@ -88,7 +88,7 @@ def maker(kind: Kind, sources: dict[int, Path]) -> Callable[[], Save]:
 
 
 def kill_once(kind: Kind, target: Path, make: Callable[[], Save], whole: dict, rng: random.Random) -> Iterator[str]:
-    """What was found, in words for the table: after the save that follows the last kill, and after this one."""
+    """Describe for the table what was found after this kill, and after the save that follows the last kill."""
 
     def run(pipe: Connection) -> None:
         save = make()
@@ -126,7 +126,7 @@ def kills(kind: Kind, count: int, folder: Path, rng: random.Random) -> Counter[s
 
 
 def good_kills(counts: Counter[str]) -> bool:
-    """Whether old or new was there after each kill, and each next save worked and left nothing else."""
+    """Whether each kill left the old or the new version, and each next save worked and left nothing else."""
     known = {"kills", "next save", "amid a save", "version 1", "version 2"}
     is_whole = counts["version 1"] + counts["version 2"] == counts["next save"] == counts["kills"]
     return is_whole and set(counts) <= known
@@ -136,10 +136,10 @@ def good_kills(counts: Counter[str]) -> bool:
 
 
 def torn(kind: Kind, seconds: float, folder: Path, reader: str) -> Counter[str]:
-    """Two writers that save one folder without a pause, and a reader here.
+    """Let two writers save one folder without a pause, and read it here.
 
     Args:
-        reader: "open" reads config and weights as from_pretrained does; "convert" converts to safetensors.
+        reader: "open" reads config and weights like from_pretrained; "convert" converts to safetensors.
     """
     sources = make_sources(folder / "sources")
     make = maker(kind, sources)
@@ -187,7 +187,7 @@ def _read(target: Path, copy: Path, reader: str) -> str:
 
 
 def syscalls(kind: Kind, folder: Path) -> Counter[str]:
-    """A fault of every sort at every call of one save of version 2 over version 1."""
+    """Inject every kind of fault at every call of one save of version 2 over version 1."""
     save = maker(kind, make_sources(folder / "sources"))()
     whole = references(kind, folder / "whole", lambda: save)
     place = folder / "place"
@@ -212,7 +212,7 @@ def syscalls(kind: Kind, folder: Path) -> Counter[str]:
 
 
 def _verdict(code: int | None, result: int | str) -> str:
-    """In words for the table: how a save ended (exit code; None: the fault hit nothing), and what is there."""
+    """Describe for the table how a save ended (exit code; None if the fault hit nothing), and what is there."""
     if result not in VERSIONS:
         return str(result)
     if code is None:
@@ -224,7 +224,7 @@ def _verdict(code: int | None, result: int | str) -> str:
 
 
 def good_syscalls(counts: Counter[str]) -> bool:
-    """Whether each fault hit, and was an error, a kill, or made good; never a success without the new version."""
+    """Whether each fault hit, and ended in an error, a kill or a recovery, never in success without the new version."""
     known = {"calls", "faults", "success, new", "error, old", "error, new", "killed, old", "killed, new"}
     return set(counts) <= known and counts["calls"] > 0
 
@@ -233,7 +233,7 @@ def good_syscalls(counts: Counter[str]) -> bool:
 
 
 def umask(kind: Kind, folder: Path) -> Counter[str]:
-    """Whether all that a save makes has the mode that the umask 027 leaves."""
+    """Whether all files of a save have the mode that the umask 027 allows."""
     old = os.umask(0o027)
     try:
         maker(kind, make_sources(folder / "sources"))()(folder / "target", 1)
@@ -256,7 +256,7 @@ MOUNT = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" || exit 77; shi
 
 
 def read_only(kind: Kind, folder: Path) -> Counter[str]:
-    """What a save over an old version on a disk that may not be written ends with; a mount of our own, if we may."""
+    """The result of a save over an old version on a read-only disk; mounted here if we have the permission."""
     sources, place = make_sources(folder / "sources"), folder / "place"
     save = maker(kind, sources)()
     whole = references(kind, folder / "whole", lambda: save)
@@ -275,13 +275,13 @@ def read_only(kind: Kind, folder: Path) -> Counter[str]:
 
 
 def report(title: str, kind: Kind, counts: Counter[str], is_good: bool) -> None:
-    """One row: what was done to which save, and how often it ended how."""
+    """One row: the fault, the save, and how many times each result occurred."""
     listed = ", ".join(f"{name} {number}" for name, number in counts.items())
     print(f"{'good' if is_good else 'BAD ':4}  {title:10} {kind.framework:8} {kind.name:22} {listed}", flush=True)
 
 
 def runs(arguments: argparse.Namespace, kind: Kind, folder: Path) -> Iterator[tuple[str, Counter[str], bool]]:
-    """The rows of one kind: title, counts, and whether all is as it should be."""
+    """The rows of one kind: title, counts, and whether the counts are as expected."""
     if arguments.what == "kills":
         share = -(-arguments.count // len(KINDS[kind.framework]))
         counts = kills(kind, share, folder, random.Random(arguments.seed))
@@ -291,7 +291,7 @@ def runs(arguments: argparse.Namespace, kind: Kind, folder: Path) -> Iterator[tu
         yield "syscalls", counts, good_syscalls(counts)
     elif arguments.what == "torn":
         for reader in ("open", "convert"):
-            if reader == "open" and kind.name in ("fairseq", "keras-hub"):  # from_pretrained reads neither
+            if reader == "open" and kind.name in ("fairseq", "keras-hub"):  # from_pretrained reads neither of them
                 continue
             shutil.rmtree(folder)
             folder.mkdir()
@@ -307,7 +307,7 @@ def runs(arguments: argparse.Namespace, kind: Kind, folder: Path) -> Iterator[tu
 
 
 def trainings(arguments: argparse.Namespace) -> int:
-    """A row for each framework; 1 when a training that was killed ended otherwise than one that was not."""
+    """Print a row for each framework; return 1 if a killed training ended differently from an undisturbed one."""
     bad = 0
     for framework in (name for name in arguments.framework if name in ("pt", "tf", "flax")):
         with tempfile.TemporaryDirectory(prefix="faults-") as folder:
@@ -320,13 +320,13 @@ def trainings(arguments: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Run what the arguments say; 1 when anything was bad."""
+    """Run what the arguments request; return 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["kills", "syscalls", "torn", "permissions", "training"])
     parser.add_argument("--framework", nargs="+", choices=list(KINDS), default=["files", "convert", "pt"])
     parser.add_argument("--kind", help="only the kind of that name, such as 'safetensors, shards'")
-    parser.add_argument("--count", type=int, default=200, help="kills of each framework, spread over its kinds")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of torn reads, of each kind")
+    parser.add_argument("--count", type=int, default=200, help="kills per framework, spread over its kinds")
+    parser.add_argument("--seconds", type=float, default=60.0, help="seconds of torn reads for each kind")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.what == "syscalls" and syscall_faults.lacking() is not None:

@@ -1,6 +1,6 @@
-"""Damage for `fuzz_files`: of bytes, and of what a format is made of (values of JSON and msgpack, steps of a pickle).
+"""Damage for `fuzz_files`: to bytes, and to the parts of a format (JSON and msgpack values, pickle instructions).
 
-Everything is drawn from one `random.Random`, so that a seed repeats a file.
+Everything is drawn from one `random.Random`, so that a seed reproduces a file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|fa
 
 
 def place(rng: random.Random, size: int) -> int:
-    """A place in a file, more often near its ends, where what describes the rest lies."""
+    """A place in a file, more often near its ends, which describe the rest."""
     near = min(size, rng.choice([32, 512, 4096]))
     return rng.choice([rng.randrange(near), size - 1 - rng.randrange(near), rng.randrange(size)])
 
@@ -51,7 +51,7 @@ def cut(rng: random.Random, data: bytearray) -> None:
 
 
 def splice(rng: random.Random, data: bytearray) -> None:
-    """A piece of the file in another place, over what is there or between."""
+    """Copy a piece of the file to another place, overwriting or inserting."""
     start, at, size = place(rng, len(data)), place(rng, len(data)), rng.choice([1, 4, 16, 64, 400])
     piece = data[start : start + size]
     data[at : at + rng.choice([0, len(piece)])] = piece
@@ -63,7 +63,7 @@ def repeat(rng: random.Random, data: bytearray) -> None:
 
 
 def length(rng: random.Random, data: bytearray) -> None:
-    """A number over some bytes, as a length field may be."""
+    """Overwrite some bytes with a number, like a length field."""
     at, code = place(rng, len(data)), rng.choice(CODES)
     number = rng.choice([*NUMBERS, len(data), len(data) + 1, len(data) - at])
     size = struct.calcsize(code)
@@ -71,7 +71,7 @@ def length(rng: random.Random, data: bytearray) -> None:
 
 
 def token(rng: random.Random, data: bytearray) -> None:
-    """Another token in the place of one of JSON, or one more digit in it; where there is no JSON, of what looks so."""
+    """Replace a token of JSON, or of what looks like JSON, by another, or add a digit to it."""
     found = list(TOKEN.finditer(data))
     for _ in range(rng.choice([1, 1, 1, 2, 3]) if found else 0):
         old, other = rng.choice(found), rng.choice(found)
@@ -83,7 +83,7 @@ DAMAGES: list[Callable[[random.Random, bytearray], None]] = [flip, set_byte, cut
 
 
 def damaged(rng: random.Random, content: bytes, *, is_text: bool) -> bytes:
-    """The bytes after one to three damages."""
+    """Damage the bytes in one to three ways."""
     data = bytearray(content)
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         if data:
@@ -113,18 +113,18 @@ def places(tree: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def strange(rng: random.Random, old: Any, found: list[tuple[Any, Any]]) -> Any:
-    """Another value for one of a tree: near to it, from elsewhere in the tree, or what nobody expects there."""
+    """Another value in place of one in a tree: a similar one, one from elsewhere in the tree, or an unexpected one."""
     if type(old) is int and rng.random() < 0.5:
         return rng.choice([old + 1, old - 1, -old, old * 2, old * 2**32, float(old), str(old), bool(old)])
     if isinstance(old, str) and rng.random() < 0.3:
         return rng.choice([old + "x", old[:-1], old.upper(), [old], old + "\0"])
     other, key = rng.choice(found)
-    # copied: a tree must not hold itself, nor change the table
+    # copied: a tree must not contain itself or change the table
     return copy.deepcopy(rng.choice([rng.choice(STRANGE), rng.choice(STRANGE), other[key], [old], {"a": old}]))
 
 
 def restructure(rng: random.Random, tree: Any) -> None:
-    """One to three changes of a tree: another value, another key, one left out, one put in."""
+    """Make one to three changes to a tree: another value, another key, one removed, one added."""
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         found = list(places(tree))
         if not found:
@@ -144,7 +144,7 @@ def restructure(rng: random.Random, tree: Any) -> None:
 
 
 def text(rng: random.Random, content: bytes) -> bytes:
-    """JSON: most of them JSON still, with other values; of a text that is no JSON, the bytes."""
+    """Damage JSON: mostly still JSON, with other values; for a text that is not JSON, the bytes."""
     if rng.random() < 0.6:
         with contextlib.suppress(ValueError):
             tree = json.loads(content)
@@ -154,7 +154,7 @@ def text(rng: random.Random, content: bytes) -> bytes:
 
 
 def header(rng: random.Random, content: bytes) -> bytes:
-    """safetensors: half of them with a header that is damaged inside its right length."""
+    """Damage safetensors: half of the files get a header that is damaged inside its correct length."""
     if rng.random() < 0.5:
         return plain(rng, content)
     end = 8 + int.from_bytes(content[:8], "little")
@@ -175,7 +175,7 @@ STEPS = [
 
 @lru_cache(maxsize=8)
 def steps(content: bytes) -> list[int]:
-    """Where the instructions of the pickles at the beginning of a file start."""
+    """The positions of the instructions in the pickles at the beginning of a file."""
     stream, found = io.BytesIO(content), []
     with contextlib.suppress(ValueError):
         while True:
@@ -184,7 +184,7 @@ def steps(content: bytes) -> list[int]:
 
 
 def program(rng: random.Random, content: bytes) -> bytes:
-    """A pickle with instructions put in, left out or moved; some with damaged bytes."""
+    """Damage a pickle: instructions are inserted, removed or moved, and sometimes bytes are damaged."""
     if rng.random() < 0.4:
         return plain(rng, content)
     starts, data = steps(content), bytearray(content)
@@ -197,7 +197,7 @@ def program(rng: random.Random, content: bytes) -> bytes:
 
 
 def zipped(rng: random.Random, content: bytes) -> bytes:
-    """torch: most with a damaged pickle in a zip whose checksums are right."""
+    """Damage torch files: mostly a damaged pickle in a zip whose checksums are correct."""
     if rng.random() < 0.4:
         return plain(rng, content)
     buffer = io.BytesIO()
@@ -219,7 +219,7 @@ def unpacked(code: int, data: bytes) -> Any:
 
 
 def repacked(tree: Any) -> Any:
-    """What `msgpack.packb` takes, with the arrays as extensions again."""
+    """Convert a tree for `msgpack.packb`, with the arrays as extensions again."""
     import msgpack
 
     if isinstance(tree, list):
@@ -232,7 +232,7 @@ def repacked(tree: Any) -> Any:
 
 
 def packed(rng: random.Random, content: bytes) -> bytes:
-    """flax: half of them a tree still, with other values, keys and arrays."""
+    """Damage flax files: half of them are still a tree, with other values, keys and arrays."""
     import msgpack
 
     if rng.random() < 0.5:

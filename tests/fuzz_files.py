@@ -1,13 +1,14 @@
 """Feed damaged files to every reader: `python tests/fuzz_files.py --count 100000 [--formats pt tf] [--seed 0]`.
 
-Not a test that pytest collects; `conversion/test_fuzz.py` runs it. A small good model is written in each format, is
-damaged (`fuzz_damage`), and the whole way of `convert` reads what is left (config, weights, the match with the table
-of parameters). Each damaged file ends in a `CheckpointError` that names it, or is read and has the names, shapes and
-dtypes of the good one; anything else (another exception, a signal, over 2 s of processor time, over twice the file +
-256 MB) is printed with what repeats it, and the end is 1. Values are not compared: only a zip has checksums of them.
+pytest does not collect this file; `conversion/test_fuzz.py` runs it. A small good model is written in each format and
+damaged (`fuzz_damage`); then all of `convert` reads the rest (config, weights, the match with the table of parameters).
+Each damaged file must end in a `CheckpointError` that names it, or must be read with the names, shapes and dtypes of the
+good one. Anything else (another exception, a signal, over 2 s of processor time, over twice the file + 256 MB) is
+printed with the command that repeats it, and the exit status is 1. Values are not compared: only a zip has checksums of
+its values.
 
-Files are read in forked children, many each; a child that dies is followed by another, from the next file on. Of
-HDF5 the reader starts a process itself: a forked one that lists many files stands in, but for every 500th file.
+Files are read in forked children, many files per child; when a child dies, another continues with the next file. The
+HDF5 reader starts a process itself; a forked process that lists many files replaces it, except for every 500th file.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ from h5py import h5f
 from roberta import CheckpointError
 from roberta.common.formats import h5_file, h5_layout
 
-SECONDS = 2.0  # of processor time: on a busy machine the clock tells nothing
-CLOCK = 20.0  # for what waits and does not work
+SECONDS = 2.0  # seconds of processor time: on a busy machine wall time means nothing
+CLOCK = 20.0  # seconds of wall time, for a reader that waits and does not work
 SPARE = 256 * 2**20
 BATCH = 500
-REAL_PROCESS = 500  # every so many files of HDF5 go the whole way
+REAL_PROCESS = 500  # one HDF5 file in so many is read by the real subprocess
 
 
 # -- a child -------------------------------------------------------------------------------------------------
@@ -56,7 +57,7 @@ def status(name: str) -> int:
 
 
 class Lister:
-    """Stands in for `subprocess.run` of the script `h5_layout`: a forked child of it lists file after file."""
+    """Stands in for `subprocess.run` of the script `h5_layout`: a forked child of the script lists file after file."""
 
     def __init__(self) -> None:
         self.child = 0
@@ -64,7 +65,7 @@ class Lister:
         self.answers: IO[str]
 
     def run(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        """What the script would end with; the memory that it took is checked."""
+        """The result that the script would have; its memory is checked."""
         if not self.child:
             self.start()
         path = os.path.realpath(command[-1])
@@ -92,16 +93,16 @@ class Lister:
         self.requests, self.answers = os.fdopen(writing, "w"), os.fdopen(reading)
 
     def stop(self) -> int:
-        """The exit code of the child, which ends when nobody asks it."""
+        """The exit code of the child, which ends when it receives no more requests."""
         self.requests.close(), self.answers.close()
         child, self.child = self.child, 0
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def answer(requests: IO[str], answers: int) -> None:
-    """List the files that are asked for; says of each whether libhdf5 has let go of all that it opened."""
+    """List the requested files, and report for each whether libhdf5 has closed everything that it opened."""
     for line in requests:
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
         before = status("VmRSS")
         code, text = h5_layout.main(line.removesuffix("\n"))
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -110,13 +111,13 @@ def answer(requests: IO[str], answers: int) -> None:
 
 
 def limit_time(processor: float, clock: float) -> None:
-    """From now on so many seconds, until SIGPROF or SIGALRM ends this process; 0 for no end."""
+    """End this process with SIGPROF or SIGALRM after so many seconds from now; 0 turns that off."""
     signal.setitimer(signal.ITIMER_PROF, processor)
     signal.setitimer(signal.ITIMER_REAL, clock)
 
 
 def judge(format_: Format, folder: Path) -> tuple[str, str]:
-    """What became of a folder: "refused", "read", or another word and details."""
+    """The outcome for a folder: "refused", "read", or another word and details."""
     try:
         found = format_.reader(folder)
     except CheckpointError as error:
@@ -127,13 +128,13 @@ def judge(format_: Format, folder: Path) -> tuple[str, str]:
             chain = chain.__context__
         is_named = any(name in str(error) for name in (folder.name, *format_.files))
         return ("refused", "") if is_named else ("names no file", str(error)[:300])
-    except BaseException as error:  # a panic of the tokenizers library is no Exception
+    except BaseException as error:  # a panic of the tokenizers library is not an Exception
         return type(error).__name__, f"{str(error)[:200]} ({where(error)})"
     return ("read", "") if found == format_.wanted else ("wrong success", difference(found, format_.wanted))
 
 
 def where(error: BaseException) -> str:
-    """The last place of ours in a traceback."""
+    """The last place in a traceback that is in this project."""
     trace, found = error.__traceback__, ""
     while trace is not None:
         file = Path(trace.tb_frame.f_code.co_filename)
@@ -155,9 +156,9 @@ def mutant(format_: Format, seed: str) -> tuple[str, bytes]:
 
 
 def child(format_: Format, name: str, seed: int, numbers: range, out: int) -> None:
-    """Read damaged files and write what became of each, a line a file."""
+    """Read damaged files and write the outcome of each, one line per file."""
     limit = status("VmSize") + 2 * 2**30
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))  # the process for HDF5 sets its own
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))  # the process for HDF5 sets its own limit
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     run, lister, clear = subprocess.run, Lister(), Path("/proc/self/clear_refs")
@@ -165,7 +166,7 @@ def child(format_: Format, name: str, seed: int, numbers: range, out: int) -> No
         victim, content = mutant(format_, f"{seed}:{name}:{number}")
         (format_.folder / victim).write_bytes(content)
         h5_file.subprocess.run = run if number % REAL_PROCESS == 0 else lister.run  # type: ignore[assignment]
-        clear.write_text("5")  # VmHWM begins anew
+        clear.write_text("5")  # resets VmHWM
         before, start = status("VmRSS"), time.process_time()
         limit_time(SECONDS, CLOCK)
         outcome, detail = judge(format_, format_.folder)
@@ -182,7 +183,7 @@ def child(format_: Format, name: str, seed: int, numbers: range, out: int) -> No
 
 
 def forked(format_: Format, name: str, seed: int, numbers: range) -> Iterator[tuple[int, str, str, float, int]]:
-    """What became of files, from one child after another; a signal counts for the file that was being read."""
+    """Outcomes of files, from one child after another; a signal counts for the file that was being read."""
     start = numbers.start
     while start < numbers.stop:
         reading, writing = os.pipe()
@@ -190,7 +191,7 @@ def forked(format_: Format, name: str, seed: int, numbers: range) -> Iterator[tu
         if not process:
             with contextlib.suppress(BaseException):
                 os.close(reading)
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # panics print
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # panics print to stderr
                 child(format_, name, seed, range(start, numbers.stop), writing)
                 os._exit(0)
             os._exit(1)
@@ -216,7 +217,7 @@ def forked(format_: Format, name: str, seed: int, numbers: range) -> Iterator[tu
 
 
 def settled(format_: Format, name: str, seed: int, numbers: range) -> Iterator[tuple[int, str, str, float, int]]:
-    """As `forked`; a hang is tried again alone: a machine may sleep."""
+    """Like `forked`, but a file that hangs is tried again alone, because the machine may have been suspended."""
     for found in forked(format_, name, seed, numbers):
         if found[1] == "hang":
             yield next(forked(format_, name, seed, range(found[0], found[0] + 1)))
@@ -225,7 +226,7 @@ def settled(format_: Format, name: str, seed: int, numbers: range) -> Iterator[t
 
 
 def fuzz(format_: Format, name: str, arguments: argparse.Namespace) -> int:
-    """Fuzz one format, print what was found and the counts; how many files broke a rule."""
+    """Fuzz one format, print findings and counts, and return how many files broke a rule."""
     counts: Counter[str] = Counter()
     begin, slowest, largest = time.monotonic(), 0.0, 0
     numbers = range(arguments.first, arguments.first + arguments.count)
@@ -254,17 +255,17 @@ def fuzz(format_: Format, name: str, arguments: argparse.Namespace) -> int:
 def main() -> None:
     """Fuzz the formats one after another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=5000, help="files of each format")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="at most so long for each format")
+    parser.add_argument("--count", type=int, default=5000, help="files per format")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="time limit per format")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="number of the first file; with --count 1, one again")
+    parser.add_argument("--first", type=int, default=0, help="number of the first file (--count 1 repeats it)")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
-    parser.add_argument("--show", type=int, default=5, help="print so many of each kind of failure")
-    parser.add_argument("--keep", type=Path, help="where the first damaged file is kept, to look at")
+    parser.add_argument("--show", type=int, default=5, help="how many failures of each kind to print")
+    parser.add_argument("--keep", type=Path, help="keep the first damaged file here")
     arguments = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     bad = 0
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # files in memory, where there are such
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # files in memory, where the system has that
     with tempfile.TemporaryDirectory(dir=memory) as root:
         source = checkpoints.make(Path(root) / "source", "ForMaskedLM", dtype="float32", **SIZES)
         for name in arguments.formats:

@@ -1,4 +1,4 @@
-"""The formats of `fuzz_files`: of each a small good folder, what damages it, and what reads it."""
+"""The formats of `fuzz_files`: for each a small good folder, the functions that damage it, and its reader."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ TEXT = "low lower <mask> new 1 é\n"
 
 @dataclass
 class Format:
-    """A good folder, the files in it to damage, how, and what reads them.
+    """A good folder, the files in it to damage, how to damage them, and their reader.
 
     Attributes:
-        reader: gives what is the same of every file that is read with success.
+        reader: returns facts that are the same for every file that is read successfully.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class Format:
 
 
 def weights(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Names, shapes and dtypes of a model read by the way of `convert`; every tensor is loaded."""
+    """Names, shapes and dtypes of a model that is read as `convert` does; every tensor is loaded."""
     model = read_model(folder, None, Options())
     for tensor in model.tensors.values():
         array = tensor.load()
@@ -64,16 +64,16 @@ def weights(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def fairseq_weights(folder: Path) -> dict[str, Any]:
-    """As `weights`, without what only our own part of the file holds, or only a head with values of its own has.
+    """Like `weights`, without tensors that only our own part of the file or only an untied head holds.
 
-    Both forms are right: without our part it is a plain file of fairseq, and another matrix in the head is not tied.
+    Both results are correct: without our part it is a plain fairseq file, and a different matrix in the head is untied.
     """
     own = ("roberta.embeddings.token_type_embeddings.weight", "lm_head.decoder.weight")
     return {name: found for name, found in weights(folder).items() if name not in own}
 
 
 def tokenizers(folder: Path) -> bool:
-    """Whether both tokenizers read a folder and give numbers of their own range for a text."""
+    """Whether both tokenizers read a folder and encode a text to ids within their range."""
     for kind in (RobertaTokenizer, RobertaTokenizerFast):
         tokenizer = kind.from_pretrained(folder)
         ids = tokenizer(TEXT)["input_ids"]
@@ -87,7 +87,7 @@ ROBERTA_ROWS = {
 
 
 def write_tokenizer(folder: Path, names: tuple[str, ...]) -> Path:
-    """A small vocabulary, in the files that are named."""
+    """Write a small vocabulary to the named files."""
     specials = ["<s>", "<pad>", "</s>", "<unk>"]
     merges = ["l o", "lo w", "e r", "Ġ low", "n e", "ne w"]
     tokens = [*specials, *"lowern1", "Ġ", "Ċ", "Ã", "©", *(merge.replace(" ", "") for merge in merges), "<mask>"]
@@ -120,7 +120,7 @@ torch.save(state, sys.argv[1], _use_new_zipfile_serialization=False)
 
 
 def make(name: str, root: Path, source: Path) -> Format:
-    """The good folder of a format; ImportError when what writes it is not installed."""
+    """Write the good folder of a format; raises ImportError if its library is not installed."""
     folder = root / name
     tokenizer_names = {
         "tokenizer": ("tokenizer.json",),

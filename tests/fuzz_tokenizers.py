@@ -1,8 +1,8 @@
 """Compare the two tokenizers on random and adversarial strings: `python tests/fuzz_tokenizers.py --count 1000000`.
 
-Not a test that pytest collects. Prints how many strings were compared, and each difference; ends with 1 when there
-was any. What is compared: ids, offsets and words of every string; of every tenth batch also pairs, truncation,
-windows and padding; with --peer, all of it with the `tokenizers` library, too, and decoding with the text.
+pytest does not collect this file. It prints how many strings were compared, and each difference; it exits with 1 if
+there was any. It compares ids, offsets and words of every string and, in every tenth batch, also pairs, truncation,
+windows and padding. With --peer it also compares all this with the `tokenizers` library, and decoding with the text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 SHARED = Path(os.environ.get("ROBERTA_SHARED", Path(__file__).parents[2] / "shared"))
 BATCH = 1000
 SPACES = " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u00a0\u1680\u2000\u2003\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-NEAR_SPACES = "\u180e\u200b\u200c\u200d\u2060\ufeff\u00ad"  # look like spaces to some, but are none
+NEAR_SPACES = "\u180e\u200b\u200c\u200d\u2060\ufeff\u00ad"  # some programs treat these as spaces, but they are not
 CONTRACTIONS = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'LL", "’s", "''s", "'", "'r", "'v", "'l"]
 SPECIALS = ["<s>", "</s>", "<pad>", "<unk>", "<mask>", "<mask", "mask>", "<<mask>>", "<|endoftext|>", "< mask>", "<s"]
 EMOJI = ["😀", "👩‍👩‍👧‍👦", "👍🏽", "🇰🇷", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "❤️", "1️⃣", "🧑🏾‍🚀"]
@@ -129,7 +129,7 @@ KINDS: list[Callable[[random.Random], str]] = [
 
 
 def strings(rng: random.Random, kinds: list[Callable[[random.Random], str]]) -> Iterator[str]:
-    """Strings of all kinds, now and then two or three of them glued together."""
+    """Strings of all kinds, sometimes two or three of them joined."""
     while True:
         text = rng.choice(kinds)(rng)
         while rng.random() < 0.15:
@@ -141,7 +141,7 @@ def strings(rng: random.Random, kinds: list[Callable[[random.Random], str]]) -> 
 
 
 def outcome(tokenizer: Any, *args: Any, **options: Any) -> Any:
-    """Columns of a batch, words included, or the text of its ValueError."""
+    """Columns of a batch, including words, or the text of its ValueError."""
     try:
         encoding = tokenizer(*args, **options)
     except ValueError as error:
@@ -175,7 +175,7 @@ def random_options(rng: random.Random) -> dict[str, Any]:
 
 
 class Fuzz:
-    """The tokenizers under comparison, and what was found."""
+    """The tokenizers under comparison, and the differences."""
 
     def __init__(self, vocabulary: Path, peer: bool) -> None:
         from tokenizers import Tokenizer
@@ -194,7 +194,7 @@ class Fuzz:
             print(f"DIFFERENCE in {what} of {text!a}\n  {str(one)[:300]}\n  {str(other)[:300]}", flush=True)
 
     def same(self, texts: list[Any], one: Any, other: Any, what: str) -> None:
-        """Compare two outcomes of a batch, and where they differ find the text."""
+        """Compare two outcomes of a batch; if they differ, find the text."""
         if one == other:
             return
         if isinstance(one, str) or isinstance(other, str):
@@ -210,7 +210,7 @@ class Fuzz:
         options = {"return_offsets_mapping": True, "return_special_tokens_mask": True}
         slow, fast = outcome(self.slow, texts, **options), outcome(self.fast, texts, **options)
         self.same(texts, slow, fast, "slow and fast:")
-        ids = self.fast(texts)["input_ids"]  # the path without offsets
+        ids = self.fast(texts)["input_ids"]  # the code path without offsets
         self.same(texts, {"ids": slow["input_ids"]}, {"ids": ids}, "slow and fast without offsets:")
         self.same(texts, {"ids": self.slow(texts)["input_ids"]}, {"ids": ids}, "both without offsets:")
         decoded = self.slow.batch_decode(ids)
@@ -223,7 +223,7 @@ class Fuzz:
         self.compared += len(texts)
 
     def pairs(self, texts: list[str], rng: random.Random) -> None:
-        """Pairs, truncated, in windows and padded; a batch that cannot be cut so is refused by both alike."""
+        """Compare pairs, truncated, in windows and padded; both must refuse a batch that cannot be cut that way."""
         for start in range(0, len(texts) - 20, 20):
             pairs = list(zip(texts[start : start + 10], texts[start + 10 : start + 20], strict=True))
             options = random_options(rng)
@@ -231,7 +231,7 @@ class Fuzz:
             self.same(pairs, outcome(self.slow, pairs, **options), outcome(self.fast, pairs, **options), what)
 
     def surrogates(self, texts: list[str]) -> None:
-        """Both refuse, in the same words."""
+        """Check that both refuse, with the same message."""
         for text in texts:
             one, other = outcome(self.slow, [text]), outcome(self.fast, [text])
             if one != other or not isinstance(one, str):
@@ -240,13 +240,13 @@ class Fuzz:
 
 
 def main() -> None:
-    """Fuzz until there are enough strings or seconds."""
+    """Fuzz until enough strings are compared or enough time has passed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1_000_000, help="strings")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="at most so long")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="time limit")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vocabulary", type=Path, default=SHARED / "golden" / "roberta-base-tokenizer")
-    parser.add_argument("--peer", action="store_true", help="compare with the tokenizers library, too")
+    parser.add_argument("--peer", action="store_true", help="also compare with the tokenizers library")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     rng = random.Random(arguments.seed)

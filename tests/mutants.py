@@ -1,6 +1,6 @@
-"""Seeded mistakes, each in a copy of the code, each of which a test has to catch: `make mutants`.
+"""Seeded mistakes, each in a copy of the code, each of which a test must catch: `make mutants`.
 
-Prints a line a mistake and ends with 1 when one goes unseen. Needs the reference outputs for some of them.
+Prints one line per mistake and exits with 1 if no test notices one. Some of them need the reference outputs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TRAINING_PT = "tests/one_backend/test_training_pt.py"
 TRAINING_TF = "tests/one_backend/test_training_tf.py"
 TRAINING_FLAX = "tests/one_backend/test_training_flax.py"
 
-# file, what is there, the mistake, the tests that run, and their selection
+# file, the correct code, the mistake, the tests that run, and their selection
 MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("pt/layers.py", '"gelu": F.gelu,', '"gelu": lambda x: F.gelu(x, approximate="tanh"),', GOLDEN, "in_pt and float64"),
     ("pt/layers.py", "self.dense(hidden))))  # erf", "self.dense(hidden), approximate='tanh')))  # erf", GOLDEN, "in_pt and float64"),

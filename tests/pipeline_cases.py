@@ -1,4 +1,4 @@
-"""Small models with a tokenizer, and calls of pipelines on them: what our pipelines and those of others are given.
+"""Small models with a tokenizer, and calls of pipelines on them, for our pipelines and for those of others.
 
 No framework is imported here; a peer in a child process reads the same tables.
 """
@@ -23,7 +23,7 @@ TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
 
 class Model(NamedTuple):
-    """A head and what its config says beside the small sizes."""
+    """A head and the fields of its config beside the small sizes."""
 
     head: str
     overrides: dict[str, Any]
@@ -38,17 +38,17 @@ MODELS: dict[str, Model] = {
     "regression": Model("ForSequenceClassification", {"num_labels": 2, "problem_type": "regression"}),
     "tags": Model(
         "ForTokenClassification", {"num_labels": 5, "id2label": dict(enumerate(TAGS))}, seed=15
-    ),  # all tags occur
+    ),  # so that all tags occur
     "answers": Model("ForQuestionAnswering", {}),
     "plain": Model("Model", {}),
     "choices": Model("ForMultipleChoice", {}),
     "writes": Model("ForCausalLM", {"type_vocab_size": 1}),
 }
-LENGTH = 96  # tokens of a text at most
+LENGTH = 96  # the maximum number of tokens of a text
 
 
 class Case(NamedTuple):
-    """A pipeline's task, its model, what it is made with, and a call."""
+    """A pipeline's task, its model, the options of its constructor, and a call."""
 
     task: str
     model: str
@@ -58,7 +58,7 @@ class Case(NamedTuple):
 
 
 def make_models(folder: Path, names: tuple[str, ...] = tuple(MODELS), dtype: str = "float64") -> dict[str, Path]:
-    """Write each model, with one tokenizer trained on the texts, into a folder of its own."""
+    """Write each model, with one tokenizer trained on the texts, into a separate folder."""
     from checkpoints import make
 
     from roberta import RobertaTokenizerFast
@@ -75,5 +75,5 @@ def make_models(folder: Path, names: tuple[str, ...] = tuple(MODELS), dtype: str
 
 
 def written(name: str, folder: Path) -> Path:
-    """One of the models, written."""
+    """Write one of the models."""
     return make_models(folder, (name,))[name]

@@ -1,7 +1,7 @@
-"""What the fault tests save, in two versions that differ in every value, and what they find of it afterwards.
+"""Saves for the fault tests, in two versions that differ in every value, and checks of what is left afterwards.
 
-In version 1 every tensor is 1 and so is the config's `initializer_range`; version 2 has 2. Files are compared with
-those of an undisturbed save byte by byte, and are then read.
+In version 1, every tensor and the config's `initializer_range` are 1; in version 2, they are 2. Files are compared byte
+by byte with those of an undisturbed save, and are then read.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ SIZES = {"vocab_size": 500, "hidden_size": 48, "intermediate_size": 96, "num_att
 CLASSES = {"pt": "RobertaForMaskedLM", "tf": "TFRobertaForMaskedLM", "flax": "FlaxRobertaForMaskedLM"}
 SHARDED = ("safetensors", "pt", "tf", "flax")
 
-# Saves a version into a folder.
+# Save a version into a folder.
 Save = Callable[[Path, int], None]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to save: by whom, and with which arguments.
+    """One way to save: the writer and its arguments.
 
     Attributes:
         framework: "files" (write_folder alone), "convert", or the framework whose save_pretrained it is.
@@ -77,13 +77,13 @@ def make_sources(folder: Path) -> dict[int, Path]:
 
 
 def import_framework(name: str) -> None:
-    """Import what a save of that framework needs, and use none of it: a process that has used it may not be forked."""
+    """Import what a save of a framework needs, without using it: a process that has used it must not fork."""
     if name in CLASSES:
         importlib.import_module(f"roberta.{name}.models")
 
 
 def saver(kind: Kind, sources: Mapping[int, Path]) -> Save:
-    """The function that saves; loads the models of a framework."""
+    """The function that saves; it loads the models of a framework."""
     if kind.framework == "files":
         names = ["a", "b", "c"][: kind.options["count"]]
         return lambda target, version: write_folder(target, dict.fromkeys(names, bytes([version]) * 30_000))
@@ -99,19 +99,19 @@ def _convert(source: Path, target: Path, kind: Kind) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The files of a folder, by path; those that a writer hides are left out."""
+    """The files of a folder, by path, except those that a writer hides."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def litter(target: Path) -> list[str]:
-    """What a dead writer has left beside a folder, and in it."""
+    """Files that a killed writer has left beside a folder and in it."""
     inside = [path.name for path in target.iterdir() if path.name.startswith(".")] if target.is_dir() else []
     return [path.name for path in target.parent.iterdir() if path.name.startswith(f".{target.name}.")] + inside
 
 
 def found(kind: Kind, target: Path, whole: Mapping[int, Mapping[str, bytes]]) -> int | str:
-    """The version that lies in a folder, whole and readable; or what else lies there, in words.
+    """The version in a folder, if it is complete and readable; otherwise a description of what is there.
 
     Args:
         whole: version -> the files of an undisturbed save.
@@ -126,17 +126,17 @@ def found(kind: Kind, target: Path, whole: Mapping[int, Mapping[str, bytes]]) ->
         return version
     try:
         seen = versions_read(target)
-    except Exception as error:  # whatever it is, the folder cannot be read
+    except Exception as error:  # whatever the error is, the folder cannot be read
         return f"unreadable: {type(error).__name__}: {error}"
     return version if seen == {version} else f"mixed: version {version} by its bytes, {seen} when read"
 
 
 def versions_read(folder: Path) -> set[float]:
-    """The versions of the tensors, the config and the training state that a folder has: one, when it is whole."""
+    """The versions of tensors, config and training state in a folder: just one, if the save is complete."""
     model = read_model(folder, None, Options())
-    # what a format has no place for, such as fairseq's token types, is made when it is read
+    # tensors that a format cannot store, such as fairseq's token types, are created on reading
     numbers = {float(number) for tensor in model.tensors.values() for number in np.unique(tensor.load())}
-    if model.format not in ("fairseq", "keras-hub"):  # these have no initializer_range
+    if model.format not in ("fairseq", "keras-hub"):  # these formats have no initializer_range
         numbers.add(model.config.initializer_range)
     if (folder / "optimizer.json").is_file():
         numbers.add(float(load_training_state(folder).step))

@@ -1,4 +1,4 @@
-"""A model of ours with an `infer` that is its own forward: what pipelines need, without any fast path."""
+"""A model whose `infer` is its own forward pass: all that pipelines need, without any fast path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PER_TOKEN = ("ForMaskedLM", "ForCausalLM", "ForTokenClassification", "Model")
 
 
 class StandIn:
-    """A PyTorch model, seen as a pipeline sees it. `seen` notes the shape of each batch."""
+    """A PyTorch model with the interface that a pipeline uses. `seen` records the shape of each batch."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -53,7 +53,7 @@ def stand_in(head: str, folder: Any, dtype: str = "float64") -> StandIn:
 
 
 class Loader:
-    """Loads a stand-in where the command asks for a class of ours."""
+    """Loads a stand-in where the command expects one of our classes."""
 
     def __init__(self, head: str) -> None:
         self.head = head

@@ -1,6 +1,6 @@
 """One save under strace: the system calls by which it changes something, and a fault at each of them.
 
-The saver is a forked child to which strace is attached when all is ready, so only calls of the save are counted.
+The saver is a forked child to which strace is attached when everything is ready, so only calls of the save count.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-# Calls that make, change, name or remove a file, or say whether that is safe on the disk.
+# Calls that create, change, name or remove a file, or report whether it is safe on the disk.
 CALLS = (
     "openat", "creat", "write", "writev", "pwrite64", "pwritev", "sendfile", "copy_file_range", "fallocate",
     "ftruncate", "truncate", "fsync", "fdatasync", "sync_file_range", "msync", "close", "flock", "rename", "renameat",
@@ -38,12 +38,12 @@ class Point:
 
 
 def lacking() -> str | None:
-    """Why nothing can be traced here; None when it can."""
+    """Why tracing is not possible here; None if it is."""
     strace = shutil.which("strace")
     if strace is None:
         return "strace is not installed (Linux only)"
     tried = subprocess.run([strace, "-e", "trace=none", "true"], capture_output=True, text=True, check=False)
-    return None if tried.returncode == 0 else f"strace may not trace here: {tried.stderr.strip()[-200:]}"
+    return None if tried.returncode == 0 else f"strace has no permission to trace here: {tried.stderr.strip()[-200:]}"
 
 
 def traced(save: Callable[[], None], log: Path, *options: str) -> tuple[int, list[str]]:
@@ -51,7 +51,7 @@ def traced(save: Callable[[], None], log: Path, *options: str) -> tuple[int, lis
     ours, theirs = FORK.Pipe()
     process = FORK.Process(target=_save, args=(save, theirs), daemon=True)
     process.start()
-    ours.recv()  # what a process does at its start is no part of the save
+    ours.recv()  # calls at the start of a process are not part of the save
     command = ["strace", "-f", "-y", "-p", str(process.pid), "-o", str(log), "-e", f"trace={','.join(CALLS)}"]
     with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr is not None
@@ -65,13 +65,13 @@ def traced(save: Callable[[], None], log: Path, *options: str) -> tuple[int, lis
 
 
 def _save(save: Callable[[], None], pipe: Connection) -> None:
-    gc.disable()  # what it would close is no part of the save
+    gc.disable()  # files that it would close are not part of the save
     pipe.send("ready")
     pipe.recv()
     try:
         save()
     except OSError:
-        os._exit(1)  # at once: what an interpreter does at its end is no part of the save
+        os._exit(1)  # at once: calls at the end of an interpreter are not part of the save
     except BaseException:
         os._exit(2)
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Small trainings of every task: a config, a tokenizer and files, and the arguments of `roberta train` that go with them."""
+"""Small trainings of every task: a config, a tokenizer, files, and the matching arguments of `roberta train`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline_cases import FRANCE, RAILWAY, TEXTS
 from roberta import RobertaTokenizerFast
 from roberta.common.training.data.tasks import HEADS, Task
 
-LENGTH = 48  # tokens of a row
+LENGTH = 48  # tokens per row
 
 
 def question(text: str, context: str, answer: str | None) -> dict[str, Any]:
@@ -40,7 +40,7 @@ ROWS: dict[Task, list[dict[str, Any]]] = {
 
 
 def make(folder: Path, task: Task, **config: Any) -> dict[str, Any]:
-    """Write config, tokenizer and data; the arguments of a `Training` on them, `output` and framework left out."""
+    """Write config, tokenizer and data; return the arguments of a `Training` on them, without `output` and framework."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = RobertaTokenizerFast.train(iter(TEXTS * 4), 380, show_progress=False, model_max_length=LENGTH)
     tokenizer.save_pretrained(folder / "model")
@@ -60,7 +60,7 @@ def make(folder: Path, task: Task, **config: Any) -> dict[str, Any]:
 
 
 def flags(arguments: dict[str, Any]) -> list[str]:
-    """The same as words of the command line."""
+    """The same arguments as words of the command line."""
     words = [arguments["task"]]
     for name, value in arguments.items():
         if name not in ("task", "progress"):

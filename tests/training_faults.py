@@ -1,7 +1,7 @@
-"""Kill trainings at random moments and go on with each: the end has to be that of a training nobody killed, to the bit.
+"""Kill trainings at random moments and resume each: the result must equal that of an undisturbed training, to the bit.
 
-The moments are of every sort: before the first update, between updates, while a checkpoint is written, after the last
-update. How the trainings are started so often is in `training_server.py`.
+The moments are of every kind: before the first update, between updates, while a checkpoint is written, after the last
+update. `training_server.py` starts the many trainings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ONE_SHAPE = {"max_length": 16}  # all rows are in one bucket: XLA compiles one p
 
 
 def newest(output: Path) -> tuple[int, int]:
-    """Bytes of the log of a training, and the last update in it."""
+    """The size of a training's log in bytes, and the last update in it."""
     log = output / "timing.jsonl"
     content = log.read_bytes() if log.exists() else b""
     lines = content[: content.rfind(b"\n") + 1].splitlines()
@@ -38,14 +38,14 @@ def newest(output: Path) -> tuple[int, int]:
 
 
 def wait(trainings: Trainings, there: Callable[[], bool]) -> None:
-    """Until something is there, or the training has ended."""
+    """Wait until a condition holds, or the training has ended."""
     end = time.monotonic() + PATIENCE
     while not there() and not trainings.has_ended(0.002):
         assert time.monotonic() < end, "a training hangs"
 
 
 def begins(trainings: Trainings, output: Path) -> None:
-    """Wait for the first update: the log is cut where the training goes on, and then it grows."""
+    """Wait for the first update: the log is cut where the training resumes, and then it grows."""
     before = [newest(output)[0]]
 
     def there() -> bool:
@@ -57,7 +57,7 @@ def begins(trainings: Trainings, output: Path) -> None:
 
 
 def updating(trainings: Trainings, output: Path) -> None:
-    """Wait until updates are made."""
+    """Wait until updates are being made."""
     begins(trainings, output)
 
 
@@ -68,16 +68,16 @@ def saving(trainings: Trainings, output: Path) -> None:
 
 
 def ending(trainings: Trainings, output: Path) -> None:
-    """Wait until the last update is made: evaluation, the last checkpoint and the model itself follow."""
+    """Wait for the last update; evaluation, the last checkpoint and the model itself follow."""
     begins(trainings, output)
     wait(trainings, lambda: newest(output)[1] == UPDATES)
 
 
 def starting(trainings: Trainings, output: Path) -> None:
-    """Wait for nothing."""
+    """Do not wait."""
 
 
-# What is waited for, in how many of ten kills, and the span of an undisturbed training in which the kill falls then.
+# The function that waits, in how many of ten kills it is used, and the span of training in which the kill then falls.
 MOMENTS = (
     (starting, 2, "start"),
     (updating, 4, "updates"),
@@ -87,7 +87,7 @@ MOMENTS = (
 
 
 def moments(count: int, rng: random.Random) -> list[tuple[Callable[[Trainings, Path], None], str]]:
-    """What is waited for before each kill, in a random order, and the name of the span that follows."""
+    """The function that waits before each kill, in a random order, and the name of the span that follows."""
     some = [(what, span) for what, share, span in MOMENTS for _ in range(share)]
     whole, rest = divmod(count, len(some))
     chosen = some * whole + rng.sample(some, rest)
@@ -96,7 +96,7 @@ def moments(count: int, rng: random.Random) -> list[tuple[Callable[[Trainings, P
 
 
 def spans(trainings: Trainings, output: Path) -> dict[str, float]:
-    """Seconds of the start, of 10 updates, of a save and of what follows the last update, while a training runs."""
+    """Measure the seconds of the start, of 10 updates, of a save and of the steps after the last update."""
     start = time.monotonic()
     begins(trainings, output)
     first = time.monotonic()
@@ -115,7 +115,7 @@ def spans(trainings: Trainings, output: Path) -> dict[str, float]:
 
 
 def command(framework: str, arguments: dict, output: Path) -> list[str]:
-    """A training on its way, or a new one."""
+    """The training that is running, or a new one."""
     return ["train", *training_cases.flags(arguments), "--framework", framework, "--output", str(output), *SETTINGS]
 
 
@@ -135,7 +135,7 @@ def kills(framework: str, count: int, folder: Path, rng: random.Random) -> Count
     """Kill trainings of one framework at `count` random moments; each ends undisturbed after its last kill."""
     arguments = training_cases.make(folder, "mlm", num_hidden_layers=1) | ONE_SHAPE
     with Trainings(framework, folder) as trainings:
-        for name in ("compiled", "whole"):  # the first one fills the cache of programs, and its start is no measure
+        for name in ("compiled", "whole"):  # the first one fills the cache of programs
             trainings.start(command(framework, arguments, folder / name))
             seconds = spans(trainings, folder / name)
             if failure := trainings.failure():
@@ -162,7 +162,7 @@ def killed(
     rng: random.Random,
     counts: Counter[str],
 ) -> bool:
-    """Start a training and kill it; False where it ended before, and counts what was found."""
+    """Start a training, kill it, and count what was found; return False if it ended before."""
     reach, span = moment
     trainings.start(words)
     reach(trainings, output)
@@ -177,7 +177,7 @@ def killed(
 
 
 def verdict(trainings: Trainings, words: list[str], output: Path, whole: dict[str, str]) -> str:
-    """What the training ended with, after it has been finished if need be."""
+    """The result of the training, after it has been finished if necessary."""
     failure = trainings.failure()
     if failure.startswith("ended with -9"):
         trainings.start(words)

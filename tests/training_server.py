@@ -1,7 +1,7 @@
-"""One process that starts many trainings of a framework: it imports the framework once and forks at every word.
+"""One process that starts many trainings of a framework: it imports the framework once and forks for every request.
 
-It runs nothing of the framework itself: a process that has may not be forked. What a forked training does to its folder
-is what a process of its own does: it is the command `roberta train`, from its arguments to its exit status. JAX finds its
+It does not use the framework itself, because a process that has used it must not fork. A forked training does the same
+as a separate process: it is the command `roberta train`, from its arguments to its exit status. JAX finds its
 compiled programs on the disk.
 """
 
@@ -18,15 +18,16 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-PATIENCE = 600  # seconds for a training to end
-LATE = {"pt": ("torch._dynamo",)}  # what a framework would import in each child: PyTorch with its first optimizer
+PATIENCE = 600  # seconds that a training may take
+# Modules that each child would import otherwise: PyTorch does so with its first optimizer.
+LATE = {"pt": ("torch._dynamo",)}
 
 
 class Trainings:
-    """A process that forks trainings of one framework, one at a time; a context, at whose end all are gone.
+    """A process that forks trainings of one framework, one at a time; a context manager that ends them all on exit.
 
     Args:
-        folder: for what they print, and the compiled programs of JAX.
+        folder: for their output, and for the compiled programs of JAX.
     """
 
     def __init__(self, framework: str, folder: Path) -> None:
@@ -46,10 +47,10 @@ class Trainings:
     def __exit__(self, *error: object) -> None:
         if self._training and not self.has_ended():
             self.kill()
-        self._parent.communicate()  # the end of its input is its end
+        self._parent.communicate()  # the process ends with its input
 
     def start(self, words: list[str]) -> None:
-        """Begin `roberta` with these arguments."""
+        """Start `roberta` with these arguments."""
         assert self._parent.stdin is not None
         self._parent.stdin.write(json.dumps(words).encode() + b"\n")
         self._training, self._code = int(self._line()), None
@@ -61,12 +62,12 @@ class Trainings:
         return self._code is not None
 
     def kill(self) -> None:
-        """End it at once, and wait until it is gone."""
+        """Kill it, and wait until it is gone."""
         os.kill(self._training, signal.SIGKILL)
         self.has_ended(PATIENCE)
 
     def failure(self) -> str:
-        """Wait for its end; nothing where it ended well, else its last words."""
+        """Wait for its end; return the end of its output if it failed, otherwise nothing."""
         if not self.has_ended(PATIENCE):
             return "did not end"
         words = self.errors.read_text().strip().splitlines()[-1:]
@@ -109,7 +110,7 @@ def be_training(words: list[str], errors: str) -> NoReturn:
         traceback.print_exc()
     finally:
         sys.stderr.flush()
-        os._exit(code)  # an exception of ours or of a framework would go on in the parent's loop
+        os._exit(code)  # an exception would otherwise continue into the parent's loop
 
 
 if __name__ == "__main__":

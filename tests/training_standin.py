@@ -1,4 +1,4 @@
-"""A training in numpy: a small model and its AdamW, seen as a run sees those of a framework."""
+"""A training in numpy: a small model and its AdamW, with the interface that a run uses in a framework."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Model:
         return {"config.json": "{}"}, {"weights": (self.weights.shape, "float64", lambda: self.weights)}
 
     def release_infer(self) -> None:
-        """There is nothing to free."""
+        """Do nothing: there is nothing to free."""
 
 
 class Trainer:
-    """Adam on the distance to the mean token of a batch, with noise as dropout is: drawn by (seed, number)."""
+    """Adam on the distance to the mean token of a batch, with noise drawn, like dropout, by (seed, number)."""
 
     def __init__(self, model: Model, settings: Settings, resumed: TrainingState | None, bad: int = 0) -> None:
         self.model, self.settings, self.bad = model, settings, bad
@@ -72,7 +72,7 @@ def make_run(
     output: Path, *, updates: int = 20, save_every: int = 6, evaluate_every: int = 5, saved: Saved | None = None,
     keep: int = 2, plan: RunPlan | None = None, **options: Any,
 ) -> Run:  # fmt: skip
-    """A run in a folder, from the beginning or from a checkpoint."""
+    """A run in a folder, from the start or from a checkpoint."""
     features = [{"input_ids": np.random.default_rng(index).integers(0, 50, 6)} for index in range(10)]
     settings = Settings("mlm", RECIPE, updates=updates, seed=1)
     start, size = (0, 0) if saved is None else (saved.position.update, saved.position.metrics_bytes)
@@ -98,7 +98,7 @@ def train(run: Run, *, bad: int = 0) -> Trainer:
 
 
 def weights_of(run: Run) -> np.ndarray | None:
-    """Those of the checkpoint that a run goes on from."""
+    """The weights of the checkpoint from which a run resumes."""
     if run.resumed is None:
         return None
     file = run.checkpoints.path(run.start) / "model.safetensors"

@@ -1,4 +1,4 @@
-"""Updates of the weights for tests: arrays as collation makes them, cut into micro-batches, and what trains on them."""
+"""Updates of the weights for tests: arrays as collation makes them, split into micro-batches, and their trainer."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from roberta.common.training.recipes import Recipe, Settings
 
 SEQ = 12
 MASK = 3
-# One layer: that layers follow one another is for other tests, and compiling them takes most of the time of these.
+# One layer: other tests cover several layers, and compiling them takes most of the time of these tests.
 SMALL = {"num_hidden_layers": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-# A case is a task, and what of the config decides the kind of its labels.
+# A case is a task, and the fields of the config that decide the kind of its labels.
 CASES: dict[str, tuple[Task, dict[str, Any]]] = {
     "mlm": ("mlm", {}),
     "clm": ("clm", {}),
@@ -36,7 +36,7 @@ RECIPE = Recipe(learning_rate=RATE_OF_TESTS, batch_size=6, weight_decay=0.1)
 
 
 def inputs(case: str, config: RobertaConfig, rows: int = 6, seed: int = 0) -> Arrays:
-    """Ragged rows with labels; those of "mlm" are (rows, seq) still, -100 where nothing was masked."""
+    """Ragged rows with labels; those of "mlm" still have shape (rows, seq), with -100 where nothing was masked."""
     task = CASES[case][0]
     rng = np.random.default_rng(seed)
     shape = (rows, 3, SEQ) if task == "multiple-choice" else (rows, SEQ)
@@ -82,7 +82,7 @@ def count(case: str, arrays: Arrays) -> int:
 
 
 def gathered(arrays: Arrays) -> Arrays:
-    """The rows of "mlm" with the places of their masked tokens, padded to 64."""
+    """The rows of "mlm" with the positions of their masked tokens, padded to 64."""
     places = np.flatnonzero(arrays["labels"] != -100)
     padding = -len(places) % 64
     originals = arrays["labels"].reshape(-1)[places]
@@ -93,7 +93,7 @@ def gathered(arrays: Arrays) -> Arrays:
 
 
 def micro_batches(case: str, arrays: Arrays, size: int | None = None) -> list[MicroBatch]:
-    """Rows in the order they have, `size` at a time."""
+    """Rows in their order, `size` at a time."""
     rows = len(arrays["input_ids"])
     size = size or rows
     parts = [{name: array[start : start + size] for name, array in arrays.items()} for start in range(0, rows, size)]
@@ -106,7 +106,7 @@ def config_of(case: str, **overrides: Any) -> RobertaConfig:
 
 
 def folder_of(folder: Any, case: str, **overrides: Any) -> Any:
-    """A checkpoint of wide random weights."""
+    """A checkpoint with large random weights."""
     head = HEADS[CASES[case][0]]
     return checkpoints.make(folder / f"{case}".replace(" ", "-"), head, **{**SMALL, **CASES[case][1], **overrides})
 
@@ -141,7 +141,7 @@ class Listed:
 
 
 class ShortRun:
-    """A `Run` that keeps the losses, saves model and state behind its last update, and can fail in one."""
+    """A `Run` that keeps the losses, saves model and state after its last update, and can fail in one update."""
 
     def __init__(self, chosen: Settings, batches: Any, stop: int, *, start: int = 0, resumed: Any = None) -> None:
         self.settings, self.batches, self.start, self.stop, self.resumed = chosen, batches, start, stop, resumed

@@ -1,4 +1,4 @@
-"""Who may import whom, and what an import brings with it."""
+"""Which module may import which, and what an import loads besides."""
 
 from __future__ import annotations
 

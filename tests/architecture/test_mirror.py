@@ -12,9 +12,9 @@ MIRRORED = (
     "layers.py", "models.py", "losses.py", "cache.py", "generation.py", "weights.py", "pretrained.py",
     "optimizers.py", "saving.py",
 )  # fmt: skip
-# (backend, file) -> definitions that the others have no use for, and why.
+# (backend, file) -> definitions that the others do not need, and why.
 ALLOWED: dict[tuple[str, str], set[str]] = {
-    # PyTorch: its layers come with the right, dense gradient, initial values and dtype
+    # PyTorch: its own layers have the correct, dense gradient, initial values and dtype
     ("tf", "layers.py"): {
         "check", "size", "blank", "lookup", "Embedding", "embedding", "dense", "norm", "dropout", "_Block", "_HasOutput",
     },
@@ -32,9 +32,9 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
             "ForTokenClassification", "ForQuestionAnswering",
         )
     },
-    # PyTorch: people import its layers by transformers' names; vmap and traces hide values
+    # PyTorch: users import its layers by transformers' names; vmap and traces hide values
     ("pt", "layers.py"): {"create_position_ids_from_input_ids", "has_values"},
-    # PyTorch has a cross entropy that leaves labels out
+    # PyTorch has a cross entropy that ignores labels
     ("pt", "losses.py"): {"narrowed"},
     # Flax: a cache is a tree of dictionaries, which JAX knows
     ("pt", "cache.py"): {"Cache", "check_position"},
@@ -45,7 +45,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("pt", "weights.py"): {"gathered", "to_tensor", "drop_repeated", "restore_repeated", "tie_again", "as_state"},
     ("tf", "weights.py"): {"assign", "canonical", "replace"},
     ("flax", "weights.py"): {"to_array", "checked", "kept", "to_native", "from_native"},
-    # PyTorch has the meta device, where drawing has to be left out; Flax has shapes without values
+    # PyTorch has the meta device, on which nothing may be drawn; Flax has shapes without values
     ("pt", "pretrained.py"): {"NoDraws"},
     ("tf", "pretrained.py"): {"no_initialisation"},
 }  # fmt: skip
@@ -85,7 +85,7 @@ def test_what_is_allowed_is_there(family: str, name: str) -> None:
 
 @pytest.mark.parametrize("family", ["pt", "tf", "flax"], ids="in_{}".format)
 def test_a_backend_has_no_other_files(family: str) -> None:
-    # PyTorch: what tools ask of it that they ask of no other
+    # PyTorch: attributes that tools read from it and from no other framework
     own = {
         "pt": {"facts.py", "masks.py", "checkpointing.py", "adapters.py", "sources.py", "trainer_folders.py"},
         "tf": {
@@ -95,15 +95,15 @@ def test_a_backend_has_no_other_files(family: str) -> None:
         "flax": {"programs.py"},
     }  # fmt: skip
     # infer.py is each framework's own fastest way: kernels for packed tokens, or programs for buckets;
-    # parts.py what a caller can change in its models;
-    # sharding.py its own way to spread a training: processes, or a mesh of devices
+    # parts.py is about what a caller can change in its models;
+    # sharding.py is its own way to shard a training: processes, or a mesh of devices
     extra = {"__init__.py", "training.py", "infer.py", "parts.py", "sharding.py"} | own.get(family, set())
     assert {file.name for file in (PACKAGE / family).glob("*.py")} - extra <= set(MIRRORED)
 
 
 @pytest.mark.parametrize("name", ["infer.py", "training.py"])
 def test_what_each_backend_does_its_own_way_has_the_same_entries(name: str) -> None:
-    """Kernels and engines differ; what all three have is in the same order, and it is what others call."""
+    """Kernels and engines differ; shared definitions are in the same order, and are those that others call."""
     outlines = {family: outline(PACKAGE / family / name) for family in ("pt", "tf", "flax")}
     shared = set.intersection(*map(set, outlines.values()))
     assert (

@@ -1,4 +1,4 @@
-"""The list of seeded mistakes fits the code: what each replaces is there exactly once."""
+"""The list of seeded mistakes fits the code: the text that each replaces occurs exactly once."""
 
 from __future__ import annotations
 

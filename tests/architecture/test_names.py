@@ -1,4 +1,4 @@
-"""The public names, and the order of arguments, which transformers 4.57 fixed (CONTRACT 3.1)."""
+"""The public names and the order of arguments, which are those of transformers 4.57."""
 
 from __future__ import annotations
 

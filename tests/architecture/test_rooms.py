@@ -1,4 +1,4 @@
-"""The rooms of `roberta/common`: who imports whom, and how large each is (docs/architecture.md)."""
+"""The rooms of `roberta/common`: what imports what, and how large each room is (docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "roberta"
 COMMON = PACKAGE / "common"
 TOP = "(top)"
-# From the ground floor up: a room imports itself and the rooms before it.
+# From the bottom up: a room imports itself and the rooms before it.
 FLOORS = (
     "facts", "storage", TOP, "formats", "vocabulary", "tokenizer", "generation", "checkpoint", "inference", "pipelines",
     "training/data", "training", "commands",
 )  # fmt: skip
-# Modules at the top that know nothing of the others.
+# Modules at the top level of `common` that import none of the others.
 FACTS = {"dtype_names", "finite", "frameworks", "keywords", "outputs", "padding"}
 ROOT = PACKAGE.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 PLACES = re.findall(r"^\d\. `(\S+\.py)` `(\w+)`", PAGE, flags=re.MULTILINE)
 WALKS = re.findall(r"^### (.+?)\n(.*?)(?=^##)", PAGE, flags=re.MULTILINE | re.DOTALL)
 FILES = sorted(COMMON.glob("**/*.py"))
-# Modules that import others by a name in a string, and what.
+# Modules that import others by a name in a string, and what they import.
 BY_NAME = {
     "roberta/__init__.py": "the modules of its public names",
     "roberta/common/__init__.py": "modules that moved",

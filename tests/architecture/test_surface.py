@@ -1,4 +1,4 @@
-"""Each difference of a public name from transformers 4.57.6 has a reason, and the page lists them."""
+"""Each difference in public names from transformers 4.57.6 has a reason, and the page lists them all."""
 
 from __future__ import annotations
 

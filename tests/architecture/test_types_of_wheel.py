@@ -20,7 +20,7 @@ CHECKERS = {
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with a wheel of the project, and the packages that are installed here."""
+    """The interpreter of an environment with a wheel of the project and the packages that are installed here."""
     folder = tmp_path_factory.mktemp("wheel")
     source = shutil.copytree(
         ROOT, folder / "source", symlinks=False, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "tests")
@@ -35,7 +35,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(checker: str, python: Path, script: Path) -> subprocess.CompletedProcess[str]:
-    """Run a checker where none of the project's own settings is found."""
+    """Run a checker where it does not find the project's own settings."""
     pytest.importorskip(checker)
     command = [sys.executable, "-m", checker, *CHECKERS[checker], python, script]
     return subprocess.run(command, cwd=script.parent, capture_output=True, text=True)

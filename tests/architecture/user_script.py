@@ -1,4 +1,4 @@
-"""What a user of the library writes, for `mypy` in `make lint`: names have their types, and a misspelt one is an error."""
+"""A user's script, for `mypy` in `make lint`: names have their types, and a misspelt name is an error."""
 
 from typing import assert_type
 

@@ -1,7 +1,7 @@
-"""Answers of several windows by hand: a stub whose probabilities are written down, SQuAD's rule for no answer.
+"""Answers from several windows, with a stub whose probabilities are written by hand, and SQuAD's rule for no answer.
 
-SQuAD 2.0's rule (Rajpurkar et al. 2018; BERT's evaluation): no answer has the lowest score of all windows, an answer
-the highest, and the higher of the two is what counts.
+SQuAD 2.0's rule (Rajpurkar et al. 2018; BERT's evaluation): no answer gets the lowest score of all windows, an answer
+the highest, and the higher of the two decides.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from roberta.common.training.evaluation import Evaluation, Questions
 
 TINY = 1e-9
 NO = "<s>"
-Said = Mapping[str, float]  # the probability of no answer and of words, as starts and as ends: its square is the score
+Said = Mapping[str, float]  # the probability of no answer and of words, as starts and as ends; its square is the score
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def tokenizer() -> RobertaTokenizerFast:
 
 
 class Stub:
-    """Says of each window what is written down for the number of it; words that it lacks are left out."""
+    """Returns for each window the probabilities written down for its number, without words that the window lacks."""
 
     head, framework, name_or_path = "ForQuestionAnswering", "pt", ""
 
@@ -61,7 +61,7 @@ def asked(tokenizer: Any, said: Sequence[Said], context: str, **options: Any) ->
 
 
 def windows(tokenizer: Any, count: int) -> dict[str, int]:
-    """Lengths that make so many windows of the context; each of two or more has Paris in the middle, which all share."""
+    """Lengths that give so many windows of the context; of two or more, each has Paris in its middle, which all share."""
     size = len(tokenizer(CONTEXT, add_special_tokens=False)["input_ids"])
     around = len(tokenizer("Where?", "")["input_ids"]) + 2
     room = size - count + 1
@@ -124,7 +124,7 @@ def test_white_space_before_a_question_is_no_part_of_it(tokenizer: Any) -> None:
     ("answers", "said", "wanted"),
     [
         ([()], [SAID], {"exact": 1.0, "f1": 1.0, "no_answer": 1.0}),
-        ([("Paris",)], [SAID], {"exact": 1.0, "f1": 1.0}),  # where all questions have answers, no answer is none
+        ([("Paris",)], [SAID], {"exact": 1.0, "f1": 1.0}),  # where all questions have answers, "no answer" is not one
         ([("Paris",), ()], [SAID], {"exact": 0.5, "f1": 0.5, "no_answer": 1.0}),
         ([("Paris",), ()], [{NO: 0.4, "ĠParis": 0.6}], {"exact": 0.5, "f1": 0.5, "no_answer": 0.0}),
         ([("Paris it",)], [{NO: 0.4, "ĠParis": 0.6}], {"exact": 0.0, "f1": 2 / 3}),

@@ -17,7 +17,7 @@ COUNTS, SIZES, SEEDS = st.integers(1, 20), st.integers(1, 9), st.integers(0, 9)
 
 
 def collate(features: Sequence[Feature], draws: Sequence[Draw]) -> Collated:
-    """The number of each feature and its epoch; the targets are the feature's "targets"."""
+    """Return the number of each feature and its epoch; the targets are the feature's "targets"."""
     numbers = np.array([feature["number"] for feature in features])
     mask = np.ones((len(features), max(map(longest_row, features))), np.int64)
     inputs = {"number": numbers, "epoch": np.array([draw[1] for draw in draws]), "attention_mask": mask}
@@ -25,18 +25,18 @@ def collate(features: Sequence[Feature], draws: Sequence[Draw]) -> Collated:
 
 
 def make(count: int, batch_size: int, **settings: Any) -> Batches:
-    """Batches of features that are of 1 to 5 tokens, as many of them targets."""
+    """Batches of features with 1 to 5 tokens, all of which are targets."""
     features = [{"input_ids": [7] * (n % 5 + 1), "number": n, "targets": n % 5 + 1} for n in range(count)]
     return Batches(features, collate, batch_size=batch_size, **settings)
 
 
 def seen(update: list[MicroBatch]) -> list[tuple[int, int]]:
-    """(epoch, number) of the features of an update, in no order."""
+    """(epoch, number) of the features of an update, in any order."""
     pairs = [zip(part.inputs["epoch"].tolist(), part.inputs["number"].tolist(), strict=True) for part in update]
     return sorted(pair for part in pairs for pair in part)
 
 
-@settings(deadline=None)  # a machine may be busy
+@settings(deadline=None)  # the machine may be busy
 @given(COUNTS, SIZES, SEEDS)
 def test_every_feature_is_there_once_an_epoch(count: int, batch_size: int, seed: int) -> None:
     updates = make(count, batch_size, seed=seed).updates(0, 3 * count)  # 3 * batch_size epochs
@@ -44,7 +44,7 @@ def test_every_feature_is_there_once_an_epoch(count: int, batch_size: int, seed:
     assert found == {(epoch, number): 1 for epoch in range(3 * batch_size) for number in range(count)}
 
 
-@settings(deadline=None)  # a machine may be busy
+@settings(deadline=None)  # the machine may be busy
 @given(COUNTS, SIZES, SIZES, SEEDS)
 def test_what_an_update_sees_does_not_depend_on_its_micro_batches(
     count: int, batch_size: int, micro: int, seed: int
@@ -56,7 +56,7 @@ def test_what_an_update_sees_does_not_depend_on_its_micro_batches(
         assert all(len(part.inputs["number"]) <= micro for part in parts.update(number))
 
 
-@settings(deadline=None)  # a machine may be busy
+@settings(deadline=None)  # the machine may be busy
 @given(COUNTS, SIZES, SEEDS, st.integers(0, 12))
 def test_updates_are_the_same_from_any_start(count: int, batch_size: int, seed: int, start: int) -> None:
     whole = [seen(update) for update in make(count, batch_size, seed=seed).updates(0, 12)]
@@ -70,7 +70,7 @@ def test_an_update_asked_for_again_after_later_ones_is_the_same() -> None:
     assert seen(batches.update(1)) == first
 
 
-@settings(deadline=None)  # a machine may be busy
+@settings(deadline=None)  # the machine may be busy
 @given(COUNTS, SIZES, SIZES)
 def test_weights_are_shares_of_the_targets_and_add_up_to_one(count: int, batch_size: int, micro: int) -> None:
     for update in make(count, batch_size, micro_batch_size=micro).updates(0, 4):

@@ -25,17 +25,17 @@ MODELS = {
     "models/writer": "writes", "models/nli": "labels",
 }  # fmt: skip
 LINES = [line for text in TEXTS for line in (text, text.lower())] * 3
-# Blocks that are not run here, by a part of them, and why.
+# Blocks that do not run here, by a part of them, and why.
 ELSEWHERE = {
     "make demo": "CI runs `make test`, and tests/conversion/test_demo.py the demo",
     "demo-checkpoint": "the demo's checkpoint; the report itself is compared in tests/conversion/test_verify.py",
-    "sst2/train.tsv": "an hour of training on data of others (docs/recipes.md says where it comes from)",
+    "sst2/train.tsv": "an hour of training on other people's data (docs/recipes.md says where it comes from)",
     "squad/squad2.json": "as sst2/train.tsv",
     "wnut17": "as sst2/train.tsv",
     "wikitext2": "as sst2/train.tsv",
     "--head mnli": "tests/conversion/test_fairseq.py makes files with several heads",
-    "input.txt": "the bundled model's own training, of hours",
-    "--output causal": "the bundled model's own training, of hours",
+    "input.txt": "the bundled model's own training, which takes hours",
+    "--output causal": "the bundled model's own training, which takes hours",
     "torchrun": "tests/one_backend/test_training_pt.py starts several processes",
     "length.tsv": "as sst2/train.tsv",
 }
@@ -51,7 +51,7 @@ def blocks(language: str) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a reader of the pages may have it."""
+    """A folder such as a reader of the pages may have."""
     from roberta.conversion import convert
 
     folder = tmp_path_factory.mktemp("desk")
@@ -80,14 +80,14 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, as the working directory."""
+    """A copy of `desk` as the working directory."""
     shutil.copytree(desk, tmp_path / "desk")
     monkeypatch.chdir(tmp_path / "desk")
     return tmp_path / "desk"
 
 
 def names_of(page: Path) -> dict[str, Any]:
-    """What a page's blocks take for granted."""
+    """Names that the blocks of a page use without defining them."""
     if page.stem == "tokenizers":
         from roberta import RobertaTokenizerFast
 
@@ -126,7 +126,7 @@ def test_a_shell_block_runs(page: Path, block: str, place: Path, tmp_path: Path)
     (commands / "roberta").write_text(f'#!/bin/sh\nexec {sys.executable} -m roberta "$@"\n')
     (commands / "roberta").chmod(0o755)
     path = f"{commands}:{os.environ['PATH']}"
-    if page.stem == "README" or page.stem == "verification":  # blocks that follow another one
+    if page.stem == "README" or page.stem == "verification":  # blocks that continue an earlier one
         subprocess.run(["bash", "-euc", "roberta convert model.pt moved --to safetensors && cp -r moved out"],
                        check=True, capture_output=True, env={**os.environ, "PATH": path})  # fmt: skip
         shutil.copytree("roberta-base", "moved", dirs_exist_ok=True)

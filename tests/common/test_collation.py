@@ -1,4 +1,4 @@
-"""Features as arrays: padding, labels and positions, one task after the other."""
+"""Features as arrays: padding, labels and positions, task by task."""
 
 from __future__ import annotations
 

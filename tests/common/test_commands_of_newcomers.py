@@ -1,4 +1,4 @@
-"""What a newcomer trips over: files as a training reads them, long and broken lines, errors that name a way out."""
+"""Stumbling blocks for newcomers: files as a training reads them, long and broken lines, errors that name a way out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ran(capsys: Any, *words: object) -> list[Any]:
-    """What a command that has to end well writes."""
+    """The output of a command that must succeed."""
     status = main(list(map(str, words)))
     printed = capsys.readouterr()
     assert status == 0, printed.err
@@ -45,7 +45,7 @@ def ran(capsys: Any, *words: object) -> list[Any]:
 
 
 def rounded(result: Any) -> Any:
-    """A result whose scores are those of any batch."""
+    """A result with scores rounded so that they do not depend on the batch."""
     if isinstance(result, dict):
         return {name: rounded(value) for name, value in result.items()}
     if isinstance(result, list):
@@ -54,7 +54,7 @@ def rounded(result: Any) -> Any:
 
 
 def refused(capsys: Any, *words: object) -> str:
-    """The message of a command that has to end with one."""
+    """The message of a command that must fail."""
     assert main(list(map(str, words))) == 1
     error: str = capsys.readouterr().err
     assert "Traceback" not in error
@@ -206,7 +206,7 @@ def test_long_texts_are_cut_as_in_the_training_unless_that_is_refused(
     assert "--truncation cuts it" in refused(capsys, *words)
 
 
-# -- what a model was trained for --------------------------------------------------------------------------------------
+# -- the task a model was trained for --------------------------------------------------------------------------------------
 
 
 def test_words_are_tagged_as_the_model_was_trained(folder: Path, tmp_path: Path, capsys: Any) -> None:
@@ -320,7 +320,7 @@ def test_a_warning_is_said_once(folder: Path, tmp_path: Path, capsys: Any) -> No
     path = file(tmp_path, "a.txt", "\n".join([LONG] * 40))
     assert main(["tag", "--model", str(folder / "tags"), "--file", str(path)]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2  # a window of 16, then one of the others
+    assert len(lines) == 2  # a window of 16, then one with the others
     assert "inputs[0] and 15 more have over" in lines[0]
     assert "pass --stride 32" in lines[0]
     assert lines[1].endswith("1 more warnings of this kind")
@@ -396,7 +396,7 @@ def test_threads_are_those_asked_for_or_what_a_container_has(monkeypatch: pytest
         threads.set_threads(0)
 
 
-# -- checkpoints that are damaged, or another's ------------------------------------------------------------------------
+# -- checkpoints that are damaged, or of another kind -------------------------------------------------------------------
 
 
 def damaged(source: Path, target: Path, change: Any) -> Path:
@@ -443,7 +443,7 @@ def test_one_error_lists_all_that_does_not_fit(folder: Path, tmp_path: Path, cap
         tensors["another.weight"] = np.zeros(24, np.float32)
 
     error = refused(capsys, "classify", "A ship", "--model", damaged(folder / "labels", tmp_path / "odd", change))
-    assert "ignore_mismatched_sizes" not in error  # no command has it
+    assert "ignore_mismatched_sizes" not in error  # no command has this option
     for part in ("layer.0.output.dense.bias is [7]", "classifier.dense.bias is [7]",
                  "classifier.out_proj.bias", "missing: roberta.encoder.layer.1",
                  "encoder.layer.9.output", "another.weight"):  # fmt: skip

@@ -1,4 +1,4 @@
-"""RobertaConfig: what it refuses, how labels are found, and its file."""
+"""RobertaConfig: values that it refuses, how it derives labels, and its file."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_fields_of_old_files(tmp_path: Path) -> None:
 
 
 def test_the_older_name_of_dtype_is_read_where_the_newer_says_nothing() -> None:
-    """As in transformers, whose name was torch_dtype: a dtype that is given decides, None decides nothing."""
+    """As in transformers, which used the name torch_dtype: a given dtype decides, None decides nothing."""
     for dtype, torch_dtype, wanted in (
         (None, "float16", "float16"),
         ("float32", "float16", "float32"),
@@ -126,7 +126,7 @@ def test_the_older_name_of_dtype_is_read_where_the_newer_says_nothing() -> None:
 
 
 def test_a_files_two_maps_of_labels_are_kept_as_they_are(tmp_path: Path) -> None:
-    """As transformers does; a saved model has them again."""
+    """As in transformers; a saved model has them again."""
     labels = {"id2label": {"0": "no", "1": "yes"}, "label2id": {"yes": 0, "no": 1}}
     (tmp_path / "config.json").write_text(json.dumps(labels))
     with pytest.warns(UserWarning, match="contradict each other.* predictions are named by id2label"):
@@ -168,7 +168,7 @@ def test_what_is_no_config_is_one_error(tmp_path: Path) -> None:
         '{"label2id": {"a": -Infinity}}',
     ],
     ids=[
-        "a label that is none", "a number of 5000 digits", "nested too deep", "cut short",
+        "an invalid label", "a number of 5000 digits", "nested too deep", "cut short",
         "billions of labels", "an infinite id", "an id below all",
     ],
 )  # fmt: skip
@@ -201,7 +201,7 @@ def test_a_file_that_makes_no_model_is_read_and_refused_where_a_model_is_wanted(
 
 
 def test_every_common_field_is_kept_as_it_is_given() -> None:
-    """Those that transformers' own test of a config gives, some of which make no model."""
+    """The values from transformers' own test of a config; no model can be built from some of them."""
     given: dict[str, Any] = {
         "return_dict": False, "output_hidden_states": True, "output_attentions": True, "torchscript": True,
         "use_bfloat16": True, "tf_legacy_loss": True, "pruned_heads": {"a": 1}, "tie_word_embeddings": False,

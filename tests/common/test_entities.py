@@ -1,4 +1,4 @@
-"""Entities of every scheme of tags against hand-made cases, and against seqeval where it reads a scheme rightly."""
+"""Entities in every tagging scheme, against cases made by hand, and against seqeval where it reads a scheme correctly."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from roberta.common.training.checkpoints import Checkpoints
 from roberta.common.training.metrics import compared
 from roberta.common.training.session import Training
 
-# Labels of a model, a row, and the entities of the row: type, first word, word behind the last.
+# Labels of a model, a row, and the entities of the row: type, first word, and the word after the last.
 CASES: dict[str, tuple[str, str, str, list[tuple[str, int, int]]]] = {
     "BIO": ("O B-X I-X B-Y I-Y", "B-X I-X B-X O I-Y", "BIO", [("X", 0, 2), ("X", 2, 3), ("Y", 4, 5)]),
-    # The first sentence of CoNLL-2003's own files is like this: B- only between two neighbours of one type.
+    # The first sentence of CoNLL-2003's own files is like this: B- only between two neighbours of the same type.
     "IOB1": ("O I-X B-X I-Y", "I-X I-X B-X O I-Y I-X", "BIO", [("X", 0, 2), ("X", 2, 3), ("Y", 4, 5), ("X", 5, 6)]),
     "BIOES": (
         "O B-X I-X E-X S-X S-Y", "B-X E-X B-X I-X E-X S-X S-Y", "BIOES",

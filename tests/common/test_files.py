@@ -1,4 +1,4 @@
-"""write_folder: a reader, or a crash at any moment, sees the old folder or the new one, whole."""
+"""write_folder: a reader sees the complete old folder or the complete new one, and so does a crash at any moment."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_error_on_the_way_leaves_the_old_folder(tmp_path: Path) -> None:
 def test_where_nothing_may_be_written_beside_the_folder_it_is_written_inside(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lock fails where the parent may not be written, the swap where the folder is a mount point."""
+    """The lock fails if the parent is not writable, the swap if the folder is a mount point."""
     folder = tmp_path / "model"
     write_folder(folder, {"a": b"old", "shard-1": b"old", "mine": b"kept"})
     original = getattr(folders, where)
@@ -95,7 +95,7 @@ def test_contents_in_pieces_are_not_lost_where_the_folder_cannot_be_swapped(
     assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == {"a": b"new", "b": b"new"}
 
 
-# A writer on a system that cannot swap folders in one step, killed when the old one is aside and the new one not there.
+# A writer on a system that cannot swap folders in one step, killed after the old one was moved and before the new one.
 BETWEEN = """
 import os, signal, sys
 from pathlib import Path

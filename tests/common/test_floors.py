@@ -1,4 +1,4 @@
-"""The lowest versions of the dependencies: in pyproject.toml alone, each with a reason, and what `make floors` installs."""
+"""The lowest versions of the dependencies: only in pyproject.toml, each with a reason, and installed by `make floors`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_what_is_installed_is_no_lower() -> None:
 
 def test_a_requirement_that_is_no_floor_is_named() -> None:
     content = {"project": {"dependencies": ["numpy"], "optional-dependencies": {extra: [] for extra in floors.EXTRAS}}}
-    with pytest.raises(ValueError, match=r"'numpy' in pyproject\.toml is no floor, such as numpy>=2\.0"):
+    with pytest.raises(ValueError, match=r"'numpy' in pyproject\.toml is not a floor such as numpy>=2\.0"):
         floors.floors(content)
     content["project"]["dependencies"] = ["numpy>=2.0", "numpy>=2.1"]
     with pytest.raises(ValueError, match=r"two floors for numpy, 2\.0 and 2\.1"):

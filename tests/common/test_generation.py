@@ -25,7 +25,7 @@ GREEDY = {"max_new_tokens": 5, "eos_token_id": None}
 
 
 class Toy:
-    """A language model whose logits depend on every token of a row; it keeps its rows as a cache would."""
+    """A language model whose logits depend on every token of a row; it keeps its rows like a cache."""
 
     def __init__(self, seed: int = 0, vocab: int = VOCAB) -> None:
         self.seed, self.vocab = seed, vocab
@@ -162,7 +162,7 @@ def test_beam_sampling_draws_continuations_without_putting_back() -> None:
 
 
 def changed(scores: list[float], ids: list[int], prompt: int = 1, **settings: Any) -> np.ndarray:
-    """The scores of one row after the settings; `prompt` of its `ids` are the prompt."""
+    """The scores of one row after the settings; the first `prompt` of its `ids` are the prompt."""
     made = plan([ids[:prompt]], vocab=len(scores), **{"max_new_tokens": 9, "eos_token_id": None, **settings})
     return made.processed(np.array([ids]), np.array([scores]))[0]
 
@@ -243,7 +243,7 @@ def test_excluding_every_token_is_an_error(settings: dict[str, Any]) -> None:
             {"max_new_tokens": 27},
             "a prompt of 3 tokens and 27 new ones exceed the 28 tokens .* max_new_tokens to 26",
         ),
-        ({"max_new_tokens": 26, "penalty_alpha": 0.5}, "max_new_tokens to 25"),  # which reads the last one too
+        ({"max_new_tokens": 26, "penalty_alpha": 0.5}, "max_new_tokens to 25"),  # which also reads the last one
         ({"ids": [[3] * 29]}, "truncate the prompt"),
         ({"max_new_tokens": 4, "min_length": 9}, "at least 6 new tokens are asked for, and at most 4"),
     ],
@@ -432,7 +432,7 @@ def test_arguments_of_from_pretrained_replace_the_files_settings(backend: Any, t
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """Decoders with wide weights: plain, with cross-attention, and with distances for positions."""
+    """Decoders with large random weights: plain, with cross-attention, and with relative positions."""
     kinds: dict[str, dict[str, Any]] = {
         "plain": {},
         "cross": {"add_cross_attention": True},
@@ -456,7 +456,7 @@ def inputs_for(kind: str) -> dict[str, np.ndarray]:
 
 @functools.cache
 def loaded(backend: Any, folder: Path) -> Any:
-    """One model for all tests, so that what is compiled for it is compiled once."""
+    """One model for all tests, so that its programs are compiled once."""
     return backend.load("ForCausalLM", folder)
 
 
@@ -469,7 +469,7 @@ def test_greedy_is_the_argmax_of_the_models_own_call(backend: Any, folders: Any,
     model, inputs = loaded(backend, folders[kind]), inputs_for(kind)
     with_cache = np.asarray(generate(backend, model, inputs, **GREEDY))
     without = np.asarray(generate(backend, model, inputs, use_cache=False, **GREEDY))
-    # causal: one pass over the result has the logits of every step
+    # causal: one pass over the result gives the logits of every step
     types, mask = inputs["token_type_ids"], inputs["attention_mask"]
     inputs["input_ids"] = with_cache.astype(np.int64)
     inputs["attention_mask"] = np.pad(mask, ((0, 0), (0, GREEDY["max_new_tokens"])), constant_values=1)

@@ -1,4 +1,4 @@
-"""Readers beside writers: what is opened at one time is of one save, whatever is saved meanwhile."""
+"""Readers during writes: files that are opened together belong to one save, whatever is saved meanwhile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HUB = loading.HubOptions(
 
 
 def save(folder: Path, version: int, kind: str = "one file") -> None:
-    """A checkpoint whose values are all `version`, and whose config says so, too."""
+    """A checkpoint whose values are all `version`, as its config says too."""
     options = {**KINDS[kind]}
     if "legacy" in options:
         options["legacy"] = legacy(options["legacy"])
@@ -62,7 +62,7 @@ def test_config_and_weights_are_of_one_save(kind: str, tmp_path: Path, monkeypat
 
     def late(*arguments: object, **options: object) -> object:
         for version in versions:
-            save(tmp_path / "model", version, kind)  # after the config was read, before the weights are
+            save(tmp_path / "model", version, kind)  # after the config was read, and before the weights are
             break
         return original(*arguments, **options)
 
@@ -88,7 +88,7 @@ def test_shards_are_of_one_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def always_replaced(folder: Path, calls: list[bool]) -> Callable[[], str]:
-    """A reader that meets a new folder each time it may be replaced; notes each time whether it may."""
+    """A reader that finds a new folder whenever it may be replaced, and records whether it may."""
 
     def read() -> str:
         try:
@@ -136,7 +136,7 @@ def test_an_error_of_a_folder_that_nobody_replaced_is_raised_at_once(tmp_path: P
 def test_a_file_that_is_written_into_after_it_was_opened_is_an_error(tmp_path: Path) -> None:
     save(tmp_path, 1)
     tensors = open_checkpoint(tmp_path).tensors
-    os.truncate(tmp_path / "model.safetensors", 100)  # a mapped file that shrinks kills who reads it
+    os.truncate(tmp_path / "model.safetensors", 100)  # a mapped file that shrinks kills the process that reads it
     with pytest.raises(CheckpointError, match=r"model\.safetensors was written into while it was read"):
         tensors["lm_head.bias"].load()
 

@@ -1,4 +1,4 @@
-"""Names to files and files to the hub, against a small server that speaks the endpoints the client uses."""
+"""From names to files and from files to the hub, against a small server with the endpoints that the client uses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Files = dict[str, bytes]
 
 
 class FakeHub:
-    """Repositories in memory: name -> branch -> files; a commit is named by a hash of its files."""
+    """Repositories in memory: name -> branch -> files; the name of a commit is a hash of its files."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -54,7 +54,7 @@ class FakeHub:
         return sha
 
     def files(self, method: str = "GET") -> list[str]:
-        """The paths in the repository of what was downloaded (GET) or looked at (HEAD)."""
+        """The paths in the repository of files that were downloaded (GET) or looked up (HEAD)."""
         return [path.split("/", 5)[5] for m, path in self.requests if m == method and "/resolve/" in path]
 
 
@@ -118,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
             status = 409 if name in self.hub.branches else 200
             self.hub.branches.setdefault(name, {"main": {}})
             return self.json({"url": f"{self.hub.url}/{name}"}, status)
-        if parts == ["api", "validate-yaml"]:  # asked of a model card
+        if parts == ["api", "validate-yaml"]:  # requested for a model card
             return self.json({"warnings": [], "errors": []})
         name, verb, branch = "/".join(parts[2:4]), parts[4], "/".join(parts[5:])
         branches = self.hub.branches[name]
@@ -162,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A hub on this machine, an empty cache, and nobody logged in."""
+    """A hub on this machine, with an empty cache, and without a login."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {}))
     url = f"http://127.0.0.1:{server.server_port}"
     server.RequestHandlerClass.hub = fake = FakeHub(url)  # type: ignore[attr-defined]
@@ -171,7 +171,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(constants, "ENDPOINT", url)
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    for module in (constants, file_download):  # the second before huggingface_hub 1.0
+    for module in (constants, file_download):  # the second name was used before huggingface_hub 1.0
         monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
@@ -331,14 +331,14 @@ def test_a_hub_that_does_not_answer_leaves_the_cache(hub, monkeypatch, trouble):
     hub.requests.clear()
     assert local_checkpoint(NAME) == first
     assert local_folder(NAME, files=("config.json",)) == first
-    assert len(hub.requests) <= 2  # once a call: a hub that hangs costs one time-out, not one a file
+    assert len(hub.requests) <= 2  # once per call: a hub that hangs costs one time-out, not one per file
 
 
 def make_trouble(trouble: str, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     if trouble == "down":
         hub.is_down = True
     elif trouble == "unreachable":
-        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: refused at once
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port refuses connections at once
     else:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         reset_client()
@@ -346,7 +346,7 @@ def make_trouble(trouble: str, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def reset_client() -> None:
-    """The client decides about offline mode when it opens a session."""
+    """The client decides on offline mode when it opens a session."""
     import huggingface_hub
 
     close = getattr(huggingface_hub, "close_session", None)
@@ -405,7 +405,7 @@ def test_a_file_is_no_folder(hub, tmp_path):
 
 
 def refused(match: str, name: str = NAME, **options: Any) -> None:
-    """Both ways in give the same error."""
+    """Both entry points raise the same error."""
     with pytest.raises(CheckpointError, match=match) as found:
         local_checkpoint(name, **options)
     assert name in str(found.value)

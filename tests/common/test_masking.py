@@ -1,4 +1,4 @@
-"""Dynamic masking against CONTRACT 7.1. Draws are seeded; bounds are five standard deviations of the binomial."""
+"""Dynamic masking as docs/pretraining.md defines it. Draws are seeded; bounds are five binomial standard deviations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from roberta.common.training.data.masking import Masker, Masking, MaskingVocabul
 
 SIZE, MASK = 40, 39
 SPECIALS, UNDRAWN = (0, 1, 2, 3, MASK), (0, 1, 2, 3)
-STARTS = np.isin(np.arange(SIZE), [*SPECIALS, *range(4, 39, 2)])  # odd ids go on with a word
+STARTS = np.isin(np.arange(SIZE), [*SPECIALS, *range(4, 39, 2)])  # odd ids continue a word
 VOCABULARY = MaskingVocabulary(SIZE, MASK, SPECIALS, UNDRAWN, STARTS)
 METHODS: tuple[Method, ...] = ("exact", "bernoulli")
 # 31 tokens: <s>, words of 1 to 3 tokens, </s>
@@ -31,7 +31,7 @@ def drawn(settings: dict[str, Any], epochs: int = EPOCHS) -> Iterator[tuple[np.n
 
 
 def assert_share(found: float, wanted: float, trials: int) -> None:
-    """A share of independent trials is within five standard deviations of what is wanted."""
+    """Assert that a share of independent trials is within five standard deviations of the expected one."""
     assert abs(found - wanted) <= 5 * math.sqrt(wanted * (1 - wanted) / trials), (found, wanted)
 
 
@@ -74,7 +74,7 @@ def test_the_chosen_become_masks_random_tokens_or_stay(method: Method, shares: t
         for place in places.tolist():
             fates["stays" if ids[place] == ROW[place] else "mask" if ids[place] == MASK else "random"] += 1
     total = fates.total()
-    by_chance = random / (36 if method == "exact" else 40)  # drawn is what stood there, or <mask>
+    by_chance = random / (36 if method == "exact" else 40)  # the drawn token is the old one, or <mask>
     if method == "exact":  # and <s> and </s> cannot be drawn: 29 of the 31 can
         assert_share(fates["stays"] / total, unchanged + by_chance * 29 / 31, total)
         assert_share(fates["random"] / total, random - by_chance * (1 + 29 / 31), total)
@@ -109,7 +109,7 @@ def test_what_is_drawn_depends_on_seed_epoch_and_index_alone(method: Method, who
 
 
 def words(row: np.ndarray) -> list[set[int]]:
-    """The places of each word of a row: it starts at an even id, a special one, and after a special one."""
+    """The positions of each word of a row: a word starts at an even id, at a special id, and after a special id."""
     found: list[set[int]] = []
     for place, token in enumerate(row.tolist()):
         if not found or token in SPECIALS or token % 2 == 0 or row[place - 1] in SPECIALS:
@@ -134,7 +134,7 @@ def test_whole_words_are_chosen_whole_at_the_rate(method: Method) -> None:
 
 
 def test_a_word_that_follows_a_special_token_is_not_part_of_it() -> None:
-    row = np.array([0, 5, 7, 2, 9, 2])  # tokens that go on with a word, first in their sentence
+    row = np.array([0, 5, 7, 2, 9, 2])  # tokens that continue a word, although first in their sentence
     masker = Masker(VOCABULARY, Masking(rate=0.4, whole_words=True))
     chosen = {tuple(masker(row, (0, epoch, 0))[1].tolist()) for epoch in range(200)}
     assert all((1 in places) == (2 in places) for places in chosen)

@@ -1,4 +1,4 @@
-"""Freed memory that is kept: counted by the page faults of a process that takes the same memory twice."""
+"""Keeping freed memory, measured by the page faults of a process that allocates the same memory twice."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, kept)
 
 
 def faults(how: str) -> tuple[int, bool]:
-    """Of the second time, and whether memory is kept."""
+    """Page faults of the second allocation, and whether memory is kept."""
     printed = subprocess.run([sys.executable, "-c", SCRIPT, how], capture_output=True, text=True, check=True).stdout
     count, kept = printed.split()
     return int(count), kept == "True"

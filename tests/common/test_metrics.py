@@ -1,4 +1,4 @@
-"""Metrics against figures worked out by hand, and where they are installed against the libraries themselves."""
+"""Metrics against figures computed by hand, and against the libraries themselves if they are installed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_f1_and_mcc_of_two_classes_are_those_of_the_confusion_matrix() -> None:
 def test_f1_of_more_classes_is_that_of_scikit_learn_over_the_classes_that_are_there() -> None:
     sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
     labels, predicted = np.array([0, 1, 0, 1]), np.array([0, 0, 0, 0])
-    assert metrics.classification(labels, labels, 3)["f1"] == 1.0  # class 2 is nowhere
+    assert metrics.classification(labels, labels, 3)["f1"] == 1.0  # class 2 does not occur
     assert metrics.classification(predicted, labels, 3)["f1"] == pytest.approx((2 / 3 + 0) / 2)  # class 1 is missed
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -35,13 +35,13 @@ def test_f1_of_more_classes_is_that_of_scikit_learn_over_the_classes_that_are_th
 
 
 def test_what_has_no_case_to_find_is_not_measured_rather_than_zero() -> None:
-    """A validation file without a label 1: all is right, and an F1 of 0 would say that nothing is."""
+    """In a validation file without label 1 everything is right, but an F1 of 0 would say that nothing is."""
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     found = metrics.classification(np.zeros(4, int), np.zeros(4, int), 2)
     assert found["accuracy"] == 1.0
     assert math.isnan(found["f1"])
     assert math.isnan(found["mcc"])
-    assert math.isnan(metrics.classification(np.ones(4, int), np.zeros(4, int), 2)["f1"])  # nor is a wrong one better
+    assert math.isnan(metrics.classification(np.ones(4, int), np.zeros(4, int), 2)["f1"])  # a wrong one is no better
     assert metrics.classification(np.zeros(3, int), np.array([0, 1, 1]), 2)["f1"] == 0.0
 
 
@@ -86,7 +86,7 @@ def test_predictions_that_are_equal_but_for_rounding_have_no_correlation(values:
         ("in the year 1066", "1066", 2 / 4),  # "in year 1066": one word of three, and of one
         ("a cat and a dog", "dog and bird", 2 * 2 / (3 + 3)),
         ("", "1066", 0.0),
-        ("the", "", 1.0),  # an article alone is nothing
+        ("the", "", 1.0),  # an article alone counts as nothing
     ],
 )
 def test_answers_share_words_whatever_their_case_articles_and_punctuation(answer: str, right: str, f1: float) -> None:

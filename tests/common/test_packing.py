@@ -1,4 +1,4 @@
-"""Sentences into rows: nothing lost, nothing doubled, nothing too long."""
+"""Packing sentences into rows: nothing is lost, nothing is duplicated, nothing is too long."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ROOMS = st.integers(6, 20)
 
 
 def documents(lengths: list[list[int]]) -> list[list[list[int]]]:
-    """Documents of sentences of those lengths; every token of its own id, from 10 on."""
+    """Documents whose sentences have these lengths; every token has a different id, from 10 on."""
     tokens = itertools.count(10)
     return [[list(itertools.islice(tokens, length)) for length in document] for document in lengths]
 
 
 def filled(document: list[list[int]]) -> list[list[int]]:
-    """Its sentences that are not empty."""
+    """The sentences of a document that are not empty."""
     return [sentence for sentence in document if sentence]
 
 
@@ -36,7 +36,7 @@ def rows(lengths: list[list[int]], packing: Any, max_length: int, seed: int = 0)
     return [feature["input_ids"].tolist() for feature in packed]
 
 
-@settings(deadline=None)  # a machine may be busy
+@settings(deadline=None)  # the machine may be busy
 @given(LENGTHS, st.sampled_from(PACKINGS), ROOMS, st.integers(0, 9))
 def test_every_token_is_in_exactly_one_row_and_no_row_is_too_long(
     lengths: list[list[int]], packing: Packing, max_length: int, seed: int
@@ -48,7 +48,7 @@ def test_every_token_is_in_exactly_one_row_and_no_row_is_too_long(
     assert packing == "blocks" or all(row[-1] == EOS and any(token >= 10 for token in row) for row in found)
 
 
-@settings(deadline=None)  # a machine may be busy
+@settings(deadline=None)  # the machine may be busy
 @given(LENGTHS, st.sampled_from([packing for packing in PACKINGS if packing not in PAIRS]), ROOMS)
 def test_tokens_stay_in_their_order(lengths: list[list[int]], packing: Packing, max_length: int) -> None:
     tokens = [token for row in rows(lengths, packing, max_length) for token in row if token >= 10]
@@ -56,7 +56,7 @@ def test_tokens_stay_in_their_order(lengths: list[list[int]], packing: Packing, 
 
 
 def test_full_sentences_cross_documents_with_a_separator_between_them() -> None:
-    # 3 + 3 | 3, then 2 of the next document: </s> </s> where one ends
+    # 3 + 3 | 3, then 2 of the next document, with </s> </s> between them
     assert rows([[2, 2, 2], [1]], "full-sentences", 8) == [
         [0, 10, 11, 2, 12, 13, 2],
         [0, 14, 15, 2, 2, 16, 2],
@@ -67,7 +67,7 @@ def test_a_separator_that_would_stand_at_the_edge_of_a_row_is_left_out() -> None
     assert rows([[3], [3]], "full-sentences", 5) == [[0, 10, 11, 12, 2], [0, 13, 14, 15, 2]]
 
 
-@settings(deadline=None)  # a machine may be busy
+@settings(deadline=None)  # the machine may be busy
 @given(LENGTHS, ROOMS)
 @example([[1, 0], [2]], 6)  # the last sentence of a document is empty
 def test_full_sentences_start_a_row_only_when_the_next_does_not_fit(lengths: list[list[int]], max_length: int) -> None:
@@ -127,7 +127,7 @@ def test_one_document_trades_with_itself() -> None:
     assert all((second == first + 1) == is_next for first, second, is_next in pairs)
 
 
-@settings(deadline=None)  # a machine may be busy
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.integers(0, 9), max_size=9), st.integers(0, 99))
 def test_parts_are_in_one_pair_each(counts: list[int], seed: int) -> None:
     parts = [[(number, place) for place in range(count)] for number, count in enumerate(counts)]

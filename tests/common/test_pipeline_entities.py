@@ -1,6 +1,6 @@
-"""Entities of whole words, by hand: a stub that labels every token rightly, and the spans that were marked.
+"""Entities of whole words, by hand: a stub labels every token correctly, and must find the marked spans.
 
-«PER Anna» in a sentence below is an entity of the kind PER; all else is outside.
+«PER Anna» in a sentence below is an entity of the type PER; everything else is outside.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def marked(sentence: str) -> tuple[str, list[tuple[str, int, int]]]:
-    """The text of a sentence, and the kind and the characters of each entity."""
+    """The text of a sentence, and the type and the characters of each entity."""
     spans, text = [], ""
     for before, kind, entity in re.findall(r"([^«]*)(?:«(\w+) ([^»]*)»)?", sentence):
         text += before
@@ -60,7 +60,7 @@ def marked(sentence: str) -> tuple[str, list[tuple[str, int, int]]]:
 
 
 def label(scheme: str, token: tuple[int, int], span: tuple[str, int, int], *, is_first: bool) -> str:
-    """What a token in an entity is called."""
+    """The label of a token in an entity."""
     kind, _, end = span
     if scheme == "plain":
         return kind
@@ -70,7 +70,7 @@ def label(scheme: str, token: tuple[int, int], span: tuple[str, int, int], *, is
 
 
 class Stub:
-    """Labels the tokens of one text by the characters that they have, with certainty."""
+    """Labels the tokens of one text by their characters, with certainty."""
 
     head, framework, name_or_path = "ForTokenClassification", "pt", ""
 
@@ -113,7 +113,7 @@ def test_the_entities_of_tokens_that_are_labelled_rightly_are_those_of_the_text(
 
 
 def blanks_apart(spans: list[tuple[str, int, int]], text: str) -> list[tuple[str, int, int]]:
-    """Plain labels cannot say that two words are one where the white space between them is outside."""
+    """Plain labels cannot say that two words are one entity if the white space between them is outside."""
     return [
         (kind, start + part.start(), start + part.end())
         for kind, start, end in spans
@@ -142,7 +142,7 @@ def test_words_that_are_given_are_taken_as_they_are(make: Callable[..., Any], st
     rows = tokenizer([words], is_split_into_words=True).word_ids(0)
     stub = Stub(tokenizer, [], [], "BIO")
     stub.labels = ["O" if word is None else labels[word] for word in rows]
-    if strategy == "first":  # as models learn it: what follows in a word is anything
+    if strategy == "first":  # as models learn it: later tokens of a word may have any label
         stub.labels = [
             "I-ORG" if at and word is not None and word == rows[at - 1] else name
             for at, (word, name) in enumerate(zip(rows, stub.labels, strict=True))

@@ -1,4 +1,4 @@
-"""What each pipeline makes of a model's numbers, where transformers has nothing to compare with, or does it wrong."""
+"""How each pipeline turns a model's outputs into answers, where transformers has no equivalent or is wrong."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_each_prompt_has_draws_of_its_own_whatever_is_beside_it(folder: Path, se
     prompts, options = ["A ship"] * 6, {"seed": 1, "max_new_tokens": 8, "temperature": 2.0, "top_k": 0, **settings}
     together = writer(folder, **options)(prompts)
     assert len({str(texts) for texts in together}) == 6
-    assert writer(folder, batch_tokens=12, **options)(prompts) == together  # one prompt a batch
+    assert writer(folder, batch_tokens=12, **options)(prompts) == together  # one prompt per batch
     assert list(writer(folder, **options)(iter(prompts))) == together
     assert writer(folder, **options)("A ship") == together[0]
 

@@ -1,4 +1,4 @@
-"""Pipelines, in common: lists and streams, bad input, what each task does. The model is PyTorch's own forward."""
+"""What all pipelines share: lists and streams, invalid input, each task. The model is PyTorch's own forward pass."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_long_work_has_a_bar_on_a_terminal_and_none_elsewhere(
     assert "6/6" in capsys.readouterr().err
 
 
-# -- bad input ---------------------------------------------------------------------------------------------------------
+# -- invalid input ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task not in ("question-answering", "multiple-choice")])

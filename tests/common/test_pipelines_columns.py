@@ -1,4 +1,4 @@
-"""Files of columns for `roberta classify`, `answer` and `choose`: no header is answered, no column taken for another."""
+"""Files with columns for `roberta classify`, `answer` and `choose`: headers and columns are not mistaken for others."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from roberta.common import frameworks
 
 PAGE = Path(__file__).parents[2] / "docs" / "pipelines.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-NAMES = {  # folder in the page -> the model that stands for it
+NAMES = {  # folder on the page -> the model that replaces it
     "models/sentiment": "labels", "models/ner": "tags", "models/squad": "answers", "models/race": "choices",
     "models/writer": "writes",
 }  # fmt: skip

@@ -22,7 +22,7 @@ from roberta.common.training.recipes import (
 
 PLAIN = Recipe(1e-3, 8, warmup=10)
 
-# What fairseq's configurations and the paper say, typed again: rate, batch, updates or epochs, warm-up, decay.
+# The values of fairseq's configurations and of the paper, typed again: rate, batch, updates or epochs, warm-up, decay.
 PRINTED: dict[str, tuple[float, int, int, float, float]] = {
     "roberta-base": (0.0006, 8192, 500000, 24000, 0.01),
     "roberta-large": (0.0004, 8192, 500000, 30000, 0.01),
@@ -116,7 +116,7 @@ def test_the_rate_rises_and_falls_by_the_formula(warmup: float, power: float, en
         (10, 100, 0.0),
         (10, 1000, 0.0),
         (0, 1, 0.99e-3),
-        (100, 100, 1e-3),  # all of it is warm-up
+        (100, 100, 1e-3),  # everything is warm-up
         (200, 100, 0.5e-3),
         (0.999, 99, 99 / 99.9 * 1e-3),
     ],

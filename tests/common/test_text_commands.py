@@ -23,7 +23,7 @@ from roberta.cli import main
 from roberta.common.commands.texts import COMMANDS
 
 MASKED = "The capital of<mask> is Paris."
-CASES = {  # command -> the model, arguments, and the same as a call
+CASES = {  # command -> the model, the arguments, and the equivalent call
     "fill-mask": ("words", [MASKED, "--top-k", "2"], MASKED, {"top_k": 2}),
     "classify": ("labels", [FRANCE, "--top-k", "all"], {"text": FRANCE}, {"top_k": None}),
     "tag": ("tags", [FRANCE], FRANCE, {"aggregation_strategy": "first"}),
@@ -190,7 +190,7 @@ def test_vectors_are_in_one_file_in_order(folder: Path, tmp_path: Path, monkeypa
 
 
 class Interrupted:
-    """Standard input that Ctrl-C ends after some lines."""
+    """Standard input that is interrupted by Ctrl-C after some lines."""
 
     def __init__(self, texts: list[str]) -> None:
         self.buffer = self.stream(texts)
@@ -218,7 +218,7 @@ def test_what_is_interrupted_has_its_results_so_far_written(
 
 
 def started(folder: Path) -> subprocess.Popen[bytes]:
-    """A command in a process of its own, whose pipes are buffered as they are for a user."""
+    """A command in a separate process, whose pipes are buffered as they are for a user."""
     command = [sys.executable, "-m", "roberta", "classify", "--model", str(folder / "labels"), "--framework", "pt"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     pipe = subprocess.PIPE

@@ -1,4 +1,4 @@
-"""What scripts for transformers do with a tokenizer, where no peer is needed to say what is right."""
+"""What scripts for transformers do with a tokenizer, in cases where the correct result is known without transformers."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_generation_block_marks_its_tokens_and_leaves_no_trace(tokenizer: Any)
         CHAT, chat_template=template, return_dict=True, return_assistant_tokens_mask=True
     )
     marked = [index for index, mark in zip(found["input_ids"], found["assistant_masks"], strict=True) if mark]
-    assert tokenizer.decode(marked) == "Hello world"  # the space before the first is a token without characters
+    assert tokenizer.decode(marked) == "Hello world"  # the space before the first word is a token without characters
 
 
 def test_a_template_cannot_leave_its_sandbox(tokenizer: Any) -> None:

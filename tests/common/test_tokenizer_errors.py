@@ -1,4 +1,4 @@
-"""Bad files and bad arguments: one ValueError that names the file, line or argument, in both classes alike."""
+"""Invalid files and arguments: one ValueError that names the file, line or argument, the same in both classes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def write(name: str, text: str) -> Callable[[Path], None]:
 DAMAGED = {
     "no vocab": (lambda folder: (folder / "vocab.json").unlink(), ["vocab.json"]),
     "no merges": (lambda folder: (folder / "merges.txt").unlink(), ["merges.txt"]),
-    "vocab is no JSON": (write("vocab.json", '{"a": 1,'), ["vocab.json"]),
+    "vocab is not JSON": (write("vocab.json", '{"a": 1,'), ["vocab.json"]),
     "vocab is a list": (write("vocab.json", '["a", "b"]'), ["vocab.json", "list"]),
     "vocab is empty": (write("vocab.json", "{}"), ["vocab.json"]),
     "vocab is not UTF-8": (lambda folder: (folder / "vocab.json").write_bytes(b'{"\xff": 1}') and None, ["vocab.json"]),
@@ -154,7 +154,7 @@ def test_a_tokenizer_json_of_something_else_is_one_error(cls: Any, case: str, fo
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"])
 @pytest.mark.parametrize("text", ["{", "[]", '"text"'])
 def test_a_damaged_settings_file_is_one_error(cls: Any, name: str, text: str, folder: Path) -> None:
-    if name != "tokenizer_config.json":  # where its table of added tokens is, the older files are not needed
+    if name != "tokenizer_config.json":  # it has the table of added tokens, so the older files are not needed
         plain_files(folder)
     (folder / name).write_text(text)
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
@@ -210,7 +210,7 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "second is an int": (("a", 5), {}, "text_pair.*int"),
     "batches of different lengths": ((["a", "b"], ["c"]), {}, "2.*1"),
     "one text and many": (("a", ["c"]), {}, "text_pair"),
-    "words that are no list": (("a b",), {"is_split_into_words": True}, "is_split_into_words"),
+    "words that are not a list": (("a b",), {"is_split_into_words": True}, "is_split_into_words"),
     "padding": ((TEXT,), {"padding": "longer"}, "padding.*longer"),
     "padding_side": ((TEXT,), {"padding": True, "padding_side": "up"}, "padding_side.*up"),
     "pad_to_multiple_of": ((TEXT,), {"padding": True, "pad_to_multiple_of": 0}, "pad_to_multiple_of"),
@@ -355,7 +355,7 @@ def test_bytes_that_are_no_text_follow_errors(cls: Any, saved: Path) -> None:
 def test_training_says_what_is_wrong(tmp_path: Path) -> None:
     train = roberta.RobertaTokenizerFast.train
     with pytest.raises(ValueError, match=r"vocab_size.*100"):
-        train(iter(CORPUS), vocab_size=100)  # less than the bytes and the special tokens
+        train(iter(CORPUS), vocab_size=100)  # fewer than the bytes and the special tokens
     with pytest.raises(ValueError, match="nothing"):
         train([tmp_path / "nothing.txt"], vocab_size=300)
     with pytest.raises((TypeError, ValueError), match=r"int|str"):

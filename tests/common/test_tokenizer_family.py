@@ -1,7 +1,7 @@
-"""Byte-level tokenizers of RoBERTa's family: all recorded cases of folders whose rows, tokens or settings are not usual.
+"""Byte-level tokenizers of RoBERTa's family: all recorded cases of folders with unusual rows, tokens or settings.
 
-Recorded with transformers 4.57.6, `v5-style` with 5.24. Both of our classes do what its fast class does; where it
-fails, or is known to do otherwise, a table says what ours do.
+Recorded with transformers 4.57.6, `v5-style` with 5.24. Both of our classes follow its fast class; where that class
+fails or is known to be wrong, a table says what ours do.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def wanted(case: Case) -> Any:
 
 
 def is_other(case: Case) -> str | None:
-    """Why ours do otherwise than what is recorded; None where they have to do the same."""
+    """Why our result differs from the recorded one; None if it must be the same."""
     if case.get("kwargs", {}).get("is_split_into_words"):
         return "a space goes before each word that has none: RobertaTokenizerFast refuses, PreTrainedTokenizerFast does not"
     if case.get("method") == "build_inputs_with_special_tokens" and case["id"].startswith("bytelevel-template"):

@@ -1,4 +1,4 @@
-"""Every form a tokenizer's files may have loads, into either class, with the same result; what is saved comes back."""
+"""Tokenizer files in every form load into either class with the same result, and loading restores what was saved."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def other(request: pytest.FixtureRequest) -> Any:
 
 
 def results(tokenizer: Any) -> Any:
-    """What has to be the same after any journey."""
+    """The facts that must survive saving and loading."""
     encodings = [tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True) for text in TEXTS]
     return (
         [dict(encoding) for encoding in encodings],
@@ -116,7 +116,7 @@ def as_version_5(folder: Path) -> None:
 
 
 def with_the_last_call(folder: Path) -> None:
-    """tokenizer.json may hold the padding and truncation of the call before it was saved, which are no settings."""
+    """tokenizer.json may hold the padding and truncation of the last call before the save, which are not settings."""
     value = read(folder, "tokenizer.json")
     value["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
     value["padding"] = {
@@ -160,7 +160,7 @@ def test_every_form_loads_with_the_same_result(cls: Any, form: str, saved: Path,
 
 
 def test_a_first_merge_that_looks_like_a_header_is_a_merge(cls: Any, folder: Path) -> None:
-    """Only `#version` is a header: a vocabulary may well merge "#" with something."""
+    """Only `#version` is a header: a vocabulary may have a merge that starts with "#"."""
     vocab = read(folder, "vocab.json")
     vocab["##"] = len(vocab)
     write(folder, "vocab.json", vocab)
@@ -209,7 +209,7 @@ def test_settings_of_the_file_and_arguments_that_override_them(cls: Any, folder:
 
 @pytest.mark.parametrize("is_lone", [False, True])
 def test_tokenizer_json_alone_changes_no_setting(cls: Any, folder: Path, is_lone: bool) -> None:
-    """As in transformers' fast class, whose arguments False and True go before what the file says."""
+    """As in transformers' fast class, whose arguments False and True take precedence over the file."""
     wanted = cls.from_pretrained(folder, add_prefix_space=False, trim_offsets=True)(
         "fox fox", return_offsets_mapping=True
     )

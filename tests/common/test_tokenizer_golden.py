@@ -1,7 +1,7 @@
 """All recorded cases of transformers 4.57's tokenizers, for both of our classes.
 
-Where its slow and its fast class differ, both of ours do what the fast one does; what each case then has to give is
-`wanted`, and the exceptions from that rule are in two tables.
+Where its slow and its fast class differ, both of ours follow the fast one. `wanted` holds the expected result of each
+case, and two tables hold the exceptions from that rule.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ CLASSES = ("RobertaTokenizer", "RobertaTokenizerFast")
 CASES = range(151)
 Case = dict[str, Any]
 
-# The fast class of transformers raises, ours answer: with what the slow one answers. Case -> why.
+# The fast class of transformers raises; ours return the result of the slow one. Case -> why.
 ANSWERED = {
     "A0109": "words need no add_prefix_space=True: a space goes before each word that has none",
     "A0114": "add_prefix_space is an option of a call, too",
     "A0137": "get_special_tokens_mask also of ids that have no special tokens yet",
 }
 
-# Both classes refuse, with an error of this type. Case -> (type, what the text names).
+# Both of our classes raise an error. Case -> (type, what the text names).
 REFUSED = {
     "A0063": (ValueError, "surrogate"),
     "A0064": (ValueError, "surrogate"),
-    "A0083": (ValueError, "max_length"),  # only_first, but the second alone is too long
-    "A0085": (ValueError, "max_length"),  # only_second, but the first alone is too long
-    "A0086": (ValueError, "only_second"),  # of a single text
+    "A0083": (ValueError, "max_length"),  # only_first, but the second text alone is too long
+    "A0085": (ValueError, "max_length"),  # only_second, but the first text alone is too long
+    "A0086": (ValueError, "only_second"),  # for a single text
     "A0095": (ValueError, "max_length"),
     "A0104": (ValueError, "max_length"),
 }
@@ -45,7 +45,7 @@ def cases(golden: Path) -> list[Case]:
 
 
 def load(case: Case, cls: Any, golden: Path) -> Any:
-    """The tokenizer of a case, with the calls of its `setup` made."""
+    """The tokenizer of a case, after the calls of its `setup`."""
     folder = golden / case["tokenizer"]
     init = case.get("init", {})
     if case.get("load") == "files":
@@ -125,9 +125,9 @@ RUN = {
 
 
 def execute(case: Case, cls: Any, golden: Path, folder: Path) -> Any:
-    """What a class gives for a case, as JSON would hold it."""
+    """The result of a class for a case, in the form of JSON."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of lengths; tests of their own look at the warnings
+        warnings.simplefilter("ignore")  # warnings about lengths; other tests check them
         tokenizer = load(case, cls, golden)
         if case["op"] == "roundtrip":
             return as_json(run_roundtrip(case, tokenizer, folder))
@@ -143,7 +143,7 @@ def as_json(value: Any) -> Any:
 
 
 def wanted(case: Case, name: str) -> Any:
-    """The recorded result that our class of that name has to give."""
+    """The recorded result that our class of that name must return."""
     if case["id"] in ANSWERED:
         return case["slow"]["ok"]
     result = dict(case["fast"]["ok"])
@@ -175,7 +175,7 @@ def test_every_case_has_a_test_and_every_exception_a_case(cases: list[Case]) -> 
 
 
 def checked(cls: Any, golden: Path, folder: Path) -> Iterator[str]:
-    """The cases in which a class does not give its own recorded result: for checking this file with the peer."""
+    """The cases in which a class does not return its own recorded result, to check this file against transformers."""
     key = "fast" if cls.__name__.endswith("Fast") else "slow"
     for line in (golden / "tokenizer_cases.jsonl").read_text().splitlines():
         case = json.loads(line)

@@ -321,7 +321,7 @@ def test_templates(tokenizer: Any) -> None:
 
 
 def test_a_renamed_start_is_that_of_the_encoder_only(cls: Any, saved: Path) -> None:
-    """The encoder puts cls and sep around a text, `build_inputs_with_special_tokens` bos and eos, as in transformers."""
+    """The encoder adds cls and sep around a text, `build_inputs_with_special_tokens` bos and eos, as in transformers."""
     tokenizer = cls(saved / "vocab.json", saved / "merges.txt", cls_token="<unk>")
     assert tokenizer.encode("") == [3, 2]
     assert tokenizer.build_inputs_with_special_tokens([5]) == [0, 5, 2]
@@ -476,7 +476,7 @@ def test_training_from_texts_and_from_files_is_the_same(tmp_path: Path) -> None:
     for named in (str(tmp_path / "corpus.txt"), [str(tmp_path / "corpus.txt")]):
         assert train(named, vocab_size=300).get_vocab() == files.get_vocab()
     shared = set(texts.get_vocab()) & set(files.get_vocab())
-    assert len(shared) >= 295  # files are cut into lines, which keep their ends
+    assert len(shared) >= 295  # files are split into lines, which keep their ends
 
 
 def test_trained_vocabulary_encodes_any_text() -> None:

@@ -1,7 +1,7 @@
-"""Offsets slice the characters that a token came from, judged by the bytes of the token itself.
+"""Offsets select the characters that a token came from, as judged by the bytes of the token itself.
 
 The judge walks through the bytes of a text and of its tokens side by side; it knows nothing of how either tokenizer
-counts. A space that a token has and the text has not was put there.
+counts. A space that is in a token but not in the text was inserted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ADDED = [
     roberta.AddedToken("日本"),
     roberta.AddedToken("Ġorġ"),
 ]
-# Where a token takes the white space behind it, the library has another one begin with the same: not both at once.
+# If a token takes the white space after it, the library's next token starts with the same space; never both at once.
 SPACED = [roberta.AddedToken(" two words "), roberta.AddedToken("\n\n", normalized=False)]
 PIECES = [
     *map(str, ADDED), " two words ", "\n\n",
@@ -63,7 +63,7 @@ def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def symbol_bytes(token: str) -> bytes:
-    """The bytes of a byte-level token: GPT-2's own table, written anew."""
+    """The bytes of a byte-level token, by an independent copy of GPT-2's table."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     table = {chr(byte): byte for byte in printable} | {chr(256 + at): byte for at, byte in enumerate(others)}
@@ -71,7 +71,7 @@ def symbol_bytes(token: str) -> bytes:
 
 
 def came_from(tokenizer: Any, text: str, ids: list[int]) -> Iterator[tuple[int, int]]:
-    """The characters of each token, white space included; a space that was put there has none."""
+    """The characters of each token, including white space; an inserted space has none."""
     raw, at = text.encode(), 0
     owner = [place for place, character in enumerate(text) for _ in character.encode()]
     for index in ids:
@@ -97,7 +97,7 @@ def came_from(tokenizer: Any, text: str, ids: list[int]) -> Iterator[tuple[int, 
 
 
 def trimmed(text: str, span: tuple[int, int], blanks: str) -> set[tuple[int, int]]:
-    """The span without white space at its ends; where that is all, any empty one. The first one of a text may keep it."""
+    """The span without white space at its ends, or any empty span if nothing is left. The first of a text may keep it."""
     part = text[slice(*span)]
     start = span[1] - len(part.lstrip(blanks))
     end = max(span[0] + len(part.rstrip(blanks)), start)

@@ -1,7 +1,7 @@
-"""Both tokenizers agree on everything, and both with the `tokenizers` library, which shares no code of ours.
+"""Both tokenizers agree on everything with each other and with the `tokenizers` library, which shares no code with us.
 
-Texts are arbitrary Unicode, mixed with what is special to this tokenizer; vocabularies are one trained here and, when
-it is beside the project, the real one. With a space put before texts the library's offsets lack letters; ours are
+Texts are arbitrary Unicode, mixed with strings that are special to this tokenizer; vocabularies are one trained here and,
+if it is beside the project, the real one. With a space inserted before texts, the library's offsets lack letters; ours are
 judged in test_tokenizer_offsets.
 """
 
@@ -110,7 +110,7 @@ def plain(folder: Path) -> Pair:
 
 
 def outcome(tokenizer: Any, *args: Any, **options: Any) -> Any:
-    """All that a call returns, rows and alignment included, or the text of its ValueError. Nothing else may escape."""
+    """Everything that a call returns, including rows and alignment, or the text of its ValueError. Other errors fail."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -135,7 +135,7 @@ FLAGS = {
 
 
 def library_rows(raw: Tokenizer, inputs: list[Any], options: dict[str, Any], sides: tuple[str, str]) -> Any:
-    """The library's own truncation, windows and padding of a batch; None where it raises or panics."""
+    """The library's own truncation, windows and padding of a batch; None if it raises or panics."""
     raw.no_truncation()
     raw.no_padding()
     strategy = "longest_first" if options["truncation"] is True else options["truncation"]
@@ -156,7 +156,7 @@ def library_rows(raw: Tokenizer, inputs: list[Any], options: dict[str, Any], sid
         encodings = raw.encode_batch(
             inputs, add_special_tokens=options["add_special_tokens"], is_pretokenized=options["is_split_into_words"]
         )
-    except BaseException as error:  # the library's panics are no Exception
+    except BaseException as error:  # the library's panics are not an Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
         return None
@@ -179,7 +179,7 @@ def library_rows(raw: Tokenizer, inputs: list[Any], options: dict[str, Any], sid
 
 @st.composite
 def option_sets(draw: st.DrawFn) -> dict[str, Any]:
-    """Every strategy, side and length, many of which cannot be satisfied."""
+    """Every strategy, side and length; many combinations cannot be satisfied."""
     return {
         "add_special_tokens": draw(st.booleans()),
         "padding": draw(st.sampled_from([False, True, "longest", "max_length"])),
@@ -200,7 +200,7 @@ def batches(options: dict[str, Any]) -> st.SearchStrategy[list[Any]]:
 
 
 def may_refuse(options: dict[str, Any], inputs: list[Any], wanted: dict[str, Any]) -> bool:
-    """Whether the request cannot be met though the library answers: by not truncating, or with too long a window."""
+    """Whether a request cannot be met although the library answers, without truncation or with windows that are too long."""
     if options["truncation"] in (False, "do_not_truncate"):
         return False
     special = (4 if isinstance(inputs[0], tuple) else 2) if options["add_special_tokens"] else 0
@@ -258,10 +258,10 @@ def test_batches_are_truncated_windowed_and_padded_as_by_the_library(
     wanted = library_rows(pair.raw, inputs, options, (pair.fast.truncation_side, pair.fast.padding_side))
     if isinstance(found, str):
         assert wanted is None or may_refuse(options, inputs, wanted), found
-    elif wanted is None:  # where the library raises or panics, an answer has to be a right one
+    elif wanted is None:  # where the library raises or panics, any answer must be correct
         assert max(map(len, found["input_ids"])) <= options["max_length"]
     elif not may_refuse(options, inputs, wanted):
-        # further windows of a pair without special tokens have type 1 there, which no RoBERTa knows
+        # further windows of a pair without special tokens have type 1 there, which RoBERTa does not have
         wanted["token_type_ids"] = [[0] * len(row) for row in wanted["token_type_ids"]]
         if pair.fast.add_prefix_space:
             wanted["offset_mapping"] = found["offset_mapping"]
@@ -282,7 +282,7 @@ def test_words_are_the_same_words_in_both_classes(pair: Pair, words: list[str], 
 @given(first=texts, second=texts, options=option_sets())
 def test_a_pair_alone_is_the_row_of_its_batch(plain: Pair, first: str, second: str, options: dict[str, Any]) -> None:
     assume(not options["return_overflowing_tokens"])
-    assume(second)  # an empty second text makes a pair in a batch only
+    assume(second)  # an empty second text makes a pair only in a batch
     for tokenizer in (plain.slow, plain.fast):
         alone = outcome(tokenizer, first, second, **options, **FLAGS)
         batch = outcome(tokenizer, [first], [second], **options, **FLAGS)
@@ -314,7 +314,7 @@ def test_arrays_hold_what_lists_hold(plain: Pair, data: st.DataObject, options: 
         if isinstance(lists, str):
             assert arrays == lists
             continue
-        if len({len(row) for row in lists["input_ids"]}) > 1:  # padded to less than the longest
+        if len({len(row) for row in lists["input_ids"]}) > 1:  # padded to a length below the longest
             assert isinstance(arrays, str)
             continue
         for name in set(lists) - {"word_ids", "sequence_ids"}:
@@ -335,7 +335,7 @@ def test_a_lone_surrogate_is_refused_with_its_position(plain: Pair, text: str, p
 
 
 def swallowing(text: str) -> Iterator[str]:
-    """Whitespace that `<mask>` takes to its left, the one thing that decoding cannot bring back."""
+    """White space to the left of `<mask>`, which the token absorbs: the only thing that decoding cannot restore."""
     yield from re.findall(r"\s+(?=<mask>)", text)
 
 

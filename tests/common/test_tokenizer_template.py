@@ -1,4 +1,4 @@
-"""Rows are what the post_processor of tokenizer.json says. The judge is the tokenizers library reading the same file."""
+"""The post_processor of tokenizer.json defines the rows. The reference is the tokenizers library with the same file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BERT = {"type": "BertProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0]}
 
 
 def template(single: str, pair: str) -> dict[str, Any]:
-    """A TemplateProcessing of pieces such as "<s>:0 A:0 </s>:1"."""
+    """A TemplateProcessing from pieces such as "<s>:0 A:0 </s>:1"."""
     ids = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4}
 
     def pieces(text: str) -> list[Any]:
@@ -66,7 +66,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written(folder: Path, trained: Path, processor: Any, **config: Any) -> Path:
-    """The trained tokenizer with another post_processor, in tokenizer.json alone."""
+    """The trained tokenizer with another post_processor, in tokenizer.json only."""
     folder.mkdir()
     value = json.loads((trained / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps({**value, "post_processor": processor}))
@@ -95,7 +95,7 @@ def library_rows(file: Path, *, special: bool = True) -> list[Any]:
 def test_rows_are_those_of_the_library_and_again_when_saved(name: str, cls: Any, trained: Path, tmp_path: Path) -> None:
     folder = written(tmp_path / "given", trained, PROCESSORS[name])
     tokenizer, raw = cls.from_pretrained(folder), Tokenizer.from_file(str(folder / "tokenizer.json"))
-    if name == "whole":  # a setting of the tokenizer, that its config overrides, as in transformers
+    if name == "whole":  # a setting of the tokenizer, overridden by its config, as in transformers
         tokenizer = cls.from_pretrained(folder, trim_offsets=False)
     for special in (True, False):
         wanted = library_rows(folder / "tokenizer.json", special=special)
@@ -124,7 +124,7 @@ def test_budgets_count_the_special_tokens_of_the_template(name: str, cls: Any, t
         flat = [row for first in wanted for row in (first, *first.overflowing)]
         assert found["input_ids"].tolist() == [row.ids for row in flat]
         assert found["special_tokens_mask"].tolist() == [row.special_tokens_mask for row in flat]
-        # without a template the library takes padding, and all of a further window, for the first text
+        # without a template, the library counts padding, and all of a further window, as the first text
         for at, row in enumerate(flat if PROCESSORS[name] else ()):
             kept = [number for number, real in zip(found.sequence_ids(at), row.attention_mask, strict=True) if real]
             assert kept == [number for number, real in zip(row.sequence_ids, row.attention_mask, strict=True) if real]

@@ -1,4 +1,4 @@
-"""`roberta train`: what it refuses before it begins, with the way out, and what it leaves in the folder."""
+"""`roberta train`: requests that it refuses at the start, with the way out, and the files that it leaves."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_resume_with_other_settings_lists_each_of_them(trained: Any, capsys: Any
 
 def test_resume_with_another_metric_is_refused_and_the_tasks_own_may_be_said_or_not(trained: Any, capsys: Any) -> None:
     output, _ = trained
-    assert again(trained, "--resume", "--metric", "loss") == 1  # the best has an accuracy, of which 0 is the least
+    assert again(trained, "--resume", "--metric", "loss") == 1  # the best one has an accuracy, which is 0 at least
     assert "metric: accuracy then, loss now" in capsys.readouterr().err
     assert again(trained, "--resume", "--metric", "accuracy") == 0
     path = output / "checkpoints" / "step-000003" / "trainer.json"

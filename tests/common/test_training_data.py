@@ -1,4 +1,4 @@
-"""Data for training: what the readers make of files, and what the features make of examples."""
+"""Data for training: from files to examples by the readers, and from examples to features."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Write = Callable[[str, str | bytes], Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a file, and gives its path."""
+    """Write a file, and return its path."""
 
     def written(name: str, content: str | bytes) -> Path:
         path = tmp_path / name
@@ -126,7 +126,7 @@ def test_an_empty_line_ends_a_document(write: Write) -> None:
     assert documents[1].where.endswith("a.txt:5")
 
 
-TABLES = {  # file -> content; all say the same
+TABLES = {  # file -> content; all files hold the same data
     "plain.tsv": 'good film\t1\nbad "film\t0\n',
     "header.tsv": 'label\tsentence\n1\tgood film\n0\tbad "film\n',
     "windows.tsv": b'\xef\xbb\xbflabel\tsentence\r\n1\tgood film\r\n\r\n0\tbad "film\r\n',
@@ -182,7 +182,7 @@ def test_a_space_of_unicode_does_not_divide_a_word(write: Write) -> None:
 
 
 class DataSet(list[dict[str, Any]]):
-    """What of a data set of the `datasets` library is used."""
+    """The part of the interface of the `datasets` library that is used."""
 
     def __init__(self, rows: list[dict[str, Any]], features: dict[str, Any]) -> None:
         super().__init__(rows)
@@ -234,7 +234,7 @@ def test_the_usual_forms_of_multiple_choice_are_read(record: dict[str, Any]) -> 
 
 
 def numbered(label: str, first: int, count: int, *labels: Any) -> list[Any]:
-    """Examples whose choice n, in a field of that number from `first` on, has the text "n"."""
+    """Examples whose choice n has the text "n", in fields numbered from `first` on."""
     texts = {f"option{number}": str(number) for number in reversed(range(first, first + count))}
     return [{"premise": "It", **texts, label: one} for one in labels]
 
@@ -276,7 +276,7 @@ def test_a_large_file_is_read_as_it_is_asked_for(write: Write) -> None:
     assert next(examples).text == "good"
 
 
-# -- bad input ---------------------------------------------------------------------------------------------------------
+# -- invalid input ---------------------------------------------------------------------------------------------------------
 
 QA = '{"question": "Q?", "context": "a cat", "answers": {"text": ["cat"], "answer_start": [%s]}}'
 BAD = [  # task, file, content, what the error says
@@ -431,12 +431,12 @@ def test_the_label_of_a_word_is_at_its_first_token(tokenizer: Any, tmp_path: Pat
     ids, labels = feature["input_ids"], feature["labels"]
     starts = np.flatnonzero(labels != -100)
     assert labels[starts].tolist() == list(range(len(words)))
-    parts = np.split(ids, starts)  # <s>, the tokens of each word, the last one with </s>
+    parts = np.split(ids, starts)  # <s>, then the tokens of each word, the last one with </s>
     assert [own.decode(part, skip_special_tokens=True).strip() for part in parts[1:]] == words
 
 
 def spans_of(tokenizer: Any, context: str, answer: str, max_length: int, stride: int) -> list[str]:
-    """The text of the tokens of the answer, of each window that has it, by the tokenizer's own offsets."""
+    """The text of the answer's tokens in each window that has the answer, by the tokenizer's own offsets."""
     row = {"question": "What?", "context": context,
            "answers": {"text": [answer], "answer_start": [context.index(answer)]}}  # fmt: skip
     config = RobertaConfig(max_position_embeddings=max_length + 2)
@@ -487,7 +487,7 @@ def test_the_tokens_of_the_answers_of_squad_are_their_words(tokenizer: Any, data
         offsets = tokenizer(example.question, example.context, return_offsets_mapping=True)["offset_mapping"]
         first, last = (offsets[feature[side]] for side in ("start_positions", "end_positions"))
         found, answer = example.context[first[0] : last[1]], example.answers[0].text
-        assert answer in found  # more than it where it ends within a token
+        assert answer in found  # longer than the answer if that ends within a token
         assert len(found.split()) == len(answer.split())
 
 

@@ -1,4 +1,4 @@
-"""`roberta train` on tables as public data sets have them: each is read rightly, or refused with a way out that works."""
+"""`roberta train` on tables of public data sets: each is read correctly, or refused with a way out that works."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(model: Path, path: Path, task: str, options: str = "", framework: str = "pt") -> Data:
-    """The data of `roberta train` with these options, which is not begun.
+    """The data that `roberta train` would use with these options; the training itself does not start.
 
     Raises:
         ValueError: with the message that the command prints.
@@ -39,7 +39,7 @@ def prepared(model: Path, path: Path, task: str, options: str = "", framework: s
 
 
 def way_out(message: str, with_header: bool) -> str:
-    """The options that an error says: those for a file with a header, or those for one without."""
+    """The options named in an error: those for a file with a header, or those for one without."""
     said = re.findall(r"say ((?:--.+?))(?=; if|$)", message, re.MULTILINE)
     found: list[str] = [one for one in said if ("--no-header" not in one) == with_header]
     assert found, message

@@ -1,4 +1,4 @@
-"""Labels of data and labels of a model: whose count, when the classifier is kept, and when it is asked for."""
+"""Labels of data and labels of a model: which of them count, when the classifier is kept, and when an option is needed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_numbers_on_a_model_with_names_are_asked_about_and_both_answers_work(tas
     with pytest.raises(ValueError, match="both say what the labels are"):
         find_labels(examples, MNLI, labels=["ham", "spam"], keep_labels=True)
     model = list(MNLI.id2label.values())
-    turned = find_labels(examples, MNLI, labels=model[::-1])  # 0 is what the caller said, whatever the model's order is
+    turned = find_labels(examples, MNLI, labels=model[::-1])  # 0 is the caller's first label
     assert (list(turned.names), turned.is_new_head) == (model, False)
     assert [turned.id_of(number, "") for number in ("0", "1", "2")] == [2, 1, 0]
 
@@ -151,7 +151,7 @@ def test_a_list_of_0_and_1_says_for_each_label_whether_it_holds(lists: list[Any]
     for found in (labels_of(TOXIC, *lists), labels_of(RobertaConfig(), *lists, labels=["toxic", "insult"])):
         assert (found.problem, found.names) == ("multi_label_classification", ("toxic", "insult"))
         assert [found.target(one.label, "") for one in examples] == wanted
-    turned = labels_of(TOXIC, *lists, labels=["insult", "toxic"])  # the model keeps its order, the places theirs
+    turned = labels_of(TOXIC, *lists, labels=["insult", "toxic"])  # the model keeps its order
     assert turned.names == ("toxic", "insult")
     assert [turned.target(one.label, "") for one in examples] == [one[::-1] for one in wanted]
     for config in (RobertaConfig(), MNLI):

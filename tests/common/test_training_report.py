@@ -1,4 +1,4 @@
-"""What a training says of its data before the first update, and what becomes of rows that cannot be used."""
+"""The report of a training on its data before the first update, and the treatment of rows that cannot be used."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_labels_that_nobody_knows_and_broken_rows_of_tables_are_skipped(folder: 
     with pytest.raises(ValueError, match=r"validation has no row that can be used, such as: .*has the label '2'"):
         prepared(arguments, train=[tmp_path / "a.csv"], validation=[tmp_path / "b.csv"], skip_unusable=True)
     (tmp_path / "c.csv").write_text(f'text,label\n{GOOD},1\n{BAD},0\n"open,1\n{GOOD},1\n')
-    with pytest.raises(ValueError, match=r"c\.csv:4 .*close its quotes"):  # or all that follow would be lost
+    with pytest.raises(ValueError, match=r"c\.csv:4 .*close its quotes"):  # otherwise all that follow would be lost
         prepared(arguments, train=[tmp_path / "c.csv"], validation=None, skip_unusable=True)
 
 

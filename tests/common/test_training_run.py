@@ -23,7 +23,7 @@ def losses(model: Model) -> dict[str, float]:
 
 
 def files(output: Path) -> dict[str, bytes]:
-    """All that has to be the same bytes however often a training was stopped."""
+    """Everything that must have the same bytes however often a training was stopped."""
     names = ("metrics.jsonl", *(f"{folder.relative_to(output)}/{name}"
              for folder in sorted(output.glob("checkpoints/step-*"))
              for name in ("model.safetensors", "optimizer.safetensors", "optimizer.json", "trainer.json")))  # fmt: skip
@@ -31,7 +31,7 @@ def files(output: Path) -> dict[str, bytes]:
 
 
 def stopped_after(number: int, how: Any) -> Any:
-    """An `evaluate` that does something after some evaluations."""
+    """An `evaluate` that calls a function after some evaluations."""
 
     def evaluate(model: Model) -> dict[str, float]:
         evaluate.calls += 1  # type: ignore[attr-defined]
@@ -62,7 +62,7 @@ def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_whose_loss_is_nan_is_never_the_best(tmp_path: Path) -> None:
-    """The largest of logits that are nan is the first one, which has an accuracy."""
+    """The argmax of nan logits is the first class, which does have an accuracy."""
     values = iter([(0.9, 0.5), (float("nan"), 0.8), (0.7, 0.6), (0.7, 0.4)])
     plan = RunPlan(6, 5, ("accuracy", True))
     run = make_run(

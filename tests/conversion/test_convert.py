@@ -1,4 +1,4 @@
-"""Any format to any other and back: the same bits; and each file is read by its own framework's reader."""
+"""Any format to any other and back gives the same bits, and each file is read by its own framework's reader."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Bits = dict[str, tuple[str, tuple[int, ...], bytes]]
 
 @pytest.fixture
 def quick_h5(monkeypatch: pytest.MonkeyPatch) -> None:
-    """List h5 files in this process: they are our own, and a process for each of a thousand takes minutes."""
+    """List h5 files in this process: they are our own, and a separate process for each of a thousand takes minutes."""
     from roberta.common.formats import h5_file, h5_layout
 
     monkeypatch.setattr(h5_file, "layout", lambda path: h5_layout.layout(str(path)))
@@ -44,7 +44,7 @@ def bits(tensors: Mapping[str, Any]) -> Bits:
 
 
 def as_dtype(found: Bits, dtype: str) -> Bits:
-    """float32 as tf_model.h5 holds a bfloat16 model, back in bfloat16."""
+    """A bfloat16 model, which tf_model.h5 holds as float32, in bfloat16 again."""
     kind = numpy_dtype(dtype)
     return {
         name: (dtype, shape, np.frombuffer(data, numpy_dtype(stored)).astype(kind).tobytes())
@@ -75,7 +75,7 @@ def test_the_same_model_makes_the_same_bytes_at_another_time(tmp_path: Path) -> 
     source = checkpoints.make(tmp_path / "source", "ForMaskedLM", dtype="float32")
     written = []
     for turn in ("first", "second"):
-        time.sleep(1.1 * len(written))  # HDF5 would note the second
+        time.sleep(1.1 * len(written))  # HDF5 can record the time, to the second
         for to in ALL:
             convert(source, tmp_path / turn / to, to=to)
         files = [path for path in (tmp_path / turn).rglob("*") if path.is_file()]
@@ -103,7 +103,7 @@ def test_an_untied_decoder_travels(tmp_path: Path) -> None:
         convert(source, tmp_path / "hub", to="keras-hub")
 
 
-# -- the readers of others -----------------------------------------------------------------------------------------
+# -- other people's readers -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
@@ -142,7 +142,7 @@ def test_h5py_reads_what_is_written(tmp_path: Path) -> None:
         assert np.array_equal(kernel, drawn["qa_outputs.weight"].astype(np.float32).T)
 
 
-# -- what travels, and what is recognised --------------------------------------------------------------------------
+# -- what is copied, and what is recognised --------------------------------------------------------------------------
 
 
 def test_config_and_tokenizer_travel_and_old_weights_go(tmp_path: Path) -> None:
@@ -207,8 +207,8 @@ def test_a_tensor_of_no_head_is_never_dropped_unseen(tmp_path: Path) -> None:
 
 
 ERRORS: dict[str, tuple[dict[str, Any], str]] = {
-    "a format that is none": ({"to": "onnx"}, "the formats are safetensors, pt"),
-    "a dtype that is none": ({"to": "pt", "dtype": "int8"}, "dtype='int8' is not one of float32"),
+    "an unknown format": ({"to": "onnx"}, "the formats are safetensors, pt"),
+    "an unknown dtype": ({"to": "pt", "dtype": "int8"}, "dtype='int8' is not one of float32"),
     "bfloat16 in HDF5": ({"to": "tf", "dtype": "bfloat16"}, "tf_model.h5 cannot hold it; float32 holds the same"),
     "a head that is none": ({"to": "pt", "head": "ForTranslation"}, "is none of Model, ForCausalLM"),
     "another head": ({"to": "pt", "head": "ForQuestionAnswering"}, "missing qa_outputs.weight"),
@@ -258,7 +258,7 @@ def test_the_source_is_not_written_over(tmp_path: Path) -> None:
 
 
 def test_a_model_in_the_target_is_never_replaced_unasked(tmp_path: Path) -> None:
-    """`convert tf precious --to flax` once deleted precious/model.safetensors without a word."""
+    """`convert tf precious --to flax` once silently deleted precious/model.safetensors."""
     source = checkpoints.make(tmp_path / "source", "Model", dtype="float32")
     precious = checkpoints.make(tmp_path / "precious", "ForMaskedLM", seed=7)
     before = {path.name: path.read_bytes() for path in precious.iterdir()}
@@ -317,7 +317,7 @@ def test_the_command_knows_the_formats_of_the_converter() -> None:
 
 
 def test_no_framework_is_imported(tmp_path: Path) -> None:
-    """Nor is one needed: what torch, Keras and Flax read is written without them."""
+    """No framework is needed either: files for torch, Keras and Flax are written without them."""
     source = checkpoints.make(tmp_path / "source", "ForMaskedLM", dtype="float32")
     code = (
         "import sys; from roberta.conversion import convert\n"

@@ -1,4 +1,4 @@
-"""The demo: with the trained model as it is published, and without a network."""
+"""The demo, with the trained model as published, and without a network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from roberta.conversion import demo, frameworks, sapiens
 
 
 def wheel(golden: Path, folder: Path, *, extra: bytes = b"") -> Path:
-    """A wheel with the two files that the demo takes, from the reference data."""
+    """A wheel with the two files that the demo uses, from the reference data."""
     path = folder / "sapiens-1.0.2-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for member in sapiens.MEMBERS:
@@ -44,7 +44,7 @@ def test_the_trained_model_recovers_the_residues_of_the_reference(
     for name in ("pt", "tf"):
         line = next(line for line in text.splitlines() if line.startswith(f"{name}  "))
         assert line.split() == [name, str(right), "of", "119", cases[0]["predicted"]]
-    assert (tmp_path / "made" / "config.json").is_file()  # the README's example takes it
+    assert (tmp_path / "made" / "config.json").is_file()  # the README's example uses it
 
 
 @pytest.mark.usefixtures("two_frameworks")

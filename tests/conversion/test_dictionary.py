@@ -1,4 +1,4 @@
-"""A fairseq model comes with the tokenizer of its dictionary, tried, or with none and the reason."""
+"""A fairseq model is converted with a tested tokenizer for its dictionary, or with none and the reason."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NONE: dict[str, tuple[list[str], str]] = {
 def test_without_what_cuts_texts_there_is_no_tokenizer_and_a_note_says_what_is_missing(
     kind: Any, tmp_path: Path
 ) -> None:
-    """Each of these was a RobertaTokenizer once, which made nothing of "the cat sat"."""
+    """Each of these once became a RobertaTokenizer that turned "the cat sat" into nothing."""
     symbols, note = NONE[kind]
     assert kind_of(symbols) == kind
     report = convert(fairseq(tmp_path, symbols), tmp_path / "out", to="safetensors")
@@ -53,7 +53,7 @@ def test_without_what_cuts_texts_there_is_no_tokenizer_and_a_note_says_what_is_m
 
 
 def test_characters_are_tokens_of_their_own(tmp_path: Path) -> None:
-    """As amino acids are, in Sapiens."""
+    """Like the amino acids in Sapiens."""
     report = convert(fairseq(tmp_path, list("ACDEF")), tmp_path / "out", to="safetensors")
     assert not any("tokenizer" in note for note in report.notes)
     tokenizer = RobertaTokenizerFast.from_pretrained(tmp_path / "out")
@@ -99,7 +99,7 @@ def pieces(path: Path) -> list[str]:
 def test_a_model_of_sentencepiece_makes_the_file_that_transformers_made(
     name: str, first: int, golden: Path, tmp_path: Path
 ) -> None:
-    """The tokenizer.json that transformers 4.57 wrote of the same model; CamemBERT's rows without a use score otherwise."""
+    """The tokenizer.json that transformers 4.57 wrote for this model; CamemBERT's unused rows have different scores."""
     folder = golden / "family" / "tokenizers" / name
     if not folder.is_dir():
         pytest.skip("there are no references of the family")
@@ -122,7 +122,7 @@ def test_a_model_of_sentencepiece_makes_the_file_that_transformers_made(
 
 
 def made_model(folder: Path, texts: list[str], *, kind: int = 1) -> Path:
-    """A model of SentencePiece, written field by field."""
+    """A SentencePiece model, written field by field."""
 
     def field(number: int, content: bytes) -> bytes:
         return bytes([number << 3 | 2, len(content)]) + content
@@ -143,7 +143,7 @@ PIECES = ["▁the", "▁cat", "▁", "s", "a", "t"]
 
 @pytest.mark.parametrize("symbols", [PIECES, PIECES[::-1]], ids=["in the order of the pieces", "in another order"])
 def test_pieces_have_the_ids_that_the_dictionary_gives_them(symbols: list[str], tmp_path: Path) -> None:
-    """fairseq sorts a dictionary by how often a symbol occurs: only tokenizer.json can say so."""
+    """fairseq sorts a dictionary by frequency; only tokenizer.json can express that order."""
     from tokenizers import Tokenizer
 
     source = fairseq(tmp_path, symbols)
@@ -192,7 +192,7 @@ def test_special_tokens_that_stand_twice_have_the_id_that_fairseq_looks_up(tmp_p
     assert names == ["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>", "▁le", "<mask>"]
 
 
-# -- any tokenizer that travels ------------------------------------------------------------------------------------
+# -- any tokenizer that is copied ------------------------------------------------------------------------------------
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_named(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_named(tmp_path:
 
 
 def test_a_tokenizer_that_cannot_make_its_own_tokens_is_named(tmp_path: Path) -> None:
-    """A folder such as `convert` once made of a dictionary of words."""
+    """A folder such as `convert` once made from a dictionary of words."""
     words = ["the", "cat", "sat", "mat", "dog", "ran", "big", "old", "new", "red", "sea", "sky"]
     files = {
         "vocab.json": json.dumps({name: at for at, name in enumerate([*SPECIAL, *words, "<mask>"])}).encode(),

@@ -1,4 +1,4 @@
-"""fairseq's checkpoints: a trained one against its reference outputs, made-up ones in every spelling, hostile ones."""
+"""fairseq's checkpoints: a trained one against its reference outputs, made-up ones in every naming, hostile ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make(
     extra: dict[str, Any] | None = None,
     options: dict[str, Any] | None = None,
 ) -> dict[str, np.ndarray]:
-    """A checkpoint as fairseq's classes of some year name it, written by torch; returns what it should become."""
+    """Write a checkpoint with the names of fairseq's classes of some year, by torch; return what it should become."""
     rng = np.random.default_rng(3)
     truth: dict[str, np.ndarray] = {}
     state: dict[str, Any] = collections.OrderedDict()
@@ -164,7 +164,7 @@ def test_an_untied_head_is_kept(options: dict[str, Any], tmp_path: Path) -> None
 
 
 def test_options_of_omegaconf_are_data(tmp_path: Path) -> None:
-    """`cfg` as OmegaConf's classes pickle it; the classes are made here and are not there when it is read."""
+    """`cfg` as OmegaConf's classes pickle it; the classes are created here and do not exist when it is read."""
     model = {"encoder_attention_heads": 3, "activation_fn": "relu"}
     nodes = {name: machine.Record("omegaconf.nodes AnyNode", (), {"_val": value}) for name, value in model.items()}
     inner = machine.Record("omegaconf.dictconfig DictConfig", (), {"_content": nodes, "_parent": None})
@@ -241,8 +241,8 @@ PICKLES: dict[str, bytes] = {
     "an unknown instruction": pickle.dumps({"a": Runs(Path("x"))}, protocol=4),
     "a text": b"\x80\x02X\x01\x00\x00\x00a.",
     "nothing on the stack": b"\x80\x02.",
-    "a mark that is not there": b"\x80\x02t.",
-    "a memo that is not there": b"\x80\x02h\x05.",
+    "a mark that does not exist": b"\x80\x02t.",
+    "a memo that does not exist": b"\x80\x02h\x05.",
     "a value that is called": b"\x80\x02K\x01)R.",
     "state for a number": b"\x80\x02K\x01}b.",
     "items for a number": b"\x80\x02K\x01(K\x01K\x01u.",
@@ -286,7 +286,7 @@ def test_a_file_cut_short_is_one_error(tmp_path: Path) -> None:
 
 
 def test_the_dictionary_of_roberta_base_gives_its_vocabulary(golden: Path, tmp_path: Path) -> None:
-    """From GPT-2's tokens in another order and the numbers of the published vocab.json, the same vocab.json again."""
+    """GPT-2's tokens in another order, with the numbers of the published vocab.json, give the same vocab.json again."""
     published = json.loads((golden / "roberta-base-tokenizer" / "vocab.json").read_text())
     tokens = sorted(published, key=published.__getitem__)[4:-1]
     encoder = {token: index for index, token in enumerate(sorted(t for t in tokens if "madeup" not in t))}
@@ -330,7 +330,7 @@ def sapiens(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_trained_model_computes_what_its_reference_says(
     backend: Backend, dtype: str, bound: float, golden: Path, sapiens: Path
 ) -> None:
-    """Reference: a forward pass in numpy that others wrote, of the raw tensors."""
+    """The reference: an independent forward pass in numpy on the raw tensors."""
     truth = np.load(golden / "sapiens-vh" / "golden.npz")
     inputs = {name: truth[name] for name in ("input_ids", "attention_mask")}
     found = backend.run(backend.load("ForMaskedLM", sapiens, dtype=dtype), inputs, output_hidden_states=True)

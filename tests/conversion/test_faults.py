@@ -1,4 +1,4 @@
-"""A little of what `tests/faults.py` does at length: saves that are killed, refused by the disk, or read meanwhile."""
+"""A short version of `tests/faults.py`: saves that are killed, refused by the disk, or read meanwhile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from backends import Backend
 
 from roberta.conversion import convert
 
-# JAX, when another test has imported it, warns of every fork; what is forked here uses numpy alone
+# JAX, if another test has imported it, warns about every fork; the children here use only numpy
 pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
 
 
@@ -60,12 +60,12 @@ def test_a_source_that_is_replaced_while_it_is_converted_is_converted_whole(
 ) -> None:
     sources = saves.make_sources(tmp_path)
     convert(sources[1], tmp_path / "model", to="safetensors")
-    module = importlib.import_module("roberta.conversion.convert")  # the package gives the function that name
+    module = importlib.import_module("roberta.conversion.convert")  # in the package, the function has this name
     original = module.write_folder
 
     def late(folder: Path, *arguments: Any, **options: Any) -> None:
         monkeypatch.setattr(module, "write_folder", original)
-        convert(sources[2], tmp_path / "model", to="safetensors", overwrite=True)  # all is opened, and not yet copied
+        convert(sources[2], tmp_path / "model", to="safetensors", overwrite=True)  # all is open, nothing copied yet
         original(folder, *arguments, **options)
 
     monkeypatch.setattr(module, "write_folder", late)

@@ -1,4 +1,4 @@
-"""The fuzzer finds nothing in the readers, and finds what is planted."""
+"""The fuzzer finds no faults in the readers, and finds those that are planted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reader(path):
         {fault}
 safetensors_file._header = reader
 """
-# What the fuzzer calls a fault of a reader -> the format that has it, and what is run to put it in.
+# The fuzzer's name for a fault of a reader -> the format that has it, and the code that plants it.
 PLANTED = {
     "wrong success": (
         "flax",

@@ -1,4 +1,4 @@
-"""A training that goes on in another framework makes the steps that the first would have made."""
+"""A training that continues in another framework makes the same steps as in the first."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FRAMEWORKS = ("pt", "tf", "flax")
 PAIRS = list(itertools.product(FRAMEWORKS, FRAMEWORKS))
 HEAD = "ForMaskedLM"  # its word embedding is tied to the head: one parameter, two uses
 CONFIG = {"num_hidden_layers": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-# learning rate, betas, epsilon, decay. Keras keeps the rate in float32: a power of two is the same there.
+# learning rate, betas, epsilon, decay. Keras keeps the rate in float32, where a power of two is exact.
 SETTINGS = (2.0**-7, 0.9, 0.98, 1e-6, 0.1)
 BEFORE, AFTER = 2, 3
 KERNEL = "roberta.encoder.layer.0.attention.self.value.weight"  # square: transposed or not, it fits
@@ -46,12 +46,12 @@ def have(*names: str) -> None:
 
 
 def optimizers(framework: str) -> Any:
-    """The module that reads and fills a framework's optimizer."""
+    """The module that reads and fills optimizers of a framework."""
     return importlib.import_module(f"roberta.{framework}.optimizers")
 
 
 def recipe(names: Any) -> tuple[Group, ...]:
-    """RoBERTa's: norms and biases are not decayed."""
+    """RoBERTa's rule: norms and biases are not decayed."""
     plain = tuple(name for name in names if kind_of(name) not in ("embedding", "dense"))
     return Group(*SETTINGS, tuple(n for n in names if n not in plain)), Group(*SETTINGS[:4], 0.0, plain)
 
@@ -66,7 +66,7 @@ def examples(seed: int) -> Arrays:
 
 
 class PyTorchRun:
-    """A model of PyTorch and its AdamW."""
+    """A PyTorch model and its AdamW."""
 
     def __init__(self, folder: Path, groups: tuple[Group, ...]) -> None:
         import torch
@@ -110,7 +110,7 @@ def keras_adamw() -> Any:
             v.assign_add((gradient**2 - v) * (1 - self.beta_2))
             variable.assign_sub(rate * (m / powers[0]) / (tf.sqrt(v / powers[1]) + self.epsilon))
 
-        def _apply_weight_decay(self, variables: Any) -> None:  # Keras' own rounds the decay to float32
+        def _apply_weight_decay(self, variables: Any) -> None:  # Keras' own AdamW rounds the decay to float32
             for variable in filter(self._use_weight_decay, variables):
                 variable.assign(variable * (1 - tf.cast(self.learning_rate, tf.float64) * self.weight_decay))
 
@@ -118,7 +118,7 @@ def keras_adamw() -> Any:
 
 
 class KerasRun:
-    """A model of TensorFlow and an AdamW of Keras."""
+    """A TensorFlow model and Keras' AdamW."""
 
     def __init__(self, folder: Path, groups: tuple[Group, ...], make: Callable[[], Any] = keras_adamw) -> None:
         from roberta.tf.weights import native
@@ -136,7 +136,7 @@ class KerasRun:
             loss = self.model(**{name: tf.constant(value) for name, value in inputs.items()}, training=True).loss
         variables = self.model.trainable_variables
         found = tape.gradient(loss, [variable.value for variable in variables])
-        # Keras squares the gradients of an embedding's row one by one where the row is used more than once
+        # Keras squares the gradients of an embedding row separately if the row is used more than once
         gradients = [tf.convert_to_tensor(gradient) for gradient in found]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return float(loss)
@@ -158,7 +158,7 @@ def flax_gradient() -> Any:
 
 
 class FlaxRun:
-    """A model of Flax and optax.adamw."""
+    """A Flax model and optax.adamw."""
 
     def __init__(self, folder: Path, groups: tuple[Group, ...]) -> None:
         import jax
@@ -194,7 +194,7 @@ RUNS: dict[str, Any] = {"pt": PyTorchRun, "tf": KerasRun, "flax": FlaxRun}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, list[float]]]:
-    """Of a framework: the folder written after two steps, and the losses of the three steps that follow in it."""
+    """For a framework: the folder written after two steps, and the losses of its next three steps."""
     start = checkpoints.make(tmp_path_factory.mktemp("start"), HEAD, **CONFIG)
     names = checkpoints.draw(checkpoints.small_config(HEAD, **CONFIG), HEAD)
 
@@ -212,7 +212,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[P
 
 
 def go_on(framework: str, folder: Path, state: TrainingState) -> list[float]:
-    """The losses of the next steps, in that framework, from the model in a folder and a state."""
+    """The losses of the next steps in a framework, from the model in a folder and a state."""
     have(framework)
     run = RUNS[framework](folder, state.groups)
     run.put(state)
@@ -233,7 +233,7 @@ def test_a_run_begun_in_one_framework_goes_on_in_another(first: str, second: str
     assert state.step == BEFORE
     found = go_on(second, folder, state)
     assert apart(found, wanted) < 1e-10, (found, wanted)
-    assert len(set(found)) == AFTER  # it does train
+    assert len(set(found)) == AFTER  # it really trains
 
 
 def spoiled(state: TrainingState, entry: str, change: Callable[[np.ndarray], np.ndarray]) -> TrainingState:
@@ -263,12 +263,12 @@ def test_every_moment_is_the_same_in_the_three(trained: Any) -> None:
         assert state.groups == states["pt"].groups, name
         assert state.moments.keys() == states["pt"].moments.keys()
         for entry, array in state.moments.items():
-            wanted = states["pt"].moments[entry]  # of a key's bias nothing but rounding, which softmax takes out
+            wanted = states["pt"].moments[entry]  # for a key's bias there is only rounding, because softmax cancels it
             assert np.allclose(array, wanted, rtol=1e-9, atol=1e-15), (name, entry)
 
 
 def drawn_state(seed: int = 5) -> TrainingState:
-    """Wide moments, and no two alike."""
+    """Large random moments, no two of them equal."""
     rng = np.random.default_rng(seed)
     drawn = checkpoints.draw(checkpoints.small_config(HEAD, **CONFIG), HEAD)
     moments = {entry: rng.uniform(0.1, 1.0, drawn[name].shape) for _, name, entry in entries(drawn)}
@@ -285,12 +285,12 @@ def test_what_is_put_is_what_is_read_bit_by_bit(framework: str, trained: Any) ->
     assert (found.step, found.groups) == (7, state.groups)
     assert found.moments.keys() == state.moments.keys()
     assert all(np.array_equal(found.moments[entry], array) for entry, array in state.moments.items())
-    run.step(examples(0))  # which may not reach into what was put
+    run.step(examples(0))  # which must not change the state that was filled in
     assert all(np.array_equal(array, drawn_state().moments[entry]) for entry, array in state.moments.items())
 
 
 def test_keras_own_adamw_takes_the_same_state(trained: Any) -> None:
-    """With an epsilon that plays no part, as Keras' stands elsewhere, and numbers that float32 holds, as it rounds."""
+    """With a negligible epsilon, which Keras applies elsewhere, and numbers that float32 can hold, because Keras rounds."""
     have("pt", "tf")
     import keras
 
@@ -304,7 +304,7 @@ def test_keras_own_adamw_takes_the_same_state(trained: Any) -> None:
     assert apart(losses[1], losses[0]) < 1e-10
 
 
-# -- what travels ----------------------------------------------------------------------------------------------------
+# -- what is copied ----------------------------------------------------------------------------------------------------
 
 
 def test_convert_carries_the_state_along(trained: Any, tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_convert_carries_the_state_along(trained: Any, tmp_path: Path) -> None:
     run.put(load_training_state(tmp_path / "out"))
     assert apart([run.step(examples(BEFORE + seed)) for seed in range(AFTER)], wanted) < 1e-10
     other = checkpoints.make(tmp_path / "other", HEAD, **CONFIG)
-    convert(other, tmp_path / "out", to="flax", overwrite=True)  # a model without state: the old one's goes
+    convert(other, tmp_path / "out", to="flax", overwrite=True)  # a model without state: the old state is removed
     assert not any((tmp_path / "out" / name).exists() for name in STATE_FILES)
 
 
@@ -350,7 +350,7 @@ def test_all_that_does_not_fit_is_one_error_and_nothing_is_set(framework: str, t
     del moments["exp_avg.lm_head.bias"]
     moments["exp_avg.lm_head.decoder.bias"] = np.zeros(61)
     moments["exp_avg_sq.lm_head.dense.weight"] = np.zeros((3, 24))
-    moments["exp_avg_sq.lm_head.dense.bias"] = np.zeros(24, np.float32)  # widened: no fault
+    moments["exp_avg_sq.lm_head.dense.bias"] = np.zeros(24, np.float32)  # widened: not an error
     run = RUNS[framework](trained("pt")[0], state.groups)
     with pytest.raises(CheckpointError) as caught:
         run.put(TrainingState(7, moments, state.groups, "drawn"))
@@ -408,9 +408,9 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda folder: (folder / STATE_FILES[1]).write_text("{}") and None,
         "cannot be read: KeyError: 'algorithm'",
     ),
-    "a rate that is none": (lambda folder: edit(folder, learning_rate="nan"), "a setting is not finite"),
+    "a rate that is not a number": (lambda folder: edit(folder, learning_rate="nan"), "a setting is not finite"),
     "too large a rate": (lambda folder: edit(folder, learning_rate=10**400), "cannot be read: OverflowError"),
-    "a name that is none": (lambda folder: edit(folder, parameters=[1]), "are not a list of names"),
+    "a name that is a number": (lambda folder: edit(folder, parameters=[1]), "are not a list of names"),
     "a parameter too many": (lambda folder: edit(folder, parameters=["x"]), r"missing: exp_avg\.x\n.*exp_avg_sq\.x"),
 }
 
@@ -507,7 +507,7 @@ def test_parameters_of_pytorch_make_the_same_steps_or_none(trained: Any) -> None
     optimizer.step()
     state = optimizers("pt").read_optimizer(optimizer, model)
     assert state.step == 1
-    assert not state.moments["exp_avg.lm_head.dense.bias"].any()  # never had a gradient
+    assert not state.moments["exp_avg.lm_head.dense.bias"].any()  # this one never had a gradient
     dense.grad = torch.ones_like(dense)
     optimizer.step()
     with pytest.raises(ValueError, match=r"have made \[1, 2\] steps; Keras and optax count one for all"):

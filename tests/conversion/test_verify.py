@@ -1,4 +1,4 @@
-"""`verify` agrees where it should, and points at a seeded fault: in one framework, or in a second checkpoint."""
+"""`verify` agrees where it should, and finds a seeded fault in one framework or in a second checkpoint."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_three_frameworks_agree_on_every_head(head: Head, tmp_path: Path) -> Non
     assert report.first == {"tf": None, "flax": None}
     pooler = ["pooler"] if head in HEADS_WITH_POOLER else []
     assert [row.place for row in report.places] == [*ALL, *pooler, *HEAD_PLACES.get(head, ["head"])]
-    for row in report.places:  # in float64, and really two runs: not one array beside itself
+    for row in report.places:  # in float64, and really two runs, not one array compared with itself
         assert all(one.relative < 1e-13 for one in row.differences.values()), row
     assert any(one.absolute > 0 for row in report.places for one in row.differences.values())
 
@@ -70,7 +70,7 @@ def test_float32_agrees_within_its_own_rounding(tmp_path: Path) -> None:
 
 
 def test_the_numbers_are_those_of_the_models_themselves(tmp_path: Path) -> None:
-    """The head's row, beside a difference of logits taken by the tests' own backends."""
+    """The row of the head equals a difference of logits computed by the tests' own backends."""
     have("pt", "tf")
     folder = checkpoints.make(tmp_path, "ForMaskedLM")
     ids = [[0, 5, 6, 7, 2], [0, 8, 2]]
@@ -85,12 +85,12 @@ def test_the_numbers_are_those_of_the_models_themselves(tmp_path: Path) -> None:
     assert row.place == "head"
     assert row.largest == np.abs(logits["pt", "float32"]).max()
     apart = np.abs(logits["tf", "float32"].astype(np.float64) - logits["pt", "float32"]).max()
-    assert row.differences["tf"].absolute == pytest.approx(apart, rel=0.5)  # attention by another kernel
+    assert row.differences["tf"].absolute == pytest.approx(apart, rel=0.5)  # another kernel computes the attention
     assert row.rounding == pytest.approx(np.abs(logits["pt", "float32"] - logits["pt", "float64"]).max(), rel=0.5)
 
 
 def test_attention_is_what_the_feed_forward_block_reads(backend: Backend, tmp_path: Path) -> None:
-    """numpy makes each layer's hidden state from the attention that was watched."""
+    """numpy computes each layer's hidden state from the observed attention."""
     folder = checkpoints.make(tmp_path, "Model", hidden_act="relu")
     config = checkpoints.small_config("Model", hidden_act="relu")
     tensors = checkpoints.draw(config, "Model")
@@ -292,7 +292,7 @@ def test_a_value_that_is_not_finite_fails_where_no_input_meets_it(tmp_path: Path
 
 @dataclass(frozen=True)
 class Fault:
-    """A mistake made in a loaded model of one framework, and where it shows first."""
+    """A mistake in a loaded model of one framework, and the place where it shows first."""
 
     framework: str
     place: str
@@ -340,7 +340,7 @@ FAULTS = {
 
 
 def seed_fault(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the mistake in every model that the framework loads from now on."""
+    """Plant the mistake in every model that the framework loads from now on."""
     class_ = backend(fault.framework).classes("ForMaskedLM")
     right = class_.from_pretrained.__func__
 
@@ -388,7 +388,7 @@ def test_float32_hides_an_epsilon_that_float64_shows(tmp_path: Path, monkeypatch
 
 
 def test_a_mistake_in_gradients_alone_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lookup that lets the padding row learn: the same values, another gradient."""
+    """A lookup that trains the padding row: the same values, but a different gradient."""
     have("pt", "tf")
 
     def learning_padding(model: Any) -> None:

@@ -1,4 +1,4 @@
-"""`roberta verify`: exit codes, report files, and the texts of what cannot be verified."""
+"""`roberta verify`: exit codes, report files, and the messages for requests that cannot be verified."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def one(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def faulty(tmp_path: Path) -> Path:
-    """As `one`, but for a transposed kernel."""
+    """Like `one`, except for a transposed kernel."""
     config = checkpoints.small_config("ForMaskedLM")
     tensors = checkpoints.draw(config, "ForMaskedLM")
     name = "roberta.encoder.layer.1.attention.output.dense.weight"
@@ -78,7 +78,7 @@ def test_an_unknown_argument_ends_with_2(one: Path) -> None:
 
 
 class _Resources(HTMLParser):
-    """Collects what a page would fetch."""
+    """Collects the addresses that a page would fetch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ def test_reports_are_written_as_json_and_html(one: Path, faulty: Path, tmp_path:
     marks = [path for path in drawing.iter("path") if path.find("title") is not None]
     assert len(marks) == len(found["places"])
     heights = [float(path.attrib["transform"].split(",")[1][:-1]) for path in marks]
-    assert max(heights[3:]) < min(heights[:3]) - 100  # the drift is drawn: up, from layer 1's attention on
+    assert max(heights[3:]) < min(heights[:3]) - 100  # the plotted line rises from layer 1's attention on
 
 
 def test_texts_in_a_page_are_escaped(one: Path, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_missing_framework_is_named_with_its_extra(one: Path, monkeypatch: pyt
     with pytest.raises(ModuleNotFoundError, match=r"flax is not installed; pip install 'roberta\[flax\]'"):
         verify(one, frameworks=["pt", "flax"])
     with pytest.raises(ValueError, match="nothing to compare with: only pt is to run"):
-        verify(one)  # by default what is installed
+        verify(one)  # by default all installed frameworks
     assert verify(one, against=one).runs == ("pt", "against pt")
 
 
@@ -240,5 +240,5 @@ def test_texts_are_run(one: Path, golden: Path, tmp_path: Path) -> None:
     folder = checkpoints.make(tmp_path / "words", "ForMaskedLM", vocab_size=500)
     (folder / "tokenizer.json").write_bytes((golden / "tiny-bpe-a" / "tokenizer.json").read_bytes())
     report = verify(folder, against=folder, frameworks=["pt"], texts=["the cat", "a <mask> " * 99])
-    assert report.inputs["input_ids"] == (2, 28)  # cut to what the model takes
+    assert report.inputs["input_ids"] == (2, 28)  # cut to the length that the model accepts
     assert report.origin == "given texts"

@@ -1,4 +1,4 @@
-"""TensorFlow and Flax against PyTorch, from wide random weights in float64: outputs, loss and every gradient."""
+"""TensorFlow and Flax against PyTorch, with large random weights in float64: outputs, loss and every gradient."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from roberta.common.parameters import Head
 
 LAYERS, HEADS_OF_ATTENTION, SEQ = 2, 3, 11
 
-# What is changed in the config, and what is given beside ids, mask and token types.
+# Changes to the config, and inputs beside ids, mask and token types.
 CONFIGS: dict[str, dict[str, Any]] = {
     "gelu": {},
     "gelu_new": {"hidden_act": "gelu_new"},
@@ -51,7 +51,7 @@ def compare(folder: Path, head: Head, other: Backend, inputs: Arrays, gradients:
     for name, gradient in wanted_gradients.items():
         if np.abs(gradient).max() > 1e-12 * scale:
             assert_close(found_gradients[name], gradient, 1e-10, f"gradient of {name}")
-        else:  # a key's bias moves no softmax: its gradient is rounding
+        else:  # a key's bias does not change the softmax: its gradient is rounding
             assert np.abs(found_gradients[name]).max() < 1e-12 * scale, name
 
 

@@ -1,4 +1,4 @@
-"""One curve: the same weights, batches and recipe in float64 give the same losses in the three frameworks."""
+"""The same weights, batches and recipe in float64 give the same losses in the three frameworks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from roberta.common.training.recipes import learning_rate
 
 RECIPE = replace(updates.RECIPE, warmup=0.1, decays_all=False, clip_norm=1.0)
 UPDATES = 200
-BATCHES = 5  # that come again and again, so that the losses fall
+BATCHES = 5  # they come repeatedly, so that the losses fall
 ROWS, SIZE = 6, 3
 
 

@@ -1,4 +1,4 @@
-"""Decoding with the cache gives what one pass over all tokens gives, whatever the ids, the mask and the steps."""
+"""Decoding with the cache equals one pass over all tokens, whatever the ids, the mask and the steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRIES = {"pt": 40, "tf": 8, "flax": 8}
 
 
 def random_mask(rng: np.random.Generator, rows: int) -> Arrays:
-    """None, one of tokens, or one of pairs, in which nothing sees what comes later."""
+    """No mask, a mask of tokens, or a mask of pairs in which no token sees later ones."""
     mask = rng.integers(0, 2, (rows, SEQ))
     match rng.integers(0, 3):
         case 0:
@@ -28,13 +28,13 @@ def random_mask(rng: np.random.Generator, rows: int) -> Arrays:
 
 
 def sees_something(inputs: Arrays, rows: int) -> np.ndarray:
-    """Tokens, (rows, seq), with at least one token to attend to: what the others give means nothing."""
+    """Tokens, (rows, seq), with at least one token to attend to: the results of the others mean nothing."""
     mask = inputs.get("attention_mask")
     return np.ones((rows, SEQ), bool) if mask is None or mask.ndim == 3 else mask.cumsum(axis=1) > 0
 
 
 def random_stops(rng: np.random.Generator) -> list[int]:
-    """Where steps of one to three tokens end."""
+    """The ends of steps of one to three tokens."""
     ends = np.cumsum(rng.integers(1, 4, SEQ))
     return [*(int(end) for end in ends if end < SEQ), SEQ]
 
@@ -64,7 +64,7 @@ def test_steps_of_embeddings_count_every_slot_as_the_whole_pass_does(backend: Ba
 
 
 def test_rows_that_change_places_take_their_counts_along(backend: Backend, model: Any) -> None:
-    """Beam search: a beam goes on from another."""
+    """Beam search, where a beam continues from another."""
     kv = importlib.import_module(f"roberta.{backend.name}.cache")
     ids = np.array([[3, 2, 4, 2, 3, 4, 3, 2, 4], [3, 4, 4, 3, 2, 3, 4, 4, 3]])
     wanted = backend.run(model, {"input_ids": ids})["logits"]
@@ -78,7 +78,7 @@ def test_rows_that_change_places_take_their_counts_along(backend: Backend, model
 
 
 def test_a_cache_is_a_tuple_of_layers_and_a_plain_one_counts_by_the_mask(backend: Backend, model: Any) -> None:
-    """As callers of transformers take it apart and put it together; Flax has a tree of its own."""
+    """Take the cache apart and rebuild it, as callers of transformers do; Flax has its own tree."""
     if backend.name == "flax":
         pytest.skip("a cache in Flax is a tree of dictionaries")
     ids = np.array([[2, 2, 3, 4, 4, 3], [3, 4, 4, 3, 4, 3]])

@@ -1,4 +1,4 @@
-"""What callers of transformers do every day: nothing is swallowed, and nothing of theirs is changed."""
+"""Everyday calls of transformers: no argument is swallowed, and no object of the caller is changed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_given_config_stays_the_callers(backend: Backend, tmp_path: Path) -> N
 
 
 class TheirConfig:
-    """As much of transformers' own config as is read of it."""
+    """The part of transformers' own config that is read."""
 
     model_type = "roberta"
 
@@ -53,7 +53,7 @@ def test_a_config_of_transformers_itself_is_taken(backend: Backend, tmp_path: Pa
     folder = checkpoints.make(tmp_path, "ForMaskedLM", num_hidden_layers=1)
     theirs = TheirConfig(**json.loads((folder / "config.json").read_text()))
     loaded = backend.load("ForMaskedLM", folder, config=theirs).config
-    dtype = "float64" if backend.name == "pt" else "float32"  # as loaded, which PyTorch's class of transformers writes
+    dtype = "float64" if backend.name == "pt" else "float32"  # transformers' PyTorch class writes this
     assert loaded.to_dict() == {**RobertaConfig.from_pretrained(folder).to_dict(), "dtype": dtype}
     built = backend.classes("Model")(theirs).config
     assert (type(built), built.vocab_size, built.name_or_path, built.attn_implementation) == (
@@ -139,9 +139,9 @@ def test_a_config_takes_what_numpy_and_torch_give() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("source", ["safetensors", "pt", "tf", "flax"])
 def test_a_loaded_model_does_not_hang_on_its_file(backend: Backend, source: str, dtype: str, tmp_path: Path) -> None:
-    """The readers map files; what a model holds must be its own, or writing the file later would kill the process.
+    """Readers map files, but a model must own its values, or else writing the file later would kill the process.
 
-    But for PyTorch's safetensors of the same dtype, whose values stay on a private map, as transformers' do
+    The exception is PyTorch's safetensors of the same dtype, whose values stay on a private map, as in transformers
     (docs/differences.md): loading then takes neither time nor memory.
     """
     if (backend.name, source, dtype) == ("pt", "safetensors", "float32"):

@@ -1,4 +1,4 @@
-"""Getting, replacing and resizing embeddings, tied to the LM head and not, the same in the three frameworks."""
+"""Getting, replacing and resizing embeddings, tied to the LM head or not, the same in the three frameworks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOKENS = {"input_ids": np.array([[0, 5, 6, 2]])}
 
 
 def replace(backend: Backend, model: Any, which: str, rows: np.ndarray) -> None:
-    """`set_input_embeddings` or `set_output_embeddings` with what the framework's users would give."""
+    """`set_input_embeddings` or `set_output_embeddings` with the type that users of the framework would pass."""
     setter = getattr(model, f"set_{which}_embeddings")
     if backend.name != "pt":
         setter(rows)
@@ -80,7 +80,7 @@ def test_a_vocabulary_is_rounded_up(backend: Backend, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mean_resizing", [True, False], ids=["mean", "wide"])
 def test_every_new_row_is_another_one(backend: Backend, tmp_path: Path, mean_resizing: bool) -> None:
-    """Around their mean where that is asked for: in units of the spread, no two new rows are the same."""
+    """New rows vary around the mean if requested: in units of the spread, no two of them are equal."""
     model = backend.load("ForMaskedLM", checkpoints.make(tmp_path, "ForMaskedLM", tie_word_embeddings=False))
     before = backend.parameters(model)
     for rows in (62, 63):
@@ -93,7 +93,7 @@ def test_every_new_row_is_another_one(backend: Backend, tmp_path: Path, mean_res
         ]
     )
     distances = np.linalg.norm(new[:, None] - new, axis=-1)[~np.eye(4, dtype=bool)]
-    assert distances.min() > np.linalg.norm(new, axis=-1).mean() / 2  # of independent rows, about 1.4 times the mean
+    assert distances.min() > np.linalg.norm(new, axis=-1).mean() / 2  # about 1.4 times the mean for independent rows
 
 
 def test_a_loaded_model_drops_nothing_out(backend: Backend, tmp_path: Path) -> None:

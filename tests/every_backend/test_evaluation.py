@@ -1,4 +1,4 @@
-"""The loss that evaluation works out from what `infer` gives is that of the class's own forward pass."""
+"""The loss that evaluation computes from the results of `infer` equals that of the class's own forward pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from roberta.common.training.data.masking import Masker, Masking, MaskingVocabul
 from roberta.common.training.data.tasks import HEADS, Task
 from roberta.common.training.evaluation import BATCH_SCORES, IGNORED, Evaluation
 
-SIZE, LENGTHS = 61, (16, 9, 4)  # of the vocabulary; 16 is a bucket
+SIZE, LENGTHS = 61, (16, 9, 4)  # size of the vocabulary; 16 is a bucket
 
 
 def features(task: Task) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def features(task: Task) -> list[dict[str, Any]]:
 def evaluation(task: Task, some: list[dict[str, Any]]) -> Evaluation:
     words = MaskingVocabulary(SIZE, 60, (0, 1, 2, 60), (0, 1, 2, 3), np.ones(SIZE, bool))
     masker = Masker(words, Masking(rate=0.4)) if task == "mlm" else None
-    made = object.__new__(Evaluation)  # the metrics' libraries are not asked for
+    made = object.__new__(Evaluation)  # the libraries for metrics are not needed
     for name, value in {
         "task": task, "features": some, "collate": Collator(task, 28, 1, masker), "seed": 5, "questions": None,
         "_lengths": np.array([16] * len(some)),
@@ -45,7 +45,7 @@ def evaluation(task: Task, some: list[dict[str, Any]]) -> Evaluation:
 
 
 def own_loss(backend: Backend, model: Any, task: Task, inputs: dict[str, np.ndarray]) -> float:
-    """That of the forward pass, where the labels are those of all tokens."""
+    """The loss of the forward pass, where the labels cover all tokens."""
     if task == "mlm":
         is_target = inputs["labels"] != IGNORED
         labels = np.full(inputs["input_ids"].shape, IGNORED)

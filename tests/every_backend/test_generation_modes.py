@@ -1,4 +1,4 @@
-"""Ways of decoding against the definition of each, computed from whole passes (of PyTorch, which has nothing to compile)."""
+"""Decoding methods against the definition of each, computed from full passes (in PyTorch, which compiles nothing)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ TORCH = PyTorch()
 
 
 def step(model: Any, row: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Logits behind a row, and the last hidden states of its tokens, of one whole pass."""
+    """Logits after a row, and the last hidden states of its tokens, from one full pass."""
     output = TORCH.run(model, {"input_ids": np.array([row])}, output_hidden_states=True)
     return output["logits"][0, -1], output[f"hidden_states.{model.config.num_hidden_layers}"][0]
 
@@ -101,7 +101,7 @@ def test_guessing_tokens_changes_nothing_that_is_returned(backend: Backend, fold
     guesses = {"assistant_model": loaded(backend, folder, helper)} if helper else {"prompt_lookup_num_tokens": 3}
     draws = {"do_sample": True, "seed": 5, "top_k": 0} if how == "sampled" else {}
     if backend.name == "flax" and how in ("itself", "sampled"):
-        pytest.skip("the driver is shared, and each way compiles anew")
+        pytest.skip("the driver is shared, and each method needs its own compilation")
     ids = backend.constant(IDS)
     wanted = model.generate(ids, **SETTINGS, **EVERYTHING, **draws)
     found = model.generate(ids, **SETTINGS, **EVERYTHING, **draws, **guesses, num_assistant_tokens=2)
@@ -124,7 +124,7 @@ def embedded(backend: Backend, folder: Path, ids: np.ndarray) -> Any:
 @pytest.mark.parametrize("beams", [1, 2])
 def test_embeddings_go_on_as_their_ids_do(backend: Backend, folder: Path, beams: int) -> None:
     if backend.name == "flax" and beams > 1:
-        pytest.skip("the driver is shared, and each width compiles anew")
+        pytest.skip("the driver is shared, and each width needs its own compilation")
     model, mask = loaded(backend, folder, "model"), backend.constant((TWO != 1).astype(np.int64))
     wanted = generated(backend, model, TWO, num_beams=beams)
     embeds = embedded(backend, folder, TWO)

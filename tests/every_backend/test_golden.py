@@ -1,4 +1,4 @@
-"""Outputs of transformers 4.57 in float64, on its own checkpoints, against every class, framework and file format."""
+"""Outputs of transformers 4.57 in float64, for its own checkpoints, against every class, framework and file format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Golden:
         self.head = self.info["classes"]["pt"].removeprefix("Roberta")
 
     def group(self, prefix: str) -> Arrays:
-        """The arrays below a prefix by the rest of their names."""
+        """The arrays whose names start with a prefix, by the rest of their names."""
         return {name.removeprefix(prefix): a for name, a in self.arrays.items() if name.startswith(prefix)}
 
     def inputs(self, case: str, dtype: str = "float64") -> Arrays:
@@ -83,7 +83,7 @@ def test_cached_steps_equal_the_full_pass(backend: Backend, golden: Path, name: 
     model = backend.load(expected.head, expected.folder / "pt-safetensors")
     for case in expected.info["cached"]:
         inputs = expected.inputs(case["name"])
-        inputs.pop("position_ids", None)  # found from the mask
+        inputs.pop("position_ids", None)  # derived from the mask
         found = backend.decode(model, inputs, case["prefix"])
         wanted = expected.arrays[f"{case['name']}/f64/logits_cached"]
         if case["mask"]:
@@ -128,7 +128,7 @@ def test_named_gradients(backend: Backend, expected: Golden, kind: str) -> None:
     found = backend.gradients(model, inputs, scalar)
     for name, gradient in wanted.items():
         value = found[name]
-        if name.endswith(("word_embeddings.weight", "position_embeddings.weight")):  # the pad row is torch's business
+        if name.endswith(("word_embeddings.weight", "position_embeddings.weight")):  # torch handles the padding row
             value = np.delete(value, expected.info["pad_token_id"], axis=0)
             gradient = np.delete(gradient, expected.info["pad_token_id"], axis=0)
         assert_close(value, gradient, 1e-10, name)

@@ -1,4 +1,4 @@
-"""Settings as configs have them: recorded outputs of transformers 4.57 in float64, in every framework."""
+"""Settings from real configs: recorded outputs of transformers 4.57 in float64, in every framework."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from family import Recorded
 
 MODELS = SHARED / "golden" / "family" / "models"
 NAMES = sorted(folder.name for folder in MODELS.iterdir()) if MODELS.is_dir() else []
-# What others of the list show as well, and JAX would compile for seconds.
+# Settings that others in the list cover as well, and that JAX would compile for seconds.
 LEFT_OUT_IN_FLAX = ("cfg-eos-list", "clm-untied", "rel-key-clm-cross", "rel-kq-clm", "short-positions-pad3")
 DTYPES = ("cfg-f16-weights", "cfg-bf16-weights", "cfg-torch-dtype", "cfg-both-dtypes")
 
 
 def load(backend: Backend, recorded: Recorded, file_format: str, dtype: str | None = "float64") -> Any:
-    """The model in the Roberta class of its head; what is said of its file is not at issue here."""
+    """The model in the Roberta class of its head; warnings about its file do not matter here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "this config is of model_type", UserWarning)
         warnings.filterwarnings("ignore", "id2label .* contradict", UserWarning)

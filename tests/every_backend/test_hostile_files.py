@@ -1,4 +1,4 @@
-"""Files that lie, are cut short or would run code: one CheckpointError that names the file, and nothing happens."""
+"""Files that lie, are truncated or would run code: one CheckpointError that names the file, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GIB = 2**30
 
 
 class Runs:
-    """A pickle of this calls `os.system`, as an attacker's would."""
+    """Its pickle calls `os.system`, as an attacker's would."""
 
     def __init__(self, marker: Path) -> None:
         self.command = f"touch {marker}"
@@ -54,9 +54,9 @@ SAFETENSORS: dict[str, bytes] = {
     "seven bytes": b"1234567",
     "a header of an exabyte": safetensors({}, length=2**60),
     "a header longer than the file": safetensors({}, length=1000),
-    "a header that is no JSON": safetensors(b"{'a': 1}"),
+    "a header that is not JSON": safetensors(b"{'a': 1}"),
     "a header that is a list": safetensors([]),
-    "a header that is no UTF-8": safetensors(b'{"\xff": 1}'),
+    "a header that is not UTF-8": safetensors(b'{"\xff": 1}'),
     "a header nested too deep": safetensors(b'{"a":' * 100_000),
     "a tensor twice": safetensors(
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
@@ -94,7 +94,7 @@ def zipped(content: bytes, data: bytes = b"", compression: int = zipfile.ZIP_STO
 
 
 def tensor_pickle(size: int, storage: int) -> bytes:
-    """What torch.save writes for {"a": float32 of [size]} on a storage of `storage` values."""
+    """The bytes that torch.save writes for {"a": float32 of [size]} with a storage of `storage` values."""
 
     def integer(value: int) -> bytes:
         return b"\x8a\x08" + struct.pack("<q", value)
@@ -107,7 +107,7 @@ def tensor_pickle(size: int, storage: int) -> bytes:
 
 
 def old_torch(content: bytes) -> bytes:
-    """The form before torch 1.6, up to the pickle of the content."""
+    """The container from before torch 1.6, up to the pickle of the content."""
     return b"".join(pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {})) + content
 
 
@@ -127,7 +127,9 @@ def torch_files(marker: Path) -> dict[str, bytes]:
         "code in a protocol with STACK_GLOBAL": zipped(pickle.dumps({"a": Runs(marker)}, protocol=4)),
         "builtins.eval": zipped(b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R."),
         "a zip that unpacks to a gigabyte": zipped(tensor_pickle(1, 1), bytes(2**30 // 4), zipfile.ZIP_DEFLATED),
-        "a zip with a name that is no UTF-8": zipped(tensor_pickle(1, 1), folder="é").replace(b"\xc3\xa9", b"\xe7\xa9"),
+        "a zip with a name that is not UTF-8": zipped(tensor_pickle(1, 1), folder="é").replace(
+            b"\xc3\xa9", b"\xe7\xa9"
+        ),
         "a zip without a pickle": zipped(b"").replace(b"data.pkl", b"data.txt"),
         "more values than stored": zipped(tensor_pickle(1000, 1), b"1234"),
         "a storage of a petabyte": zipped(tensor_pickle(2**48, 2**48), b"1234"),
@@ -143,7 +145,7 @@ def torch_files(marker: Path) -> dict[str, bytes]:
         "a pickle of a million steps": zipped(b"\x80\x02" + b"NN\x86" * 400_000 + b"."),
         "a list": zipped(b"\x80\x02]."),
         "names that are numbers": zipped(b"\x80\x02}K\x01K\x02s."),
-        "values that are no tensors": zipped(b"\x80\x02}X\x01\x00\x00\x00aK\x02s."),
+        "values that are not tensors": zipped(b"\x80\x02}X\x01\x00\x00\x00aK\x02s."),
         "a pickle cut short": zipped(tensor_pickle(1, 1)[:-20], b"1234"),
         "a zip cut short": zipped(tensor_pickle(1, 1), b"1234")[:-40],
     }
@@ -220,7 +222,7 @@ def h5_files(outside: Path) -> dict[str, bytes]:
         group["x"] = h5py.SoftLink("/roberta/x")
 
     def diamonds(file: Any) -> None:
-        """Each group is in the one before under two names: 31 groups, and two thousand million ways."""
+        """Each group is in the previous one under two names: 31 groups, and two billion paths."""
         inner = grouped(file, ["roberta"], ["x/a:0"])
         for _ in range(31):
             inner, outer = inner.create_group("x"), inner

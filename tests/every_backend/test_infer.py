@@ -1,4 +1,4 @@
-"""`infer` gives the numbers of the forward pass on every real token, whatever the batch."""
+"""`infer` returns the results of the forward pass for every real token, whatever the batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def ragged(rows: int, longest: int, vocabulary: int, seed: int = 3) -> Arrays:
-    """Rows of many lengths, the longest and the shortest among them, padded on the right."""
+    """Rows of many lengths, including the longest and the shortest, padded on the right."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, longest + 1, rows)
     lengths[:2] = longest, 1
@@ -107,7 +107,7 @@ MASKS: dict[str, Arrays] = {
 @pytest.mark.parametrize("name", MASKS)
 def test_masks_and_positions_of_every_kind(backend: Backend, name: str, tmp_path: Path) -> None:
     model = backend.load("ForTokenClassification", checkpoints.make(tmp_path, "ForTokenClassification"))
-    ids = np.random.default_rng(4).integers(1, 61, (3, 11))  # 1, padding, among them
+    ids = np.random.default_rng(4).integers(1, 61, (3, 11))  # including 1, padding
     inputs = {"input_ids": ids, **MASKS[name]}
     wanted = expected(backend, model, inputs, "ForTokenClassification")
     if name == "floats":
@@ -136,7 +136,7 @@ def test_single_precision_is_close_to_double(backend: Backend, tmp_path: Path) -
 
 
 def test_half_the_bits_are_as_close_as_they_can_be(backend: Backend, tmp_path: Path) -> None:
-    """bfloat16 has 8 bits: errors of 1 in 256 at each step, and steps that do not add up to much more."""
+    """bfloat16 has 8 bits: errors of 1 in 256 at each step, which do not add up to much more."""
     model = backend.load("Model", checkpoints.make(tmp_path, "Model", num_hidden_layers=1), dtype="float32")
     inputs = ragged(6, 25, 61)
     wanted = model.infer(inputs)

@@ -1,4 +1,4 @@
-"""from_pretrained and save_pretrained: what is found, refused and reported, the same in the three frameworks."""
+"""from_pretrained and save_pretrained: files that are found, refused and reported, the same in the three frameworks."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def broken(kind: str, folder: Path) -> Path:
             (folder / "config.json").unlink()
         case "no weights":
             weights.unlink()
-        case "config is no JSON":
+        case "config is not JSON":
             (folder / "config.json").write_text("{")
         case "cut short":
             os.truncate(weights, weights.stat().st_size - 100)
@@ -249,7 +249,7 @@ BROKEN = {
     "no folder": "broken",
     "no config": "config.json",
     "no weights": "model.safetensors",
-    "config is no JSON": "config.json is not a valid JSON file",
+    "config is not JSON": "config.json is not a valid JSON file",
     "cut short": r"model\.safetensors is cut short",
     "missing tensor": r"missing: roberta\.encoder\.layer\.1\.output\.dense\.bias \[24\]",
     "missing shard": r"names model-00002-of-\d+\.safetensors, which is not in",

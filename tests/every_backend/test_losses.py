@@ -1,4 +1,4 @@
-"""The losses by themselves, in each framework: labels of any integer type, nothing that counts, and float16."""
+"""The losses by themselves, in each framework: labels of any integer type, no label that counts, and float16."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INTEGERS = ("int8", "uint8", "uint16", "int32", "int64", "uint64")
 
 
 def loss(backend: Backend, name: str, *arrays: np.ndarray, **others: Any) -> np.ndarray:
-    """A loss of `losses`, in the dtype it has."""
+    """A loss from `losses`, in its own dtype."""
     module = importlib.import_module(f"roberta.{backend.name}.losses")
     return np.asarray(getattr(module, name)(*(backend.constant(array) for array in arrays), **others))
 
@@ -30,7 +30,7 @@ def wanted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_labels_of_every_integer_type_are_the_same_labels(backend: Backend, dtype: str) -> None:
-    """156 is -100 in uint8, and 200 classes are more than int8 has."""
+    """156 is -100 in uint8, and 200 classes are more than int8 can count."""
     logits = np.random.default_rng(0).normal(0, 3, (2, 4, CLASSES))
     labels = np.array([[156, 7, 120, 3], [9, 156, 0, 99]])
     if dtype == "int8":
@@ -51,7 +51,7 @@ def test_a_label_outside_the_classes_is_refused_in_every_integer_type(backend: B
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64"])
 def test_span_positions_of_every_integer_type(backend: Backend, dtype: str) -> None:
-    """300 positions are more than uint8 has; 2 ** 32 + 1, behind the sequence, is 1 in int32."""
+    """300 positions are more than uint8 can count; 2 ** 32 + 1, beyond the sequence, is 1 in int32."""
     start, end = np.random.default_rng(1).normal(0, 3, (2, 2, 300))
     starts, ends = np.array([255, 7]), np.array([255, 9 if dtype == "uint8" else 2**32 + 1])
     right = wanted(end, ends) if dtype == "uint8" else wanted(end[:1], ends[:1])
@@ -60,7 +60,7 @@ def test_span_positions_of_every_integer_type(backend: Backend, dtype: str) -> N
 
 
 def test_no_label_that_counts_is_a_loss_of_nothing_by_a_given_number(backend: Backend) -> None:
-    """transformers gives 0.0: a part of a batch without targets adds nothing to the others."""
+    """transformers returns 0.0: a part of a batch without targets adds nothing to the others."""
     logits, labels = np.ones((1, 3, CLASSES)), np.full((1, 3), -100)
     assert loss(backend, "next_token_loss", logits, labels, num_items_in_batch=5) == 0.0
     assert np.isnan(loss(backend, "next_token_loss", logits, labels))

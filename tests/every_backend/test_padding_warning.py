@@ -1,4 +1,4 @@
-"""Padded ids without a mask: one warning a process, and only where the padding changes numbers."""
+"""Padded ids without a mask: one warning per process, and only where the padding changes results."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_decoder_is_warned_of_padding_before_tokens_alone_and_not_in_its_steps
     given: Arrays = {"input_ids": PADDED}
     first = backend.call(model, given, past_key_values=backend.empty_cache(model, PADDED), use_cache=True)
     step = {"input_ids": np.array([[1], [5]])}
-    assert said(lambda: backend.call(model, given)) == []  # no token attends to what follows it
+    assert said(lambda: backend.call(model, given)) == []  # no token attends to later tokens
     assert said(lambda: backend.call(model, step, past_key_values=first.past_key_values)) == []
     assert re.search(MESSAGE, said(lambda: backend.call(model, {"input_ids": LEFT}))[0])
 

@@ -1,4 +1,4 @@
-"""Every task in every framework, through `infer`: the results of PyTorch's own forward."""
+"""Every task in every framework, through `infer`, gives the results of PyTorch's own forward pass."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_alike(found: Any, wanted: Any, bound: float) -> None:
-    """Equal in structure and texts; numbers within the bound."""
+    """Assert that structure and texts are equal, and numbers within the bound."""
     if isinstance(wanted, dict):
         assert list(found) == list(wanted)
         for key, value in wanted.items():

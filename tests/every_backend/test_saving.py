@@ -1,4 +1,4 @@
-"""What is saved can be loaded: after each change of a model, as it was, in all frameworks; or nothing is written."""
+"""After each change of a model, a save can be loaded unchanged in all frameworks, or nothing is written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INPUTS = checkpoints.batch(HEAD, checkpoints.small_config(HEAD))
 
 
 def cases() -> list[Any]:
-    """Every change of every framework that is installed."""
+    """Every change for every framework that is installed."""
     found = []
     for name, make in CHANGES.items():
         if all(importlib.util.find_spec(module) for module in NEEDS[name]):
@@ -30,7 +30,7 @@ def cases() -> list[Any]:
 
 
 def logits(name: str, model: Any) -> np.ndarray:
-    """What the model, in float64, makes of a batch."""
+    """The results of the model, in float64, for a batch."""
     if name == "pt":
         model.double()
     if name == "flax":
@@ -42,7 +42,7 @@ def logits(name: str, model: Any) -> np.ndarray:
     return backend(name).run(model, INPUTS)["logits"]
 
 
-@pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")  # Keras says of each layer that has nothing to quantise
+@pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")  # Keras warns about layers it cannot quantise
 @pytest.mark.parametrize(("framework", "change"), cases())
 def test_a_changed_model_is_loaded_as_it_was_or_nothing_is_written(
     framework: str, change: Change, tmp_path: Path

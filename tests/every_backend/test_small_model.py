@@ -1,4 +1,4 @@
-"""The bundled model: what a pipeline without a model takes, in each framework, without a network."""
+"""The bundled model, which a pipeline without a model uses, in each framework, without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The updates of the weights, in each framework: what an update is, what it leaves alone, and that it can go on."""
+"""The updates of the weights, in each framework: what an update changes, what it leaves alone, and resuming."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_norms_and_biases_can_be_left_undecayed(backend: Backend, tmp_path: Path
         shrunk = np.abs(array).sum() < 0.99 * np.abs(start[name]).sum()
         if kind_of(name) in ("dense", "embedding"):
             assert shrunk, name
-        else:  # moved by at most two steps from where it would be without decay: second gradients differ
+        else:  # at most two steps away from its value without decay: second gradients differ
             assert np.abs(array - free[name]).max() < 2.5 * RATE, name
 
 

@@ -1,4 +1,4 @@
-"""A training on other labels than the model's, in each framework: its classifier is new, and all else is the model's."""
+"""A training with labels other than the model's, in each framework: only the classifier is newly initialised."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LAST = "classifier.out_proj.weight"
 
 
 class StoppedError(Exception):
-    """Raised in the place of the updates."""
+    """Raised instead of the updates."""
 
 
 @pytest.fixture
 def case(tmp_path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Arguments of a training from a classifier with names of its own, as many as the data has; and its weights."""
+    """Arguments of a training from a classifier with as many labels as the data, but other names; and its weights."""
     arguments = make(tmp_path, "text-classification", id2label=OWN)
     config = RobertaConfig.from_pretrained(arguments["model"])
     table = parameters(config, "ForSequenceClassification")

@@ -1,4 +1,4 @@
-"""A whole training in each framework: stopped and gone on with, in the same one to the bit, in the others to rounding."""
+"""A whole training in each framework, stopped and resumed: in the same framework to the bit, in others to rounding."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FRAMEWORKS = ("pt", "tf", "flax")
 
 
 def stopped_at(number: int, training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train, and have the process told to end while an update is noted."""
+    """Train, and send the process a signal to end while an update is logged."""
     original = Journal.update
 
     def update(self: Journal, at: int, *values: Any) -> None:
@@ -68,14 +68,14 @@ def weights(output: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def in_float64(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Arguments of a training without dropout, whose numbers are the same in all frameworks but for rounding."""
+    """Arguments of a training without dropout, whose results are the same in all frameworks except for rounding."""
     arguments = training_cases.make(tmp_path_factory.mktemp("data"), "text-classification")
     return arguments | ONE_SHAPE | {"dtype": "float64", "recipe": replace(RECIPE, dropout=0.0)}
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, in_float64: dict[str, Any]) -> Callable[[str], Path]:
-    """Framework -> the folder of a training that nobody stopped, made once."""
+    """Framework -> the folder of an undisturbed training, made once."""
 
     @functools.cache
     def made(framework: str) -> Path:

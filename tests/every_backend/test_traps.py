@@ -1,4 +1,4 @@
-"""Traps of the peer (CONTRACT 8) that belong to the models: our behaviour, the same in the three frameworks."""
+"""Traps of transformers in the models (docs/differences.md): our behaviour, the same in the three frameworks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from roberta.common.parameters import Head
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A wide checkpoint of a masked LM."""
+    """A checkpoint of a masked LM with large random weights."""
     return checkpoints.make(tmp_path / "mlm", "ForMaskedLM")
 
 
@@ -105,7 +105,7 @@ def test_distances_take_the_place_of_positions(backend: Backend, tmp_path: Path)
 
 
 def test_the_lm_head_uses_the_exact_gelu_whatever_the_config_says(backend: Backend, tmp_path: Path) -> None:
-    """With no layer the activation of the config is nowhere used."""
+    """Without layers, the activation of the config is never used."""
     logits = []
     for activation in ("gelu", "relu"):
         folder = checkpoints.make(tmp_path / activation, "ForMaskedLM", hidden_act=activation, num_hidden_layers=0)
@@ -255,7 +255,7 @@ def test_a_cache_needs_a_decoder(backend: Backend, tmp_path: Path, head: Head) -
     cache = backend.empty_cache(decoder, given["input_ids"])
     cache = backend.call(decoder, given, past_key_values=cache, use_cache=True).past_key_values
     model = backend.load(head, folder, is_decoder=False)
-    if backend.name != "pt":  # PyTorch's classes take it, for prefix tuning: tests/oracle/test_pytorch_oracle.py
+    if backend.name != "pt":  # PyTorch's classes accept it, for prefix tuning: tests/oracle/test_pytorch_oracle.py
         with pytest.raises(ValueError, match=r"past_key_values need a decoder; .*RobertaConfig\(is_decoder=True\)"):
             backend.call(model, given, past_key_values=cache)
     backend.call(model, given, past_key_values=() if backend.name != "flax" else {})

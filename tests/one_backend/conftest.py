@@ -1,4 +1,4 @@
-"""Fixtures of what one framework alone has."""
+"""Fixtures for features that only one framework has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def compiled() -> Iterator[list[str]]:
-    """The programs compiled so far; none is left from tests before."""
+    """The programs compiled so far; none are left from earlier tests."""
     jax = pytest.importorskip("jax")
     found: list[str] = []
     is_on = [True]

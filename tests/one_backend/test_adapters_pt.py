@@ -30,7 +30,7 @@ def lora(peft: Any, *targets: str) -> Any:
     return peft.LoraConfig(r=2, target_modules=list(targets), init_lora_weights=False)
 
 
-@pytest.mark.filterwarnings("ignore:Already found a `peft_config`:UserWarning")  # peft says so of a second adapter
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`:UserWarning")  # peft warns about a second adapter
 def test_an_adapter_is_added_switched_saved_and_taken_out(peft: Any, folder: Path, tmp_path: Path) -> None:
     model = PT.load(HEAD, folder)
     without = model(IDS).logits

@@ -1,4 +1,4 @@
-"""Whatever a caller has done to a Flax model, `infer` gives the numbers of its forward pass."""
+"""Whatever a caller has done to a Flax model, `infer` returns the results of its forward pass."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Louder(Module):
 
 
 class Adapted(Module):
-    """A product of two thin matrices beside the classifier, with leaves of its own in the tree."""
+    """A product of two thin matrices beside the classifier, with its own leaves in the tree."""
 
     def setup(self) -> None:
         super().setup()
@@ -62,7 +62,7 @@ class OtherHead(FlaxRobertaForTokenClassification):
 
 
 class Doubled:
-    """A leaf that is no array: JAX asks it for one."""
+    """A leaf that is not an array: JAX asks it for one."""
 
     def __init__(self, array: Any) -> None:
         self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
@@ -116,14 +116,14 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "a decoder": lambda model: model.config.update({"is_decoder": True}),
     "numpy changed in place": edited(lambda leaves: leaves.update({KERNEL: np.array(leaves[KERNEL]) * 2})),
     "a leaf replaced": edited(lambda leaves: leaves.update({KERNEL: leaves[KERNEL] * 2})),
-    "a leaf that is no array": edited(lambda leaves: leaves.update({KERNEL: Doubled(leaves[KERNEL])})),
+    "a leaf that is not an array": edited(lambda leaves: leaves.update({KERNEL: Doubled(leaves[KERNEL])})),
     "a leaf of another dtype": edited(lambda leaves: leaves.update({KERNEL: leaves[KERNEL].astype(np.float16)})),
     "a leaf of integers": edited(lambda leaves: leaves.update({KERNEL: (leaves[KERNEL] * 9).astype(np.int8)})),
     "all params of another dtype": lambda model: setattr(model, "params", model.to_bf16(model.params)),
     "two layers exchanged": edited(lambda leaves: leaves.update({
         KERNEL: leaves[KERNEL.replace("/0/", "/1/")], KERNEL.replace("/0/", "/1/"): leaves[KERNEL]})),
 }  # fmt: skip
-UNSEEN: dict[str, Callable[[Any], Any]] = {  # which change no number of the forward pass
+UNSEEN: dict[str, Callable[[Any], Any]] = {  # which do not affect the forward pass
     "leaves beside the model's": edited(lambda leaves: leaves.update({"lora/kernel": np.ones((2, 2))})),
     "an empty tree beside them": lambda model: setattr(model, "params", {**model.params, "empty": {}}),
     "gradient checkpointing": lambda model: model.gradient_checkpointing_enable(),
@@ -151,7 +151,7 @@ def test_a_changed_model_infers_what_it_computes(name: str, comes_late: bool, fo
     if not comes_late:
         model = FLAX.load(HEAD, folder)
     {**CHANGES, **UNSEEN}[name](model)
-    is_half = name == "a module of another dtype"  # products of float32, rounded otherwise in two programs
+    is_half = name == "a module of another dtype"  # float32 products, which two programs round differently
     assert_as_forward(model, 1e-5 if is_half else 1e-10)
     difference = np.abs(before - model.infer(INPUTS)["logits"])[INPUTS["attention_mask"] > 0].max()
     assert (difference > (1e-9 if is_half else 1e-4)) == (name in CHANGES)

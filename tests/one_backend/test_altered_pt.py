@@ -1,4 +1,4 @@
-"""Whatever a caller has done to a PyTorch model, `infer` gives the numbers of its forward pass."""
+"""Whatever a caller has done to a PyTorch model, `infer` returns the results of its forward pass."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INPUTS = checkpoints.batch(HEAD, checkpoints.small_config(HEAD))
 
 
 class Lora(nn.Module):
-    """A projection with a product of two thin matrices beside it, as adapters are put into models."""
+    """A projection with a product of two thin matrices beside it, like an adapter."""
 
     def __init__(self, base: nn.Linear, rank: int = 2) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class LouderLayer(layers.Layer):
 
 
 class Tagged(nn.Parameter):
-    """A parameter whose products are twice as large, as quantised tensors have their own."""
+    """A parameter with its own product, twice as large, as quantised tensors have their own."""
 
     @classmethod
     def __torch_function__(cls, function: Any, kinds: Any, arguments: Any = (), options: Any = None) -> Any:
@@ -73,7 +73,7 @@ class Tagged(nn.Parameter):
 
 
 class Halving(nn.Module):
-    """Something in dropout's place that does not stop in eval mode."""
+    """A replacement for dropout that also acts in eval mode."""
 
     def forward(self, hidden: Any) -> Any:
         return hidden / 2
@@ -84,7 +84,7 @@ def query(model: Any) -> Any:
 
 
 def put(name: str, make: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """A change that puts what `make` makes of a module in its place."""
+    """A change that replaces a module by the result of `make`."""
 
     def change(model: Any) -> None:
         owner, _, last = name.rpartition(".")
@@ -94,7 +94,7 @@ def put(name: str, make: Callable[[Any], Any]) -> Callable[[Any], None]:
 
 
 def recast(kind: type[nn.Module]) -> Callable[[Any], Any]:
-    """The same module, of another class."""
+    """The same module with another class."""
 
     def change(module: Any) -> Any:
         module.__class__ = kind
@@ -148,7 +148,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "LoRA": put(f"{FIRST}.attention.self.query", Lora),
     "LoRA in the last layer": put("roberta.encoder.layer.1.output.dense", Lora),
     "a module and another": put(f"{FIRST}.intermediate.dense", double),
-    "an adapter behind a norm": put(f"{FIRST}.output.LayerNorm", lambda norm: nn.Sequential(norm, Halving())),
+    "an adapter after a norm": put(f"{FIRST}.output.LayerNorm", lambda norm: nn.Sequential(norm, Halving())),
     "a wrapped embedding": put("roberta.embeddings.position_embeddings", lambda table: nn.Sequential(table, Halving())),
     "a Linear of a subclass": put(f"{FIRST}.attention.self.value", recast(Shifted)),
     "a layer of a subclass": put(FIRST, recast(LouderLayer)),
@@ -199,7 +199,7 @@ def test_a_changed_model_infers_what_it_computes(name: str, comes_late: bool, fo
     CHANGES[name](model)
     assert_as_forward(model)
     real = INPUTS["attention_mask"] > 0
-    assert np.abs(before - model.infer(INPUTS)["logits"])[real].max() > 1e-3  # the change is one
+    assert np.abs(before - model.infer(INPUTS)["logits"])[real].max() > 1e-3  # the change takes effect
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Whatever a caller has done to a Keras model, `infer` gives the numbers of its forward pass."""
+"""Whatever a caller has done to a Keras model, `infer` returns the results of its forward pass."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INPUTS = checkpoints.batch(HEAD, checkpoints.small_config(HEAD))
 
 
 class Lora(keras.layers.Layer):
-    """A projection with a product of two thin matrices beside it, as adapters are put into models."""
+    """A projection with a product of two thin matrices beside it, like an adapter."""
 
     def __init__(self, base: Any) -> None:
         super().__init__(dtype=base.dtype_policy)
@@ -64,14 +64,14 @@ class LouderHead(TFRobertaForTokenClassification):
 
 
 class Halving(keras.layers.Layer):
-    """Something in dropout's place that does not stop outside training."""
+    """A replacement for dropout that also acts outside training."""
 
     def call(self, hidden: Any, training: Any = None) -> Any:
         return hidden / 2
 
 
 class Halved(keras.layers.Layer):
-    """Another layer, and half of what it gives."""
+    """Another layer, whose result is halved."""
 
     def __init__(self, inner: Any) -> None:
         super().__init__(dtype=inner.dtype_policy)
@@ -90,7 +90,7 @@ def value(model: Any) -> Any:
 
 
 def put(find: Callable[[Any], Any], name: str, make: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """A change that puts what `make` makes of a layer in its place."""
+    """A change that replaces a layer by the result of `make`."""
 
     def change(model: Any) -> None:
         owner = find(model)
@@ -136,7 +136,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "enable_lora of an embedding": lambda model: lora(model.roberta.embeddings.word_embeddings),
     "an adapter": put(lambda model: first(model).attention.self, "value", Lora),
     "a layer and another": put(lambda model: first(model).intermediate, "dense", wrapped),
-    "an adapter behind a norm": put(lambda model: first(model).output, "LayerNorm", wrapped),
+    "an adapter after a norm": put(lambda model: first(model).output, "LayerNorm", wrapped),
     "a wrapped embedding": put(lambda model: model.roberta.embeddings, "position_embeddings", Halved),
     "a Dense of a subclass": recast(value, LouderDense),
     "a layer of a subclass": recast(first, LouderLayer),
@@ -154,7 +154,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "one layer twice": lambda model: setattr(model.roberta.encoder, "layer_1", first(model)),
     "a decoder": lambda model: model.config.update({"is_decoder": True}),
 }  # fmt: skip
-UNSEEN: dict[str, Callable[[Any], Any]] = {  # which change no number of the forward pass
+UNSEEN: dict[str, Callable[[Any], Any]] = {  # which do not affect the forward pass
     "another activation in the config": lambda model: model.config.update({"hidden_act": "relu"}),
     "another epsilon in the config": lambda model: model.config.update({"layer_norm_eps": 0.5}),
     "not trainable": lambda model: setattr(model, "trainable", False),
@@ -188,7 +188,7 @@ def test_a_quantised_model_infers_what_it_computes(tmp_path: Path) -> None:
     model = TF.load(HEAD, checkpoints.make(tmp_path, HEAD, num_hidden_layers=1), dtype="float32")
     model.infer(INPUTS)
     model.infer(INPUTS, dtype="bfloat16")
-    with pytest.warns(UserWarning, match="quantize"):  # Keras says of each layer that has nothing to quantise
+    with pytest.warns(UserWarning, match="quantize"):  # Keras warns about layers it cannot quantise
         model.quantize("int8")
     assert_as_forward(model, 1e-5)
     with pytest.raises(ValueError, match=r"model.quantize\('int8'\).* omit dtype, or take away"):

@@ -1,4 +1,4 @@
-"""Keras' loops with everything that a script for transformers gives them, compared with numbers made by hand."""
+"""Keras' loops with everything that a script for transformers passes to them, compared with figures made by hand."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def entropy(logits: Any, labels: np.ndarray) -> np.ndarray:
 
 
 def weighed_by_hand(model: Any, inputs: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> float:
-    """Each loss times the weight of its row, over the number of those that count."""
+    """Each loss times the weight of its row, divided by the number of losses that count."""
     output = model(**inputs)
     if "start_positions" in labels:
         ends = [

@@ -1,4 +1,4 @@
-"""What only Flax has: linen modules and params by themselves, jit, grad, TrainState, and dropout keys."""
+"""Features that only Flax has: linen modules and params by themselves, jit, grad, TrainState, and dropout keys."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_compiled_code_refuses_wrong_ids_or_makes_nan_of_them(folder: Path) -> N
         jax.block_until_ready(jax.jit(lambda ids: model(ids).logits)(wrong))
         jax.effects_barrier()
 
-    with pytest.raises(Exception, match="input_ids holds"):  # JAX's own type around ours
+    with pytest.raises(Exception, match="input_ids holds"):  # JAX's own type, raised from ours
         run()
     with check_values(False):
         found = jax.jit(lambda ids: model(ids).logits)(wrong)
@@ -139,7 +139,7 @@ def test_a_product_in_parts_loses_no_more_than_one_sum(inputs: int) -> None:
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """A new model of float32, small enough to run at once."""
+    """A new float32 model, small enough to run at once."""
     return FLAX.classes("ForMaskedLM")(checkpoints.small_config("ForMaskedLM", num_hidden_layers=1))
 
 

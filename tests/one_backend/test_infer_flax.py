@@ -1,4 +1,4 @@
-"""What `infer` does in Flax alone: few compiled programs, packs of many rows, parameters handed over."""
+"""Behaviour of `infer` in Flax only: few compiled programs, packs of many rows, parameters passed as arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 jax = pytest.importorskip("jax")
 pytest.importorskip("flax")
 
-PROGRAMS = 8  # what the docstring of `infer` promises
+PROGRAMS = 8  # as the docstring of `infer` promises
 
 
 def load(folder: Path, head: Any = "ForMaskedLM", dtype: str = "float64", **config: Any) -> Any:
@@ -39,7 +39,7 @@ def forward(model: Any, inputs: Arrays) -> np.ndarray:
 def test_few_programs_are_compiled_whatever_the_lengths(compiled: list[str], dtype: str, tmp_path: Path) -> None:
     pruned = {"pruned_heads": {0: [1]}, "max_position_embeddings": 602}
     model = load(tmp_path, dtype=dtype, **pruned)
-    compiled.clear()  # those of loading
+    compiled.clear()  # programs of loading
     rng = np.random.default_rng(0)
     for count, longest in itertools.product((1, 2, 9, 40), (3, 30, 90, 300, 600)):
         inputs = rows(rng.integers(1, longest + 1, count).tolist())

@@ -1,4 +1,4 @@
-"""What `infer` does in PyTorch alone: weights laid out once, 8-bit projections, modes and gradients left alone."""
+"""Behaviour of `infer` in PyTorch only: weights repacked once, 8-bit projections, modes and gradients left alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load(folder: Path, head: Any = "ForMaskedLM", **config: Any) -> Any:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The dtypes that weights were laid out for, in order."""
+    """The dtypes for which weights were repacked, in order."""
     from roberta.pt import infer
 
     made: list[str] = []
@@ -92,7 +92,7 @@ def test_a_model_that_has_inferred_can_be_copied_pickled_and_trained(tmp_path: P
 def test_eight_bits_are_close_to_single_precision(
     has_fbgemm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rounding to 1 in 254 of the largest, in both factors: a few hundredths of the largest result."""
+    """Both factors are rounded to 1 in 254 of their largest value: errors are a few hundredths of the largest result."""
     if not has_fbgemm:
         monkeypatch.delattr(torch, "quantize_per_channel")
     model = load(tmp_path, "Model", num_hidden_layers=1)
@@ -151,7 +151,7 @@ def test_what_was_laid_out_goes_with_the_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("has_avx512", [False, True])
 def test_onednn_meets_few_numbers_of_tokens(has_avx512: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is a program that it makes and keeps."""
+    """oneDNN makes and keeps a program for each of them."""
     from roberta.pt import infer
 
     monkeypatch.setattr(infer, "_has_avx512", lambda: has_avx512)

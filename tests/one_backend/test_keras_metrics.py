@@ -1,4 +1,4 @@
-"""What the losses and metrics of Keras' `compile` see, on models of one layer and numbers counted by hand."""
+"""Inputs of the losses and metrics of Keras' `compile`, for models with one layer and figures counted by hand."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def cross_entropy(**options: Any) -> Any:
 
 
 def best(model: Any, **inputs: Any) -> np.ndarray:
-    """The class each token's logits prefer."""
+    """The class that each token's logits prefer."""
     return np.asarray(model(**(inputs or {"input_ids": IDS})).logits).argmax(axis=-1)
 
 
 def labelled(model: Any, wrong: int) -> np.ndarray:
-    """The labels the model prefers, but for `wrong` of them, and -100 where there is none."""
+    """The labels that the model prefers, except for `wrong` of them, and -100 where there is no label."""
     labels = np.where(IS_LABEL, best(model), -100)
     for row, token in [(0, 1), (1, 1)][:wrong]:
         labels[row, token] = (labels[row, token] + 1) % 3
@@ -111,7 +111,7 @@ def test_numbers_are_compared_whatever_they_are(tmp_path: Path) -> None:
 
 
 def greedy(folder: Path) -> tuple[Any, np.ndarray]:
-    """A decoder, and rows whose every token is the one it prefers behind those before."""
+    """A decoder, and rows in which every token is the one that it prefers after the previous ones."""
     model = model_of("ForCausalLM", folder)
     ids = np.array([[0], [9]])
     for _ in range(4):
@@ -121,7 +121,7 @@ def greedy(folder: Path) -> tuple[Any, np.ndarray]:
 
 @pytest.mark.parametrize("way", ["in x", "as y", "a compiled loss", "by the output"])
 def test_a_decoder_is_compared_with_the_next_tokens(way: str, tmp_path: Path) -> None:
-    """Row 0 is right throughout; of row 1 the last two have no label, and the first of the other two is wrong."""
+    """Row 0 is correct throughout; in row 1 the last two tokens have no label, and the first of the other two is wrong."""
     model, ids = greedy(tmp_path)
     labels = np.where([[True] * 5, [True, True, True, False, False]], ids, -100)
     labels[1, 1] = (labels[1, 1] + 1) % 10
@@ -153,7 +153,7 @@ def test_labels_that_are_shifted_already_are_refused(tmp_path: Path) -> None:
         model.fit(IDS[:, :-1], IDS[:, 1:], verbose=0)
     losses = model.fit(IDS, IDS, epochs=3, verbose=0).history["loss"]  # the way out
     assert losses[2] < losses[0]
-    model.evaluate(np.full((2, 5), 7), np.full((2, 5), 7), verbose=0)  # one token alone is no sign
+    model.evaluate(np.full((2, 5), 7), np.full((2, 5), 7), verbose=0)  # one token alone does not show it
 
 
 def test_labels_that_are_shifted_already_are_refused_in_a_graph(tmp_path: Path) -> None:

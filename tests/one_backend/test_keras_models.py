@@ -1,4 +1,4 @@
-"""A user's own Keras models around a model of ours: saved, loaded in another process, cloned, and on two devices.
+"""A user's own Keras models around one of our models: saved, loaded in another process, cloned, and on two devices.
 
 Run as a program, this file is that other process, with two logical devices: `test_keras_models.py FOLDER`.
 """
@@ -23,20 +23,20 @@ from backends import assert_close, backend  # noqa: E402
 
 TF = backend("tf")
 TESTS = Path(__file__).parents[1]
-IDS = np.array([[0, 5, 6, 2], [0, 7, 2, 8]])  # no padding, of which a process that gets ids alone would be warned
+IDS = np.array([[0, 5, 6, 2], [0, 7, 2, 8]])  # no padding, which would cause a warning in a process that gets only ids
 BOTH = {"input_ids": IDS, "attention_mask": np.array([[1, 1, 1, 1], [1, 1, 1, 0]])}
 LABELS = np.array([3, 1])
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def core(head: str) -> Any:
-    """A model of ours with one layer."""
+    """One of our models, with one layer."""
     return TF.classes(head)(checkpoints.small_config(head, num_hidden_layers=1, initializer_range=0.3, **STILL))
 
 
 @keras.saving.register_keras_serializable(package="tests")
 class First(keras.layers.Layer):
-    """Of an output, what the user's own layer takes: the pooled state, or the logits."""
+    """The part of an output that the user's own layer uses: the pooled state, or the logits."""
 
     def call(self, output: Any) -> Any:
         return output.get("pooler_output", output.get("logits"))
@@ -44,7 +44,7 @@ class First(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tests")
 class Own(keras.Model):
-    """A subclassed model that hands its one argument on."""
+    """A subclassed model that passes its one argument on."""
 
     def __init__(self, head: str, **options: Any) -> None:
         super().__init__(**options)
@@ -59,7 +59,7 @@ class Own(keras.Model):
 
 @keras.saving.register_keras_serializable(package="tests")
 class OwnByName(Own):
-    """A subclassed model with arguments of its own; Keras builds it with the first one alone."""
+    """A subclassed model with its own arguments; Keras builds it with the first one only."""
 
     def call(self, input_ids: Any, attention_mask: Any = None, training: bool = False) -> Any:
         return super().call({"input_ids": input_ids, "attention_mask": attention_mask}, training)
@@ -92,7 +92,7 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
 
 
 def fitted(folder: Path, scope: Any) -> dict[str, np.ndarray]:
-    """The parameters behind two updates of `fit` with a compiled loss and a metric."""
+    """The parameters after two updates of `fit` with a compiled loss and a metric."""
     with scope:
         model = TF.load("ForSequenceClassification", folder)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float64")
@@ -116,7 +116,7 @@ def serve(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A folder where another process has loaded what was saved there, and the models that were saved."""
+    """A folder whose models another process has loaded, and the models that were saved there."""
     folder = tmp_path_factory.mktemp("keras")
     checkpoints.make(folder / "model", "ForSequenceClassification", num_hidden_layers=1, **STILL)
     models = {name: make() for name, (make, _) in CASES.items()}

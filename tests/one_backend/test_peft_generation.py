@@ -1,4 +1,4 @@
-"""`generate` of a model that peft has wrapped: what a loop over the wrapped model's own call gives."""
+"""`generate` of a model wrapped by peft equals a loop over the wrapped model's own call."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from checkpoints import small_config
 
-peft = pytest.importorskip("peft", reason="peft is not there; it is no dependency")
+peft = pytest.importorskip("peft", reason="peft is not installed; it is not a dependency")
 
-# peft's own: that soft prompts take no position_ids, and that a model has no name on the hub
+# peft's own warnings: soft prompts take no position_ids, and a model has no name on the hub
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 KINDS: dict[str, dict[str, Any]] = {

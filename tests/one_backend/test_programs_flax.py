@@ -1,4 +1,4 @@
-"""The plain Flax call of many shapes: kept programs, with the numbers and the errors of uncompiled code."""
+"""The plain Flax call with many shapes: kept programs, with the results and the errors of uncompiled code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only PyTorch has: trace, compile, export, pruning, chunks, sdpa beside eager, state dicts."""
+"""Features that only PyTorch has: trace, compile, export, pruning, chunks, sdpa and eager, state dicts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_sdpa_equals_eager(folder: Path) -> None:
     assert_close(found[0]["logits"], found[1]["logits"])
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch 2.13 would have users export instead
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch 2.13 advises export instead
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # torch's own check of padding_idx
 def test_a_trace_runs_on_another_batch(folder: Path) -> None:
     model = PT.load("ForMaskedLM", folder, torchscript=True)
@@ -52,7 +52,7 @@ def test_the_encoder_compiles_whole(folder: Path) -> None:
 
 @torch.no_grad()
 def test_compiled_and_exported_decoders_keep_the_count_of_their_cache(tmp_path: Path) -> None:
-    """Row 0 has padding between tokens, which no mask shows."""
+    """Row 0 has padding between tokens, without a mask."""
     model = PT.load("ForCausalLM", checkpoints.make(tmp_path, "ForCausalLM"))
     ids = torch.tensor([[0, 1, 5, 7, 8], [0, 5, 1, 1, 9]])
     wanted = model(ids).logits[:, 3:]

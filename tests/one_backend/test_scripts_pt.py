@@ -1,4 +1,4 @@
-"""What scripts for transformers' PyTorch classes do with ours: loading in other ways, heads of one's own, switches."""
+"""What scripts for transformers' PyTorch classes do with ours: other ways of loading, their own heads, switches."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_class_draws_in_its_own_way_what_a_file_lacks(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="does not have them"):
         model = Ones.from_pretrained(tmp_path, dtype="float64")
     assert all((model.get_parameter(name) == 1).all() for name in lacking)
-    assert np.array_equal(model.lm_head.layer_norm.weight.detach().numpy(), kept)  # of the same module, and in the file
+    assert np.array_equal(model.lm_head.layer_norm.weight.detach().numpy(), kept)  # in the same module, and in the file
     words = model.get_input_embeddings().weight
     assert model.lm_head.decoder.weight is words
     assert np.array_equal(words.detach().numpy(), tensors["roberta.embeddings.word_embeddings.weight"])
@@ -127,11 +127,11 @@ def test_shapes_that_do_not_fit(folder: Path) -> None:
     assert model.vocab_size == 10
 
 
-# -- a head of one's own ------------------------------------------------------------------------------------------
+# -- a user's own head ------------------------------------------------------------------------------------------
 
 
 class TwoLabels(RobertaPreTrainedModel):
-    """What people write: an encoder, and what they need behind it."""
+    """A class as users write it: an encoder, and their own layers after it."""
 
     def __init__(self, config: Any, width: int = 7) -> None:
         super().__init__(config)
@@ -277,7 +277,7 @@ def test_a_trace_of_a_model_as_it_is_has_a_dictionary(folder: Path, attention: s
     assert torch.allclose(traced(*other)["logits"], model(*other).logits, atol=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # of PyTorch's, for sdpa
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # a warning of PyTorch, for sdpa
 def test_gradients_of_each_example_by_vmap(tmp_path: Path) -> None:
     model = PT.load("ForSequenceClassification", checkpoints.make(tmp_path, "ForSequenceClassification"))
     values = {name: value.detach() for name, value in model.named_parameters()}

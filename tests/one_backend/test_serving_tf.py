@@ -66,7 +66,7 @@ def test_serving_follows_a_new_vocabulary(tmp_path: Path) -> None:
 
 
 class Table:
-    """Rows and columns as `datasets.Dataset` gives them."""
+    """Rows and columns as `datasets.Dataset` returns them."""
 
     def __init__(self, columns: dict[str, list[Any]]) -> None:
         self.columns, self.column_names = columns, list(columns)
@@ -83,7 +83,7 @@ def rows() -> dict[str, list[Any]]:
 
 
 class Tokenizer:
-    """What pads."""
+    """A tokenizer that only pads."""
 
     model_input_names = ("input_ids", "attention_mask")
 

@@ -1,4 +1,4 @@
-"""What only TensorFlow has: a keras.Model with fit, saving, graphs, XLA and dtype policies."""
+"""Features that only TensorFlow has: a keras.Model with fit, saving, graphs, XLA and dtype policies."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_fit_with_the_inner_loss_and_with_an_outer_one(folder: Path) -> None:
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
 def test_a_compiled_decoder_keeps_the_count_of_its_cache(tmp_path: Path, compiled: bool) -> None:
-    """Row 0 has padding between tokens, which no mask shows; the cache leaves a graph, and comes into another."""
+    """Row 0 has padding between tokens, without a mask; the cache leaves one graph and enters another."""
     model = TF.load("ForCausalLM", checkpoints.make(tmp_path, "ForCausalLM"))
     ids = tf.constant([[0, 1, 5, 7, 8], [0, 5, 1, 1, 9]])
 
@@ -101,7 +101,7 @@ def test_a_graph_computes_the_same_and_refuses_wrong_ids(folder: Path, jit_compi
     graph = tf.function(lambda **x: model(**x).logits, jit_compile=jit_compile)
     assert_close(np.asarray(graph(**given)), np.asarray(model(**given).logits))
     wrong = given | {"input_ids": given["input_ids"] + 100}
-    if jit_compile:  # XLA drops assertions: the row is nan, never another row's value
+    if jit_compile:  # XLA drops assertions: the row is nan, and never another row's value
         assert np.isnan(np.asarray(graph(**wrong))).any()
     else:
         with pytest.raises(tf.errors.InvalidArgumentError, match="input_ids"):

@@ -1,4 +1,4 @@
-"""What training does in Flax alone: compiled programs, donated memory, a mesh of devices, a TrainState by hand."""
+"""Training in Flax only: compiled programs, donated memory, a mesh of devices, a TrainState by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ jax = pytest.importorskip("jax")
 optax = pytest.importorskip("optax")
 
 RECIPE = Recipe(learning_rate=1e-2, batch_size=4, dropout=0.0, clip_norm=1.0)
-LAYERS = {"num_hidden_layers": 1}  # compiling takes the time of these tests
+LAYERS = {"num_hidden_layers": 1}  # compilation takes most of the time of these tests
 
 
 def micro_batch(seed: int, rows: int = 3, seq: int = 12, weight: float = 1.0) -> MicroBatch:
@@ -81,7 +81,7 @@ def test_the_memory_of_the_weights_is_used_again(tmp_path: Path) -> None:
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing_and_is_said(tmp_path: Path) -> None:
-    """The gradients are put in by hand: a finite loss hardly ever has such ones."""
+    """The gradients are set by hand: a finite loss hardly ever has such gradients."""
     made = trainer(tmp_path, "float32")
     made._gradients = lambda *arguments: (jax.numpy.float32(1.5), jax.tree.map(infinite, made.train_state.params))
     before = jax.tree.map(np.array, made.model.params)
@@ -150,7 +150,7 @@ def test_a_train_state_by_hand_makes_the_trainers_update(tmp_path: Path) -> None
     loss, gradients = jax.jit(gradient)(state.params)
     state = state.apply_gradients(grads=gradients)
     assert made.update([batch], 1e-2, 1) == pytest.approx(float(loss), rel=1e-12)
-    # an Adam update is the sign of a gradient where that is rounding alone: such weights have no number to compare
+    # if a gradient is only rounding, Adam's update is its sign: such weights have no values to compare
     sure = jax.tree.map(lambda gradient: np.abs(gradient) > 1e-9, gradients)
     jax.tree.map(
         lambda found, wanted, is_sure: assert_close(np.where(is_sure, found, 0), np.where(is_sure, wanted, 0), 1e-9),

@@ -1,4 +1,4 @@
-"""What training has in PyTorch alone: several processes, a DataLoader with workers, compiled code, bfloat16.
+"""Training in PyTorch only: several processes, a DataLoader with workers, compiled code, bfloat16.
 
 Run as a program under torchrun, this file is one of several processes: `test_training_pt.py FOLDER`.
 """
@@ -27,7 +27,7 @@ from roberta.common.training.optimizer_state import load_training_state  # noqa:
 CASES = ("mlm", "tokens", "numbers", "choices")
 SHARDINGS = ("data", "full")
 TESTS = Path(__file__).parents[1]
-UPDATES, ROWS, SIZE = 3, 5, 2  # micro-batches of 2, 2 and 1 rows: the second process has none of the last
+UPDATES, ROWS, SIZE = 3, 5, 2  # micro-batches of 2, 2 and 1 rows: the second process has no row of the last
 
 
 def run_of(case: str, sharding: Any = "none", **changed: Any) -> updates.ShortRun:
@@ -43,7 +43,7 @@ def trained(folder: Path, case: str, run: updates.ShortRun, **options: Any) -> A
 
 
 def serve(folder: Path) -> None:
-    """One of several processes: train every case in every way, and see the first one's failure."""
+    """Run one of several processes: train every case in every way, and notice a failure of the first one."""
     from torch._dynamo.utils import counters
 
     for sharding in SHARDINGS:
@@ -71,9 +71,9 @@ def serve(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what two processes trained."""
+    """A folder with the results of training in two processes."""
     folder = tmp_path_factory.mktemp("together")
-    for case in CASES:  # of two layers, as sharding="full" gathers one layer after another
+    for case in CASES:  # two layers, because sharding="full" gathers one layer after another
         updates.folder_of(folder, case, num_hidden_layers=2)
     paths = [str(TESTS), *(path for path in sys.path if path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
@@ -96,7 +96,7 @@ def test_two_processes_train_as_one_does(case: str, sharding: str, together: Pat
     moments, state = trainer.state().moments, load_training_state(folder)
     assert state.step == UPDATES
     for name, wanted in moments.items():
-        if np.abs(wanted).max() > 1e-14:  # what moves no softmax has gradients of rounding alone
+        if np.abs(wanted).max() > 1e-14:  # a bias that does not change the softmax has gradients of only rounding
             assert_close(state.moments[name], wanted, 1e-7, name)
 
 
@@ -140,7 +140,7 @@ def test_places_of_masked_tokens_are_counted_in_the_rows_of_their_rank() -> None
         np.testing.assert_array_equal(inputs["positions"], masked)
 
 
-# JAX, when another test has imported it, warns of every fork; the workers use numpy alone
+# JAX, if another test has imported it, warns about every fork; the workers use only numpy
 @pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
 def test_workers_change_no_number(tmp_path: Path) -> None:
     updates.folder_of(tmp_path, "tokens")
@@ -180,7 +180,7 @@ def test_bfloat16_keeps_weights_and_loss_in_float32(tmp_path: Path) -> None:
     assert {array.dtype.name for array in trainer.state().moments.values()} == {"float32"}
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # by PyTorch's compiler itself
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # raised by PyTorch's compiler itself
 def test_compiled_code_gives_the_same_losses(tmp_path: Path) -> None:
     from torch._dynamo.utils import counters
 
@@ -207,7 +207,7 @@ def test_the_random_numbers_of_the_caller_are_left_alone(tmp_path: Path) -> None
 
 
 def test_gradients_that_are_not_finite_change_nothing(tmp_path: Path) -> None:
-    """A finite loss can have them: here one of a weight that the loss of the batch does not see."""
+    """A finite loss can have them: here for a weight that does not affect the loss of the batch."""
     trainer = updates.trainer(backend("pt"), "tokens", updates.folder_of(tmp_path, "tokens"))
     arrays = updates.inputs("tokens", updates.config_of("tokens"))
     trainer.model.classifier.bias.register_hook(lambda gradient: gradient * np.inf)

@@ -1,4 +1,4 @@
-"""What training has in TensorFlow alone: Keras' `fit` with callbacks, an AdamW of Keras, several devices.
+"""Training in TensorFlow only: Keras' `fit` with callbacks, an AdamW for Keras, several devices.
 
 Run as a program, this file is a process with two logical devices: `test_training_tf.py FOLDER`.
 """
@@ -27,7 +27,7 @@ from roberta.common.training.optimizer_state import load_training_state  # noqa:
 
 CASES = ("mlm", "numbers")
 TESTS = Path(__file__).parents[1]
-UPDATES, ROWS, SIZE = 3, 5, 2  # micro-batches of 2, 2 and 1 rows: the second device has none of the last
+UPDATES, ROWS, SIZE = 3, 5, 2  # micro-batches of 2, 2 and 1 rows: the second device has no row of the last
 DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
 
 
@@ -57,7 +57,7 @@ def serve(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def two_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what every case became on two devices."""
+    """A folder with the result of every case on two devices."""
     folder = tmp_path_factory.mktemp("devices")
     for case in CASES:
         updates.folder_of(folder, case)
@@ -83,7 +83,7 @@ def test_two_devices_train_as_one_does(two_devices: Path, case: str) -> None:
 
 
 def stepped(optimizer: Any, start: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    """A variable behind one step of an optimizer for each gradient."""
+    """A variable after one optimizer step for each gradient."""
     variable = keras.Variable(start, dtype="float64")
     for gradient in gradients:
         optimizer.apply([tf.constant(gradient)], [variable])
@@ -109,7 +109,7 @@ def test_adamw_is_that_of_pytorch_where_gradients_are_as_small_as_epsilon() -> N
 
 
 def test_a_token_that_occurs_twice_has_one_gradient_in_fit(tmp_path: Path) -> None:
-    """Its second moment is the square of the sum, which a sparse gradient makes a sum of squares."""
+    """The second moment is the square of the sum; with a sparse gradient it would be a sum of squares."""
     from roberta.tf.optimizers import read_optimizer
 
     case = "classes"
@@ -128,7 +128,7 @@ def test_a_token_that_occurs_twice_has_one_gradient_in_fit(tmp_path: Path) -> No
 
 
 class Seen(keras.callbacks.Callback):
-    """Keeps what Keras tells its callbacks."""
+    """Records the calls that Keras makes to its callbacks."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""RobertaConfig beside transformers' own, and what each writes read by the other."""
+"""RobertaConfig compared with transformers' own; each reads the files of the other."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ CASES: list[dict[str, Any]] = [
     {"of_another_program": {"a": [1, 2]}, "architectures": ["RobertaForMaskedLM"], "output_hidden_states": True},
 ]  # fmt: skip
 
-# Of transformers' own process or release, not of the model.
+# Fields about transformers' own process or release, not about the model.
 OTHERS = {"transformers_version", "_name_or_path", "_attn_implementation_autoset", "torch_dtype"}
 
 
 def fields(config: dict[str, Any]) -> dict[str, Any]:
-    """The fields as JSON has them."""
+    """The fields in the form of JSON."""
     return {name: value for name, value in json.loads(json.dumps(config)).items() if name not in OTHERS}
 
 

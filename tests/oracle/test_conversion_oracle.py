@@ -1,4 +1,4 @@
-"""transformers 4.57 loads what `convert` writes, in the format it writes, with the same tensors."""
+"""transformers 4.57 loads the files that `convert` writes, in each format, with the same tensors."""
 
 from __future__ import annotations
 

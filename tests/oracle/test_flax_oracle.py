@@ -1,4 +1,4 @@
-"""The Flax classes beside those of transformers 4.57: trees of parameters, dtypes that are kept, and names.
+"""The Flax classes compared with those of transformers 4.57: trees of parameters, dtypes that are kept, and names.
 
 Run as a program, this file is the peer: `python test_flax_oracle.py FOLDER` writes FOLDER/peer.json.
 """
@@ -42,7 +42,7 @@ def trees(library: Any, folder: Path) -> dict[str, dict[str, list[int]]]:
 
 
 def kept(library: Any, folder: Path) -> dict[str, list[str]]:
-    """The dtypes of parameters and of what is computed, by the dtype of the file and the one asked for."""
+    """The dtypes of parameters and of results, by the dtype of the file and the requested one."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -62,7 +62,7 @@ def kept(library: Any, folder: Path) -> dict[str, list[str]]:
 
 
 def described(library: Any, module: Any, folder: Path) -> dict[str, Any]:
-    """All that is compared."""
+    """Everything that is compared."""
     own = [name for name in dir(module) if name.startswith("FlaxRoberta") or name.startswith("create_")]
     return {"trees": trees(library, folder), "kept": kept(library, folder), "names": sorted(own)}
 
@@ -85,7 +85,7 @@ from roberta.common.formats import flax_msgpack  # noqa: E402
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is found here, and what with transformers."""
+    """The results here, and those with transformers."""
     backend("flax")
     folder = tmp_path_factory.mktemp("flax")
     for dtype in DTYPES:

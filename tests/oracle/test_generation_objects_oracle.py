@@ -1,7 +1,7 @@
-"""What PyTorch's `generate()` is given and gives: transformers' processors, criteria, streamers, configs and outputs.
+"""PyTorch's `generate()` with objects of transformers: processors, criteria, streamers, configs and outputs.
 
 Run as a program, this file is the child: `python test_generation_objects_oracle.py FOLDER VERSION` with that transformers on
-its path prints what did not hold.
+its path prints the checks that failed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def ids_of(model: Any, inputs: Any, **settings: Any) -> list[list[int]]:
 
 
 def check(folder: Path, version: int) -> None:
-    """Ours with transformers' objects against theirs with the same."""
+    """Our `generate()` with transformers' objects against theirs with the same objects."""
     import torch
     import transformers
     from transformers import generation as theirs

@@ -1,4 +1,4 @@
-"""`generate()` against transformers 4.57 with the positions of its own forward (its `generate` starts at 0).
+"""`generate()` against transformers 4.57 with the positions of its own forward pass (its `generate` starts at 0).
 
 Run as a program, this file is the peer: `python test_generation_oracle.py FOLDER` in an environment with
 transformers 4.57 reads FOLDER/model and cases.json, and writes peer.npz and a generation_config.json.
@@ -21,7 +21,7 @@ ORACLE = Path(os.environ.get("ROBERTA_ORACLE4", Path(__file__).parents[2] / ".or
 
 PLAIN = {"max_new_tokens": 8, "return_dict_in_generate": True, "output_scores": True, "output_logits": True}
 BEAMS = {**PLAIN, "num_beams": 4, "num_return_sequences": 3}
-# Every case with `do_sample` ends after one token: what is compared are the scores the draw is made from.
+# Every case with `do_sample` ends after one token: the scores from which it is drawn are compared.
 CASES: dict[str, dict[str, Any]] = {
     "greedy": PLAIN,
     "greedy_everything": {**PLAIN, "output_attentions": True, "output_hidden_states": True},
@@ -74,7 +74,7 @@ CASES: dict[str, dict[str, Any]] = {
         }.items()
     },
 }
-# One file of transformers with settings of every kind; those we do not know must come back unchanged.
+# A file of transformers with settings of every kind; unknown ones must come back unchanged.
 FILE_SETTINGS = {
     "max_new_tokens": 7, "do_sample": True, "top_p": 0.9, "eos_token_id": [2, 5], "pad_token_id": 1,
     "bad_words_ids": [[4], [5, 6]], "renormalize_logits": True, "typical_p": 0.5, "token_healing": True,
@@ -89,7 +89,7 @@ def prompts(vocab_size: int) -> dict[str, np.ndarray]:
 
 
 def arrays(output: Any) -> dict[str, np.ndarray]:
-    """What `generate` returned, by name; lists over steps and layers as `name.step.layer`."""
+    """The results of `generate`, by name; lists over steps and layers as `name.step.layer`."""
     if not hasattr(output, "keys"):
         return {"sequences": np.asarray(output)}
     found: dict[str, np.ndarray] = {}
@@ -107,15 +107,15 @@ def arrays(output: Any) -> dict[str, np.ndarray]:
 
 @functools.cache
 def loaded(backend: Any, folder: Path) -> Any:
-    """One model for all cases, so that what is compiled for it is compiled once."""
+    """One model for all cases, so that its programs are compiled once."""
     return backend.load("ForCausalLM", folder, dtype="float32")
 
 
 @pytest.fixture(scope="module")
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model and what transformers generates with it."""
+    """A folder with a model and the texts that transformers generates with it."""
     if not (ORACLE / "transformers").is_dir():
-        pytest.skip("transformers 4.57 is not there; `make oracle` installs it into .oracle, beside the project's own")
+        pytest.skip("transformers 4.57 is not installed; `make oracle` installs it into .oracle")
     from checkpoints import make
 
     folder = tmp_path_factory.mktemp("generation")
@@ -148,7 +148,7 @@ def test_generate_gives_the_tokens_and_scores_of_transformers(backend: Any, peer
     assert found.keys() == wanted.keys()
     is_padding = prompts(model.config.vocab_size)["attention_mask"] == 0
     for name, value in wanted.items():
-        if name.startswith(("attentions.0", "hidden_states.0")):  # what a padding token sees means nothing
+        if name.startswith(("attentions.0", "hidden_states.0")):  # results at padding tokens mean nothing
             rows = np.repeat(is_padding, len(value) // len(is_padding), axis=0)
             for array in (value, found[name]):
                 np.swapaxes(array, 1, -2)[rows] = 0
@@ -174,7 +174,7 @@ def test_our_generation_config_loads_in_transformers(peer: Path) -> None:
 
 
 def run_peer(folder: Path) -> None:
-    """Generate every case with transformers, with the positions of its own forward."""
+    """Generate every case with transformers, with the positions of its own forward pass."""
     import torch
     from transformers import GenerationConfig, RobertaForCausalLM
     from transformers.models.roberta.modeling_roberta import create_position_ids_from_input_ids

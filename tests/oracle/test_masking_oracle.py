@@ -1,7 +1,7 @@
-"""Masking beside the collators of transformers 4.57: of the same rows, the same shares.
+"""Masking compared with the collators of transformers 4.57: the same rows give the same shares.
 
 Run as a program, this file is the peer: `python test_masking_oracle.py FOLDER` in an environment with transformers
-4.57 masks FOLDER/rows.npy many times over and writes the counts of what became of each place.
+4.57 masks FOLDER/rows.npy many times and writes how often each position got each outcome.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROW = [0, *[token for word in WORDS for token in word], 2]
 
 
 def counts(rows: np.ndarray, is_chosen: np.ndarray) -> dict[str, Any]:
-    """By place: how often chosen, of those how often <mask> and how often as it was; and the numbers of chosen."""
+    """By position: how often it was chosen, became <mask>, or stayed as it was; and the numbers of chosen positions."""
     row = np.array(ROW)
     return {
         "chosen": is_chosen.sum(axis=0).tolist(),
@@ -84,7 +84,7 @@ def ours(*, whole_words: bool) -> dict[str, Any]:
 
 
 def assert_alike(one: list[int], other: list[int], trials: list[int] | int, trials2: list[int] | int) -> None:
-    """Two binomial shares are within five standard deviations of their difference, place by place."""
+    """Assert position by position that two binomial shares are within five standard deviations of their difference."""
     first, second = np.array(one), np.array(other)
     both = (first + second) / (np.array(trials) + np.array(trials2)).clip(1)
     sigma = np.sqrt(both * (1 - both) * (1 / np.array(trials).clip(1) + 1 / np.array(trials2).clip(1)))
@@ -101,13 +101,13 @@ def test_the_bernoulli_method_masks_as_the_collator_of_transformers(theirs: dict
 
 
 def test_whole_words_are_replaced_at_the_shares_of_transformers_but_chosen_by_words(theirs: dict[str, Any]) -> None:
-    """Its collator chooses words until 0.15 of the tokens are reached, so long words come less often than short."""
+    """Its collator chooses words until it reaches 0.15 of the tokens, so it chooses long words less often."""
     peer, own = theirs["DataCollatorForWholeWordMask"], ours(whole_words=True)
     for found in (peer, own):
         for word in WORDS:
             start = ROW.index(word[0])
             assert len(set(found["chosen"][start : start + len(word)])) == 1, "all of a word or none of it"
-    starts = [ROW.index(word[0]) for word in WORDS]  # one token a word: those of a word share their fate here
+    starts = [ROW.index(word[0]) for word in WORDS]  # one token per word: here the tokens of a word are treated alike
     mine, other = (
         {name: [sum(np.array(found[name])[starts])] for name in ("chosen", "mask", "same")} for found in (own, peer)
     )

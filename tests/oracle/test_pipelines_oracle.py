@@ -1,4 +1,4 @@
-"""Pipelines beside those of transformers 4.57: the same keys, the same values.
+"""Pipelines compared with those of transformers 4.57: the same keys, the same values.
 
 Run as a program, this file is the peer: `python test_pipelines_oracle.py FOLDER` in an environment with transformers
 4.57 runs every case on the models in FOLDER in float64 and writes peer.json.
@@ -23,7 +23,7 @@ MASKS = "The<mask> of France is<mask>."
 PAIR = {"text": "Who wrote the book?", "text_pair": "Nobody knows."}
 ASK = {"question": "Who opened the station?", "context": RAILWAY}
 GREEDY = {"do_sample": False, "max_new_tokens": 6}
-# Words with one space between, each of whose first token has letters: what transformers takes for words, they are.
+# Words separated by single spaces, each of whose first tokens has letters: here transformers finds the true words.
 PLAIN = (
     "The capital of France is Paris and Anna Schmidt lives in New York City since the mayor Carl Jones opened the "
     "station in May Nobody knows who wrote the old book about the sea came back in the evening of Lisbon"
@@ -164,7 +164,7 @@ CASES: dict[str, Case] = {
     },
 }  # fmt: skip
 
-# It decodes a word twice, so that letters beyond ASCII are lost.
+# transformers decodes a word twice, so that letters beyond ASCII are lost.
 ACCENTS = "naïve café"
 GARBLED = {
     f"tag, {strategy}, accents": Case(
@@ -173,7 +173,7 @@ GARBLED = {
     for strategy in ("first", "average", "max")
 }
 
-# It adds the scores of equal answers of several windows, so that they may be beyond 1 and outvote no answer.
+# transformers adds the scores of equal answers from several windows, so they may exceed 1 and outvote "no answer".
 ADDED = {
     f"answer, {name}": Case("question-answering", "answers", {}, {"question": question, "context": LONG}, call)
     for name, question, call in [
@@ -187,7 +187,7 @@ ADDED = {
 
 @pytest.fixture(scope="module")
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the models and what transformers answers."""
+    """A folder with the models and the answers of transformers."""
     from peers import environment
 
     folder = tmp_path_factory.mktemp("pipelines")
@@ -225,14 +225,14 @@ def test_the_windows_of_an_answer_are_not_added_as_transformers_adds_them(peer: 
 
 
 def answer(case: Case, folder: Path) -> Any:
-    """What our pipeline gives."""
+    """The result of our pipeline."""
     from roberta import pipeline
 
     folder = folder / case.model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipe = pipeline(case.task, folder, framework="pt", dtype="float64", **case.made)
-        # transformers puts </s> behind every prompt
+        # transformers adds </s> after every prompt
         ends = {"end_prompt": True} if case.task == "text-generation" else {}
         try:
             return pipe(case.inputs, **case.call, **ends)
@@ -241,7 +241,7 @@ def answer(case: Case, folder: Path) -> Any:
 
 
 def assert_same(found: Any, wanted: Any, where: str) -> None:
-    """Equal in structure, keys in their order, types and texts; numbers to 1e-6."""
+    """Assert that structure, order of keys, types and texts are equal, and numbers to 1e-6."""
     if isinstance(wanted, dict):
         assert isinstance(found, dict), where
         assert list(found) == list(wanted), where
@@ -258,7 +258,7 @@ def assert_same(found: Any, wanted: Any, where: str) -> None:
 
 
 def run_peer(folder: Path) -> None:
-    """Every case with transformers, generation with the positions of its own forward."""
+    """Run every case with transformers, and generation with the positions of its own forward pass."""
     import torch
     import transformers
     from transformers.models.roberta.modeling_roberta import create_position_ids_from_input_ids

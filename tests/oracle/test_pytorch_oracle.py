@@ -19,7 +19,7 @@ SIZES = {
 
 
 def answers(library: Any, folder: Path) -> dict[str, Any]:
-    """What a library's classes say; the weights are those in `folder`."""
+    """The results of a library's classes, with the weights in `folder`."""
     import torch
 
     found: dict[str, Any] = {}

@@ -1,6 +1,6 @@
-"""Ten scripts of the kind people have give what they gave with transformers 4.57, with one import changed.
+"""Ten typical scripts give the same results as with transformers 4.57, with one import changed.
 
-They are in `scripts`, and what transformers gave is recorded there (`scripts/record.py`). Tools such as its Trainer
+They are in `scripts`, with the recorded results of transformers (`scripts/record.py`). Tools such as its Trainer
 come from an installed one.
 """
 
@@ -42,7 +42,7 @@ def test_a_script_gives_the_same_with_one_import_changed(framework: str, name: s
 
 
 def assert_same(found: Any, wanted: Any, what: str) -> None:
-    """Numbers to the rounding of float32, all else exactly."""
+    """Compare numbers to the rounding of float32, and everything else exactly."""
     if isinstance(wanted, dict):
         assert found.keys() == wanted.keys(), what
         for key, value in wanted.items():
@@ -60,5 +60,5 @@ def assert_same(found: Any, wanted: Any, what: str) -> None:
 
 
 def is_number(values: Any) -> bool:
-    """Whether nested lists hold floats alone."""
+    """Whether nested lists hold only floats."""
     return all(is_number(value) if isinstance(value, list) else isinstance(value, float) for value in values)

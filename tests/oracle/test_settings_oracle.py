@@ -1,7 +1,7 @@
 """Every field of the config against transformers 4.57 in float64: outputs, loss, gradients, steps, `infer`, files.
 
 Run as a program, this file is the peer: `python test_settings_oracle.py FOLDER` in an environment with transformers
-4.57 reads the models in FOLDER and writes what it computes with each to FOLDER/<name>/peer.npz.
+4.57 reads the models in FOLDER and writes its results for each to FOLDER/<name>/peer.npz.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pytest
 
 SEQ = 12
 STOPS = (5, 6, 9, SEQ)
-FLOATS = "float labels"  # several at once for a sequence, or numbers
+FLOATS = "float labels"  # several labels at once for a sequence, or numbers
 
-# name -> head, fields of the config, and what else is special
+# name -> head, fields of the config, and anything else that is special
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("ForMaskedLM", {}),
     "sizes": ("Model", {"vocab_size": 40, "hidden_size": 20, "num_attention_heads": 5, "intermediate_size": 9,
@@ -69,7 +69,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
         "sigmoid", "silu", "swish", "tanh",
     )},
 }  # fmt: skip
-# Fields that no call of a model reads: what `generate` starts from (tests/oracle/test_generation_oracle.py), the form
+# Fields that no call of a model reads: defaults of `generate` (tests/oracle/test_generation_oracle.py), the form
 # of outputs (tests/every_backend/test_traps.py), and names.
 ELSEWHERE = {
     "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty",
@@ -83,7 +83,7 @@ COMPILED_IN_FLAX = ("plain", "pad 5", "relative_key_query", "cross", "pruned", "
 
 
 def arguments(name: str, config: Any) -> dict[str, np.ndarray]:
-    """What a setting is called with: ragged rows, with a hole in the mask, and labels."""
+    """The inputs for a setting: ragged rows, with a hole in the mask, and labels."""
     import checkpoints
 
     head = SETTINGS[name][0]
@@ -108,7 +108,7 @@ def arguments(name: str, config: Any) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model for every setting, and what transformers computes with each."""
+    """A folder with a model for every setting, and the results of transformers for each."""
     import checkpoints
     from peers import environment
 
@@ -142,7 +142,7 @@ def test_numbers_and_files_are_those_of_transformers(backend: Any, peer: Path, n
     found = backend.run(model, inputs)
     assert found.keys() >= wanted.keys()
     for key, value in wanted.items():
-        # transformers takes this loss in float32
+        # transformers computes this loss in float32
         bound = 1e-6 if key == "loss" and head == "ForCausalLM" else 1e-10
         assert_close(found[key], value, bound, key)
     is_cheap = backend.name != "flax" or name in COMPILED_IN_FLAX
@@ -160,7 +160,7 @@ def test_numbers_and_files_are_those_of_transformers(backend: Any, peer: Path, n
 
 
 def fields(folder: Path) -> dict[str, Any]:
-    """The config file without what a save says of itself."""
+    """The config file without the fields that a save adds."""
     values = json.loads((folder / "config.json").read_text())
     return {key: value for key, value in values.items() if key not in ("architectures", "dtype")}
 
@@ -174,7 +174,7 @@ def check_gradients(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray],
     for name, gradient in found.items():
         if np.abs(wanted[name]).max() > 1e-12 * scale:
             assert_close(gradient, wanted[name], bound, f"gradient of {name}")
-        else:  # a key's bias moves no softmax: its gradient is rounding
+        else:  # a key's bias does not change the softmax: its gradient is rounding
             assert np.abs(gradient).max() < 1e-10 * scale, name
 
 
@@ -182,7 +182,7 @@ def check_steps(backend: Any, model: Any, inputs: dict[str, np.ndarray], wanted:
     from backends import assert_close
 
     given = {key: value for key, value in inputs.items() if key not in ("labels", "token_type_ids")}
-    if model.config.type_vocab_size > 1:  # steps are given none here
+    if model.config.type_vocab_size > 1:  # steps receive no mask here
         wanted = backend.run(model, given)["logits"]
     found = backend.decode_in_steps(model, given, STOPS)
     real = inputs["attention_mask"] > 0
@@ -205,7 +205,7 @@ def test_every_field_has_a_row() -> None:
 
     tried = {(name, repr(value)) for _, fields in SETTINGS.values() for name, value in fields.items()}
     names = set(vars(RobertaConfig())) | {"num_labels"}
-    # of every head, and so in each row
+    # for every head, and so in each row
     assert names - {name for name, _ in tried} - ELSEWHERE == set()
     for name, values in (("hidden_act", ACTIVATIONS), ("problem_type", PROBLEM_TYPES),
                          ("position_embedding_type", POSITION_EMBEDDING_TYPES[1:])):  # fmt: skip

@@ -1,4 +1,4 @@
-"""The recorded surface of transformers 4.57.6 is what an installed one has."""
+"""The recorded surface of transformers 4.57.6 is that of the installed library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scripts ask of a tokenizer, from its attributes to chat templates and the bytes of its files: as in transformers."""
+"""Calls that scripts make to a tokenizer, from attributes to chat templates and the bytes of files, as in transformers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def theirs(golden: Path) -> dict[str, dict[str, Any]]:
 
 
 def same(their: Any, our: Any) -> bool:
-    """Whether results are equal; of exceptions, whether who catches theirs catches ours."""
+    """Whether results are equal; for exceptions, whether a handler for theirs catches ours."""
     if isinstance(their, dict) and "raises" in their:
         return isinstance(our, dict) and their["raises"][0] in our.get("raises", ())
     return their == our

@@ -1,4 +1,4 @@
-"""Tokenizers that we save load in transformers 4.57 and 5 with equal results, and what these save loads here."""
+"""Our saved tokenizers load in transformers 4.57 and 5 with equal results, and theirs load here."""
 
 from __future__ import annotations
 
@@ -87,6 +87,6 @@ print(list(module.checked(transformers.RobertaTokenizerFast, Path(sys.argv[3]), 
 
 
 def test_the_executor_of_the_recorded_cases_gives_what_was_recorded(golden: Path, tmp_path: Path) -> None:
-    """That a failing case is our tokenizer's fault, not that of how the test reads the case."""
+    """Show that a failing case would be our tokenizer's fault, and not that of how the test reads the case."""
     folders = [str(ROOT), str(ROOT / "tests" / "common")]
     assert run(4, CHECK, *folders, str(golden), str(tmp_path)) == "[]"

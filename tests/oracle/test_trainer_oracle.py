@@ -1,4 +1,4 @@
-"""Folders that the `Trainer` of transformers 4.57 and 5 writes of our model are whole."""
+"""Folders that the `Trainer` of transformers 4.57 and 5 writes for our model are complete."""
 
 from __future__ import annotations
 

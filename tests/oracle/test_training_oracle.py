@@ -71,7 +71,7 @@ def run_peer(folder: Path) -> None:
     import transformers
 
     for case, name in CLASSES.items():
-        kind = getattr(transformers, name)  # eager: it cannot make the other's causal mask in float64
+        kind = getattr(transformers, name)  # eager: sdpa cannot build the causal mask in float64 there
         model = kind.from_pretrained(folder / case / "model", dtype=torch.float64, attn_implementation="eager").train()
         optimizer = torch.optim.AdamW(model.parameters(), RATE, BETAS, EPSILON, DECAY)
         losses = []

@@ -1,4 +1,4 @@
-"""What we save loads in transformers 4.57 and 5, with equal outputs, and what transformers 4.57 saves loads here."""
+"""Our saves load in transformers 4.57 and 5 with equal outputs, and saves of transformers 4.57 load here."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_both_ways(backend: Backend, head: Head, version: int, tmp_path: Path) -
     model = backend.load(head, checkpoints.make(tmp_path / "first", head))
     model.save_pretrained(tmp_path / "ours")
     inputs = checkpoints.batch(head, model.config)
-    if head == "ForCausalLM":  # the peer counts cached padding and the like only there
+    if head == "ForCausalLM":  # transformers counts cached padding and the like only there
         inputs.pop("attention_mask")
     np.savez(tmp_path / "inputs.npz", **inputs)
     paths = [str(tmp_path / "ours"), str(tmp_path / "inputs.npz"), str(tmp_path / "peer.npz")]

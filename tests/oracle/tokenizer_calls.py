@@ -1,7 +1,7 @@
-"""A long list of calls that scripts make of a tokenizer, to be run on transformers' classes and on ours alike.
+"""A long list of calls that scripts make to a tokenizer, to be run on transformers' classes and on ours.
 
-Imports nothing but the standard library: the child process has transformers, this project's environment has roberta.
-An exception is recorded by the names of its classes, so that a caller of transformers who catches one catches ours.
+It imports only the standard library: the child process has transformers, this project's environment has roberta.
+An exception is recorded by the names of its classes, so that a handler written for transformers also catches ours.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-Call = Callable[[Any, Any], Any]  # of a tokenizer and its library
+Call = Callable[[Any, Any], Any]  # options of a tokenizer and its library
 
 TEXT, LONG = "Hello world", "The quick brown fox jumps over the lazy dog. " * 4
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -41,7 +41,7 @@ TOOLS = "{{ tools | tojson }}{% for m in messages %}{{ m.content }}{% endfor %}{
 
 
 def apply(tokenizer: Any, template: str | None = PLAIN, chat: Any = CHAT, **options: Any) -> Any:
-    """A conversation as a text, or what the options ask for."""
+    """A conversation as a text, or in the form that the options request."""
     return tokenizer.apply_chat_template(chat, chat_template=template, **{"tokenize": False, **options})
 
 
@@ -79,7 +79,7 @@ def grown(tokenizer: Any, library: Any) -> Any:
 
 
 def special(tokenizer: Any) -> Any:
-    """All that is said of special tokens."""
+    """All attributes about special tokens."""
     return [
         tokenizer.special_tokens_map,
         tokenizer.all_special_tokens,
@@ -112,7 +112,7 @@ def warned(call: Callable[[], Any]) -> int:
 
 
 def message_files(tokenizer: Any, templates: Any, **options: Any) -> Any:
-    """The chat templates that a save writes, and what is read back."""
+    """The chat templates that a save writes, and those that are read back."""
     tokenizer.chat_template = templates
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder, **options)
@@ -122,7 +122,7 @@ def message_files(tokenizer: Any, templates: Any, **options: Any) -> Any:
 
 
 def in_priority(tokenizer: Any) -> Any:
-    """Which of two templates holds: that of the file, or that of the config."""
+    """Which of two templates takes effect: that of the file, or that of the config."""
     tokenizer.chat_template = "config"
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder, save_jinja_files=False)
@@ -131,7 +131,7 @@ def in_priority(tokenizer: Any) -> Any:
 
 
 def new_vocabulary(tokenizer: Any, **options: Any) -> Any:
-    """What a tokenizer with a new vocabulary is."""
+    """The properties of a tokenizer with a new vocabulary."""
     texts = [["This is the first sentence.", "This is the second one."], ["Numbers 12 3.", "But not this one."]]
     new = tokenizer.train_new_from_iterator(texts, 100, **options)
     ids = new(["This is the first sentence", "This is different \U0001f917."])["input_ids"]
@@ -139,7 +139,7 @@ def new_vocabulary(tokenizer: Any, **options: Any) -> Any:
 
 
 CALLS: dict[str, Call] = {
-    # what it is
+    # its properties
     "sizes": lambda t, _: [len(t), t.vocab_size, t.model_max_length, t.max_len_single_sentence, t.is_fast],
     "special": lambda t, _: special(t),
     "extended": lambda t, _: [t.special_tokens_map_extended, t.all_special_tokens_extended],
@@ -250,8 +250,8 @@ CALLS: dict[str, Call] = {
     "chat batch": lambda t, _: apply(t, chat=[CHAT, CHAT[:2]], tokenize=True, padding=True, truncation=True, max_length=9),
     "chat of one": lambda t, _: apply(t, chat=[CHAT]),
     "chat prompt": lambda t, _: apply(t, PROMPT, add_generation_prompt=True, extra="!"),
-    "chat goes on": lambda t, _: apply(t, continue_final_message=True),
-    "chat goes on, trimmed": lambda t, _: apply(t, TRIM, continue_final_message=True),
+    "chat continues": lambda t, _: apply(t, continue_final_message=True),
+    "chat continues, trimmed": lambda t, _: apply(t, TRIM, continue_final_message=True),
     "chat both": lambda t, _: apply(t, continue_final_message=True, add_generation_prompt=True),
     "chat dict of a text": lambda t, _: apply(t, return_dict=True),
     "chat mask alone": lambda t, _: apply(t, tokenize=True, return_assistant_tokens_mask=True),
@@ -321,7 +321,7 @@ def unkept(tokenizer: Any) -> set[str]:
 
 
 def in_target(tokenizer: Any) -> Any:
-    """What is made inside of `as_target_tokenizer`."""
+    """The result of a call inside `as_target_tokenizer`."""
     with tokenizer.as_target_tokenizer():
         return tokenizer(TEXT)["input_ids"]
 
@@ -345,13 +345,13 @@ def with_processor(tokenizer: Any) -> Any:
 
 
 def cut(tokenizer: Any) -> Any:
-    """Rows of the library's own tokenizer, which was told to cut."""
+    """Rows of the library's own tokenizer with truncation switched on."""
     tokenizer.backend_tokenizer.enable_truncation(6)
     return len(tokenizer.backend_tokenizer.encode(LONG).ids)
 
 
 def shown(value: Any) -> Any:
-    """A result as JSON can write it."""
+    """A result in a form that JSON can hold."""
     if hasattr(value, "items"):
         return {str(key): shown(item) for key, item in value.items()}
     if isinstance(value, set):

@@ -1,12 +1,12 @@
 """Where our classes differ from the recorded surface of transformers 4.57.6, and the reasons given for it.
 
-    python -m tests.surface.compare                  what differs and has no reason yet
+    python -m tests.surface.compare                  list the differences that have no reason yet
     python -m tests.surface.compare --record FILE    keep what walk.py printed with transformers installed
     python -m tests.surface.compare --docs           write the table into docs/differences.md
 
-A difference is named "member" (ours has none), "member(parameter)" (ours does not take it) or "member(parameter=)"
-(another default). Its reason stands in the `.toml` file of its family here, under `other` (on purpose, with the way to
-do the same here) or `none` (it has no meaning here); a key may list several differences.
+A difference is named "member" (ours lacks it), "member(parameter)" (ours does not accept it) or "member(parameter=)"
+(its default differs). Its reason is in the `.toml` file of its family in this folder, under `other` (on purpose, with
+the way to do the same here) or `none` (it has no meaning here); a key may list several differences.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def family_of(cls: str) -> str:
 
 
 def packed(surface: dict[str, Any]) -> dict[str, Any]:
-    """Family -> what all its classes have in common, and each class -> the rest."""
+    """Map each family to the members that all its classes share, and each class to its other members."""
     result: dict[str, Any] = {}
     for family in FAMILIES:
         classes = {cls: members for cls, members in surface.items() if family_of(cls) == family}
@@ -54,7 +54,7 @@ def packed(surface: dict[str, Any]) -> dict[str, Any]:
 
 
 def recorded() -> dict[str, dict[str, Any]]:
-    """The recorded surface of transformers: class -> member -> what it is."""
+    """The recorded surface of transformers: class -> member -> its description."""
     kept = json.loads((HERE / "transformers.json").read_text(encoding="utf-8"))
     return {cls: {**kept[family_of(cls)], **own} for cls, own in kept.items() if cls not in FAMILIES}
 
@@ -110,7 +110,7 @@ def table(ours: dict[str, dict[str, Any]]) -> str:
     lines = [
         "A script walks every public member of transformers 4.57.6's classes (config, tokenizers, `BatchEncoding`, three",
         "families) and every parameter with its default. All are the same here, except for these rows. `name(parameter)` is",
-        "not a parameter here; `name(parameter=)` has another default.",
+        "not a parameter here; `name(parameter=)` has a different default.",
         "",
         "| family | walked | differ |",
         "| --- | ---: | ---: |",
@@ -127,7 +127,7 @@ def table(ours: dict[str, dict[str, Any]]) -> str:
 
 
 def page(text: str, section: str) -> str:
-    """The page with the section between its marks replaced."""
+    """Replace the section between the marks of the page."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{section}\n\n{END}{after}"

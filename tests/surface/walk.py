@@ -1,9 +1,9 @@
 """Print the public surface of a library's RoBERTa classes as JSON: `python tests/surface/walk.py transformers|roberta`.
 
-By class: the name of every member that transformers itself defines (of ours, also what is inherited from PyTorch and
-Keras), with what it is, and the parameters of a callable with their defaults. Names with an underscore are private and
-left out, except those that other people's tools read (`TOLD`). Runs in whichever environment can import the library; imports
-nothing else of this project.
+For each class, it prints the name of every member that transformers itself defines (for ours, also those inherited from
+PyTorch and Keras), its kind, and the parameters of a callable with their defaults. Names with an underscore are private
+and left out, except those that other tools read (`TOLD`). It runs in any environment that can import the library, and
+imports nothing else from this project.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLASSES = (
     *(f"{prefix}Roberta{head}" for prefix in ("", "TF", "Flax") for head in HEADS),
 )  # fmt: skip
 
-# Private by name, read by scripts and tools all the same.
+# Private by name, but read by scripts and tools anyway.
 TOLD = (
     "__init__", "__call__", "__len__", "__getitem__", "__contains__", "__iter__", "__hash__", "__eq__",
     "_attn_implementation", "_commit_hash", "_name_or_path", "_auto_class", "_tied_weights_keys", "_no_split_modules",
@@ -43,7 +43,7 @@ def surface(library: Any, own: str | None = None) -> dict[str, dict[str, Any]]:
 
 
 def members(cls: type, own: str | None) -> dict[str, Any]:
-    """Member -> what it is, of all that `cls` and its bases define."""
+    """Describe each member that `cls` and its bases define."""
     found = {}
     for name in dir(cls):
         if name.startswith("_") and name not in TOLD:
@@ -55,7 +55,7 @@ def members(cls: type, own: str | None) -> dict[str, Any]:
 
 
 def described(value: Any) -> dict[str, Any]:
-    """What one member is."""
+    """Describe one member."""
     function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
     if isinstance(value, property):
         return {"kind": "property", "settable": value.fset is not None}
@@ -69,7 +69,7 @@ def described(value: Any) -> dict[str, Any]:
 
 
 def shown(parameter: inspect.Parameter) -> str:
-    """A parameter's default, or what kind it is: "*", "**" or "required"."""
+    """A parameter's default, or its kind: "*", "**" or "required"."""
     if parameter.kind is parameter.VAR_POSITIONAL:
         return "*"
     if parameter.kind is parameter.VAR_KEYWORD:

@@ -109,7 +109,7 @@ def hub() -> Iterator[str]:
 
 
 def environment(library: str, framework: str, hub: str, out: Path) -> dict[str, str]:
-    """That of a user of the library, with the stand-in for the hub."""
+    """The environment of a user of the library, with the stand-in for the hub."""
     ours = str(ROOT)
     paths = [os.environ.get("PYTHONPATH", ""), str(peers.overlay(4))]
     unused = {"pt": ("TF", "FLAX"), "tf": ("FLAX",), "flax": ("TF",)}[
