@@ -79,7 +79,7 @@ def _load(files: Mapping[str, bytes]) -> Probed:
         CheckpointError, ValueError: a file is malformed; names it.
     """
     if is_foreign(files):
-        library = library_tokenizer(files["tokenizer.json"])
+        library = foreign_tokenizer(files["tokenizer.json"])
         return Probed(
             library.get_vocab(),
             library.get_added_tokens_decoder(),
@@ -116,8 +116,8 @@ def is_foreign(files: Mapping[str, bytes]) -> bool:
     return isinstance(before, dict) and before.get("type") != "ByteLevel"
 
 
-def library_tokenizer(content: bytes) -> Tokenizer:
-    """The tokenizer of the tokenizers library in a tokenizer.json."""
+def foreign_tokenizer(content: bytes) -> Tokenizer:
+    """The tokenizers library's own tokenizer in a tokenizer.json."""
     from tokenizers import Tokenizer
 
     try:

@@ -10,6 +10,7 @@ import numpy as np
 from roberta.common.config import RobertaConfig
 from roberta.common.inference.unpadding import Arrays
 from roberta.common.parameters import Head
+from roberta.common.pipelines.arrays import rectangle
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.tokenizer.fast import RobertaTokenizerFast
 from roberta.conversion import probe
@@ -69,10 +70,8 @@ def _padded(rows: Sequence[Sequence[int]], config: RobertaConfig) -> Arrays:
 
 def padded_rows(rows: Sequence[Sequence[int]], pad: int) -> Arrays:
     """input_ids and attention_mask, int64, (rows, longest)."""
-    array = np.full((len(rows), max(map(len, rows))), pad, np.int64)
-    for index, row in enumerate(rows):
-        array[index, : len(row)] = row
-    return {"input_ids": array, "attention_mask": (array != pad).astype(np.int64)}
+    ids, _ = rectangle(rows, pad)
+    return {"input_ids": ids, "attention_mask": (ids != pad).astype(np.int64)}
 
 
 def _drawn(config: RobertaConfig, rng: np.random.Generator, tokens: int) -> Arrays:
@@ -100,7 +99,7 @@ def encode_texts(texts: Sequence[str], folder: Path, config: RobertaConfig) -> l
     longest = config.max_length_tokens
     try:
         if probe.is_foreign(files):  # SentencePiece's, for one, which our own tokenizers do not read
-            library = probe.library_tokenizer(files["tokenizer.json"])
+            library = probe.foreign_tokenizer(files["tokenizer.json"])
             library.no_padding()
             library.enable_truncation(longest)
             return [encoding.ids for encoding in library.encode_batch(list(texts))]

@@ -115,7 +115,7 @@ def make_features(
         labels: of the two classifications.
         making: says what becomes of an example that cannot be used, and counts; None makes the first an error.
         for_evaluation: a feature of a question also has "example" (its number), "window"
-            (`pipelines.answer.Window`) and "offsets" (the characters of the window's tokens), which find answers.
+            (`pipelines.windows.TextWindow`) and "offsets" (the characters of the window's tokens), which find answers.
 
     Returns:
         Dictionaries, all with "input_ids":

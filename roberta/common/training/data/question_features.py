@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from roberta.common.pipelines.answer import Window
-from roberta.common.pipelines.windows import Text, spans, tokenised
+from roberta.common.pipelines.windows import Text, TextWindow, spans, tokenised
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training.data.batches import Feature
 from roberta.common.training.data.examples import Answer, Question
@@ -46,14 +45,13 @@ def of_questions(
             start, end = positions(window, one.answers[0]) if one.answers else (0, 0)
             feature: dict[str, object] = {"input_ids": ids, "start_positions": start, "end_positions": end}
             if for_evaluation:
-                offsets = window.context.offsets[window.start : window.stop]
-                feature |= {"example": index, "window": window, "offsets": offsets}
+                feature |= {"example": index, "window": window, "offsets": window.offsets}
             yield feature
 
 
 def _windows(
     one: Question, question: list[int], context: Text, tokenizer: TokenizerBase, max_length: int, stride: int
-) -> Iterator[tuple[np.ndarray, Window]]:
+) -> Iterator[tuple[np.ndarray, TextWindow]]:
     """The ids of each window over a context, and the window."""
     layout = tokenizer.layout(pair=True)
     place = len(question) + len(layout.begin.ids) + len(layout.middle.ids)
@@ -65,10 +63,10 @@ def _windows(
         )
     for start, stop in spans(len(context.ids), room, stride if room > stride else 0):
         ids = layout.row(question, context.ids[start:stop].tolist())
-        yield np.array(ids, np.int32), Window(context, start, stop, place)
+        yield np.array(ids, np.int32), TextWindow(context, start, stop, place)
 
 
-def positions(window: Window, answer: Answer) -> tuple[int, int]:
+def positions(window: TextWindow, answer: Answer) -> tuple[int, int]:
     """Where the first and the last token of an answer are in the row of a window; (0, 0) where it has not both.
 
     White space at the ends of the answer is no part of it. A token that the answer has in part is in.
@@ -76,7 +74,7 @@ def positions(window: Window, answer: Answer) -> tuple[int, int]:
     text = answer.text
     start = answer.start + len(text) - len(text.lstrip())
     end = answer.start + len(text.rstrip())
-    offsets = window.context.offsets
+    offsets = window.text.offsets
     first = int(np.searchsorted(offsets[:, 1], start, side="right"))  # the first token that ends behind the start
     last = int(np.searchsorted(offsets[:, 0], end, side="left")) - 1  # the last one that starts before the end
     if first < window.start or last >= window.stop or last < first:
