@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from roberta.common.inference.unpadding import Arrays
+
+if TYPE_CHECKING:
+    import torch
 
 # Field of a model output -> the name of its place in reports.
 _OUTPUTS = {"logits": "head", "start_logits": "head start", "end_logits": "head end"}
@@ -90,10 +93,10 @@ def _watched(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 @contextmanager
-def _watching(module: Any, name: str, inner: dict[str, Any]) -> Iterator[None]:
+def _watching(module: torch.nn.Module, name: str, inner: dict[str, Any]) -> Iterator[None]:
     """Keep the first result of a PyTorch module in `inner`."""
 
-    def keep(_module: Any, _arguments: Any, result: Any) -> None:
+    def keep(_module: object, _arguments: object, result: Any) -> None:
         inner[name] = result[0] if isinstance(result, tuple) else result
 
     handle = module.register_forward_hook(keep)

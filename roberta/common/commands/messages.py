@@ -6,7 +6,6 @@ import ast
 import re
 import shlex
 from collections.abc import Collection, Mapping
-from typing import Any
 
 # Quoted text is data, and stays unchanged. A quote after a letter is an apostrophe.
 _QUOTED = r"""(?<!\w)'(?:[^'\\\n]|\\.)*'|(?<!\w)"(?:[^"\\\n]|\\.)*\""""
@@ -47,7 +46,7 @@ def _option(name: str, text: str) -> str:
     """One argument and its value as options."""
     option = f"--{name.replace('_', '-')}"
     try:
-        value: Any = ast.literal_eval(text) if text else None
+        value: object = ast.literal_eval(text) if text else None
     except (ValueError, SyntaxError):
         value = text
     if isinstance(value, bool):
@@ -58,7 +57,7 @@ def _option(name: str, text: str) -> str:
     return " ".join([option, *map(shlex.quote, words)])
 
 
-def _typed(value: Any, text: str) -> str:
+def _typed(value: object, text: str) -> str:
     """A value as it is typed: a text without its quotes, a number as the message has it."""
     return value if isinstance(value, str) else text
 

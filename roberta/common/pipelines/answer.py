@@ -74,7 +74,7 @@ class Answer(Pipeline[AnswerOptions]):
 
     def __call__(
         self,
-        inputs: Any = None,
+        inputs: object = None,
         *,
         question: str | Sequence[str] | None = None,
         context: str | Sequence[str] | None = None,

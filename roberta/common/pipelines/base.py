@@ -121,7 +121,7 @@ class Pipeline(ABC, Generic[O]):
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
-    def __call__(self, inputs: Any, **options: Any) -> Any:
+    def __call__(self, inputs: object, **options: Any) -> Any:
         """The result of one input, a list for a list, an iterator for any other iterable, which is read on request.
 
         Args:
@@ -167,7 +167,7 @@ class Pipeline(ABC, Generic[O]):
         """The total length of the inputs that may be in memory together, with their results."""
         return WINDOW_CHARACTERS
 
-    def _item(self, value: Any, number: int) -> Item:
+    def _item(self, value: object, number: int) -> Item:
         """A checked input of a list or a stream; its value is its error if it is unusable and to be skipped."""
         if isinstance(value, ValueError) and self.on_error == "skip":
             return Item(value, number)
@@ -293,7 +293,7 @@ class Pipeline(ABC, Generic[O]):
             Row(ids, None, kinds) for ids, kinds in zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
         ]
 
-    def row_of(self, ids: list[int], pair: list[int] | None = None, note: Any = None) -> Row:
+    def row_of(self, ids: list[int], pair: list[int] | None = None, note: object = None) -> Row:
         """A row `<s> ids </s>`, or `<s> ids </s></s> pair </s>`, with token types if the tokenizer has them."""
         types = (
             self.tokenizer.create_token_type_ids_from_sequences(ids, pair) if self.has_types(pair is not None) else None

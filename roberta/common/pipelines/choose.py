@@ -36,7 +36,7 @@ class Choose(Pipeline[ChooseOptions]):
     head = "ForMultipleChoice"
 
     def __call__(
-        self, inputs: Any = None, *, prompt: str | None = None, choices: Sequence[str] | None = None, **options: Any
+        self, inputs: object = None, *, prompt: str | None = None, choices: Sequence[str] | None = None, **options: Any
     ) -> Any:
         """See `Pipeline.__call__`; `prompt` and `choices` are another way to give one input."""
         if inputs is None:

@@ -47,7 +47,7 @@ class Classify(Pipeline[ClassifyOptions]):
     task = "text-classification"
     head = "ForSequenceClassification"
 
-    def __call__(self, inputs: Any, **options: Any) -> Any:
+    def __call__(self, inputs: object, **options: Any) -> Any:
         """See `Pipeline.__call__`."""
         results = super().__call__(inputs, **options)
         return [results] if isinstance(inputs, str) and "top_k" not in options else results

@@ -9,6 +9,7 @@ from typing import Any
 
 from roberta.common import frameworks
 from roberta.common.parameters import Head
+from roberta.common.pipelines.base import Model
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.tokenizer.fast import RobertaTokenizerFast
 
@@ -102,7 +103,7 @@ def open_tokenizer(tokenizer: Any, model: Any, source: HubSource) -> TokenizerBa
     )
 
 
-def check_vocabulary(tokenizer: TokenizerBase, model: Any) -> None:
+def check_vocabulary(tokenizer: TokenizerBase, model: Model) -> None:
     """Warn of a tokenizer that most likely belongs to another model: its ids mean other tokens, or have no embedding.
 
     Embeddings are padded to round numbers, and tokenizers get extra tokens, so a small difference is normal.

@@ -86,7 +86,7 @@ class Tag(TextPipeline[TagOptions]):
     task = "token-classification"
     head = "ForTokenClassification"
 
-    def __call__(self, inputs: Any, **options: Any) -> Any:
+    def __call__(self, inputs: object, **options: Any) -> Any:
         """See `Pipeline.__call__`."""
         chosen = self.options.updated(options)
         self._check_ignored(chosen)
