@@ -1,5 +1,9 @@
-"""Conversion and verification of checkpoints; installed as `roberta.conversion`."""
+"""Conversion and verification of checkpoints; installed as `roberta.conversion`.
 
-from roberta.conversion.convert import Report, convert
+`fairseq` and `keras_hub` read and write those systems' files, `verify` compares models layer by layer.
+"""
+
+from roberta.conversion.convert import ConversionReport as Report
+from roberta.conversion.convert import convert
 
 __all__ = ["Report", "convert"]

@@ -1,4 +1,4 @@
-"""`roberta demo`: a trained model from another library, converted, verified and put to work in every framework."""
+"""`roberta demo`: a trained model from another library, converted, verified, and run in every framework."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ SENTENCES = (
 )  # William Shakespeare
 
 
-def main(folder: Path, trained: Path) -> int:
+def run_demo(folder: Path, trained: Path) -> int:
     """Run the demo; 0 when all frameworks agree and recover the same residues, 1 when not.
 
     Args:
-        folder: gets the small checkpoint that the demo makes, unless it is there.
-        trained: gets the trained model as it is published (fairseq/) and converted (roberta/).
+        folder: of the small checkpoint that the demo makes if it is missing.
+        trained: of the trained model as published (fairseq/) and converted (roberta/).
     """
-    build(folder)
+    build_checkpoint(folder)
     try:
         original = sapiens.fetch(trained / "fairseq")
     except sapiens.NotFetchedError as error:
-        print(f"No trained model: {error}\nThe demo takes a random checkpoint that it made, {folder}.\n")
-        report = verify(folder, ids=[encode(sentence) for sentence in SENTENCES])
+        print(f"No trained model: {error}\nThe demo uses a random checkpoint that it made, {folder}.\n")
+        report = verify(folder, ids=[byte_ids(sentence) for sentence in SENTENCES])
         print(report)
         return report.exit_code
     print(f"{sapiens.TITLE}\n")
     print(convert(original, trained / "roberta", to="safetensors", overwrite=True, progress=False).message())
     rows = sapiens.masked(sapiens.SEQUENCE)
-    report = verify(trained / "roberta", ids=[sapiens.encode(row, trained / "roberta") for row in rows])
+    report = verify(trained / "roberta", ids=[sapiens.residue_ids(row, trained / "roberta") for row in rows])
     print(f"\n{report}\n")
     text, same = sapiens.recover(trained / "roberta", rows, installed())
     print(text)
     return 0 if report.agree and same else 1
 
 
-def build(folder: Path) -> None:
-    """Make the small checkpoint unless it is there: random, and wide, so that every tensor shows in the result.
+def build_checkpoint(folder: Path) -> None:
+    """Make the small checkpoint if it is missing: random, with wide weights, so that every tensor affects the result.
 
     Norm weights are drawn from N(1, 0.3), everything else from N(0, 0.3): a default initialisation would hide
     a bias that was never loaded.
@@ -69,6 +69,6 @@ def build(folder: Path) -> None:
     save_checkpoint(folder, {CONFIG_FILE: config.to_json_string()}, tensors)
 
 
-def encode(sentence: str) -> list[int]:
-    """Bytes as tokens, behind the four special ones: <s> 0, <pad> 1, </s> 2, <unk> 3."""
+def byte_ids(sentence: str) -> list[int]:
+    """Bytes as tokens, after the four special ones: <s> 0, <pad> 1, </s> 2, <unk> 3."""
     return [0, *(byte + 4 for byte in sentence.encode()), 2]

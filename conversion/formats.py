@@ -1,11 +1,11 @@
-"""Which format a source is of, and its reader. A format is recognised by what is there, never guessed."""
+"""The format of a source, and its reader. A format is recognised by the files that are there, never guessed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from roberta.common.checkpoint.checkpoint import open_once
 from roberta.common.config import CONFIG_FILE
@@ -14,13 +14,17 @@ from roberta.common.parameters import Head
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.hub import local_checkpoint, local_folder
 from roberta.common.storage.names import FORMATS, weight_files
-from roberta.conversion import dictionary, fairseq, keras_hub, sentencepiece
-from roberta.conversion.model import HEADS, Model, checked
+from roberta.conversion.fairseq import dictionary
+from roberta.conversion.fairseq import reader as fairseq
+from roberta.conversion.fairseq.dictionary import DICTIONARY_FILE
+from roberta.conversion.fairseq.sentencepiece import SENTENCEPIECE_FILE
+from roberta.conversion.keras_hub import reader as keras_hub
+from roberta.conversion.model import ALL_HEADS, SourceModel, checked_model
 
-Format = Literal["safetensors", "pt", "tf", "flax", "fairseq", "keras-hub"]
-ALL: tuple[Format, ...] = ("safetensors", "pt", "tf", "flax", "fairseq", "keras-hub")
+CheckpointFormat = Literal["safetensors", "pt", "tf", "flax", "fairseq", "keras-hub"]
+ALL: tuple[CheckpointFormat, ...] = get_args(CheckpointFormat)
 
-# What travels beside the weights, whatever their format.
+# Files that are copied beside the weights, whatever their format.
 TEXTS = (
     "vocab.json",
     "merges.txt",
@@ -28,26 +32,26 @@ TEXTS = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "sentencepiece.bpe.model",  # XLM-R's and CamemBERT's slow tokenizers
+    SENTENCEPIECE_FILE,  # XLM-R's and CamemBERT's slow tokenizers
     "vocab.txt",  # PhoBERT's and BERTweet's
     "bpe.codes",
     "generation_config.json",
-    "dict.txt",
+    DICTIONARY_FILE,
 )
-VOCABULARIES = ("vocab.json", "merges.txt", "tokenizer.json", "sentencepiece.bpe.model", "vocab.txt", "bpe.codes")
+VOCABULARIES = ("vocab.json", "merges.txt", "tokenizer.json", SENTENCEPIECE_FILE, "vocab.txt", "bpe.codes")
 _LARGEST_TEXT = 2**27  # bytes; tokenizer.json of roberta-base has 3.6 MB
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin")
-_SUFFIXES: dict[str, Format] = {".safetensors": "safetensors", ".h5": "tf", ".hdf5": "tf", ".msgpack": "flax"}
+_SUFFIXES: dict[str, CheckpointFormat] = {".safetensors": "safetensors", ".h5": "tf", ".hdf5": "tf", ".msgpack": "flax"}
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a user says about a source that it does not say itself.
+class SourceOptions:
+    """What a user adds to a source.
 
     Attributes:
         head: the head to keep; of a fairseq file also the name of a classification head.
-        dictionary, encoder_json, vocab_bpe, sentencepiece: fairseq's dict.txt, GPT-2's two files, and a model of
-            SentencePiece; by default those beside it.
+        dictionary, encoder_json, vocab_bpe, sentencepiece: fairseq's dict.txt, GPT-2's two files, and a SentencePiece
+            model; by default those beside the source.
         num_attention_heads: of a fairseq file without hyperparameters.
     """
 
@@ -59,8 +63,8 @@ class Options:
     num_attention_heads: int | None = None
 
 
-def local(source: str | Path, format_: Format | None) -> Path:
-    """A path as it is, or the local copy of a name on the hub, tokenizer files included."""
+def local(source: str | Path, format_: CheckpointFormat | None) -> Path:
+    """A local path unchanged, or the local copy of a name on the hub, tokenizer files included."""
     if Path(source).exists():
         return Path(source)
     if format_ in ("fairseq", "keras-hub"):
@@ -69,11 +73,11 @@ def local(source: str | Path, format_: Format | None) -> Path:
     return local_folder(source, files=(CONFIG_FILE, *TEXTS))  # the same folder, with the tokenizer's files
 
 
-def recognise(path: Path) -> tuple[Path, Format]:
+def recognise(path: Path) -> tuple[Path, CheckpointFormat]:
     """The file or folder to read, and its format.
 
     Raises:
-        CheckpointError: nothing there is known, or more than one format is; names the ways out.
+        CheckpointError: no format is recognised, or more than one; names the ways out.
     """
     if path.is_file():
         return path, _of_file(path)
@@ -81,7 +85,7 @@ def recognise(path: Path) -> tuple[Path, Format]:
         raise CheckpointError(f"{path} does not exist")
     if keras_hub.is_preset(path):
         return path, "keras-hub"
-    found: list[tuple[Path, Format]] = []
+    found: list[tuple[Path, CheckpointFormat]] = []
     for format_ in ALL[:4]:
         found += [(path / name, format_) for name in weight_files(format_) if (path / name).is_file()][:1]
     found += [(file, _of_file(file)) for file in sorted(path.glob("*.pt"))]
@@ -90,10 +94,10 @@ def recognise(path: Path) -> tuple[Path, Format]:
     if not found:
         raise CheckpointError(f"{path} has no weights of a known format: {', '.join(ALL)}")
     names = ", ".join(f"{file.name} ({format_})" for file, format_ in found)
-    raise CheckpointError(f"{path} has {names}; say which with --from (from_=), or give the file")
+    raise CheckpointError(f"{path} has {names}; choose with --from (from_=), or give the file")
 
 
-def _of_file(file: Path) -> Format:
+def _of_file(file: Path) -> CheckpointFormat:
     suffix = Path(file.name.partition(".index")[0]).suffix if file.suffix == ".json" else file.suffix
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
@@ -101,15 +105,15 @@ def _of_file(file: Path) -> Format:
         return "pt" if suffix == ".bin" else "safetensors"
     if suffix not in _TORCH_SUFFIXES:
         known = ", ".join((*_SUFFIXES, *_TORCH_SUFFIXES))
-        raise CheckpointError(f"{file} is of no known format; its suffix says which: {known}")
+        raise CheckpointError(f"{file} has no known format; it must end in one of {known}")
     return "fairseq" if fairseq.is_fairseq(fairseq.open_file(file)) else "pt"
 
 
-def read(path: Path, format_: Format | None, options: Options) -> Model:
-    """The model in a file or folder; `read_one_save` sees to it that all its files are of one save.
+def read_model(path: Path, format_: CheckpointFormat | None, options: SourceOptions) -> SourceModel:
+    """The model in a file or folder; `read_one_save` ensures that all its files belong to one save.
 
     Args:
-        format_: None to recognise it.
+        format_: None to recognise it by the files.
     """
     if format_ is None:
         path, format_ = recognise(path)
@@ -118,16 +122,19 @@ def read(path: Path, format_: Format | None, options: Options) -> Model:
     _refuse_fairseq_options(format_, options)
     head = _class(options.head)
     if format_ == "keras-hub":
-        return keras_hub.read(path, head=head, files=texts(path))
+        return keras_hub.read_preset(path, head=head, files=tokenizer_texts(path))
     folder = path.parent if path.is_file() else path
     if not (folder / CONFIG_FILE).is_file():
         raise CheckpointError(f"{folder} has no {CONFIG_FILE}; a checkpoint of {format_} needs one beside its weights")
     config, _ = checked_config(folder)
     checkpoint = open_once(path, formats=(format_,))
-    return checked(config, checkpoint.tensors, checkpoint.source, format_, head=head, files=texts(folder))
+    return checked_model(
+        config, checkpoint.tensors, checkpoint.source, format_, head=head, files=tokenizer_texts(folder)
+    )
 
 
-def _read_fairseq(path: Path, options: Options) -> Model:
+def _read_fairseq(path: Path, options: SourceOptions) -> SourceModel:
+    # the one weights file
     file = path
     if path.is_dir():
         files = sorted(path.glob("*.pt"))
@@ -135,12 +142,13 @@ def _read_fairseq(path: Path, options: Options) -> Model:
             there = ", ".join(file.name for file in files) or "none"
             raise CheckpointError(f"{path} needs one .pt file to be read as fairseq, it has {there}; give the file")
         file = files[0]
+    # its tokenizer: the folder's own, or one made from a dictionary and the files beside it
     folder = file.parent
-    files_there = texts(folder)
-    model = fairseq.read(
+    files_there = tokenizer_texts(folder)
+    model = fairseq.read_fairseq(
         file, head=options.head, files=files_there, num_attention_heads=options.num_attention_heads
     )  # fmt: skip
-    given = options.dictionary or (folder / dictionary.FILE if dictionary.FILE in files_there else None)
+    given = options.dictionary or _beside(folder, DICTIONARY_FILE)
     has_tokenizer = options.dictionary is None and bool({"vocab.json", "tokenizer.json"} & set(files_there))
     if given is None or has_tokenizer:
         _refuse_unused(folder, options, has_tokenizer)
@@ -149,26 +157,26 @@ def _read_fairseq(path: Path, options: Options) -> Model:
     beside = dictionary.Beside(
         options.encoder_json or _beside(folder, "encoder.json"),
         options.vocab_bpe or _beside(folder, "vocab.bpe", "merges.txt"),
-        options.sentencepiece or _beside(folder, sentencepiece.FILE),
+        options.sentencepiece or _beside(folder, SENTENCEPIECE_FILE),
     )
-    made, notes = dictionary.tokenizer_files(given, model.config.vocab_size, model.config.max_length_tokens, beside)
+    made, notes = dictionary.dictionary_tokenizer(
+        given, model.config.vocab_size, model.config.max_length_tokens, beside
+    )
     others = {name: content for name, content in files_there.items() if name == "generation_config.json"}
     return replace(model, files={**others, **made}, notes=(*model.notes, *notes))
 
 
-def _refuse_unused(folder: Path, options: Options, has_tokenizer: bool) -> None:
-    """Raise for files of a dictionary's tokenizer where none is made of a dictionary."""
+def _refuse_unused(folder: Path, options: SourceOptions, has_tokenizer: bool) -> None:
+    """Raise for options that need a dictionary where no dictionary is used."""
     for name in ("vocab_bpe", "sentencepiece"):
         if getattr(options, name) is not None:
-            why = f"{folder} has a tokenizer already" if has_tokenizer else f"{folder} has no {dictionary.FILE}"
-            raise ValueError(
-                f"{name}={getattr(options, name)} goes with a dictionary, and {why}; give --dictionary, too"
-            )
+            why = f"{folder} has a tokenizer already" if has_tokenizer else f"{folder} has no {DICTIONARY_FILE}"
+            raise ValueError(f"{name}={getattr(options, name)} needs a dictionary, and {why}; give --dictionary too")
 
 
-def _refuse_unfit(given: Path, options: Options) -> None:
-    """Raise for a file that has no part in the tokenizer of such a dictionary."""
-    kind = dictionary.kind_of(dictionary.symbols(given))
+def _refuse_unfit(given: Path, options: SourceOptions) -> None:
+    """Raise for a file that the tokenizer of such a dictionary does not use."""
+    kind = dictionary.kind_of_symbols(dictionary.symbols(given))
     fitting = {
         "encoder_json": ("numbers",),
         "vocab_bpe": ("numbers", "byte-level"),
@@ -177,35 +185,37 @@ def _refuse_unfit(given: Path, options: Options) -> None:
     for name, kinds in fitting.items():
         if getattr(options, name) is not None and kind not in kinds:
             what, way = dictionary.MISSING[kind]
-            raise ValueError(f"{name}={getattr(options, name)} is of no use: the symbols of {given} are {what}; {way}")
+            raise ValueError(f"{name}={getattr(options, name)} is not used: the symbols of {given} are {what}; {way}")
 
 
-def _refuse_fairseq_options(format_: str, options: Options) -> None:
+def _refuse_fairseq_options(format_: str, options: SourceOptions) -> None:
     for name in ("dictionary", "vocab_bpe", "sentencepiece", "num_attention_heads"):
         if getattr(options, name) is not None:
-            raise ValueError(f"{name}={getattr(options, name)} is for a source of fairseq; this one is {format_}")
+            raise ValueError(
+                f"{name}={getattr(options, name)} is for a source of fairseq, and this one is {format_}; omit it"
+            )
 
 
 def _class(head: str | None) -> Head | None:
-    """The class a caller means: "ForMaskedLM" or "RobertaForMaskedLM"."""
-    found = [known for known in HEADS if head in (known, f"Roberta{known}")]
+    """The class that a caller names: "ForMaskedLM" or "RobertaForMaskedLM"."""
+    found = [known for known in ALL_HEADS if head in (known, f"Roberta{known}")]
     if head is not None and not found:
-        raise ValueError(f"head={head!r} is none of {', '.join(HEADS)}")
+        raise ValueError(f"head={head!r} must be one of {', '.join(ALL_HEADS)}")
     return found[0] if found else None
 
 
 def _beside(folder: Path, *names: str) -> Path | None:
-    """The first of these files that is there."""
+    """The first of these files that exists."""
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def texts(folder: Path) -> Mapping[str, bytes]:
+def tokenizer_texts(folder: Path) -> Mapping[str, bytes]:
     """The tokenizer's files of a folder."""
     found = {}
     for name in TEXTS:
         if (folder / name).is_file():
             if (folder / name).stat().st_size > _LARGEST_TEXT:
-                raise CheckpointError(f"{folder / name} is too large for a file of a tokenizer")
+                raise CheckpointError(f"{folder / name} is too large for a tokenizer file")
             found[name] = (folder / name).read_bytes()
     return found
 

@@ -1,7 +1,8 @@
-"""A model on its way from one format to another: config, head, tensors by the names of the table, files beside them."""
+"""A model between two formats: config, head, tensors by the names of the table, and the files beside them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,20 +16,28 @@ from roberta.common.formats.safetensors_file import Source, StoredTensor
 from roberta.common.parameters import HEAD_PARTS, Head, parameters
 from roberta.common.storage.folders import CheckpointError
 
-HEADS: tuple[Head, ...] = get_args(Head)
-WORDS = "embeddings.word_embeddings.weight"
+ALL_HEADS: tuple[Head, ...] = get_args(Head)
 POSITIONS = "embeddings.position_embeddings.weight"
 TYPES = "embeddings.token_type_embeddings.weight"
+EPSILON = 1e-5  # of LayerNorm: a constant of fairseq's and KerasHub's classes
+
+# Field of the config -> the values with which fairseq's and KerasHub's programs compute what RoBERTa computes.
+RULES: dict[str, tuple[object, ...]] = {
+    "layer_norm_eps": (EPSILON,),
+    "position_embedding_type": ("absolute",),
+    "add_cross_attention": (False,),
+    "pruned_heads": ({},),
+}
 
 
 @dataclass(frozen=True)
-class Model:
+class SourceModel:
     """What a reader hands to a writer.
 
     Attributes:
         head: class name without framework, such as "ForMaskedLM".
         tensors: one for every row of the table of `config` and `head`, in the table's names and shapes.
-        source: the file or folder it is from.
+        source: the file or folder that was read.
         format: of that file.
         files: tokenizer files by name.
         notes: what the reader did that a user should know.
@@ -48,7 +57,7 @@ class Model:
         return "" if self.head == "Model" else "roberta."
 
 
-def checked(
+def checked_model(
     config: RobertaConfig,
     tensors: Mapping[str, StoredTensor],
     source: Path,
@@ -57,29 +66,31 @@ def checked(
     head: Head | None,
     files: Mapping[str, bytes],
     notes: Iterable[str] = (),
-) -> Model:
+) -> SourceModel:
     """The model, its tensors paired one to one with the table.
 
     Args:
         head: the head to keep; None for the one that the file has.
 
     Raises:
-        CheckpointError: a tensor is missing, misshapen or too many; the file has several heads and none is chosen.
+        CheckpointError: a tensor is missing, misshapen or left over; the file has several heads and none is chosen.
     """
+    # the class: the caller's choice, or the one whose tensors are there, if the config agrees
     chosen = head_of(config, tensors, source) if head is None else head
-    named = [name for name in HEADS if f"Roberta{name}" in (config.architectures or ())]
+    named = [name for name in ALL_HEADS if f"Roberta{name}" in (config.architectures or ())]
     if head is None and named and chosen not in named:
         raise CheckpointError(
             f"{source} has the tensors of Roberta{chosen}, but its config names Roberta{named[0]}; choose with --head "
             "which of them it is"
         )
+    # the table of that class, and the tensor of each row
     has_pooler = any(name.removeprefix("roberta.").startswith("pooler.") for name in tensors)
     table = parameters(config, chosen, has_pooler=has_pooler)
     found = match(table, Checkpoint(source, tensors))
     if found.report.missing:
         raise CheckpointError(
-            f"{source} has not all tensors of Roberta{chosen}: missing {', '.join(found.report.missing)}; "
-            f"choose another head (--head), one of {', '.join(HEADS)}"
+            f"{source} does not have all tensors of Roberta{chosen}: missing {', '.join(found.report.missing)}; "
+            f"choose another head (--head), one of {', '.join(ALL_HEADS)}"
         )
     if head is None and found.report.unexpected:
         raise CheckpointError(
@@ -88,10 +99,10 @@ def checked(
         )
     differing = [note for note in found.report.notes if "differ" in note]
     if differing:
-        raise CheckpointError(f"{source}: {'; '.join(differing)}: one would be lost; correct the file or its config")
+        raise CheckpointError(f"{source}: {'; '.join(differing)}: one would be lost; fix the file or its config")
     left = [f"left out: {name}" for name in found.report.unexpected]
     config.architectures = [f"Roberta{chosen}"]
-    return Model(config, chosen, found.found, source, format_, files, (*notes, *found.report.notes, *left))
+    return SourceModel(config, chosen, found.found, source, format_, files, (*notes, *found.report.notes, *left))
 
 
 def head_of(config: RobertaConfig, tensors: Mapping[str, StoredTensor], source: Path) -> Head:
@@ -101,7 +112,7 @@ def head_of(config: RobertaConfig, tensors: Mapping[str, StoredTensor], source: 
     if len(parts) > 1:
         raise CheckpointError(
             f"{source} has the tensors of several heads, {', '.join(sorted(parts))}; choose one with --head: "
-            f"{', '.join(HEADS)}"
+            f"{', '.join(ALL_HEADS)}"
         )
     if "lm_head" in parts:
         possible: tuple[Head, ...] = ("ForCausalLM", "ForMaskedLM") if config.is_decoder else ("ForMaskedLM",)
@@ -117,19 +128,19 @@ def head_of(config: RobertaConfig, tensors: Mapping[str, StoredTensor], source: 
     return named[0] if named else possible[0]
 
 
-# -- token types, which fairseq's RoBERTa and KerasHub's have not --------------------------------------------------
+# -- token types, which fairseq and KerasHub lack ------------------------------------------------------------------
 
 
 def sources(tensors: Mapping[str, StoredTensor]) -> dict[str, Source]:
-    """Stored tensors as what a writer takes."""
+    """Stored tensors in the form that writers take."""
     return {name: (tensor.shape, tensor.dtype, tensor.load) for name, tensor in tensors.items()}
 
 
-def fold_types(model: Model) -> tuple[Source, dict[str, Source], list[str]]:
-    """The position table of a format without token types, what the format has no place for, and notes.
+def fold_types(model: SourceModel) -> tuple[Source, dict[str, Source], list[str]]:
+    """The position table of a format without token types, the tensors that the format has no place for, and notes.
 
-    The first row of the token types is added to every position, which is what a model computes without
-    `token_type_ids`; types of zero, the rule in published models, need nothing.
+    The first row of the token types is added to every position, as a model does without `token_type_ids`; types of
+    zero, which published models have, need nothing.
     """
     types, positions = model.tensors[f"{model.prefix}{TYPES}"], model.tensors[f"{model.prefix}{POSITIONS}"]
     plain = sources({TYPES: types, POSITIONS: positions})
@@ -142,7 +153,7 @@ def fold_types(model: Model) -> tuple[Source, dict[str, Source], list[str]]:
 def unfold_types(
     prefix: str, config: RobertaConfig, stored: StoredTensor, rest: Mapping[str, StoredTensor]
 ) -> tuple[dict[str, StoredTensor], list[str]]:
-    """Positions and token types, exactly as they were before `fold_types` if the positions are still its result."""
+    """Positions and token types, exactly as before `fold_types` if the positions are still its result."""
     types, positions = rest.get(TYPES), rest.get(POSITIONS)
     if types is None:
         shape = (config.type_vocab_size, stored.shape[1])
@@ -160,25 +171,30 @@ def _folded(positions: StoredTensor, types: StoredTensor) -> np.ndarray:
 
 
 def causal_notes(format_: str, config: RobertaConfig) -> list[str]:
-    """What to know of a decoder in a format whose own program has no causal mask."""
+    """A note on a decoder in a format whose own program has no causal mask."""
     if not config.is_decoder:
         return []
     return [
         f"is_decoder=True: {format_}'s own program has no causal mask and lets every token see those after it, so it "
-        "computes other numbers with these weights; read back here, the mask is there again"
+        "computes other numbers with these weights; read back here, the model has its mask again"
     ]
 
 
-def refuse(format_: str, config: RobertaConfig, rules: Mapping[str, tuple[object, ...]]) -> None:
-    """Raise for the first field whose value another program would not heed, and so compute something else.
+def refuse_config(format_: str, config: RobertaConfig, rules: Mapping[str, tuple[object, ...]]) -> None:
+    """Raise for the first field whose value another program would ignore, and so compute something else.
 
     Args:
-        rules: field -> the values that the format's own program works with.
+        rules: those of the format beside `RULES`: field -> the values that its own program works with.
     """
-    for name, allowed in rules.items():
+    for name, allowed in {**RULES, **rules}.items():
         value = getattr(config, name)
         if value not in allowed:
             raise CheckpointError(
                 f"{format_} has no {name}={value!r}: its program would compute other numbers with these weights; "
                 f"it knows {', '.join(map(repr, allowed))}. Convert to safetensors, pt, tf or flax instead"
             )
+
+
+def as_json(value: Mapping[str, object], indent: int = 2) -> bytes:
+    """A JSON file."""
+    return (json.dumps(value, ensure_ascii=False, indent=indent) + "\n").encode()

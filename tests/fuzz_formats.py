@@ -18,8 +18,7 @@ from roberta.common.formats.safetensors_file import numpy_dtype
 from roberta.common.vocabulary import files
 from roberta.common.vocabulary.special_tokens import AddedToken
 from roberta.conversion import convert
-from roberta.conversion.formats import Options
-from roberta.conversion.formats import read as read_model
+from roberta.conversion.formats import SourceOptions, read_model
 
 FORMATS = (
     "safetensors", "index", "config", "tokenizer", "vocab", "settings", "old-settings", "pt", "pt-old", "flax", "tf",
@@ -53,8 +52,8 @@ class Format:
 
 
 def weights(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Names, shapes and dtypes of a model that is read as `convert` does; every tensor is loaded."""
-    model = read_model(folder, None, Options())
+    """Names, shapes and dtypes of a model read by the way of `convert`; every tensor is loaded."""
+    model = read_model(folder, None, SourceOptions())
     for tensor in model.tensors.values():
         array = tensor.load()
         assert array.shape == tensor.shape, f"{tensor.name}: {array.shape}, not {tensor.shape}"

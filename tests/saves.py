@@ -18,8 +18,7 @@ import numpy as np
 from roberta.common.storage.folders import write_folder
 from roberta.common.training.optimizer_state import Group, TrainingState, load_training_state, save_training_state
 from roberta.conversion import convert
-from roberta.conversion.formats import ALL, Options
-from roberta.conversion.formats import read as read_model
+from roberta.conversion.formats import ALL, SourceOptions, read_model
 
 VERSIONS = (1, 2)
 SHARD = "50kB"
@@ -132,9 +131,9 @@ def found(kind: Kind, target: Path, whole: Mapping[int, Mapping[str, bytes]]) ->
 
 
 def versions_read(folder: Path) -> set[float]:
-    """The versions of tensors, config and training state in a folder: just one, if the save is complete."""
-    model = read_model(folder, None, Options())
-    # tensors that a format cannot store, such as fairseq's token types, are created on reading
+    """The versions of the tensors, the config and the training state that a folder has: one, when it is whole."""
+    model = read_model(folder, None, SourceOptions())
+    # what a format has no place for, such as fairseq's token types, is made when it is read
     numbers = {float(number) for tensor in model.tensors.values() for number in np.unique(tensor.load())}
     if model.format not in ("fairseq", "keras-hub"):  # these formats have no initializer_range
         numbers.add(model.config.initializer_range)

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_targets_of_several_tokens_are_scored_by_their_first_with_a_warning(folder: Path) -> None:
     pipe = pipeline("fill-mask", stand_in("ForMaskedLM", folder / "words"), folder / "words")
-    with pytest.warns(UserWarning, match="target ' harbour' is no single token; its first piece 'Ġhar'"):
+    with pytest.warns(UserWarning, match="target ' harbour' is not a single token; its first piece 'Ġhar'"):
         found = pipe("a<mask>", targets=[" harbour"])
     assert [result["token_str"] for result in found] == [" har"]
 
@@ -305,7 +305,7 @@ def test_a_loaded_model_has_its_framework_and_dtype(folder: Path) -> None:
     model = stand_in("ForMaskedLM", folder / "words")
     with pytest.raises(ValueError, match="framework='flax', but the model is of 'pt'"):
         pipeline("fill-mask", model, framework="flax")
-    with pytest.raises(ValueError, match="dtype='float64' is what a model is loaded in"):
+    with pytest.raises(ValueError, match="dtype='float64' applies when a model is loaded"):
         pipeline("fill-mask", model, dtype="float64")
 
 

@@ -251,7 +251,7 @@ def test_a_budget_without_a_token_is_refused(folder: Path, budget: Any) -> None:
     [
         ("fill-mask", {"top_k": 0}, "top_k=0 must be an int of at least 1"),
         ("fill-mask", {"targets": []}, "targets is empty"),
-        ("fill-mask", {"max_length": 9}, "max_length=9 cuts nothing without truncation=True"),
+        ("fill-mask", {"max_length": 9}, "max_length=9 has no effect without truncation=True"),
         ("text-classification", {"function_to_apply": "tanh"}, "'tanh' must be one of softmax, sigmoid, none"),
         ("text-classification", {"top_k": "all"}, "top_k='all' must be an int"),
         ("token-classification", {"aggregation_strategy": "mean"}, "'mean' must be one of none, simple, first, average"),
@@ -269,11 +269,11 @@ def test_a_value_that_cannot_work_is_refused_with_the_rule(task: str, options: d
 
 
 def test_an_option_that_does_not_exist_is_named_with_those_that_do(folder: Path) -> None:
-    with pytest.raises(TypeError, match=r"top is no option of this pipeline; the options are .*top_k, targets"):
+    with pytest.raises(TypeError, match=r"top is not an option of this pipeline; the options are .*top_k, targets"):
         make("fill-mask", folder)("a<mask>", top=2)
     with pytest.raises(TypeError, match="return_all_scores is an older name; pass top_k=None"):
         make("text-classification", folder, return_all_scores=True)
-    with pytest.raises(TypeError, match="batch_size is no option: batch_tokens"):
+    with pytest.raises(TypeError, match="batch_size is not an option: batch_tokens"):
         make("fill-mask", folder, batch_size=8)
 
 

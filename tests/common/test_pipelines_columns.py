@@ -9,8 +9,8 @@ import pytest
 from data_sets import TABLES
 
 from roberta.common.commands.columns import Said
-from roberta.common.commands.records import from_file
-from roberta.common.commands.texts import COMMANDS
+from roberta.common.commands.input_files import from_file
+from roberta.common.commands.text_options import COMMANDS
 
 FILM, SHIP = "a film that is good", "The ship left."
 PAIR = {"text": FILM, "text_pair": SHIP}
@@ -84,11 +84,9 @@ def test_a_role_without_a_name_has_no_column(tmp_path: Path) -> None:
 
 
 def test_lines_that_do_not_fit_the_first_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"line 2 has the choices 'It sank.'; let the column of the choices be the last"
-    ):
+    with pytest.raises(ValueError, match=r"line 2 has the choices 'It sank.'; make the column of the choices the last"):
         inputs(tmp_path, "choose", f"choices\tprompt\nIt sank.\t{SHIP}\n")
-    with pytest.raises(ValueError, match="line 2 has 2 columns; the first line names 3 and more"):
+    with pytest.raises(ValueError, match="line 2 has 2 columns; the first line names at least 3"):
         inputs(tmp_path, "choose", f"prompt\tchoice1\tchoice2\n{SHIP}\tIt sank.\n")
     with pytest.raises(ValueError, match="line 1 names two columns 'text'; rename one"):
         inputs(tmp_path, "classify", f"text\ttext\n{FILM}\t{SHIP}\n")

@@ -50,7 +50,7 @@ def test_every_field_of_a_recipe_and_of_a_training_has_an_option() -> None:
     options = {flag.removeprefix("--").replace("-", "_") for flag in command_line.OPTIONS}
     fields = {field.name for field in dataclasses.fields(Training)}
     assert options | names | {"task", "model", "train", "output", "recipe"} == fields - {"progress"}
-    assert set(command_line.TASKS) == set(HEADS)
+    assert set(command_line.TRAINING_TASKS) == set(HEADS)
 
 
 def test_options_override_a_recipe_and_epochs_take_the_place_of_updates() -> None:

@@ -12,7 +12,7 @@ import training_cases
 from data_sets import TABLES, Table
 
 from roberta.cli import parser
-from roberta.common.commands.choices import in_options
+from roberta.common.commands.messages import in_options
 from roberta.common.commands.train import ARGUMENTS, training
 from roberta.common.training.data.fields import Document, LabelledText, LabelledWords, MultipleChoice, Question
 from roberta.common.training.data.readers import read_examples

@@ -19,11 +19,10 @@ import pytest
 
 from roberta import CheckpointError, cli
 from roberta.common.checkpoint.loading import DTYPES
+from roberta.common.finite import not_finite
 from roberta.common.formats.safetensors_file import numpy_dtype, read
 from roberta.conversion import convert
-from roberta.conversion.finite import not_finite
-from roberta.conversion.formats import ALL, Format, Options
-from roberta.conversion.formats import read as read_model
+from roberta.conversion.formats import ALL, CheckpointFormat, SourceOptions, read_model
 
 pytest.importorskip("h5py", reason="h5py is not installed")
 pytest.importorskip("msgpack", reason="msgpack is not installed")
@@ -66,7 +65,7 @@ def test_every_format_to_every_other_keeps_every_bit(head: Any, dtype: str, tmp_
         target = tmp_path / f"{one}-{other}"
         report = convert(tmp_path / one, target, to=other)
         assert (report.source_format, report.head, report.tensors) == (one, head, len(wanted))
-        model = read_model(target, None, Options())
+        model = read_model(target, None, SourceOptions())
         assert as_dtype(bits(model.tensors), dtype) == wanted, (one, other)
         assert (model.format, model.head, model.config.num_labels) == (other, head, config.num_labels)
 
@@ -85,7 +84,7 @@ def test_the_same_model_makes_the_same_bytes_at_another_time(tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("quick_h5")
 @pytest.mark.parametrize("to", ["safetensors", "pt", "tf", "flax"])
-def test_shards_hold_every_bit(to: Format, tmp_path: Path) -> None:
+def test_shards_hold_every_bit(to: CheckpointFormat, tmp_path: Path) -> None:
     source = checkpoints.make(tmp_path / "source", "ForMaskedLM", dtype="float32")
     report = convert(source, tmp_path / "parts", to=to, max_shard_size="10kB")
     assert sum("-of-" in name for name in report.files) > 3
@@ -194,8 +193,8 @@ def test_a_class_that_the_config_does_not_name_is_never_taken_unseen(tmp_path: P
     with pytest.raises(
         CheckpointError, match=r"tensors of RobertaModel, but its config names RobertaForMaskedLM; .*--head"
     ):
-        read_model(tmp_path / "a", None, Options())
-    assert read_model(tmp_path / "a", None, Options(head="Model")).head == "Model"
+        read_model(tmp_path / "a", None, SourceOptions())
+    assert read_model(tmp_path / "a", None, SourceOptions(head="Model")).head == "Model"
 
 
 def test_a_tensor_of_no_head_is_never_dropped_unseen(tmp_path: Path) -> None:
@@ -210,12 +209,12 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown format": ({"to": "onnx"}, "the formats are safetensors, pt"),
     "an unknown dtype": ({"to": "pt", "dtype": "int8"}, "dtype='int8' is not one of float32"),
     "bfloat16 in HDF5": ({"to": "tf", "dtype": "bfloat16"}, "tf_model.h5 cannot hold it; float32 holds the same"),
-    "a head that is none": ({"to": "pt", "head": "ForTranslation"}, "is none of Model, ForCausalLM"),
+    "a head that is none": ({"to": "pt", "head": "ForTranslation"}, "must be one of Model, ForCausalLM"),
     "another head": ({"to": "pt", "head": "ForQuestionAnswering"}, "missing qa_outputs.weight"),
     "a size that is none": ({"to": "pt", "max_shard_size": "big"}, "'big' is no size"),
     "fairseq's options": (
         {"to": "pt", "num_attention_heads": 3},
-        "is for a source of fairseq; this one is safetensors",
+        "is for a source of fairseq, and this one is safetensors",
     ),
     "too large for float16": ({"to": "pt", "dtype": "float16"}, "which float16 cannot hold; choose float32"),
 }
@@ -244,7 +243,7 @@ def test_what_another_program_would_compute_otherwise_is_refused(tmp_path: Path)
 
 
 @pytest.mark.parametrize("to", ["fairseq", "keras-hub"])
-def test_a_decoder_for_a_program_without_causal_mask_is_noted(to: Format, tmp_path: Path) -> None:
+def test_a_decoder_for_a_program_without_causal_mask_is_noted(to: CheckpointFormat, tmp_path: Path) -> None:
     decoder = checkpoints.make(tmp_path / "decoder", "ForCausalLM", dtype="float32", layer_norm_eps=1e-5)
     both = checkpoints.make(tmp_path / "both", "ForMaskedLM", dtype="float32", layer_norm_eps=1e-5)
     assert any("no causal mask" in note for note in convert(decoder, tmp_path / "one", to=to).notes)
@@ -279,7 +278,7 @@ def test_a_target_with_files_that_are_no_model_needs_no_leave(tmp_path: Path) ->
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
 @pytest.mark.parametrize("to", ["safetensors", "tf", "fairseq"])
-def test_values_that_are_not_finite_are_copied_and_named(to: Format, dtype: str, tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_copied_and_named(to: CheckpointFormat, dtype: str, tmp_path: Path) -> None:
     config = checkpoints.small_config("ForMaskedLM", layer_norm_eps=1e-5)
     drawn = checkpoints.draw(config, "ForMaskedLM")
     drawn["lm_head.dense.weight"][1, 2] = np.nan
@@ -312,8 +311,8 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_the_command_knows_the_formats_of_the_converter() -> None:
-    assert cli.FORMATS == ALL == get_args(Format)
-    assert cli.DTYPES == DTYPES
+    assert cli.CHECKPOINT_FORMATS == ALL == get_args(CheckpointFormat)
+    assert cli.CHECKPOINT_DTYPES == DTYPES
 
 
 def test_no_framework_is_imported(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from roberta.conversion import demo, frameworks, sapiens
+from roberta.conversion import demo, sapiens
+from roberta.conversion.verify import frameworks
 
 
 def wheel(golden: Path, folder: Path, *, extra: bytes = b"") -> Path:
@@ -34,7 +35,7 @@ def test_the_trained_model_recovers_the_residues_of_the_reference(
     golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sapiens, "download", lambda folder: wheel(golden, folder))
-    assert demo.main(tmp_path / "made", tmp_path / "trained") == 0
+    assert demo.run_demo(tmp_path / "made", tmp_path / "trained") == 0
     text = capsys.readouterr().out
     assert "THE SAME" in text
     cases = json.loads((golden / "sapiens-vh" / "golden.json").read_text())["recovery"]["cases"]
@@ -48,15 +49,15 @@ def test_the_trained_model_recovers_the_residues_of_the_reference(
 
 
 @pytest.mark.usefixtures("two_frameworks")
-def test_without_a_network_the_demo_says_so_and_takes_its_own_checkpoint(
+def test_without_a_network_the_demo_says_so_and_uses_its_own_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failed = subprocess.CompletedProcess([], 1, "", "WARNING: retrying\nERROR: No matching distribution found\n")
     monkeypatch.setattr(subprocess, "run", lambda *args, **options: failed)
-    assert demo.main(tmp_path / "made", tmp_path / "trained") == 0
+    assert demo.run_demo(tmp_path / "made", tmp_path / "trained") == 0
     text = capsys.readouterr().out
     assert "could not be fetched; is there a network? pip says: ERROR: No matching distribution found" in text
-    assert f"takes a random checkpoint that it made, {tmp_path / 'made'}" in text
+    assert f"uses a random checkpoint that it made, {tmp_path / 'made'}" in text
     assert "THE SAME" in text
     assert not (tmp_path / "trained").exists()
 
@@ -66,7 +67,7 @@ def test_a_download_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.M
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(subprocess, "run", hang)
-    with pytest.raises(sapiens.NotFetchedError, match="did not come within 120 s"):
+    with pytest.raises(sapiens.NotFetchedError, match="did not arrive within 120 s"):
         sapiens.fetch(tmp_path / "fairseq")
 
 
@@ -74,7 +75,7 @@ def test_a_wheel_with_another_checkpoint_is_refused(
     golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sapiens, "download", lambda folder: wheel(golden, folder, extra=b"!"))
-    with pytest.raises(ValueError, match=r"checkpoint_vh\.pt is not the file that was published"):
+    with pytest.raises(ValueError, match=r"checkpoint_vh\.pt is not the published file"):
         sapiens.fetch(tmp_path / "fairseq")
     assert not (tmp_path / "fairseq").exists()
 

@@ -12,8 +12,9 @@ import checkpoints
 import pytest
 
 from roberta import CheckpointError, RobertaTokenizerFast
-from roberta.conversion import convert, probe, sentencepiece
-from roberta.conversion.dictionary import kind_of, names_of_rows
+from roberta.conversion import convert, probe
+from roberta.conversion.fairseq import sentencepiece
+from roberta.conversion.fairseq.dictionary import kind_of_symbols, names_of_rows
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 
@@ -31,7 +32,7 @@ def fairseq(folder: Path, symbols: list[str], **files: bytes) -> Path:
 
 NONE: dict[str, tuple[list[str], str]] = {
     "sentencepiece": (["▁the", "▁cat", "▁sat", "s"], r"pieces of SentencePiece; give .* \(--sentencepiece\)"),
-    "words": (["the", "cat", "sat"], "are words; cut texts as the training data was"),
+    "words": (["the", "cat", "sat"], "are words; split texts as the training data was"),
     "byte-level": (["the", "Ġcat", "Ġsat"], r"tokens of a byte-level BPE; give its merges.*--vocab-bpe"),
     "subword-nmt": (["th@@", "e", "cat"], "parts of words by subword-nmt"),
     "numbers": (["262", "3797", "11"], r"GPT-2's ids; give encoder\.json and vocab\.bpe"),
@@ -45,7 +46,7 @@ def test_without_what_cuts_texts_there_is_no_tokenizer_and_a_note_says_what_is_m
 ) -> None:
     """Each of these once became a RobertaTokenizer that turned "the cat sat" into nothing."""
     symbols, note = NONE[kind]
-    assert kind_of(symbols) == kind
+    assert kind_of_symbols(symbols) == kind
     report = convert(fairseq(tmp_path, symbols), tmp_path / "out", to="safetensors")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"config.json", "dict.txt", "model.safetensors"}
     (found,) = (text for text in report.notes if text.startswith("no tokenizer"))
@@ -81,10 +82,10 @@ def test_a_dictionary_that_lacks_tokens_of_the_merges_gives_no_folder_that_canno
 
 def test_a_file_that_has_no_part_in_the_tokenizer_is_refused(tmp_path: Path) -> None:
     source = fairseq(tmp_path, ["the", "cat"], vocab_bpe=b"a b\n")
-    with pytest.raises(ValueError, match=r"vocab_bpe=.* is of no use: the symbols of .*dict\.txt are words"):
+    with pytest.raises(ValueError, match=r"vocab_bpe=.* is not used: the symbols of .*dict\.txt are words"):
         convert(source, tmp_path / "out", to="safetensors", vocab_bpe=source / "vocab.bpe")
     (source / "dict.txt").unlink()
-    with pytest.raises(ValueError, match=r"goes with a dictionary, and .* has no dict\.txt; give --dictionary"):
+    with pytest.raises(ValueError, match=r"needs a dictionary, and .* has no dict\.txt; give --dictionary"):
         convert(source, tmp_path / "out", to="safetensors", vocab_bpe=source / "vocab.bpe")
 
 
@@ -92,7 +93,7 @@ def test_a_file_that_has_no_part_in_the_tokenizer_is_refused(tmp_path: Path) -> 
 
 
 def pieces(path: Path) -> list[str]:
-    return [text for text, _ in sentencepiece.read(path).pieces]
+    return [text for text, _ in sentencepiece.read_sentencepiece(path).pieces]
 
 
 @pytest.mark.parametrize(("name", "first"), [("xlmr-full", 3), ("camembert-full", 0)])
@@ -103,11 +104,14 @@ def test_a_model_of_sentencepiece_makes_the_file_that_transformers_made(
     folder = golden / "family" / "tokenizers" / name
     if not folder.is_dir():
         pytest.skip("there are no references of the family")
-    model, wanted = sentencepiece.read(folder / sentencepiece.FILE), json.loads((folder / "tokenizer.json").read_text())
+    model, wanted = (
+        sentencepiece.read_sentencepiece(folder / sentencepiece.SENTENCEPIECE_FILE),
+        json.loads((folder / "tokenizer.json").read_text()),
+    )
     rows = len(wanted["model"]["vocab"])
     path = tmp_path / "dict.txt"
-    path.write_text("".join(f"{piece} 9\n" for piece in pieces(folder / sentencepiece.FILE)[first:]))
-    files = sentencepiece.tokenizer_files(model, names_of_rows(path, rows), 62, b"", "the files")
+    path.write_text("".join(f"{piece} 9\n" for piece in pieces(folder / sentencepiece.SENTENCEPIECE_FILE)[first:]))
+    files = sentencepiece.sentencepiece_tokenizer(model, names_of_rows(path, rows), 62, b"", "the files")
     found = json.loads(files["tokenizer.json"])
     is_used = [not text.endswith("NOTUSED") for text, _ in wanted["model"]["vocab"]]
     for content in (found, wanted):
@@ -134,8 +138,8 @@ def made_model(folder: Path, texts: list[str], *, kind: int = 1) -> Path:
         for text, score, type_ in rows
     )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / sentencepiece.FILE).write_bytes(body + field(2, bytes([3 << 3, kind])))
-    return folder / sentencepiece.FILE
+    (folder / sentencepiece.SENTENCEPIECE_FILE).write_bytes(body + field(2, bytes([3 << 3, kind])))
+    return folder / sentencepiece.SENTENCEPIECE_FILE
 
 
 PIECES = ["▁the", "▁cat", "▁", "s", "a", "t"]
@@ -154,7 +158,7 @@ def test_pieces_have_the_ids_that_the_dictionary_gives_them(symbols: list[str], 
     wanted = [0, ids["▁the"], ids["▁cat"], *(ids[piece] for piece in ("▁", "s", "a", "t")), 2]
     assert tokenizer.encode("the cat sat").ids == wanted
     assert tokenizer.encode("the §").ids == [0, ids["▁the"], ids["▁"], 3, 2]
-    assert (sentencepiece.FILE in report.files) == (symbols == PIECES)
+    assert (sentencepiece.SENTENCEPIECE_FILE in report.files) == (symbols == PIECES)
     convert(tmp_path / "out", tmp_path / "moved", to="flax")
     assert (tmp_path / "moved" / "tokenizer.json").read_bytes() == (tmp_path / "out" / "tokenizer.json").read_bytes()
     with pytest.raises(CheckpointError, match="byte-level BPE"):  # until there is one here
@@ -162,9 +166,9 @@ def test_pieces_have_the_ids_that_the_dictionary_gives_them(symbols: list[str], 
 
 
 WRONG: dict[str, tuple[list[str], dict[str, Any], str]] = {
-    "a piece more": ([*PIECES, "▁dog"], {}, r"not of one tokenizer: 1 of the pieces are no symbols, such as '▁dog'"),
-    "a piece less": (PIECES[:-1], {}, r"not of one tokenizer: 1 of the symbols are no pieces, such as 't'"),
-    "byte pair encoding": (PIECES, {"kind": 2}, "is not as XLM-R's model of SentencePiece is: it is no unigram model"),
+    "a piece more": ([*PIECES, "▁dog"], {}, r"different tokenizers: 1 of the pieces are not symbols, such as '▁dog'"),
+    "a piece less": (PIECES[:-1], {}, r"different tokenizers: 1 of the symbols are not pieces, such as 't'"),
+    "byte pair encoding": (PIECES, {"kind": 2}, "is not like XLM-R's SentencePiece model: it is not a unigram model"),
 }
 
 
@@ -181,8 +185,8 @@ def test_a_model_of_another_tokenizer_is_refused(case: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("content", [b"", b"\x0a\x05ab", b"\x0a\xff\xff\xff", b"\x0a\x02\x08\x01", b"{}", b"\xff" * 20])
 def test_a_damaged_model_is_one_error(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.model").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"a\.model is no model of SentencePiece"):
-        sentencepiece.read(tmp_path / "a.model")
+    with pytest.raises(CheckpointError, match=r"a\.model is not a SentencePiece model"):
+        sentencepiece.read_sentencepiece(tmp_path / "a.model")
 
 
 def test_special_tokens_that_stand_twice_have_the_id_that_fairseq_looks_up(tmp_path: Path) -> None:
@@ -204,7 +208,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_named(tmp_path:
         notes = [note for note in convert(source, tmp_path / f"out{rows}", to="pt").notes if "tokenizer" in note]
         assert len(notes) == count
     assert re.search(
-        rf"does not go with this model: it has ids up to {rows + 1} and .*: 2 of its tokens have none", notes[0]
+        rf"does not fit this model: it has ids up to {rows + 1} and .*: 2 of its tokens have none", notes[0]
     )
 
 
@@ -223,5 +227,5 @@ def test_files_of_other_tokenizers_travel_and_it_is_said_that_they_were_not_trie
     for name in ("vocab.txt", "bpe.codes"):
         (source / name).write_text("a 1\n")
     report = convert(source, tmp_path / "out", to="tf")
-    assert "copied as they are, and not tried: vocab.txt, bpe.codes" in report.notes
+    assert "copied as they are, and not tested: vocab.txt, bpe.codes" in report.notes
     assert (tmp_path / "out" / "bpe.codes").read_text() == "a 1\n"

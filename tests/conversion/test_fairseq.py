@@ -19,8 +19,9 @@ import roberta.common.formats.pickle_machine as machine
 from roberta import CheckpointError
 from roberta.common.formats import torch_zip
 from roberta.common.formats.safetensors_file import read
-from roberta.conversion import convert, fairseq_config
-from roberta.conversion.dictionary import symbols, vocabulary
+from roberta.conversion import convert
+from roberta.conversion.fairseq import options as fairseq_options
+from roberta.conversion.fairseq.dictionary import symbols, vocabulary
 
 torch = pytest.importorskip("torch", reason="torch is not installed; it writes the files")
 
@@ -186,7 +187,7 @@ def test_options_of_omegaconf_are_data(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a missing tensor": ({"drop": ("layers.1.fc2.bias",)}, r"missing: roberta\.encoder\.layer\.1\.output\.dense\.bias"),
-    "no positions": ({"drop": ("embed_positions",)}, "of another architecture, or damaged"),
+    "no positions": ({"drop": ("embed_positions",)}, "has another architecture, or is damaged"),
     "a layer between": ({"drop": ("layers.0.",)}, r"has the layers \[1\]; some between are missing"),
     "a norm before": ({"extra": {"encoder.sentence_encoder.layer_norm.weight": torch.ones(3)}}, "normalises first"),
     "a stranger": ({"extra": {"encoder.adapter.weight": torch.ones(3)}}, r"adapter\.weight \[3\] is no tensor"),
@@ -194,7 +195,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an activation": ({"options": {"activation_fn": "swish"}}, "activation_fn='swish'; known are 'gelu'"),
     "heads that do not divide": ({"options": {"encoder_attention_heads": 5}}, "not a multiple of num_attention_heads"),
     "a wide head": ({"heads": {"mnli": (HIDDEN + 1, 3)}}, r"classifier\.dense\.weight is \[13, 12\] in the file"),
-    "no model": ({"drop": ("",)}, "is of another architecture"),
+    "no model": ({"drop": ("",)}, "has another architecture"),
 }
 
 
@@ -373,4 +374,4 @@ def test_options_that_hold_one_value_a_trillion_times_are_refused() -> None:
     for _ in range(12):
         value = [value] * 10
     with pytest.raises(CheckpointError, match=r"model\.pt: the configuration is nested .* or has over"):
-        fairseq_config.options(Path("model.pt"), {"cfg": {"model": value}})
+        fairseq_options.options(Path("model.pt"), {"cfg": {"model": value}})

@@ -14,9 +14,9 @@ import pytest
 from backends import NEEDS, Backend, backend
 
 from roberta.common.parameters import HEADS_WITH_POOLER, Head
-from roberta.conversion import inputs as verify_inputs
-from roberta.conversion.frameworks import Subject, run
 from roberta.conversion.verify import Report, verify
+from roberta.conversion.verify import inputs as verify_inputs
+from roberta.conversion.verify.frameworks import Subject, trace
 
 FRAMEWORKS = ("pt", "tf", "flax")
 ALL = ["embedding", "layer 0 attention", "layer 0 feed-forward", "layer 1 attention", "layer 1 feed-forward"]
@@ -95,7 +95,7 @@ def test_attention_is_what_the_feed_forward_block_reads(backend: Backend, tmp_pa
     config = checkpoints.small_config("Model", hidden_act="relu")
     tensors = checkpoints.draw(config, "Model")
     given = verify_inputs.make_inputs(config, "Model", folder, texts=None, ids=None, seed=3, tokens=9)
-    places = run(backend.name, Subject(folder, "Model"), given, "float64").places
+    places = trace(backend.name, Subject(folder, "Model"), given, "float64").places
     for layer in range(2):
         attended = places[f"layer {layer} attention"]
         name = f"encoder.layer.{layer}"

@@ -16,8 +16,8 @@ import pytest
 
 from roberta.cli import main
 from roberta.conversion.convert import convert
-from roberta.conversion.inputs import encode
 from roberta.conversion.verify import verify
+from roberta.conversion.verify.inputs import encode_texts
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +163,7 @@ def test_a_second_checkpoint_of_another_shape_is_one_error(one: Path, tmp_path: 
 
 
 def test_a_head_that_the_file_does_not_hold_is_one_error(one: Path) -> None:
-    with pytest.raises(ValueError, match=r"no classifier\.weight, classifier\.bias: .* would be new"):
+    with pytest.raises(ValueError, match=r"no classifier\.weight, classifier\.bias: .* would be newly initialised"):
         verify(one, head="ForTokenClassification")
 
 
@@ -206,7 +206,7 @@ def test_a_missing_framework_is_named_with_its_extra(one: Path, monkeypatch: pyt
         ({"frameworks": ["pt", "pt"]}, "each once"),
         ({"dtype": "float16"}, "not one of float32, float64"),
         ({"head": "MaskedLM"}, "head='MaskedLM' is not one of Model, "),
-        ({"ids": [[0, 61]]}, "allowed are 0 to 60"),
+        ({"ids": [[0, 61]]}, "must be from 0 to 60"),
         ({"ids": []}, "at least one row"),
         ({"ids": [[0] * 29]}, "exceeds the 28 tokens"),
         ({"ids": [[0]], "texts": ["a"]}, "not both"),
@@ -233,7 +233,7 @@ def test_texts_are_encoded_as_transformers_does(tokenizer: str, names: list[str]
     for name in names:
         (tmp_path / name).write_bytes((golden / tokenizer / name).read_bytes())
     config = checkpoints.small_config("ForMaskedLM", max_position_embeddings=5000)
-    assert encode(list(wanted), tmp_path, config) == list(wanted.values())
+    assert encode_texts(list(wanted), tmp_path, config) == list(wanted.values())
 
 
 def test_texts_are_run(one: Path, golden: Path, tmp_path: Path) -> None:

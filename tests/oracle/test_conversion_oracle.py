@@ -14,7 +14,7 @@ from peers import environment
 
 from roberta.common.formats.safetensors_file import numpy_dtype
 from roberta.conversion import convert
-from roberta.conversion.formats import Format
+from roberta.conversion.formats import CheckpointFormat
 
 TORCH = """
 import sys, numpy as np, transformers
@@ -46,7 +46,7 @@ def run(code: str, *arguments: Any, flax: bool = False) -> str:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("to", ["safetensors", "pt"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_torch_files_load_there(to: Format, dtype: str, size: str, tied: bool, tmp_path: Path) -> None:
+def test_torch_files_load_there(to: CheckpointFormat, dtype: str, size: str, tied: bool, tmp_path: Path) -> None:
     source = checkpoints.make(tmp_path / "source", "ForMaskedLM", dtype=dtype, tie_word_embeddings=tied)
     convert(source, tmp_path / "out", to=to, max_shard_size=size)
     printed = run(TORCH, "ForMaskedLM", tmp_path / "out", tmp_path / "peer.npz", to == "safetensors")

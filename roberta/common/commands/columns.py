@@ -1,4 +1,4 @@
-"""The columns of a table of inputs, and the fields of a JSON object: by the names and the rules of a training's data."""
+"""The columns of a table of inputs, and the fields of a JSON object, by the names and the rules of training data."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from roberta.common.commands.texts import Command
+from roberta.common.commands.text_options import Command
 from roberta.common.pipelines.inputs import shown
 from roberta.common.training.data.fields import FIELD_NAMES, Roles, chosen_texts, find_roles, numbered_fields
 from roberta.common.training.data.headers import ORDERS
 from roberta.common.training.data.labels import spells_number
 from roberta.common.training.data.tasks import Task
 
-# What a column is called in a training -> the field of an input, by the pipeline's task; any other reads texts.
-TASKS: dict[str, Task] = {
+# Task of a pipeline -> task of the training whose data has the same fields; all others read texts.
+_TASKS: dict[str, Task] = {
     "text-classification": "text-classification",
     "question-answering": "question-answering",
     "multiple-choice": "multiple-choice",
 }
-FIELDS = {"text": "text", "text2": "text_pair", "question": "question", "context": "context", "prompt": "prompt",
+# Role of a column in training data -> field of an input.
+_FIELDS = {"text": "text", "text2": "text_pair", "question": "question", "context": "context", "prompt": "prompt",
           "choices": "choices"}  # fmt: skip
-ROLES = {name: role for role, name in FIELDS.items()}
-IDS = ("id", "qid", "question_id", "guid", "idx", "uid", "uuid")  # what a field that names an input may be called
-SAMPLE = 200  # lines that a guess is made from
+_ROLES = {name: role for role, name in _FIELDS.items()}
+_IDS = ("id", "qid", "question_id", "guid", "idx", "uid", "uuid")  # usual names of a field that identifies an input
+SAMPLE_LINES = 200  # lines that a guess is based on
 _NAME = re.compile(r"\w[\w-]*")
 
 
@@ -33,8 +34,8 @@ class Given(NamedTuple):
     """An input.
 
     Attributes:
-        value: what a pipeline takes; an error where the input could not be read.
-        beside: its id and its texts under the names that they have in a file; None of a text without a name.
+        value: for the pipeline; an error where the input could not be read.
+        beside: its id and its texts under their names in a file; None for a text without a name.
     """
 
     value: Any
@@ -43,10 +44,10 @@ class Given(NamedTuple):
 
 @dataclass(frozen=True)
 class Said:
-    """What the caller says of a file's columns.
+    """What the caller says about a file's columns.
 
     Attributes:
-        header: whether the first line of a table names them; None to tell it by the names in it.
+        header: whether the first line of a table names them; None to tell by the names in it.
         columns: role, or field of an input -> name of the column, or its number from 1; "" for none.
     """
 
@@ -57,10 +58,10 @@ class Said:
         """The columns by role.
 
         Raises:
-            ValueError: the command has no such role.
+            ValueError: the command lacks a role.
         """
-        found = {ROLES.get(role, role): name for role, name in self.columns.items()}
-        known = [*FIELD_NAMES[task_of(command)], "id"]
+        found = {_ROLES.get(role, role): name for role, name in self.columns.items()}
+        known = [*FIELD_NAMES[_task_of(command)], "id"]
         for role, name in found.items():
             if role not in known:
                 raise ValueError(f"--columns {role}={name}: {command.task} has {', '.join(known)}")
@@ -68,23 +69,23 @@ class Said:
 
     @property
     def id(self) -> str | None:
-        """The column of the id, if it is said."""
+        """The column of the id, if given."""
         return self.columns.get("id")
 
 
-def task_of(command: Command) -> Task:
-    """The training whose data has the fields of a command's inputs."""
-    return TASKS.get(command.task, "mlm")
+def _task_of(command: Command) -> Task:
+    """The task of the training whose data has the fields of a command's inputs."""
+    return _TASKS.get(command.task, "mlm")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which field is what.
+    """The role of each field.
 
     Attributes:
-        names: of the columns of a table, in their order; numbers where the first line is an input.
-        roles: role -> its column, as in `fields.find_roles`; those of an input alone.
-        id: the field that names an input.
+        names: of the columns of a table, in order; numbers where the first line is an input.
+        roles: role -> its column, as in `fields.find_roles`, without those that only training data has.
+        id: the field that identifies an input.
         is_header: whether the first line names the columns.
     """
 
@@ -98,15 +99,15 @@ class Columns:
         """The input of a line.
 
         Raises:
-            ValueError: it has too few columns, or its choices are no list.
+            ValueError: it has too few columns, or its choices are not a list.
         """
         most = max(map(self.names.index, [*self.roles.values(), *self._numbered(self.names)]), default=0)
         if len(cells) <= most:
-            raise ValueError(f"{where} has {len(cells)} columns; the first line names {most + 1} and more")
+            raise ValueError(f"{where} has {len(cells)} columns; the first line names at least {most + 1}")
         rest = list(cells[len(self.names) - 1 :])
         row: dict[str, Any] = dict(zip(self.names, cells, strict=False))
         if self.roles.get("choices") == self.names[-1] and len(rest) > 1:
-            row[self.names[-1]] = rest  # all columns from this one on
+            row[self.names[-1]] = rest  # all columns from the last named one on
         return self.of_record(row, where)
 
     def of_record(self, row: Mapping[str, Any], where: str) -> Given:
@@ -114,12 +115,12 @@ class Columns:
         ids = [self.id] if self.id is not None else []
         taken = {name: row[name] for name in (*ids, *self.roles.values(), *self._numbered(row)) if name in row}
         if not self.is_header:
-            taken = {FIELDS[role]: row[name] for role, name in self.roles.items() if role in FIELDS}
+            taken = {_FIELDS[role]: row[name] for role, name in self.roles.items() if role in _FIELDS}
         if self.command.many:
             lead = f"{row[self.roles['lead']]} " if "lead" in self.roles else ""
             choices = [lead + one for one in self._choices(row, where)]
             return Given({"prompt": row[self.roles["prompt"]], "choices": choices}, taken)
-        found = {FIELDS[role]: row[name] for role, name in self.roles.items()}
+        found = {_FIELDS[role]: row[name] for role, name in self.roles.items()}
         return Given(found[self.command.fields[0]] if len(self.command.fields) == 1 else found, taken)
 
     def _numbered(self, names: Iterable[str]) -> list[str]:
@@ -133,8 +134,8 @@ class Columns:
             found = found["text"]
         if not isinstance(found, list) or not found or not all(isinstance(one, str) for one in found):
             raise ValueError(
-                f"{where} has the choices {shown(found)}; let the column of the choices be the last one, with a choice "
-                "in each further column, or give a JSON list of texts"
+                f"{where} has the choices {shown(found)}; make the column of the choices the last one, with one "
+                "choice in each further column, or give a JSON list of texts"
             )
         return found
 
@@ -146,12 +147,12 @@ def of_object(command: Command, value: Mapping[str, Any], where: str, said: Said
         ValueError: it lacks a field.
     """
     names = [name for name in value if isinstance(name, str)]
-    own = {ROLES[name]: name for name in command.fields if name in value}
+    own = {_ROLES[name]: name for name in command.fields if name in value}
     columns = {**own, **said.roles(command)}
     found = _columns(command, names, columns, said, where=where)
     if found is None:
         first = next(
-            one for one in command.fields if one == "choices" or ROLES[one] in _missing(command, names, columns)
+            one for one in command.fields if one == "choices" or _ROLES[one] in _missing(command, names, columns)
         )
         raise ValueError(
             f"{where} has no {first}: its fields are {', '.join(names) or 'none'}; {_naming(command, first)}"
@@ -165,26 +166,28 @@ def header(
     """The columns of a table; None for the fields of an input in their order.
 
     Args:
-        rows: the first lines; the first one alone where the others are not to be had yet.
-        is_whole: whether they are all that can be known.
+        rows: the first lines; only the first where the others cannot be read yet.
+        is_whole: whether more lines would not help.
 
     Raises:
-        ValueError: the first line names columns, twice or not all that an input needs; or it cannot be told whether it
-            names any. Says what settles it.
+        ValueError: the first line names a column twice, or lacks one that an input needs; or we cannot tell whether it
+            names any. The message names the option that settles it.
     """
+    # does the first line name columns?
     cells, columns = rows[0], said.roles(command)
     numbers = [str(number) for number in range(1, len(cells) + 1)]
     asked = [name for name in columns.values() if name]
     by_number = bool(asked) and set(asked) <= set(numbers)
-    roles = find_roles(task_of(command), cells, columns)
+    roles = find_roles(_task_of(command), cells, columns)
     named = bool(roles or (said.id and said.id in cells))
     named = named or (command.many and len(numbered_fields(dict.fromkeys(cells))) > 1)
     if said.header or (said.header is None and not by_number and (named or asked)):
         return _named(command, cells, columns, said, where)
+    # it does not: columns go by the caller's numbers, or by their order
     if asked or columns.keys() - {"id"}:
         found = _columns(command, numbers, columns, said, where=where, is_header=False)
         if found is None:
-            missing = FIELDS[_missing(command, numbers, columns)[0]]
+            missing = _FIELDS[_missing(command, numbers, columns)[0]]
             raise ValueError(f"{where} has {len(cells)} columns, and none is said to be the {missing}; "
                              f"say --columns {missing}=NUMBER")  # fmt: skip
         return found
@@ -200,7 +203,7 @@ def _named(command: Command, cells: Sequence[str], columns: Roles, said: Said, w
     found = _columns(command, cells, columns, said, where=where)
     repeated = [cell for cell in cells if cell.strip() and cells.count(cell) > 1]
     if found is None:
-        missing = FIELDS[_missing(command, cells, columns)[0]]
+        missing = _FIELDS[_missing(command, cells, columns)[0]]
         raise ValueError(
             f"{where} names columns, and none of them is known as the {missing}: {', '.join(map(repr, cells))}; "
             f"{_naming(command, missing)}. If it is not a line of names, {_way_out(command)}"
@@ -213,23 +216,23 @@ def _named(command: Command, cells: Sequence[str], columns: Roles, said: Said, w
 def _columns(
     command: Command, names: Sequence[str], columns: Roles, said: Said, *, where: str, is_header: bool = True
 ) -> Columns | None:
-    """The columns of some names; None where an input needs one that is not there."""
+    """The columns with some names; None where one that an input needs is missing."""
     for role, name in columns.items():
         if name and name not in names and not (role == "choices" and set(name.split(",")) <= set(names)):
             raise ValueError(f"{where} has no column {name!r} for the {role}; there are {', '.join(names)}")
     if _missing(command, names, columns):
         return None
-    used = {role: name for role, name in find_roles(task_of(command), list(names), columns).items()
-            if role == "lead" or FIELDS.get(role) in command.fields}  # fmt: skip
-    usual = next((name for name in names if name.strip().lower() in IDS), None)
+    used = {role: name for role, name in find_roles(_task_of(command), list(names), columns).items()
+            if role == "lead" or _FIELDS.get(role) in command.fields}  # fmt: skip
+    usual = next((name for name in names if name.strip().lower() in _IDS), None)
     id_ = usual if said.id is None else said.id or None
     return Columns(command, tuple(names), used, id_, is_header)
 
 
 def _missing(command: Command, names: Sequence[str], columns: Roles) -> list[str]:
-    """The roles that an input needs and no column has."""
-    roles = find_roles(task_of(command), list(names), columns)
-    needed = [ROLES[name] for name in command.fields[: command.needed]]
+    """The roles that an input needs and that no column has."""
+    roles = find_roles(_task_of(command), list(names), columns)
+    needed = [_ROLES[name] for name in command.fields[: command.needed]]
     numbered = numbered_fields(names) if command.many else []
     return [role for role in needed if role not in roles and not (role == "choices" and numbered)]
 
@@ -237,10 +240,10 @@ def _missing(command: Command, names: Sequence[str], columns: Roles) -> list[str
 def _texts_and_labels(
     command: Command, rows: Sequence[Sequence[str]], where: str, *, is_header_said: bool
 ) -> Columns | None:
-    """The columns of a table for `classify` without a header: texts alone, pairs, or with labels, as a training has them.
+    """The columns of a table for `classify` without a header: texts, pairs, or texts with labels, as for a training.
 
     Raises:
-        ValueError: it cannot be told whether the second column is a label.
+        ValueError: we cannot tell whether the second column is a label.
     """
     size = len(rows[0])
     order = ORDERS["text-classification"].get(size)
@@ -267,10 +270,10 @@ def _texts_and_labels(
 
 
 def _check_names(command: Command, rows: Sequence[Sequence[str]], where: str, *, is_whole: bool) -> None:
-    """Refuse a first line that may be names of columns.
+    """Refuse a first line that may name columns.
 
     Raises:
-        ValueError: says what settles it.
+        ValueError: names the option that settles it.
     """
     first, rest = rows[0], rows[1:]
     others = any(map(_are_names, rest)) or (is_whole and not rest)
@@ -288,7 +291,7 @@ def _may_be_label(cell: str) -> bool:
 
 
 def _are_names(cells: Sequence[str]) -> bool:
-    """Whether each cell is one word, as the name of a column is."""
+    """Whether each cell is one word, like the name of a column."""
     return all(_NAME.fullmatch(cell.strip()) for cell in cells)
 
 
@@ -306,8 +309,8 @@ def _options(command: Command, name: str) -> str:
 
 
 def _naming(command: Command, missing: str) -> str:
-    """What to do where a column or field is not known."""
-    usual = ", ".join(FIELD_NAMES[task_of(command)][ROLES[missing]][:5])
+    """The way out where a column or field is not recognised."""
+    usual = ", ".join(FIELD_NAMES[_task_of(command)][_ROLES[missing]][:5])
     option = "--text-column NAME" if missing == "text" else f"--columns {missing}=NAME"
     return f"call it {usual}, or say {option}"
 

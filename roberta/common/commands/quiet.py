@@ -1,4 +1,4 @@
-"""What a command does not say: the greetings of frameworks, and a warning more than once."""
+"""What a command does not print: the banners of frameworks, and a warning more than once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 
-# Lines that TensorFlow and XLA write on standard error when they are loaded, whatever they are asked.
+# Lines that TensorFlow and XLA write on standard error when they are loaded, whatever their settings.
 _GREETING = re.compile(
     r"WARNING: All log messages before absl::InitializeLog|"
     r"[IW]\d{4} \d\d:\d\d:\d\d|[IW]0000 \d\d:\d\d:\d+|[IW]\d{4} \d+[:.]|"
@@ -22,9 +22,9 @@ _NUMBER = re.compile(r"\d[\d,.]*")
 
 @contextlib.contextmanager
 def greetings_left_out() -> Iterator[None]:
-    """While it lasts, what libraries written in C say on standard error is held back; at its end all but greetings is said.
+    """Hold back what C libraries write on standard error; at the end of the block, print all of it but banners.
 
-    Their own settings come too late for the first lines, or leave them out of account.
+    The libraries' own settings come too late for the first lines, or do not affect them.
     """
     sys.stderr.flush()
     try:
@@ -47,10 +47,10 @@ def greetings_left_out() -> Iterator[None]:
 
 @contextlib.contextmanager
 def warnings_once(say: Callable[[str], None]) -> Iterator[None]:
-    """While it lasts, a warning for users is said once, however the numbers in it change; how often, at the end.
+    """Print a warning for users once, whatever its numbers; at the end of the block, print how many more there were.
 
     Args:
-        say: is given the text.
+        say: prints a text.
     """
     counts: dict[str, int] = {}
 

@@ -1,7 +1,7 @@
-"""How many threads a command computes with: those that it is given, or as many processors as its process may use.
+"""How many threads a command computes with: the given number, or the number of processors that its process may use.
 
-Frameworks count the processors of the machine. Where a container may use less of them, more threads than that wait for
-each other, and a command takes several times as long.
+Frameworks count the processors of the machine. In a container that may use fewer, the additional threads wait for each
+other, and a command takes several times as long.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ VARIABLES = (
 
 
 def set_threads(count: int | None) -> None:
-    """Have the libraries of this process compute with so many threads; to be called before they are loaded.
+    """Have the libraries of this process compute with `count` threads; must be called before they are loaded.
 
     Args:
-        count: None for the processors that the process may use; what the environment says goes before that.
+        count: None for the number of processors that the process may use, unless the environment sets another.
 
     Raises:
-        ValueError: it is below 1.
+        ValueError: `count` is below 1.
     """
     if count is not None and count < 1:
         raise ValueError(f"--threads {count} must be at least 1")
@@ -41,10 +41,10 @@ def set_threads(count: int | None) -> None:
 
 
 def usable(root: Path = Path("/")) -> int:
-    """The processors that this process may use: those it may run on, and of their time what a container has.
+    """The processors that this process may use: those it may run on, limited to the time that its container has.
 
     Args:
-        root: of the file system that says it.
+        root: of the file system with the limits.
     """
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = min(_quotas(root), default=math.inf)
@@ -52,7 +52,7 @@ def usable(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Processors' worth of time that each control group around this process has, where it is bounded."""
+    """The processor time, in processors, of each control group around this process that has a limit."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -67,19 +67,19 @@ def _quotas(root: Path) -> Iterator[float]:
         ]  # fmt: skip
         inner = Path(path.lstrip("/"))
         for mount in mounts:
-            for group in (inner, *inner.parents):  # "." is the last: a container sees its own group there
+            for group in (inner, *inner.parents):  # "." comes last: a container sees its own group there
                 yield from (_version_1 if controllers else _version_2)(mount / group)
 
 
 def _version_2(group: Path) -> Iterator[float]:
-    """Of cpu.max, "QUOTA PERIOD"; QUOTA is "max" where there is no bound."""
+    """The limit in cpu.max, "QUOTA PERIOD"; QUOTA is "max" where there is none."""
     quota, _, period = _read(group / "cpu.max").partition(" ")
     if quota.isdecimal() and period.strip().isdecimal() and int(period):
         yield int(quota) / int(period)
 
 
 def _version_1(group: Path) -> Iterator[float]:
-    """Of two files; the quota is -1 where there is no bound."""
+    """The limit in two files; the quota is -1 where there is none."""
     quota, period = (_read(group / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
     if quota.isdecimal() and period.isdecimal() and int(period):
         yield int(quota) / int(period)

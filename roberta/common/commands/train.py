@@ -1,4 +1,4 @@
-"""What `roberta train` does with its arguments."""
+"""`roberta train`: from its arguments to a training."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import argparse
 import os
 import sys
 
-from roberta.common.commands.choices import in_options
+from roberta.common.commands.messages import in_options
+from roberta.common.commands.text_options import arguments_of
 from roberta.common.commands.training_options import OPTIONS, RECIPE_OPTIONS
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.training.run import Interrupted
 from roberta.common.training.session import Training
 
 
-def run(options: argparse.Namespace) -> int:
-    """Train; the exit status: 0, or 130 or 143 for a signal, after which --resume goes on."""
+def run_training(options: argparse.Namespace) -> int:
+    """Train. Returns the exit status: 0, or 130 or 143 for a signal, after which --resume continues."""
     try:
         result = training(options).run()
     except CheckpointError:
@@ -37,9 +38,9 @@ def training(options: argparse.Namespace) -> Training:
     """The training that the arguments describe.
 
     Raises:
-        ValueError: two of them contradict each other, or one cannot be.
+        ValueError: two of them contradict each other, or one is invalid.
     """
-    given = {name: value for name, value in vars(options).items() if name not in ("command", "run", "threads")}
+    given = arguments_of(options)
     if "columns" in given:
         given["columns"] = dict(given["columns"])
     if len(given.get("labels", ())) == 1:

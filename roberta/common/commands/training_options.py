@@ -1,6 +1,7 @@
-"""The arguments of `roberta train`; what it does is elsewhere.
+"""The arguments of `roberta train`; `train` runs it.
 
-Nothing is imported here that takes time, so that `roberta --help` is quick.
+No library is imported here, as in `text_options`, so the fields of `Training` and `Recipe` are named once more; a test
+compares the two.
 """
 
 from __future__ import annotations
@@ -10,47 +11,39 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from roberta.common.commands.texts import YES_OR_NO, add_threads, column, flag
+from roberta.common.commands.text_options import DATA_FORMATS, YES_OR_NO, add_threads, columns_flag, flag
+from roberta.common.frameworks import FRAMEWORKS
 
-TASKS = (
+TRAINING_TASKS = (
     "mlm", "clm", "text-classification", "token-classification", "question-answering", "multiple-choice"
 )  # fmt: skip
-FRAMEWORKS = ("pt", "tf", "flax")
-DTYPES = ("float32", "float64", "bfloat16")
-SHARDINGS = ("none", "data", "full")
-FORMATS = ("txt", "tsv", "csv", "jsonl", "json", "conll")
-PACKINGS = ("full-sentences", "doc-sentences", "sentence", "blocks", "segment-pair", "sentence-pair")
-PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
+_PACKINGS = ("full-sentences", "doc-sentences", "sentence", "blocks", "segment-pair", "sentence-pair")
+_PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
 
-Settings = dict[str, Any]
-
-
-# The name of each, with underscores, is the argument of `session.train`; those of the second table are of a `Recipe`.
-OPTIONS: dict[str, Settings] = {
+# The name of each option, with underscores, is a field of `Training`; those of the second table are also of `Recipe`.
+OPTIONS: dict[str, dict[str, Any]] = {
     "--validation": flag("files to evaluate on", Path, nargs="+", metavar="FILE"),
     "--framework": flag("(the first that is installed)", str, choices=FRAMEWORKS),
     "--tokenizer": flag("folder or name (the model's)", str),
     "--seed": flag("of new weights, order, masks and dropout (0)", int, metavar="N"),
-    "--dtype": flag("to compute in; with bfloat16 weights stay in float32 (float32)", str, choices=DTYPES),
+    "--dtype": flag("to compute in; with bfloat16 weights stay in float32 (float32)", str,
+                    choices=("float32", "float64", "bfloat16")),
     "--max-length": flag("tokens of a row (what the model takes; 384 for question answering)", int, metavar="N"),
     "--micro-batch-size": flag("rows that go through the model at once (all of a batch)", int, metavar="N"),
-    "--format": flag("of the files (by their names)", str, choices=FORMATS),
+    "--format": flag("of the files (by their names)", str, choices=DATA_FORMATS),
     "--header": flag("the first line of a table names its columns, or does not (by the names in it)", action=YES_OR_NO),
     "--text-column": flag("name, or number from 1, of the column of texts, or of words (by the usual names)", str,
                           metavar="NAME"),
     "--label-column": flag("the same of the labels", str, metavar="NAME"),
-    "--columns": {
-        **flag("the same of anything else that an example has: text2, question, context, answers, ...; ROLE= for none",
-               action="extend", nargs="+", metavar="ROLE=NAME"), "type": column,
-    },
-    "--skip-unusable": flag("leave rows out that cannot be used, and say how many", action=YES_OR_NO),
+    "--columns": columns_flag(" that an example has: text2, question, context, answers"),
+    "--skip-unusable": flag("leave out rows that cannot be used, and count them", action=YES_OR_NO),
     "--truncation": flag("cut texts that are longer than a row, the default, or refuse them", action=YES_OR_NO),
     "--masking": flag("how tokens are chosen: as fairseq or as transformers (exact)", str, choices=("exact", "bernoulli")),
     "--masking-rate": flag("the share of tokens that are chosen (0.15)", float, metavar="P"),
     "--whole-words": flag("mask whole words", action=YES_OR_NO),
-    "--packing": flag("how sentences become rows (full-sentences)", str, choices=PACKINGS),
+    "--packing": flag("how sentences become rows (full-sentences)", str, choices=_PACKINGS),
     "--stride": flag("tokens that two windows of a context share (128)", int, metavar="N"),
-    "--problem": flag("what the labels of texts are (by the labels)", str, choices=PROBLEMS),
+    "--problem": flag("what the labels of texts are (by the labels)", str, choices=_PROBLEMS),
     "--labels": flag("their names in the order of their numbers, where the data has numbers, or not all of them; "
                      "with commas or spaces between", str, nargs="+", metavar="NAME"),
     "--keep-labels": flag("the labels are those of the model; numbers in the data are its ids", action=YES_OR_NO),
@@ -62,11 +55,12 @@ OPTIONS: dict[str, Settings] = {
     "--metric": flag("that the best has most of, or least of a loss (the task's first)", str),
     "--resume": flag("go on from the newest checkpoint in OUTPUT", action=YES_OR_NO),
     "--compile": flag("torch.compile, in PyTorch", action=YES_OR_NO),
-    "--sharding": flag("over processes or devices: data, or weights and optimizer too (none)", str, choices=SHARDINGS),
+    "--sharding": flag("over processes or devices: data, or weights and optimizer too (none)", str,
+                       choices=("none", "data", "full")),
     "--workers": flag("processes that prepare batches, in PyTorch (0)", int, metavar="N"),
     "--tensorboard": flag("write TensorBoard events (where tensorboardX is installed)", action=YES_OR_NO),
 }  # fmt: skip
-RECIPE_OPTIONS: dict[str, Settings] = {
+RECIPE_OPTIONS: dict[str, dict[str, Any]] = {
     "--learning-rate": flag("the largest", float, metavar="RATE"),
     "--batch-size": flag("rows of an update", int, metavar="N"),
     "--updates": flag("in all", int, metavar="N"),
@@ -87,9 +81,9 @@ RECIPE_OPTIONS: dict[str, Settings] = {
 def add_train(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], run: Callable[[argparse.Namespace], int]
 ) -> None:
-    """The arguments of `roberta train`."""
+    """Add `roberta train`."""
     own = commands.add_parser("train", help="train a model, on a task or from nothing; goes on where it stopped")
-    own.add_argument("task", choices=TASKS, metavar="TASK", help=", ".join(TASKS))
+    own.add_argument("task", choices=TRAINING_TASKS, metavar="TASK", help=", ".join(TRAINING_TASKS))
     own.add_argument("--model", required=True, help="folder, weights file or hub name; a config.json for new weights")
     own.add_argument("--train", type=Path, nargs="+", required=True, metavar="FILE", help="files to train on")
     own.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the training")

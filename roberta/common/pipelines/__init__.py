@@ -1,4 +1,4 @@
-"""Pipelines: text in, results out, with a model of any framework behind; one file a task, numpy for all three."""
+"""Pipelines: text in, results out, with a model of any framework; one file for each task, in numpy for all three."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from roberta.common.pipelines.classify import Classify, ClassifyOptions
 from roberta.common.pipelines.embed import Embed, EmbedOptions, EmbedSentences, SentenceOptions
 from roberta.common.pipelines.fill_mask import FillMask, FillMaskOptions
 from roberta.common.pipelines.generate import Generate, GenerateOptions
+from roberta.common.pipelines.inputs import PipelineOptions
 from roberta.common.pipelines.model_loading import (
     DEFAULT_MODEL,
-    Source,
+    HubSource,
     check_vocabulary,
     dtypes,
     open_model,
     open_tokenizer,
 )
-from roberta.common.pipelines.options import Options
 from roberta.common.pipelines.tag import Tag, TagOptions
 
 # Task -> its pipeline and its options.
-TASKS: dict[str, tuple[type[Pipeline[Any]], type[Options]]] = {
+TASKS: dict[str, tuple[type[Pipeline[Any]], type[PipelineOptions]]] = {
     "fill-mask": (FillMask, FillMaskOptions),
     "text-classification": (Classify, ClassifyOptions),
     "token-classification": (Tag, TagOptions),
@@ -53,27 +53,27 @@ def pipeline(
     token: str | bool | None = None,
     **options: Any,
 ) -> Pipeline[Any]:
-    """What answers a task: call it with a text, a list of texts, or an iterator.
+    """A pipeline for a task: call it with a text, a list of texts, or an iterator.
 
     Args:
         task: one of `TASKS`, or "sentiment-analysis" or "ner".
-        model: a folder, a weights file, a name on the hub, or a loaded model of any framework; None for the small one
-            that comes with this package, which was trained for masked tokens on Shakespeare.
+        model: a folder, a weights file, a name on the hub, or a loaded model of any framework; None for the
+            bundled model, which was trained for masked tokens on Shakespeare.
         tokenizer: likewise; None for the one beside the model.
         framework: "pt", "tf" or "flax"; None for the first that is installed.
-        dtype: "float32" (None), "float64"; "bfloat16" or "int8", in which `infer` computes on weights in float32.
+        dtype: "float32" (None), "float64"; in "bfloat16" and "int8", `infer` computes from weights in float32.
         batch_tokens: tokens that go through the model at once, at most; a longer text goes alone.
         progress: show a bar, on a terminal, for lists that take longer than two seconds.
-        on_error: "stop" raises the error of an input that cannot be used; "skip" puts it, a `ValueError`, in the place
-            of the result, in a list or a stream, and goes on.
-        revision, cache_dir, local_files_only, token: of hub names.
+        on_error: "stop" raises the error of an unusable input; "skip" puts it, a `ValueError`, in the place of the
+            result, in a list or a stream, and continues.
+        revision, cache_dir, local_files_only, token: for hub names.
         options: the task's own, such as `top_k`; a call may replace them.
 
     Raises:
-        ValueError: an unknown task; a model that was not trained for it; an option's value that cannot work. What the
-            model gives is nan: in the call.
+        ValueError: an unknown task; a model that was not trained for it; an invalid value of an option. In the call,
+            also if the model's outputs are nan.
         TypeError: an option that the task does not have.
-        CheckpointError: a file or name that cannot be used.
+        CheckpointError: an unusable file or name.
     """
     name = OTHER_NAMES.get(task, task)
     if name not in TASKS:
@@ -83,7 +83,7 @@ def pipeline(
     model = DEFAULT_MODEL if model is None else model
     is_loaded = not isinstance(model, str | Path)
     loaded_in, computed_in = dtypes(dtype, is_loaded=is_loaded)
-    source = Source(revision, cache_dir, local_files_only, token)
+    source = HubSource(revision, cache_dir, local_files_only, token)
     opened = open_tokenizer(tokenizer, model, source)  # first: it is quick, and imports no framework
     loaded = open_model(
         model,

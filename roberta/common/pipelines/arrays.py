@@ -1,4 +1,4 @@
-"""The numbers of pipelines: rows as rectangles, logits as probabilities, the best of them."""
+"""Rows as rectangles, logits as probabilities, and the best of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from roberta.common.pipelines.inputs import shown
 def rectangle(
     rows: Sequence[Sequence[int] | np.ndarray], fill: int, *, left: bool = False, width: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and mask of rows, int64, (rows, `width` or the longest), filled on the right or on the left."""
+    """Ids and mask of rows, int64, (rows, `width` or the longest), padded with `fill` on the right or on the left."""
     sizes = np.array([len(row) for row in rows])
     longest = int(sizes.max(initial=0)) if width is None else width
     places = np.arange(longest)
@@ -24,7 +24,7 @@ def rectangle(
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities over the last axis, in float64 unless the logits are many and in float32."""
+    """Probabilities over the last axis, in the dtype of the logits."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     result: np.ndarray = shifted / shifted.sum(axis=-1, keepdims=True)
     return result
@@ -37,11 +37,11 @@ def top(scores: np.ndarray, count: int) -> np.ndarray:
     return np.take_along_axis(best, order, axis=-1)
 
 
-def check_labels(config: RobertaConfig, outputs: int) -> list[str]:
+def labels_of_outputs(config: RobertaConfig, outputs: int) -> list[str]:
     """The labels in the order of the model's outputs.
 
     Raises:
-        ValueError: a label set that does not fit them.
+        ValueError: the config does not have one label for each output.
     """
     if sorted(config.id2label) != list(range(outputs)):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What every pipeline does: one input, a list or a stream; windows of texts in bounded memory; results in order."""
+"""The base of all pipelines: one input, a list or a stream; windows of texts in bounded memory; results in order."""
 
 from __future__ import annotations
 
@@ -13,24 +13,22 @@ from tqdm import tqdm
 from roberta.common.config import RobertaConfig
 from roberta.common.finite import are_finite, listed, not_finite
 from roberta.common.inference.batching import bounded, check_budget, groups
+from roberta.common.inference.unpadding import Arrays
 from roberta.common.parameters import Head
 from roberta.common.pipelines.arrays import rectangle
-from roberta.common.pipelines.inputs import InputError, Item, text_of
-from roberta.common.pipelines.options import Options, TextOptions
+from roberta.common.pipelines.inputs import InputError, Item, PipelineOptions, TextOptions, text_of
 from roberta.common.tokenizer.base import TokenizerBase
 
-Arrays = dict[str, np.ndarray]
-
-WINDOW_TEXTS = 1024  # that are tokenised together, at most, so that rows of one length find each other
-WINDOW_CHARACTERS = 2**20  # of them together: a token takes some hundred bytes until its results are made
-FIRST_WINDOW = 16  # of a stream: the first answers come before 1024 texts are there
-RESULT_BYTES = 64 * 2**20  # of what a model gives at once: a mask alone is 200 kB of logits
+WINDOW_TEXTS = 1024  # texts that are tokenised together, at most, so that rows of one length meet
+WINDOW_CHARACTERS = 2**20  # length of these texts together: a token takes about a hundred bytes until its results exist
+FIRST_WINDOW = 16  # texts of a stream: its first results come before 1024 texts have been read
+RESULT_BYTES = 64 * 2**20  # of model outputs at once: one mask alone has 200 kB of logits
 PROGRESS_SECONDS = 2.0  # work that takes longer gets a progress bar on a terminal
 OnError = Literal["stop", "skip"]
 
 
 class Model(Protocol):
-    """What a pipeline asks of a model, in any framework."""
+    """What pipelines need of a model, in any framework."""
 
     config: RobertaConfig
     head: ClassVar[Head]
@@ -48,10 +46,11 @@ class Model(Protocol):
 
 
 class Row(NamedTuple):
-    """The ids of one row of model inputs, special tokens included, and what its results need.
+    """One row of model inputs: its ids, special tokens included.
 
     Attributes:
-        types: of the tokens, where the tokenizer gives the model others than 0.
+        note: whatever the task needs for its results.
+        types: of the tokens, if the tokenizer gives the model types other than 0.
     """
 
     ids: Sequence[int]
@@ -59,7 +58,7 @@ class Row(NamedTuple):
     types: Sequence[int] | None = None
 
 
-O = TypeVar("O", bound=Options)  # noqa: E741
+O = TypeVar("O", bound=PipelineOptions)  # noqa: E741
 
 
 class Pipeline(ABC, Generic[O]):
@@ -72,17 +71,17 @@ class Pipeline(ABC, Generic[O]):
         dtype: what `infer` computes in: None for the model's own, "bfloat16", "int8".
         batch_tokens: tokens that go through the model at once; a longer text goes alone.
         progress: show a bar, on a terminal, for lists that take longer than two seconds.
-        on_error: what an input of a list or a stream that cannot be used does: "stop" raises its error, "skip" puts the
-            error in the place of its result and goes on. In a stream, an input that is a `ValueError` is such a one.
+        on_error: for an unusable input of a list or a stream: "stop" raises its error, "skip" puts the error in the
+            place of its result and continues. In a stream, an input that is a `ValueError` counts as unusable.
 
     Attributes:
-        full: rows so far that truncation has cut, or that are just as long as it allows.
+        full: number of rows so far that truncation has cut, or that have exactly the length it allows.
         task: its name, as in `roberta.pipeline(task)`. head: of the models it takes.
     """
 
     task: ClassVar[str]
     head: ClassVar[Head]
-    gives_one_of_one: ClassVar[bool] = False  # whether the result of a list of one is not in a list
+    gives_one_of_one: ClassVar[bool] = False  # whether a list of one input gives its result without a list
 
     def __init__(
         self,
@@ -113,7 +112,7 @@ class Pipeline(ABC, Generic[O]):
         self.full = 0
 
     def __repr__(self) -> str:
-        """The task, the model's class and framework, and what is not as by default."""
+        """The task, the model's class and framework, and the settings."""
         return (
             f"{type(self).__name__}(task={self.task!r}, model={type(self.model).__name__}, "
             f"framework={self.model.framework!r}, dtype={self.dtype or 'of the model'!r}, "
@@ -122,20 +121,20 @@ class Pipeline(ABC, Generic[O]):
 
     @property
     def limit(self) -> int:
-        """Tokens of a row, at most: the smaller of what the model and the tokenizer allow."""
+        """The largest number of tokens in a row that both the model and the tokenizer allow."""
         return min(self.model.config.max_length_tokens, self.tokenizer.model_max_length)
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
-    def __call__(self, inputs: Any, **options: Any) -> Any:
-        """The result of one input, a list for a list, an iterator for any other iterable (read as it is asked for).
+    def __call__(self, inputs: object, **options: Any) -> Any:
+        """The result of one input, a list for a list, an iterator for any other iterable, which is read on request.
 
         Args:
             options: fields of this pipeline's options, for this call.
 
         Raises:
             TypeError: an option that does not exist.
-            ValueError: an input that cannot be used; says which. A list is looked through before the work begins.
+            ValueError: an unusable input; names it. All inputs of a list are checked before any is computed.
         """
         chosen = self.options.updated(options)
         if isinstance(inputs, list | tuple):
@@ -160,9 +159,9 @@ class Pipeline(ABC, Generic[O]):
         return results
 
     def of_stream(self, inputs: Iterable[Any], options: O) -> Iterator[Any]:
-        """The result of each input of a stream, which may be without end.
+        """The result of each input of a stream, which may be endless.
 
-        Where an input cannot be used, or the stream fails, the results before come first.
+        If an input is unusable, or the stream fails, the earlier results come first.
         """
         items = (self._item(value, number) for number, value in enumerate(inputs))
         budget = self.window_characters(options)
@@ -170,11 +169,11 @@ class Pipeline(ABC, Generic[O]):
             yield from self.window(window, options)
 
     def window_characters(self, options: O) -> int:
-        """How long the inputs may be, together, that are in memory with their results."""
+        """The total length of the inputs that may be in memory together, with their results."""
         return WINDOW_CHARACTERS
 
-    def _item(self, value: Any, number: int) -> Item:
-        """An input of a list or a stream, ready; with its error in the place of its value where that is to be skipped."""
+    def _item(self, value: object, number: int) -> Item:
+        """A checked input of a list or a stream; its value is its error if it is unusable and to be skipped."""
         if isinstance(value, ValueError) and self.on_error == "skip":
             return Item(value, number)
         try:
@@ -188,7 +187,7 @@ class Pipeline(ABC, Generic[O]):
         return 0 if isinstance(item.value, ValueError) else self.characters(item)
 
     def window(self, items: Sequence[Item], options: O) -> Iterator[Any]:
-        """The results of some inputs that are in memory together; an error in the place of one that is skipped."""
+        """The results of inputs that are in memory together; errors in the places of skipped ones."""
         usable = [item for item in items if not isinstance(item.value, ValueError)]
         try:
             rows = self.rows(usable, options) if usable else []
@@ -204,7 +203,7 @@ class Pipeline(ABC, Generic[O]):
             yield item.value if isinstance(item.value, ValueError) else next(results)
 
     def _tried(self, item: Item, options: O) -> Item:
-        """An input, with its error in the place of its value if there can be no rows of it."""
+        """An input; its value is its error if no rows can be made of it."""
         try:
             if not isinstance(item.value, ValueError):
                 self.rows([item], options)
@@ -213,7 +212,7 @@ class Pipeline(ABC, Generic[O]):
         return item
 
     def _of_rows(self, items: Sequence[Item], rows: Sequence[Sequence[Row]], options: O) -> Iterator[Any]:
-        """The results of inputs whose rows are made."""
+        """The results of inputs from their rows."""
         flat = [row for of_item in rows for row in of_item]
         values: list[Any] = [None] * len(flat)
         units, bytes_each, padded = self.memory(flat, options)
@@ -226,31 +225,31 @@ class Pipeline(ABC, Generic[O]):
             yield self.result(item, of_item, values[start:stop], options)
             start = stop
 
-    # -- what a task says ----------------------------------------------------------------------------------------
+    # -- what a task defines -------------------------------------------------------------------------------------
 
     @abstractmethod
     def checked(self, item: Item) -> Any:
-        """The input as the task uses it; `ValueError`, with the item's name, for one that cannot be used."""
+        """The input as the task uses it; raises `ValueError`, with the item's name, for an unusable one."""
 
     @abstractmethod
     def characters(self, item: Item) -> int:
-        """How long an input is."""
+        """The length of an input."""
 
     @abstractmethod
     def rows(self, items: Sequence[Item], options: O) -> list[list[Row]]:
-        """The rows of each input; `InputError` for one of which there can be none."""
+        """The rows of each input; raises `InputError` if none can be made of one."""
 
     @abstractmethod
     def memory(self, rows: Sequence[Row], options: O) -> tuple[np.ndarray, int, bool]:
-        """What the model gives for the rows: units of each, bytes of a unit, whether shorter rows are padded."""
+        """The size of the model's outputs: units of each row, bytes of a unit, whether shorter rows are padded."""
 
     @abstractmethod
     def run(self, rows: Sequence[Row], options: O) -> Iterable[Any]:
-        """What is kept of the model's outputs, for each row."""
+        """For each row, the part of the model's outputs that is kept."""
 
     @abstractmethod
     def result(self, item: Item, rows: Sequence[Row], values: Sequence[Any], options: O) -> Any:
-        """The result of an input from what was kept of its rows."""
+        """The result of an input, from what `run` kept of its rows."""
 
     # -- helpers -------------------------------------------------------------------------------------------------
 
@@ -262,11 +261,11 @@ class Pipeline(ABC, Generic[O]):
         """The model's outputs for its inputs.
 
         Raises:
-            ValueError: they are nan or infinite; names the weights that are.
+            ValueError: they are nan or infinite; names the weights that are, too.
         """
         output = self.model.infer(batch, where=where, dtype=self.dtype, batch_tokens=self.batch_tokens)
         if not all(map(are_finite, output.values())):
-            raise ValueError(why_not_finite(self.model, self.dtype))
+            raise ValueError(_why_not_finite(self.model, self.dtype))
         return output
 
     def batch(self, rows: Sequence[Row]) -> Arrays:
@@ -278,11 +277,11 @@ class Pipeline(ABC, Generic[O]):
         return batch
 
     def has_types(self, pair: bool) -> bool:
-        """Whether the tokenizer gives the model types of tokens other than 0."""
+        """Whether the tokenizer gives the model token types other than 0."""
         return "token_type_ids" in self.tokenizer.model_input_names and self.tokenizer.layout(pair).has_types
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, options: TextOptions) -> list[Row]:
-        """The rows of texts, or of pairs of texts, cut where the options say so."""
+        """The rows of texts, or of pairs of texts, truncated if the options say so."""
         longest = self.limit if options.max_length is None else min(options.max_length, self.limit)
         encoded = self.tokenizer(
             list(texts),
@@ -299,25 +298,21 @@ class Pipeline(ABC, Generic[O]):
             Row(ids, None, kinds) for ids, kinds in zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
         ]
 
-    def with_special_tokens(self, ids: list[int], pair: list[int] | None = None) -> list[int]:
-        """The ids of a row, as the tokenizer's call makes it: `<s> ids </s>`, or `<s> ids </s></s> pair </s>`."""
-        return self.tokenizer.layout(pair is not None).row(ids, pair)
-
-    def row_of(self, ids: list[int], pair: list[int] | None = None, note: Any = None) -> Row:
-        """A row of ids, and of a second text's, with special tokens and, where there are any, types."""
+    def row_of(self, ids: list[int], pair: list[int] | None = None, note: object = None) -> Row:
+        """A row `<s> ids </s>`, or `<s> ids </s></s> pair </s>`, with token types if the tokenizer has them."""
         types = (
             self.tokenizer.create_token_type_ids_from_sequences(ids, pair) if self.has_types(pair is not None) else None
         )
-        return Row(self.with_special_tokens(ids, pair), note, types)
+        return Row(self.tokenizer.layout(pair is not None).row(ids, pair), note, types)
 
     def check_length(self, tokens: int, item: Item) -> None:
-        """Refuse a row that is longer than the model allows."""
+        """Raise `InputError` for a row that is longer than the model allows."""
         if tokens > self.limit:
             raise InputError(item, f"has {tokens} tokens, and the model takes {self.limit}; truncation=True cuts it")
 
 
-def why_not_finite(model: Any, dtype: str | None) -> str:
-    """What is wrong with a model whose outputs are nan or infinite."""
+def _why_not_finite(model: Any, dtype: str | None) -> str:
+    """Why the outputs of a model are nan or infinite."""
     name = model.config.name_or_path or "the model"
     with contextlib.suppress(ValueError):  # a model that cannot be saved has no tensors by name
         tensors = model.to_save()[1]
@@ -325,7 +320,7 @@ def why_not_finite(model: Any, dtype: str | None) -> str:
         wrong = {name_: what for name_, what in found.items() if what is not None}
         if wrong:
             return (
-                f"the checkpoint {name} holds nan or infinity in {listed(wrong)}: what it answers is nan; take another"
+                f"the checkpoint {name} holds nan or infinity in {listed(wrong)}, so its answers are nan; use another"
             )
     again = f"give another dtype than {dtype!r}" if dtype else 'try dtype="float64"'
     return (
@@ -338,9 +333,9 @@ class TextPipeline(Pipeline[O]):
     """A pipeline whose inputs are texts."""
 
     def checked(self, item: Item) -> str:
-        """The text, which must be one."""
+        """The text; raises for anything else."""
         return text_of(item.value, item.name)
 
     def characters(self, item: Item) -> int:
-        """Of the text."""
+        """Length of the text."""
         return len(item.value)

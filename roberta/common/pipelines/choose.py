@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from roberta.common.inference.unpadding import Arrays
 from roberta.common.pipelines.arrays import softmax
-from roberta.common.pipelines.base import Arrays, Pipeline, Row
-from roberta.common.pipelines.inputs import Item, fields_of, text_of
-from roberta.common.pipelines.options import TextOptions, require_count
+from roberta.common.pipelines.base import Pipeline, Row
+from roberta.common.pipelines.inputs import Item, TextOptions, fields_of, require_count, text_of
 
 
 @dataclass(frozen=True)
 class ChooseOptions(TextOptions):
-    """top_k: choices in the result, None for all; one alone is not in a list."""
+    """top_k: choices in the result, None for all; with 1, the result is not in a list."""
 
     top_k: int | None = 1
 
@@ -36,9 +36,9 @@ class Choose(Pipeline[ChooseOptions]):
     head = "ForMultipleChoice"
 
     def __call__(
-        self, inputs: Any = None, *, prompt: str | None = None, choices: Sequence[str] | None = None, **options: Any
+        self, inputs: object = None, *, prompt: str | None = None, choices: Sequence[str] | None = None, **options: Any
     ) -> Any:
-        """See `Pipeline.__call__`; `prompt` and `choices` are another way to say one input."""
+        """See `Pipeline.__call__`; `prompt` and `choices` are another way to give one input."""
         if inputs is None:
             if prompt is None or choices is None:
                 raise ValueError("give inputs, or prompt and choices")
@@ -48,18 +48,18 @@ class Choose(Pipeline[ChooseOptions]):
         return super().__call__(inputs, **options)
 
     def checked(self, item: Item) -> dict[str, Any]:
-        """The prompt and its choices, of which there is at least one."""
+        """The prompt and its choices, at least one."""
         given = fields_of(item.value, item.name, {"prompt": True, "choices": True})
         text_of(given["prompt"], f"{item.name}['prompt']")
         choices = given["choices"]
         if not isinstance(choices, list | tuple) or not choices:
-            raise ValueError(f"{item.name}['choices'] must be a list of texts that is not empty")
+            raise ValueError(f"{item.name}['choices'] must be a non-empty list of texts")
         for number, choice in enumerate(choices):
             text_of(choice, f"{item.name}['choices'][{number}]")
         return given
 
     def characters(self, item: Item) -> int:
-        """Of the prompt, once a choice, and the choices."""
+        """Length of the prompt, once for each choice, and of the choices."""
         return sum(len(item.value["prompt"]) + len(choice) for choice in item.value["choices"])
 
     def rows(self, items: Sequence[Item], options: ChooseOptions) -> list[list[Row]]:
@@ -74,11 +74,11 @@ class Choose(Pipeline[ChooseOptions]):
         return rows
 
     def memory(self, rows: Sequence[Row], options: ChooseOptions) -> tuple[np.ndarray, int, bool]:
-        """A logit a row."""
+        """One logit for each row."""
         return np.ones(len(rows), np.int64), 8, False
 
     def infer(self, rows: Sequence[Row], where: np.ndarray | None = None) -> Arrays:
-        """The logit of each row: each is a question of one choice, so that no choice is padded to another's length."""
+        """The logit of each row, as a question with one choice, so that no choice is padded to another's length."""
         batch = {name: array[:, None] for name, array in self.batch(rows).items()}
         return self.outputs(batch, where)
 

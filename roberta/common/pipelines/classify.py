@@ -9,13 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from roberta.common.config import RobertaConfig
-from roberta.common.pipelines.arrays import check_labels, softmax
+from roberta.common.pipelines.arrays import labels_of_outputs, softmax
 from roberta.common.pipelines.base import Pipeline, Row
-from roberta.common.pipelines.inputs import Item, fields_of, shown, text_of
-from roberta.common.pipelines.options import TextOptions, require_count
+from roberta.common.pipelines.inputs import Item, TextOptions, fields_of, require_count, shown, text_of
 
-Function = Literal["softmax", "sigmoid", "none"]
-FUNCTIONS = ("softmax", "sigmoid", "none")
+_Function = Literal["softmax", "sigmoid", "none"]
+_FUNCTIONS = ("softmax", "sigmoid", "none")
 
 
 @dataclass(frozen=True)
@@ -24,31 +23,31 @@ class ClassifyOptions(TextOptions):
 
     Args:
         top_k: labels of a text, None for all; "best" is the best one, not in a list.
-        function_to_apply: what makes scores of the logits; None goes by the config.
+        function_to_apply: turns logits into scores; None for the one that fits the config.
     """
 
     top_k: int | Literal["best"] | None = "best"
-    function_to_apply: Function | None = None
+    function_to_apply: _Function | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.top_k != "best":
             require_count("top_k", self.top_k)
-        if self.function_to_apply is not None and self.function_to_apply not in FUNCTIONS:
-            raise ValueError(f"function_to_apply={self.function_to_apply!r} must be one of {', '.join(FUNCTIONS)}")
+        if self.function_to_apply is not None and self.function_to_apply not in _FUNCTIONS:
+            raise ValueError(f"function_to_apply={self.function_to_apply!r} must be one of {', '.join(_FUNCTIONS)}")
 
 
 class Classify(Pipeline[ClassifyOptions]):
     """Texts, or dicts {"text", "text_pair"}, in; labels out.
 
     The result of a text is {"label", "score"}, of the best label; where `top_k` was given, a list of them, best
-    first. As in transformers, what a single str gives is in a list once more, unless the call has a `top_k`.
+    first. As in transformers, the result of a single str is in one more list, unless the call has a `top_k`.
     """
 
     task = "text-classification"
     head = "ForSequenceClassification"
 
-    def __call__(self, inputs: Any, **options: Any) -> Any:
+    def __call__(self, inputs: object, **options: Any) -> Any:
         """See `Pipeline.__call__`."""
         results = super().__call__(inputs, **options)
         return [results] if isinstance(inputs, str) and "top_k" not in options else results
@@ -63,7 +62,7 @@ class Classify(Pipeline[ClassifyOptions]):
         given = fields_of(item.value, item.name, {"text": True, "text_pair": False})
         if given.get("text_pair") is None:
             given.pop("text_pair", None)
-        fields = [field for field in ("text", "text_pair") if field in given]  # not in the order of the dictionary
+        fields = [field for field in ("text", "text_pair") if field in given]  # whatever the order of the dictionary
         return tuple(text_of(given[field], f"{item.name}[{field!r}]") for field in fields)
 
     def characters(self, item: Item) -> int:
@@ -71,7 +70,7 @@ class Classify(Pipeline[ClassifyOptions]):
         return sum(map(len, item.value))
 
     def rows(self, items: Sequence[Item], options: ClassifyOptions) -> list[list[Row]]:
-        """One row a text or pair."""
+        """One row for each text or pair."""
         rows: list[list[Row]] = [[] for _ in items]
         for size in (1, 2):
             places = [place for place, item in enumerate(items) if len(item.value) == size]
@@ -82,20 +81,20 @@ class Classify(Pipeline[ClassifyOptions]):
         return rows
 
     def memory(self, rows: Sequence[Row], options: ClassifyOptions) -> tuple[np.ndarray, int, bool]:
-        """A few logits a row."""
+        """The logits of each row."""
         return np.ones(len(rows), np.int64), 8 * self.model.config.num_labels, False
 
     def run(self, rows: Sequence[Row], options: ClassifyOptions) -> np.ndarray:
         """The scores of each row, (rows, labels)."""
         logits = self.infer(rows)["logits"].astype(np.float64)
-        check_labels(self.model.config, logits.shape[-1])
-        function = options.function_to_apply or usual_function(self.model.config)
+        labels_of_outputs(self.model.config, logits.shape[-1])
+        function = options.function_to_apply or _usual_function(self.model.config)
         if function == "softmax":
             return softmax(logits)
         return 1 / (1 + np.exp(-logits)) if function == "sigmoid" else logits
 
     def result(self, item: Item, rows: Sequence[Row], values: Sequence[np.ndarray], options: ClassifyOptions) -> Any:
-        """The best labels, as a list where their number was asked for."""
+        """The best labels, as a list if `top_k` was given."""
         labels, scores = self.model.config.id2label, values[0]
         count = 1 if options.top_k == "best" else options.top_k
         best = np.argsort(-scores, kind="stable")[:count]
@@ -103,8 +102,8 @@ class Classify(Pipeline[ClassifyOptions]):
         return found[0] if options.top_k == "best" else found
 
 
-def usual_function(config: RobertaConfig) -> Function:
-    """What makes scores of the logits, by the kind of problem the model was trained for."""
+def _usual_function(config: RobertaConfig) -> _Function:
+    """The function that fits the problem the model was trained for."""
     if config.problem_type == "regression":
         return "none"
     if config.problem_type == "multi_label_classification" or config.num_labels == 1:

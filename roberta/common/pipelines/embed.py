@@ -10,22 +10,21 @@ import numpy as np
 
 from roberta.common.pipelines.arrays import rectangle
 from roberta.common.pipelines.base import WINDOW_CHARACTERS, Row, TextPipeline
-from roberta.common.pipelines.inputs import Item
-from roberta.common.pipelines.options import TextOptions, take_text_options
+from roberta.common.pipelines.inputs import Item, TextOptions, take_text_options
 
-WHOLE_CHARACTERS = 2**15  # some 8,000 tokens, 25 MB of hidden states of roberta-base, eight times that as lists
+_WHOLE_CHARACTERS = 2**15  # about 8,000 tokens, 25 MB of hidden states of roberta-base, eight times that as lists
 Pooling = Literal["mean", "cls", "pooler", "none"]
 
 
 @dataclass(frozen=True)
 class EmbedOptions(TextOptions):
-    """What is taken of the hidden states.
+    """How hidden states become a vector.
 
     Args:
         pooling: "mean" over the tokens, `<s>` and `</s>` included; "cls", the first token; "pooler", the model's own
             layer over it; "none", every token, as nested lists.
         normalize: divide each vector by its length.
-        tokenize_kwargs: truncation and max_length, once more.
+        tokenize_kwargs: another way to give truncation and max_length.
     """
 
     pooling: Pooling = "none"
@@ -41,7 +40,7 @@ class EmbedOptions(TextOptions):
 
 @dataclass(frozen=True)
 class SentenceOptions(EmbedOptions):
-    """The same, with the mean as the usual pooling."""
+    """The same, with the mean as the default pooling."""
 
     pooling: Pooling = "mean"
 
@@ -50,28 +49,28 @@ class Embed(TextPipeline[EmbedOptions]):
     """Texts in, vectors out.
 
     The result of a text is an array, (hidden,), float32 or the model's dtype; without pooling, as in transformers, a
-    list of a list of a vector a token, (1, tokens, hidden).
+    nested list of one vector for each token, (1, tokens, hidden).
     """
 
     task = "feature-extraction"
     head = "Model"
 
     def rows(self, items: Sequence[Item], options: EmbedOptions) -> list[list[Row]]:
-        """One row a text."""
+        """One row for each text."""
         encoded = self.encode([item.value for item in items], options=options)
         for item, row in zip(items, encoded, strict=True):
             self.check_length(len(row.ids), item)
         return [[row] for row in encoded]
 
     def memory(self, rows: Sequence[Row], options: EmbedOptions) -> tuple[np.ndarray, int, bool]:
-        """The hidden states of the tokens that are asked for."""
+        """The hidden states of the tokens that the pooling needs."""
         is_whole = options.pooling in ("mean", "none")
         units = np.array([len(row.ids) if is_whole else 1 for row in rows])
         return units, 8 * self.model.config.hidden_size, is_whole
 
     def window_characters(self, options: EmbedOptions) -> int:
-        """Fewer where every token's vector is a result, of some kilobytes."""
-        return WINDOW_CHARACTERS if options.pooling != "none" else WHOLE_CHARACTERS
+        """Fewer if the vectors of all tokens, a few kilobytes each, are the result."""
+        return WINDOW_CHARACTERS if options.pooling != "none" else _WHOLE_CHARACTERS
 
     def run(self, rows: Sequence[Row], options: EmbedOptions) -> Iterable[Any]:
         """The vector of each row, or all its hidden states."""
@@ -83,14 +82,14 @@ class Embed(TextPipeline[EmbedOptions]):
         else:
             states = self.infer(rows)["last_hidden_state"]
             if options.pooling == "none":
-                kept = (normalized(row) if options.normalize else row for row in states)
+                kept = (_normalized(row) if options.normalize else row for row in states)
                 return [states_[: len(row.ids)] for states_, row in zip(kept, rows, strict=True)]
             shares = (mask / mask.sum(axis=1, keepdims=True)).astype(states.dtype)
             vectors = np.einsum("rs,rsh->rh", shares, states)
-        return normalized(vectors) if options.normalize else vectors
+        return _normalized(vectors) if options.normalize else vectors
 
     def first(self, output: Mapping[str, np.ndarray], options: EmbedOptions) -> np.ndarray:
-        """The vector of the first token, through the pooler where that is asked for."""
+        """The vector of the first token, after the pooler if that is the pooling."""
         if options.pooling == "cls":
             return output["last_hidden_state"]
         if "pooler_output" not in output:
@@ -100,17 +99,17 @@ class Embed(TextPipeline[EmbedOptions]):
         return output["pooler_output"]
 
     def result(self, item: Item, rows: Sequence[Row], values: Sequence[Any], options: EmbedOptions) -> Any:
-        """An array, or nested lists."""
+        """An array, or nested lists without pooling."""
         return [values[0].tolist()] if options.pooling == "none" else values[0]
 
 
 class EmbedSentences(Embed):
-    """The same, with one vector a text unless asked otherwise."""
+    """The same, with one vector for each text by default."""
 
     task = "embeddings"
 
 
-def normalized(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of length 1; a vector of zeros stays."""
+def _normalized(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length 1; a vector of zeros stays unchanged."""
     sizes = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.where(sizes == 0, 1, sizes))

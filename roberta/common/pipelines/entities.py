@@ -1,4 +1,4 @@
-"""Entities of labelled tokens or words: which neighbours are one, and which of two windows' entities stays.
+"""Entities of labelled tokens or words: which neighbours form one, and which of two overlapping ones stays.
 
 Labels are "B-PER", "I-PER" and the like, plain ones such as "PER", or those of BIOES and BILOU, which also mark the last
 word of an entity and an entity of one word.
@@ -18,8 +18,8 @@ WORD_STRATEGIES = ("first", "average", "max")
 Entity = dict[str, Any]
 
 
-class Part(NamedTuple):
-    """A token or a word: its label, score, tokens, and characters."""
+class LabelledPart(NamedTuple):
+    """A token or a word: its label, score, tokens and characters."""
 
     label: str
     score: float
@@ -28,16 +28,16 @@ class Part(NamedTuple):
     end: int
 
 
-def bare(label: str) -> str:
+def _bare(label: str) -> str:
     """A label without "B-" or "I-"."""
     return label[2:] if label.startswith(("B-", "I-")) else label
 
 
-def token_groups(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Neighbours of one label; "B-" begins a new group. So does transformers."""
-    group: list[Part] = []
+def token_groups(parts: Iterable[LabelledPart]) -> Iterator[list[LabelledPart]]:
+    """Neighbours of one label; "B-" begins a new group, as in transformers."""
+    group: list[LabelledPart] = []
     for part in parts:
-        if group and (part.label.startswith("B-") or bare(part.label) != bare(group[-1].label)):
+        if group and (part.label.startswith("B-") or _bare(part.label) != _bare(group[-1].label)):
             yield group
             group = []
         group.append(part)
@@ -49,8 +49,8 @@ class Words:
     """Puts neighbouring words together.
 
     Args:
-        labels: all that the model knows, which say whether "S-" and the like are marks or the beginning of a name.
-        are_given: the caller has split the text into words, so that each has the mark that it was given.
+        labels: all labels of the model, which show whether "S-" and the like are marks or the beginning of a name.
+        are_given: whether the caller has split the text into words, so that every mark counts.
     """
 
     def __init__(self, labels: Collection[str], *, are_given: bool) -> None:
@@ -59,20 +59,20 @@ class Words:
 
     @staticmethod
     def mark(label: str, labels: Collection[str]) -> tuple[str, str]:
-        """The mark of a label, as `MARKS` reads it, "" where it has none, and the kind: "B-PER" -> ("B", "PER")."""
+        """The mark of a label, by `MARKS`, or "", and the kind: "B-PER" -> ("B", "PER")."""
         mark, dash, kind = label[:1], label[1:2], label[2:]
         if dash in ("-", "_") and kind and (mark in ("B", "I") or (mark in MARKS and f"B{dash}{kind}" in labels)):
             return MARKS[mark], kind
         return "", label
 
-    def groups(self, text: str, words: Iterable[Part]) -> Iterator[list[Part]]:
-        """Words that are one entity, or go on with one label.
+    def groups(self, text: str, words: Iterable[LabelledPart]) -> Iterator[list[LabelledPart]]:
+        """Groups of words that form one entity, or have one label.
 
-        White space between words belongs to what is around it, whatever its own label is; where no group goes on over
-        it, it is left out.
+        White space between words belongs to the group around it, whatever its own label is; between two groups it is
+        left out.
         """
-        group: list[Part] = []
-        gap: list[Part] = []
+        group: list[LabelledPart] = []
+        gap: list[LabelledPart] = []
         for word in words:
             if not text[word.start : word.end].strip():
                 gap.append(word)
@@ -88,11 +88,11 @@ class Words:
         if group:
             yield group
 
-    def goes_on(self, before: Part, gap: Sequence[Part], word: Part, between: str) -> bool:
-        """Whether a word goes on with the entity of the word before, with only white space between them.
+    def goes_on(self, before: LabelledPart, gap: Sequence[LabelledPart], word: LabelledPart, between: str) -> bool:
+        """Whether a word continues the entity of the word before, with only white space between them.
 
-        Over the end of a line nothing does. Without white space between, a word of the same kind does whatever its
-        mark is: "U.S." is four words here, but one in the data that models learn from, which mark one of them.
+        No entity continues over the end of a line. Without white space between, a word of the same kind continues it
+        whatever its mark is: "U.S." is four words here, but one in the data that models learn from, with one mark.
         """
         (last, kind), (mark, other) = self.marks[before.label], self.marks[word.label]
         if kind != other or len(f"{between}.".splitlines()) > 1:
@@ -115,16 +115,16 @@ def word_label(scores: np.ndarray, strategy: Strategy) -> tuple[int, float]:
 
 
 def without_overlaps(entities: Sequence[Entity]) -> list[Entity]:
-    """Of entities that share characters, from two windows, the longer one; of equal ones that of the higher score."""
+    """Of two entities that share characters, from two windows, the longer one; of equally long ones the likelier."""
     kept: list[Entity] = []
     for entity in sorted(entities, key=lambda entity: entity["start"]):
         if not kept or not kept[-1]["start"] <= entity["start"] < kept[-1]["end"]:
             kept.append(entity)
-        elif weight(entity) > weight(kept[-1]):
+        elif _weight(entity) > _weight(kept[-1]):
             kept[-1] = entity
     return kept
 
 
-def weight(entity: Entity) -> tuple[int, float]:
-    """What decides between two entities: length, then score."""
+def _weight(entity: Entity) -> tuple[int, float]:
+    """What decides between two overlapping entities: length, then score."""
     return entity["end"] - entity["start"], entity["score"]

@@ -11,15 +11,19 @@ import numpy as np
 
 from roberta.common.pipelines.arrays import rectangle, softmax, top
 from roberta.common.pipelines.base import Row, TextPipeline
-from roberta.common.pipelines.inputs import InputError, Item, shown
-from roberta.common.pipelines.options import TextOptions, require_count, take_text_options
+from roberta.common.pipelines.inputs import InputError, Item, TextOptions, require_count, shown, take_text_options
 
 
 @dataclass(frozen=True)
 class FillMaskOptions(TextOptions):
-    """top_k: results of a mask. targets: score these words only. tokenizer_kwargs: truncation and max_length, once more.
+    """How masks are filled.
 
-    Source of names and defaults, here and in the other tasks: the pipelines of transformers 4.57, run.
+    Args:
+        top_k: results for each mask.
+        targets: score only these words.
+        tokenizer_kwargs: another way to give truncation and max_length.
+
+    Source of names and defaults, here and in the other tasks: the pipelines of transformers 4.57.
     """
 
     top_k: int = 5
@@ -32,15 +36,15 @@ class FillMaskOptions(TextOptions):
         if isinstance(self.targets, str):
             object.__setattr__(self, "targets", [self.targets])
         if self.targets is not None and not self.targets:
-            raise ValueError("targets is empty; name at least one word, or leave it out")
+            raise ValueError("targets is empty; name at least one word, or omit it")
         take_text_options(self, "tokenizer_kwargs")
 
 
 class FillMask(TextPipeline[FillMaskOptions]):
     """Texts with masks in, likely tokens out.
 
-    The result of a text is a list of {"score", "token", "token_str", "sequence"}, best first; of a text with several
-    masks a list of such lists, in whose sequences the other masks and the special tokens stay.
+    The result of a text is a list of {"score", "token", "token_str", "sequence"}, best first; for a text with several
+    masks it is a list of such lists, whose sequences keep the other masks and the special tokens.
     """
 
     task = "fill-mask"
@@ -48,7 +52,7 @@ class FillMask(TextPipeline[FillMaskOptions]):
     gives_one_of_one = True
 
     def rows(self, items: Sequence[Item], options: FillMaskOptions) -> list[list[Row]]:
-        """One row a text; the ids of the targets are its note."""
+        """One row for each text; the ids of the targets are its note."""
         encoded = self.encode([item.value for item in items], options=options)
         mask_id = self.mask_id
         for item, row in zip(items, encoded, strict=True):
@@ -56,8 +60,8 @@ class FillMask(TextPipeline[FillMaskOptions]):
             if mask_id not in row.ids:
                 raise InputError(
                     item,
-                    f"has no {self.tokenizer.mask_token} to fill: {shown(item.value)}; write one, and mind truncation, "
-                    "which may have cut it off",
+                    f"has no {self.tokenizer.mask_token} to fill: {shown(item.value)}; write one, unless "
+                    "truncation has cut it off",
                 )
         targets = None if options.targets is None else self.target_ids(options.targets)
         return [[row._replace(note=targets)] for row in encoded]
@@ -71,7 +75,7 @@ class FillMask(TextPipeline[FillMaskOptions]):
         return mask_id
 
     def target_ids(self, targets: Sequence[str]) -> np.ndarray:
-        """The token of each target: itself where the vocabulary has it, else the first piece of it as a text."""
+        """The token of each target: the target itself if the vocabulary has it, else its first piece as a text."""
         vocabulary, found = self.tokenizer.get_vocab(), []
         for target in targets:
             if not isinstance(target, str) or not target:
@@ -80,7 +84,7 @@ class FillMask(TextPipeline[FillMaskOptions]):
             if len(ids) > 1:
                 first = self.tokenizer.convert_ids_to_tokens(ids[0])
                 warnings.warn(
-                    f"target {target!r} is no single token; its first piece {first!r} is scored", stacklevel=5
+                    f"target {target!r} is not a single token; its first piece {first!r} is scored", stacklevel=5
                 )
             found.append(ids[0])
         return np.unique(found)
@@ -91,7 +95,7 @@ class FillMask(TextPipeline[FillMaskOptions]):
         return ids
 
     def memory(self, rows: Sequence[Row], options: FillMaskOptions) -> tuple[np.ndarray, int, bool]:
-        """The logits of each mask over the vocabulary, and as much again for their softmax."""
+        """The logits of each mask over the vocabulary, and as many again for their softmax."""
         masks = np.array([row.ids.count(self.mask_id) for row in rows])
         return masks, 8 * self.model.config.vocab_size, False
 

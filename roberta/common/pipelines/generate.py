@@ -1,4 +1,4 @@
-"""Text generation: prompts go on, by `model.generate`."""
+"""Text generation: prompts are continued by `model.generate`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from roberta.common.generation.config import GenerationConfig
 from roberta.common.inference.batching import groups
 from roberta.common.pipelines.arrays import rectangle
 from roberta.common.pipelines.base import Model, OnError, Row, TextPipeline
-from roberta.common.pipelines.inputs import InputError, Item
-from roberta.common.pipelines.options import Options
+from roberta.common.pipelines.inputs import InputError, Item, PipelineOptions
 from roberta.common.tokenizer.base import TokenizerBase
 
-# What the pipeline generates with unless the model's folder or the call says otherwise; as in transformers.
-USUAL: dict[str, Any] = {"max_new_tokens": 256, "do_sample": True, "temperature": 0.7}
-SETTINGS = {setting.name for setting in dataclasses.fields(GenerationConfig)} - {"extra", "return_dict_in_generate"}
-TENSORS = {"pt": "pt", "tf": "tf", "flax": "jax"}  # framework -> its name in `return_tensors`
+# Defaults of the pipeline, beneath the settings in the model's folder and in the call; as in transformers.
+_USUAL: dict[str, Any] = {"max_new_tokens": 256, "do_sample": True, "temperature": 0.7}
+_SETTINGS = {setting.name for setting in dataclasses.fields(GenerationConfig)} - {"extra", "return_dict_in_generate"}
+_TENSORS = {"pt": "pt", "tf": "tf", "flax": "jax"}  # framework -> its name in `return_tensors`
 
 
-class Writer(Model, Protocol):
+class GeneratingModel(Model, Protocol):
     """A model that generates."""
 
     @property
@@ -37,29 +36,29 @@ class Writer(Model, Protocol):
         """Prompts and new tokens, (rows * returns, tokens)."""
 
 
-class Note(NamedTuple):
-    """What a row's results need: how many new tokens it gets, and the place of its prompt in the list or stream."""
+class PromptNote(NamedTuple):
+    """The number of new tokens of a row, and the place of its prompt in the list or stream."""
 
     new: int
     place: int
 
 
 @dataclass(frozen=True)
-class GenerateOptions(Options):
-    """How prompts go on; beside these, every setting of `GenerationConfig` is an option.
+class GenerateOptions(PipelineOptions):
+    """How prompts are continued; every setting of `GenerationConfig` is an option too.
 
     Args:
-        return_full_text: the prompt and what is new, or what is new only.
+        return_full_text: whether the text includes the prompt.
         return_tensors: "generated_token_ids" instead of "generated_text".
         prefix: text before each prompt, which is not in the result.
-        add_special_tokens: put `<s>` before the prompt, as every row begins that a model is trained on.
-        end_prompt: put `</s>` behind it too, as transformers does; a model then begins something new.
+        add_special_tokens: put `<s>` before the prompt: every row that a model is trained on begins with it.
+        end_prompt: put `</s>` after it too, as transformers does; a model then begins something new.
         truncation: cut a prompt that is too long for the model.
         handle_long_generation: "hole" drops the beginning of a prompt that leaves no room for max_new_tokens.
-        clean_up_tokenization_spaces: of `tokenizer.decode`, as transformers' pipeline has it; None for the
+        clean_up_tokenization_spaces: of `tokenizer.decode`, as in transformers' pipeline; None for the
             tokenizer's own setting.
-        seed: of sampling, the same in the three frameworks. Each prompt has draws of its own, from the seed and its
-            place in the list or stream, whatever is computed beside it.
+        seed: of sampling; the same in the three frameworks. The draws of a prompt depend only on the seed and on its
+            place in the list or stream.
         settings: of `GenerationConfig`, by name.
     """
 
@@ -80,8 +79,8 @@ class GenerateOptions(Options):
 
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """The options with some replaced, settings of generation among them."""
-        settings = {name: value for name, value in changes.items() if name in SETTINGS}
-        others = {name: value for name, value in changes.items() if name not in SETTINGS}
+        settings = {name: value for name, value in changes.items() if name in _SETTINGS}
+        others = {name: value for name, value in changes.items() if name not in _SETTINGS}
         return super().updated({"settings": {**self.settings, **settings}, **others})
 
 
@@ -108,12 +107,12 @@ class Generate(TextPipeline[GenerateOptions]):
         if dtype is not None:
             raise ValueError(f"dtype={dtype!r} is of `infer`; to generate in it, load the model in it")
         super().__init__(model, tokenizer, options, batch_tokens=batch_tokens, progress=progress, on_error=on_error)
-        self.convert = tensor_maker(TENSORS[model.framework])
+        self.convert = tensor_maker(_TENSORS[model.framework])
         mask = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         self.tokens_behind = mask[::-1].index(0)  # special tokens that end a row
 
     def rows(self, items: Sequence[Item], options: GenerateOptions) -> list[list[Row]]:
-        """One row a prompt; the number of its new tokens and its place are its note."""
+        """One row for each prompt; a `PromptNote` is its note."""
         ids = self.tokenizer(
             [options.prefix + item.value for item in items],
             add_special_tokens=options.add_special_tokens,
@@ -126,7 +125,7 @@ class Generate(TextPipeline[GenerateOptions]):
         return [[self.row(item, prompt, options)] for item, prompt in zip(items, ids, strict=True)]
 
     def row(self, item: Item, ids: list[int], options: GenerateOptions) -> Row:
-        """A prompt, cut on the left where that is asked for, and how many new tokens it gets."""
+        """A prompt, cut on the left if `handle_long_generation` says so, and its number of new tokens."""
         settings, is_usual = self.settings(options)
         new = settings["max_new_tokens"] if "max_new_tokens" in settings else settings["max_length"] - len(ids)
         if options.handle_long_generation == "hole" and len(ids) + new > self.limit:
@@ -136,10 +135,10 @@ class Generate(TextPipeline[GenerateOptions]):
                 )
             ids = ids[new - self.limit :]
         if not ids:
-            raise InputError(item, "is empty, and without special tokens there is nothing to go on from")
+            raise InputError(item, "is empty, and without special tokens there is nothing to continue")
         room = self.limit - len(ids)
         if is_usual:
-            new = min(new, room)  # what nobody asked for gives way to the model's length
+            new = min(new, room)  # the pipeline's own default yields to the model's length
         if room < 1 or new > room:
             raise InputError(
                 item,
@@ -152,16 +151,16 @@ class Generate(TextPipeline[GenerateOptions]):
                 f"has {len(ids)} tokens, which max_length={settings['max_length']} counts, so that nothing is left to "
                 "generate; pass max_new_tokens",
             )
-        return Row(ids, Note(new, item.number or 0))
+        return Row(ids, PromptNote(new, item.number or 0))
 
     def settings(self, options: GenerateOptions) -> tuple[dict[str, Any], bool]:
-        """What is generated with, and whether the number of new tokens is the pipeline's own."""
-        model = cast(Writer, self.model).generation_config.to_diff_dict()
-        if "max_length" in options.settings:  # the other way to say the same
+        """All settings, and whether the number of new tokens is the pipeline's default."""
+        model = cast(GeneratingModel, self.model).generation_config.to_diff_dict()
+        if "max_length" in options.settings:  # it takes the place of max_new_tokens
             model.pop("max_new_tokens", None)
         own = {**model, **options.settings}
-        own = {name: value for name, value in own.items() if name in SETTINGS}
-        settings = {**USUAL, **own}
+        own = {name: value for name, value in own.items() if name in _SETTINGS}
+        settings = {**_USUAL, **own}
         if "max_length" in own and "max_new_tokens" not in own:
             del settings["max_new_tokens"]
         if not settings["do_sample"] and "temperature" not in own:
@@ -169,7 +168,7 @@ class Generate(TextPipeline[GenerateOptions]):
         return settings, "max_length" not in own and "max_new_tokens" not in own
 
     def memory(self, rows: Sequence[Row], options: GenerateOptions) -> tuple[np.ndarray, int, bool]:
-        """Nothing that is kept; `run` goes by tokens."""
+        """One group for all rows, as `run` makes batches by tokens itself."""
         return np.ones(len(rows), np.int64), 1, False
 
     def run(self, rows: Sequence[Row], options: GenerateOptions) -> list[np.ndarray]:
@@ -195,11 +194,11 @@ class Generate(TextPipeline[GenerateOptions]):
         settings: Mapping[str, Any],
         seeds: Sequence[tuple[int, int]] | None,
     ) -> list[np.ndarray]:
-        """What the model makes of some prompts together."""
+        """The sequences that the model makes of a batch of prompts."""
         pad = self.model.config.pad_token_id
         ids, mask = rectangle(prompts, pad, left=True)
         told = {name: value for name, value in settings.items() if name not in ("max_length", "max_new_tokens")}
-        output = cast(Writer, self.model).generate(
+        output = cast(GeneratingModel, self.model).generate(
             self.convert(ids), attention_mask=self.convert(mask), seed=seeds, max_new_tokens=new, **told
         )
         sequences = np.asarray(output.cpu() if hasattr(output, "cpu") else output)
@@ -213,7 +212,7 @@ class Generate(TextPipeline[GenerateOptions]):
     def result(
         self, item: Item, rows: Sequence[Row], values: Sequence[np.ndarray], options: GenerateOptions
     ) -> list[dict[str, Any]]:
-        """One dictionary a sequence."""
+        """One dictionary for each sequence."""
         if options.return_tensors:
             return [{"generated_token_ids": sequence.tolist()} for sequence in values[0]]
         before = item.value if options.return_full_text else ""
@@ -221,6 +220,6 @@ class Generate(TextPipeline[GenerateOptions]):
         return [{"generated_text": before + self.decoded(s.tolist(), options)[start:]} for s in values[0]]
 
     def decoded(self, ids: Sequence[int], options: GenerateOptions) -> str:
-        """The text of ids, special tokens left out."""
+        """The text of ids, without special tokens."""
         spaces = options.clean_up_tokenization_spaces
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=spaces)

@@ -1,4 +1,4 @@
-"""The model and the tokenizer of a pipeline: from a folder, a hub name, or as they are."""
+"""The model and the tokenizer of a pipeline: loaded from a folder or a hub name, or given."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any
 
 from roberta.common import frameworks
 from roberta.common.parameters import Head
+from roberta.common.pipelines.base import Model
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.tokenizer.fast import RobertaTokenizerFast
 
-# What stands in for a model that is not given: a small one of our own; docs/small_model.md has its making.
+# The bundled model, for when none is given; docs/small_model.md says how it was made.
 DEFAULT_MODEL = Path(__file__).parents[2] / "small"
 
-SPARE_ROWS = 128  # of an embedding, for which there may be no token
-LOADED = ("float32", "float64")  # a model is loaded in these
-COMPUTED = ("bfloat16", "int8")  # and `infer` computes in these, from weights in float32
+_SPARE_ROWS = 128  # rows of an embedding that may have no token
+_LOADED = ("float32", "float64")  # dtypes that a model is loaded in
+_COMPUTED = ("bfloat16", "int8")  # dtypes that `infer` computes in, from weights in float32
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where models and tokenizers come from, if it is the hub."""
+class HubSource:
+    """How models and tokenizers are fetched from the hub."""
 
     revision: str = "main"
     cache_dir: str | Path | None = None
@@ -31,22 +32,24 @@ class Source:
 
 
 def dtypes(dtype: str | None, *, is_loaded: bool) -> tuple[str | None, str | None]:
-    """What a model is loaded in, and what `infer` computes in."""
-    if dtype not in (None, *LOADED, *COMPUTED):
-        raise ValueError(f"dtype={dtype!r} must be one of {', '.join((*LOADED, *COMPUTED))}, or None")
-    if is_loaded and dtype in LOADED:
-        raise ValueError(f"dtype={dtype!r} is what a model is loaded in, and this one is loaded; give its folder")
-    return (None, dtype) if dtype in COMPUTED else (dtype, None)
+    """The dtype to load a model in, and the dtype for `infer` to compute in."""
+    if dtype not in (None, *_LOADED, *_COMPUTED):
+        raise ValueError(f"dtype={dtype!r} must be one of {', '.join((*_LOADED, *_COMPUTED))}, or None")
+    if is_loaded and dtype in _LOADED:
+        raise ValueError(
+            f"dtype={dtype!r} applies when a model is loaded, and this one is loaded already; give its folder"
+        )
+    return (None, dtype) if dtype in _COMPUTED else (dtype, None)
 
 
 def open_model(
-    model: Any, head: Head, *, framework: str | None, dtype: str | None, has_pooler: bool, source: Source
+    model: Any, head: Head, *, framework: str | None, dtype: str | None, has_pooler: bool, source: HubSource
 ) -> Any:
-    """The model, loaded in the framework where it is a folder or a name.
+    """The model, loaded in the framework if it is a folder or a name.
 
     Args:
         dtype: to load it in; None for float32.
-        has_pooler: of the head "Model": whether its pooler is wanted.
+        has_pooler: for the head "Model": whether its pooler is needed.
 
     Raises:
         ValueError: a model of another framework than asked for, or a checkpoint that lacks the head's weights.
@@ -54,7 +57,7 @@ def open_model(
     """
     if not isinstance(model, str | Path):
         if framework not in (None, model.framework):
-            raise ValueError(f"framework={framework!r}, but the model is of {model.framework!r}; leave framework out")
+            raise ValueError(f"framework={framework!r}, but the model belongs to {model.framework!r}; omit framework")
         return model
     name = frameworks.one_framework(framework, frameworks.installed())
     options = {"add_pooling_layer": has_pooler} if head == "Model" else {}
@@ -73,16 +76,16 @@ def open_model(
             **options,
         )
     if report["missing_keys"]:
-        saved = ", ".join(loaded.config.architectures or ["a class it does not say"])
+        saved = ", ".join(loaded.config.architectures or ["an unknown class"])
         raise ValueError(
             f"{model} was saved as {saved} and has no {', '.join(sorted(report['missing_keys']))}: as Roberta{head} it "
-            "would answer at random; give a model that was trained for this task: docs/training.md has how to make one"
+            "would answer at random; give a model that was trained for this task; docs/training.md shows how to make one"
         )
     return loaded
 
 
-def open_tokenizer(tokenizer: Any, model: Any, source: Source) -> TokenizerBase:
-    """The tokenizer: as it is, from a folder or name, or the one beside the model's weights."""
+def open_tokenizer(tokenizer: Any, model: Any, source: HubSource) -> TokenizerBase:
+    """The tokenizer: the given one, one from a folder or name, or the one beside the model's weights."""
     if tokenizer is None:
         tokenizer = model if isinstance(model, str | Path) else getattr(model, "name_or_path", "")
         if not tokenizer:
@@ -100,15 +103,15 @@ def open_tokenizer(tokenizer: Any, model: Any, source: Source) -> TokenizerBase:
     )
 
 
-def check_vocabulary(tokenizer: TokenizerBase, model: Any) -> None:
-    """Warn of a tokenizer that is most likely another model's: whose ids mean other tokens, or have no embedding.
+def check_vocabulary(tokenizer: TokenizerBase, model: Model) -> None:
+    """Warn of a tokenizer that most likely belongs to another model: its ids mean other tokens, or have no embedding.
 
-    Embeddings are padded to round numbers, and tokenizers get tokens of their own, so a few more or less are nothing.
+    Embeddings are padded to round numbers, and tokenizers get extra tokens, so a small difference is normal.
     """
     tokens, rows = len(tokenizer), model.config.vocab_size
-    if tokens > rows or rows - tokens > max(SPARE_ROWS, tokens // 10):
+    if tokens > rows or rows - tokens > max(_SPARE_ROWS, tokens // 10):
         warnings.warn(
-            f"the tokenizer has {tokens:,} tokens, and the model embeddings for {rows:,}: if it is another model's, the "
-            "answers mean nothing; give the model's own as tokenizer",
+            f"the tokenizer has {tokens:,} tokens, and the model embeddings for {rows:,}: if it belongs to "
+            "another model, the answers are meaningless; give the model's own as tokenizer",
             stacklevel=3,
         )

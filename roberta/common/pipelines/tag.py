@@ -6,40 +6,39 @@ import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 
-from roberta.common.pipelines.arrays import check_labels, rectangle, softmax
+from roberta.common.pipelines.arrays import labels_of_outputs, rectangle, softmax
 from roberta.common.pipelines.base import Row, TextPipeline
 from roberta.common.pipelines.entities import (
     WORD_STRATEGIES,
     Entity,
-    Part,
+    LabelledPart,
     Strategy,
     Words,
     token_groups,
     without_overlaps,
     word_label,
 )
-from roberta.common.pipelines.inputs import Item, shown, text_of
-from roberta.common.pipelines.options import Options, require_count
-from roberta.common.pipelines.windows import Text, spans, tokenised, tokenised_words
+from roberta.common.pipelines.inputs import Item, PipelineOptions, require_count, shown, text_of
+from roberta.common.pipelines.windows import Text, TextWindow, spans, tokenised, tokenised_words
 
 
 @dataclass(frozen=True)
-class TagOptions(Options):
+class TagOptions(PipelineOptions):
     """How tokens become entities.
 
     Args:
         aggregation_strategy: "none" gives each token; "simple" puts neighbours of one label together; "first",
             "average" and "max" first give each word one label: that of its first token, of the mean of its tokens'
             scores, or of its highest score.
-        ignore_labels: what is left out, by the name that results have: "LOC" of entities that are put together, "B-LOC"
-            of tokens ("none"). A name that no result can have is warned of.
-        stride: tokens that two windows of a long text share; None cuts a long text.
-        is_split_into_words: an input is a list of words, which are taken as they are.
-        delimiter: what stands between such words in the text whose characters are counted.
+        ignore_labels: names of results to leave out: "LOC" for entities that are put together, "B-LOC" for tokens
+            ("none"). A name that no result can have causes a warning.
+        stride: tokens that two windows of a long text share; None cuts long texts.
+        is_split_into_words: an input is a list of words, which are kept.
+        delimiter: the text between such words, where characters are counted.
     """
 
     aggregation_strategy: Strategy = "none"
@@ -66,17 +65,9 @@ class TagOptions(Options):
             )
 
 
-class Window(NamedTuple):
-    """Tokens `start` to `stop` of a text."""
-
-    text: Text
-    start: int
-    stop: int
-
-
 @dataclass(frozen=True)
-class Sentence:
-    """An input that is words already."""
+class SplitText:
+    """An input that is already split into words."""
 
     words: Any
 
@@ -95,23 +86,23 @@ class Tag(TextPipeline[TagOptions]):
     task = "token-classification"
     head = "ForTokenClassification"
 
-    def __call__(self, inputs: Any, **options: Any) -> Any:
+    def __call__(self, inputs: object, **options: Any) -> Any:
         """See `Pipeline.__call__`."""
         chosen = self.options.updated(options)
         self._check_ignored(chosen)
         if not chosen.is_split_into_words:
             return super().__call__(inputs, **options)
         if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
-            raise ValueError(f"{unsplit('the input', inputs)}; give a list of words, or is_split_into_words=False")
+            raise ValueError(f"{_unsplit('the input', inputs)}; give a list of words, or is_split_into_words=False")
         if not isinstance(inputs, list | tuple):
             return super().__call__(map(_sentence, inputs), **options)
         is_one = bool(inputs) and all(isinstance(word, str) for word in inputs)
         return super().__call__(list(map(_sentence, [inputs] if is_one else inputs)), **options)
 
     def _check_ignored(self, options: TagOptions) -> None:
-        """Warn of a name to be left out that no result has; "O" is left out of any."""
+        """Warn of an ignored label that no result has; "O" is always accepted."""
         labels = self.model.config.id2label.values()
-        names = set(labels) if options.aggregation_strategy == "none" else set(map(group_name, labels))
+        names = set(labels) if options.aggregation_strategy == "none" else set(map(_group_name, labels))
         unknown = [name for name in options.ignore_labels if name not in names and name != "O"]
         if unknown:
             warnings.warn(
@@ -123,16 +114,16 @@ class Tag(TextPipeline[TagOptions]):
 
     def checked(self, item: Item) -> Any:
         """The text, or the sentence, each of whose words is a text."""
-        if not isinstance(item.value, Sentence):
+        if not isinstance(item.value, SplitText):
             return text_of(item.value, item.name)
         words = item.value.words
         if not isinstance(words, list | tuple):
-            raise ValueError(f"{unsplit(item.name, words)}; give a list of words, or is_split_into_words=False")
-        return Sentence([text_of(word, f"{item.name}[{number}]") for number, word in enumerate(words)])
+            raise ValueError(f"{_unsplit(item.name, words)}; give a list of words, or is_split_into_words=False")
+        return SplitText([text_of(word, f"{item.name}[{number}]") for number, word in enumerate(words)])
 
     def characters(self, item: Item) -> int:
-        """Of the text, or of all words."""
-        return sum(map(len, item.value.words)) if isinstance(item.value, Sentence) else len(item.value)
+        """Length of the text, or of all words, in characters."""
+        return sum(map(len, item.value.words)) if isinstance(item.value, SplitText) else len(item.value)
 
     def rows(self, items: Sequence[Item], options: TagOptions) -> list[list[Row]]:
         """A row for each window of each text."""
@@ -148,12 +139,11 @@ class Tag(TextPipeline[TagOptions]):
         if options.stride is None:
             _warn_of_cut([pair for pair in zip(items, texts, strict=True) if len(pair[1].ids) > room], room)
             found = [windows[:1] for windows in found]
-        return [[self.row(Window(text, *span)) for span in windows] for text, windows in zip(texts, found, strict=True)]
-
-    def row(self, window: Window) -> Row:
-        """The ids of a window, with special tokens around."""
-        inner = window.text.ids[window.start : window.stop].tolist()
-        return self.row_of(inner, note=window)
+        begin = len(self.tokenizer.layout().begin.ids)
+        return [
+            [self.row_of(text.ids[slice(*span)].tolist(), note=TextWindow(text, *span, begin)) for span in windows]
+            for text, windows in zip(texts, found, strict=True)
+        ]
 
     def memory(self, rows: Sequence[Row], options: TagOptions) -> tuple[np.ndarray, int, bool]:
         """The logits of each token."""
@@ -164,18 +154,18 @@ class Tag(TextPipeline[TagOptions]):
         _, mask = rectangle([row.ids for row in rows], 0)
         where = mask == 1
         scores = softmax(self.infer(rows, where)["logits"].astype(np.float64))
-        check_labels(self.model.config, scores.shape[-1])
+        labels_of_outputs(self.model.config, scores.shape[-1])
         ends = np.cumsum([len(row.ids) for row in rows])
-        begin = len(self.tokenizer.layout().begin.ids)
-        sizes = [row.note.stop - row.note.start for row in rows]
-        return [part[begin : begin + size] for part, size in zip(np.split(scores, ends[:-1]), sizes, strict=True)]
+        windows = [row.note for row in rows]
+        parts = zip(np.split(scores, ends[:-1]), windows, strict=True)
+        return [part[window.place :][: window.stop - window.start] for part, window in parts]
 
     def result(
         self, item: Item, rows: Sequence[Row], values: Sequence[np.ndarray], options: TagOptions
     ) -> list[Entity]:
         """The entities of all windows."""
         ignored = set(options.ignore_labels)
-        text = joined(item.value, options)
+        text = _joined(item.value, options)
         found: list[Entity] = []
         for row, scores in zip(rows, values, strict=True):
             if options.aggregation_strategy == "none":
@@ -185,10 +175,9 @@ class Tag(TextPipeline[TagOptions]):
             found += (e for e in entities if e.get("entity", e.get("entity_group")) not in ignored)
         return without_overlaps(found) if len(rows) > 1 else found
 
-    def token_entities(self, window: Window, scores: np.ndarray) -> Iterator[Entity]:
-        """One entity a token."""
-        before = len(self.tokenizer.layout().begin.ids)
-        for index, part in enumerate(self.token_parts(window, scores), start=before):
+    def token_entities(self, window: TextWindow, scores: np.ndarray) -> Iterator[Entity]:
+        """One entity for each token."""
+        for index, part in enumerate(self.token_parts(window, scores), start=window.place):
             yield {
                 "entity": part.label,
                 "score": part.score,
@@ -198,36 +187,32 @@ class Tag(TextPipeline[TagOptions]):
                 "end": part.end,
             }
 
-    def token_parts(self, window: Window, scores: np.ndarray) -> Iterator[Part]:
+    def token_parts(self, window: TextWindow, scores: np.ndarray) -> Iterator[LabelledPart]:
         """Each token under its likeliest label."""
-        offsets = window.text.offsets[window.start : window.stop].tolist()
-        tokens = window.text.tokens[window.start : window.stop]
-        for token, (start, end), row in zip(tokens, offsets, scores, strict=True):
+        for token, (start, end), row in zip(window.tokens, window.offsets.tolist(), scores, strict=True):
             best = int(row.argmax())
-            yield Part(self.model.config.id2label[best], float(row[best]), [token], start, end)
+            yield LabelledPart(self.model.config.id2label[best], float(row[best]), [token], start, end)
 
-    def words(self, text: str, window: Window, scores: np.ndarray, options: TagOptions) -> Iterator[Part]:
-        """Each word under one label; a word is what the tokenizer takes for one, or the caller's own.
+    def words(self, text: str, window: TextWindow, scores: np.ndarray, options: TagOptions) -> Iterator[LabelledPart]:
+        """Each word under one label; words are the tokenizer's, or the caller's own.
 
-        A token that is the space before a word has no say in it, but where the words are the caller's own: models learn
-        from the first token of such a word, whatever it is.
+        A token that is only the space before a word does not count for its label, unless the words are the caller's own:
+        models learn from the first token of such a word, whatever it is.
         """
-        offsets = window.text.offsets[window.start : window.stop].tolist()
-        tokens = window.text.tokens[window.start : window.stop]
-        numbers = window.text.words[window.start : window.stop]
-        for first, last in self.borders(text, offsets, numbers, are_given=options.is_split_into_words):
+        offsets, tokens = window.offsets.tolist(), window.tokens
+        for first, last in self.borders(text, offsets, window.words, are_given=options.is_split_into_words):
             said = first
             while not options.is_split_into_words and said < last - 1 and not text[slice(*offsets[said])].strip():
                 said += 1
             label, score = word_label(scores[said:last], options.aggregation_strategy)
             name = self.model.config.id2label[label]
-            yield Part(name, score, tokens[first:last], offsets[said][0], offsets[last - 1][1])
+            yield LabelledPart(name, score, tokens[first:last], offsets[said][0], offsets[last - 1][1])
 
     @staticmethod
     def borders(
         text: str, offsets: Sequence[Sequence[int]], numbers: np.ndarray, *, are_given: bool
     ) -> Iterator[tuple[int, int]]:
-        """The first token of each word and the one after its last; marks in a row, such as ".,", are each a word."""
+        """The first token of each word and the one after its last; each punctuation mark in a row such as ".," is a word."""
         edges = [*np.flatnonzero(np.diff(numbers, prepend=-1)).tolist(), len(offsets)]
         for first, last in itertools.pairwise(edges):
             if not are_given and not any(map(str.isalnum, text[offsets[first][0] : offsets[last - 1][1]])):
@@ -237,7 +222,7 @@ class Tag(TextPipeline[TagOptions]):
                         first = at
             yield first, last
 
-    def grouped(self, text: str, window: Window, scores: np.ndarray, options: TagOptions) -> Iterator[Entity]:
+    def grouped(self, text: str, window: TextWindow, scores: np.ndarray, options: TagOptions) -> Iterator[Entity]:
         """The entities of a window: tokens, or words, put together."""
         if options.aggregation_strategy in WORD_STRATEGIES:
             labels = set(self.model.config.id2label.values())
@@ -247,10 +232,10 @@ class Tag(TextPipeline[TagOptions]):
             groups = token_groups(self.token_parts(window, scores))
         return map(self.entity, groups)
 
-    def entity(self, group: Sequence[Part]) -> Entity:
-        """One entity of its parts; its score is the mean of theirs."""
+    def entity(self, group: Sequence[LabelledPart]) -> Entity:
+        """One entity from its parts; its score is their mean."""
         return {
-            "entity_group": group_name(group[0].label),
+            "entity_group": _group_name(group[0].label),
             "score": float(np.mean([part.score for part in group])),
             "word": self.tokenizer.convert_tokens_to_string([token for part in group for token in part.tokens]),
             "start": group[0].start,
@@ -258,9 +243,9 @@ class Tag(TextPipeline[TagOptions]):
         }
 
 
-def _sentence(words: Any) -> Any:
-    """Words as an input; an error, of an input that could not be read, as it is."""
-    return words if isinstance(words, ValueError) else Sentence(words)
+def _sentence(words: object) -> SplitText | ValueError:
+    """Words as an input; the error of an input that could not be read stays an error."""
+    return words if isinstance(words, ValueError) else SplitText(words)
 
 
 def _warn_of_cut(cut: Sequence[tuple[Item, Text]], room: int) -> None:
@@ -275,16 +260,16 @@ def _warn_of_cut(cut: Sequence[tuple[Item, Text]], room: int) -> None:
         )
 
 
-def group_name(label: str) -> str:
-    """What entities with a label are called: without its "B-" or "I-"."""
+def _group_name(label: str) -> str:
+    """The name of entities with a label: the label without "B-" or "I-"."""
     return label.partition("-")[2] or label
 
 
-def joined(value: str | Sentence, options: TagOptions) -> str:
-    """The text whose characters are counted."""
-    return options.delimiter.join(value.words) if isinstance(value, Sentence) else value
+def _joined(value: str | SplitText, options: TagOptions) -> str:
+    """The text in which characters are counted."""
+    return options.delimiter.join(value.words) if isinstance(value, SplitText) else value
 
 
-def unsplit(name: str, value: Any) -> str:
-    """The beginning of an error."""
+def _unsplit(name: str, value: object) -> str:
+    """The beginning of the error about an input that is not a list of words."""
     return f"{name} is {shown(value)} ({type(value).__name__}), and with is_split_into_words=True it must be words"

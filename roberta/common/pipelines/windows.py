@@ -1,9 +1,9 @@
-"""Long texts in windows: tokens with their characters and words, and the windows over them."""
+"""Long texts: tokens with their characters and words, and windows over them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,13 +12,13 @@ from roberta.common.tokenizer.encoding import Encoding
 
 
 class Text(NamedTuple):
-    """A text as tokens, special tokens left out.
+    """A text as tokens, without special tokens.
 
     Attributes:
         ids: int64, (tokens,).
         offsets: int64, (tokens, 2): the first character of each token, and the one after its last.
         words: int64, (tokens,): the number of the word of each token.
-        tokens: as the vocabulary has them.
+        tokens: in the vocabulary's spelling.
     """
 
     ids: np.ndarray
@@ -27,30 +27,54 @@ class Text(NamedTuple):
     tokens: Sequence[str]
 
 
+class TextWindow(NamedTuple):
+    """Tokens `start` to `stop` of a text, which begin at place `place` of their row."""
+
+    text: Text
+    start: int
+    stop: int
+    place: int
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """The characters of the tokens, as in `Text`."""
+        return self.text.offsets[self.start : self.stop]
+
+    @property
+    def words(self) -> np.ndarray:
+        """The words of the tokens, as in `Text`."""
+        return self.text.words[self.start : self.stop]
+
+    @property
+    def tokens(self) -> Sequence[str]:
+        """The tokens themselves."""
+        return self.text.tokens[self.start : self.stop]
+
+
 def tokenised(tokenizer: TokenizerBase, texts: Sequence[str]) -> list[Text]:
-    """Texts as tokens, whole."""
+    """Whole texts as tokens."""
     batch = tokenizer(list(texts), add_special_tokens=False, verbose=False)
-    return [as_text(row) for row in batch.encodings or ()]
+    return [_as_text(row) for row in batch.encodings or ()]
 
 
 def tokenised_words(tokenizer: TokenizerBase, sentences: Sequence[Sequence[str]], gap: int) -> list[Text]:
-    """Sentences of words as tokens; characters are those of the words with `gap` characters between them."""
-    filled = [words for words in sentences if words]  # the tokenizer takes an empty list for no batch
+    """Sentences of words as tokens; characters are counted with `gap` characters between the words."""
+    filled = [words for words in sentences if words]  # the tokenizer does not accept an empty list in a batch
     batch = tokenizer(filled, add_special_tokens=False, is_split_into_words=True, verbose=False) if filled else None
     rows = iter(batch.encodings or ()) if batch is not None else iter(())
-    return [_shifted(as_text(next(rows)), words, gap) if words else as_text(_EMPTY) for words in sentences]
+    return [_shifted(_as_text(next(rows)), words, gap) if words else _as_text(_EMPTY) for words in sentences]
 
 
 _EMPTY = Encoding([], [], [], [], [], [], [], [])
 
 
 def _shifted(text: Text, words: Sequence[str], gap: int) -> Text:
-    """The characters of the whole sentence in place of those of each word."""
+    """The same text, with characters counted in the whole sentence instead of in each word."""
     starts = np.cumsum([0, *(len(word) + gap for word in words)])
     return text._replace(offsets=text.offsets + starts[text.words][:, None])
 
 
-def as_text(row: Any) -> Text:
+def _as_text(row: Encoding) -> Text:
     """One row of a tokenizer's encodings."""
     return Text(
         np.array(row.ids, np.int64),

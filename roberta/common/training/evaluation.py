@@ -10,8 +10,8 @@ import numpy as np
 
 from roberta.common.config import RobertaConfig
 from roberta.common.inference.batching import groups
-from roberta.common.pipelines.answer import Answer, AnswerOptions, Found
-from roberta.common.pipelines.arrays import check_labels
+from roberta.common.pipelines.answer import Answer, AnswerOptions, FoundSpans
+from roberta.common.pipelines.arrays import labels_of_outputs
 from roberta.common.pipelines.base import RESULT_BYTES, Model, Row
 from roberta.common.pipelines.inputs import Item
 from roberta.common.tokenizer.base import TokenizerBase
@@ -50,7 +50,7 @@ class Questions:
         options = AnswerOptions(max_answer_len=_LONGEST_ANSWER, handle_impossible_answer=has_none, align_to_words=False)
         return Answer(model, self.tokenizer, options, progress=False)
 
-    def metrics(self, pipeline: Answer, windows: Sequence[Feature], found: Mapping[int, Found]) -> Metrics:
+    def metrics(self, pipeline: Answer, windows: Sequence[Feature], found: Mapping[int, FoundSpans]) -> Metrics:
         """SQuAD's metrics of the best answers in the windows of each question."""
         of_item: dict[int, list[int]] = {}
         for index, feature in enumerate(windows):
@@ -214,7 +214,7 @@ BATCH_SCORES: dict[Task, Callable[[Any, Collated], BatchScore]] = {
 def _summary(task: Task, parts: Sequence[BatchScore], config: RobertaConfig) -> Metrics:
     """The metrics of the predictions, without the loss."""
     if task == "token-classification":
-        names = np.array(check_labels(config, config.num_labels))
+        names = np.array(labels_of_outputs(config, config.num_labels))
         rows = [[[names[row].tolist() for row in side] for side in (part.predicted, part.labels)] for part in parts]
         found, wanted = ([row for sides in rows for row in sides[side]] for side in (0, 1))
         return metrics.entities(found, wanted, entity_scheme(config))

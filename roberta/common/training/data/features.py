@@ -15,8 +15,8 @@ import numpy as np
 
 from roberta.common.config import RobertaConfig
 from roberta.common.inference.batching import windows
-from roberta.common.pipelines.answer import LONGEST_STRIDE, LONGEST_WINDOW, Window
-from roberta.common.pipelines.windows import Text, spans, tokenised
+from roberta.common.pipelines.answer import LONGEST_STRIDE, LONGEST_WINDOW
+from roberta.common.pipelines.windows import Text, TextWindow, spans, tokenised
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training.data.batches import IGNORED, Feature
 from roberta.common.training.data.fields import (
@@ -122,7 +122,7 @@ def make_features(
         labels: for the two classifications.
         making: says what to do with examples that cannot be used, and counts; None makes the first an error.
         for_evaluation: a feature of a question also has "example" (its number), "window"
-            (`pipelines.answer.Window`) and "offsets" (the characters of the window's tokens), which find answers.
+            (`pipelines.windows.TextWindow`) and "offsets" (the characters of the window's tokens), which find answers.
 
     Returns:
         Dictionaries, all with "input_ids", and:
@@ -306,14 +306,13 @@ def _of_questions(
                 start, end = _positions(window, one.answers[0]) if one.answers else (0, 0)
                 feature: dict[str, object] = {"input_ids": ids, "start_positions": start, "end_positions": end}
                 if for_evaluation:
-                    offsets = window.context.offsets[window.start : window.stop]
-                    feature |= {"example": index, "window": window, "offsets": offsets}
+                    feature |= {"example": index, "window": window, "offsets": window.offsets}
                 yield feature
 
 
 def _windows(
     one: Question, question: list[int], context: Text, tokenizer: TokenizerBase, lengths: Lengths
-) -> Iterator[tuple[np.ndarray, Window]]:
+) -> Iterator[tuple[np.ndarray, TextWindow]]:
     """The ids of each window over a context, and the window; `ValueError` if the question leaves no room for any."""
     layout = tokenizer.layout(pair=True)
     place = len(question) + len(layout.begin.ids) + len(layout.middle.ids)
@@ -325,10 +324,10 @@ def _windows(
         )
     for start, stop in spans(len(context.ids), room, lengths.stride if room > lengths.stride else 0):
         ids = layout.row(question, context.ids[start:stop].tolist())
-        yield np.array(ids, np.int32), Window(context, start, stop, place)
+        yield np.array(ids, np.int32), TextWindow(context, start, stop, place)
 
 
-def _positions(window: Window, answer: AnswerSpan) -> tuple[int, int]:
+def _positions(window: TextWindow, answer: AnswerSpan) -> tuple[int, int]:
     """The places of an answer's first and last token in the row of a window; (0, 0) where it lacks one of them.
 
     White space at the ends of the answer does not count. A token that is partly in the answer does.
@@ -336,7 +335,7 @@ def _positions(window: Window, answer: AnswerSpan) -> tuple[int, int]:
     text = answer.text
     start = answer.start + len(text) - len(text.lstrip())
     end = answer.start + len(text.rstrip())
-    offsets = window.context.offsets
+    offsets = window.text.offsets
     first = int(np.searchsorted(offsets[:, 1], start, side="right"))  # the first token that ends after the start
     last = int(np.searchsorted(offsets[:, 0], end, side="left")) - 1  # the last one that starts before the end
     if first < window.start or last >= window.stop or last < first:

@@ -1,4 +1,4 @@
-"""What `roberta fill-mask`, `classify`, `tag`, ... do: inputs through a pipeline, results to a terminal or a file."""
+"""Run `roberta fill-mask`, `classify`, `tag`, ...: inputs through a pipeline, results to a terminal or a file."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from roberta.common.commands.choices import in_options
 from roberta.common.commands.columns import Given, Said
+from roberta.common.commands.input_files import from_arguments, from_file, text_of_file
+from roberta.common.commands.messages import in_options
 from roberta.common.commands.quiet import greetings_left_out, warnings_once
-from roberta.common.commands.records import from_arguments, from_file, text_of_file
-from roberta.common.commands.texts import COMMANDS, SMALL_DOES, Command, options_of
+from roberta.common.commands.text_options import COMMANDS, SMALL_MODEL_TASKS, Command, options_of
 from roberta.common.pipelines import pipeline
 from roberta.common.pipelines.base import PROGRESS_SECONDS, Pipeline
 from roberta.common.training.data.tasks import task_settings
 
-INTERRUPTED = 130  # the exit status of a shell's command that Ctrl-C ended
-
+_INTERRUPTED = 130  # the exit status that a shell gives after Ctrl-C
 
 # Settings that a model may have been trained with -> the option of its pipeline.
-KEPT = {"truncation": "truncation", "max_tokens": "max_length", "aggregation_strategy": "aggregation_strategy",
+_KEPT = {"truncation": "truncation", "max_tokens": "max_length", "aggregation_strategy": "aggregation_strategy",
         "max_seq_len": "max_seq_len", "doc_stride": "doc_stride"}  # fmt: skip
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run one command; the exit status.
+def run_texts(options: argparse.Namespace) -> int:
+    """Run one command. Returns the exit status.
 
-    Inputs are looked at before the model is loaded. What Ctrl-C or a broken input ends has its results so far written.
+    Inputs are checked before the model is loaded. When Ctrl-C or a broken input ends it, the results so far are written.
     """
     command = COMMANDS[options.command]
-    names = names_of(command)
+    names = _names_of(command)
     try:
-        with warnings_once(lambda text: say(options.command, in_options(text, names))):
+        with warnings_once(lambda text: _say(options.command, in_options(text, names))):
             return _run(options, command)
     except ValueError as error:
         raise ValueError(in_options(str(error), names)) from error
 
 
 def _run(options: argparse.Namespace, command: Command) -> int:
-    inputs, is_words = inputs_of(options)
-    check_model(options.model, command)
+    # inputs, model and output first, as loading takes time
+    inputs, is_words = _inputs_of(options)
+    _check_model(options.model, command)
     output = getattr(options, "output", None)
-    writer = Vectors(output) if output is not None else Lines(options)
+    writer = VectorFile(output) if output is not None else ResultLines(options)
     said = options_of(command, options)
     own = (
         {"aggregation_strategy": "first", **said, "is_split_into_words": is_words} if options.command == "tag" else said
@@ -66,40 +66,40 @@ def _run(options: argparse.Namespace, command: Command) -> int:
             on_error=options.on_error,
             **own,
         )
-    given: list[Given] = []  # the inputs whose results are not out yet
-    trained = as_trained(command, pipe, said)
-    results = pipe(noted(inputs, given), **trained)
-    status = written(results, given, writer, is_file=output is not None)
+    given: list[Given] = []  # the inputs whose results are not written yet
+    trained = _as_trained(command, pipe, said)
+    results = pipe(_noted(inputs, given), **trained)
+    status = _written(results, given, writer, is_file=output is not None)
     if pipe.full:
         longest = min(pipe.limit, {**said, **trained}.get("max_length") or pipe.limit)
-        say(options.command, f"{pipe.full:,} rows have {longest} tokens, the most there may be: longer texts were cut, "
+        _say(options.command, f"{pipe.full:,} rows have {longest} tokens, the most there may be: longer texts were cut, "
                              "which --no-truncation makes an error")  # fmt: skip
     return status
 
 
-def names_of(command: Command) -> list[str]:
-    """The arguments of a pipeline that messages name and the command has an option for."""
+def _names_of(command: Command) -> list[str]:
+    """The arguments of a pipeline for which the command has an option."""
     own = [flag.removeprefix("--").replace("-", "_") for flag in command.flags]
     return [*own, "model", "tokenizer", "framework", "dtype", "batch_tokens", "on_error", "header"]
 
 
-def say(command: str, text: str) -> None:
-    """A line for people, beside the results."""
+def _say(command: str, text: str) -> None:
+    """Print a line on standard error, apart from the results."""
     print(f"roberta {command}: {text}", file=sys.stderr)
 
 
-def check_model(model: str | None, command: Command) -> None:
+def _check_model(model: str | None, command: Command) -> None:
     """Refuse to answer with the bundled model where it was trained for another task."""
-    if model is None and command.task not in SMALL_DOES:
+    if model is None and command.task not in SMALL_MODEL_TASKS:
         raise ValueError(
-            "which model? Say --model, with a folder or a name on the hub; the small bundled model is not "
-            f"trained for {command.task}. `roberta train` makes one that is: see docs/training.md"
+            "which model? Give --model, a folder or a name on the hub; the small bundled model is not trained for "
+            f"{command.task}. `roberta train` makes one that is: see docs/training.md"
         )
 
 
-def as_trained(command: Command, pipe: Pipeline[Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a model's training, for what is not said: texts that are too long are cut unless it refused them."""
-    found = {KEPT[name]: value for name, value in task_settings(pipe.model.config, command.task).items()}
+def _as_trained(command: Command, pipe: Pipeline[Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a model's training, where none are given: long texts are cut, unless the training refused them."""
+    found = {_KEPT[name]: value for name, value in task_settings(pipe.model.config, command.task).items()}
     usual = {"truncation": True, **found} if "--truncation" in command.flags else found
     fields = {field.name for field in dataclasses.fields(pipe.options)}
     chosen = {name: value for name, value in usual.items() if name in fields and name not in said}
@@ -108,17 +108,18 @@ def as_trained(command: Command, pipe: Pipeline[Any], said: Mapping[str, Any]) -
     for name in ("max_length", "max_seq_len"):
         if name in chosen:
             chosen[name] = min(chosen[name], pipe.limit)
-    if {"max_seq_len", "doc_stride"} & set(said):  # they go together
+    if {"max_seq_len", "doc_stride"} & set(said):  # they depend on each other
         chosen.pop("doc_stride", None)
     return chosen
 
 
-def inputs_of(options: argparse.Namespace) -> tuple[Iterator[Given], bool]:
-    """The inputs: arguments, or those of a file or of standard input; and whether they are lists of words.
+def _inputs_of(options: argparse.Namespace) -> tuple[Iterator[Given], bool]:
+    """The inputs, from arguments, a file or standard input; and whether they are lists of words.
 
     Raises:
-        ValueError: there are none, or what is said of them does not go together. OSError: a file cannot be read.
+        ValueError: there are none, or options contradict each other. OSError: a file cannot be read.
     """
+    # what is known of the inputs
     command = COMMANDS[options.command]
     place = getattr(options, "context_file", None)
     context = None if place is None else text_of_file(place)
@@ -126,6 +127,7 @@ def inputs_of(options: argparse.Namespace) -> tuple[Iterator[Given], bool]:
     if hasattr(options, "text_column"):
         columns["text"] = options.text_column
     said = Said(getattr(options, "header", None), columns)
+    # where they are
     if options.inputs:
         if options.file is not None:
             raise ValueError(f"give texts as arguments, or --file {options.file}, not both")
@@ -135,7 +137,7 @@ def inputs_of(options: argparse.Namespace) -> tuple[Iterator[Given], bool]:
     found = from_file(
         command, options.file, options.format, said=said, context=context, skip=options.on_error == "skip"
     )
-    if options.file is None:  # the first may take its time
+    if options.file is None:  # do not wait for the first input here
         return found, False
     first = next(found, None)
     if first is None:
@@ -143,16 +145,16 @@ def inputs_of(options: argparse.Namespace) -> tuple[Iterator[Given], bool]:
     return itertools.chain([first], found), isinstance(first.value, list)
 
 
-def noted(inputs: Iterable[Given], given: list[Given]) -> Iterator[Any]:
-    """The values of the inputs, each noted as it is taken, so that it can be shown beside its result."""
+def _noted(inputs: Iterable[Given], given: list[Given]) -> Iterator[Any]:
+    """The values of the inputs; each input is noted as it is taken, to be shown beside its result."""
     for one in inputs:
         given.append(one)
         yield one.value
 
 
-def written(results: Iterable[Any], given: list[Given], writer: Lines | Vectors, *, is_file: bool) -> int:
-    """Write every result; the exit status."""
-    # results on the same terminal are progress enough
+def _written(results: Iterable[Any], given: list[Given], writer: ResultLines | VectorFile, *, is_file: bool) -> int:
+    """Write every result. Returns the exit status."""
+    # results on the same terminal show the progress themselves
     is_quiet = not is_file and sys.stdout.isatty()
     bar = tqdm(results, unit=" inputs", delay=PROGRESS_SECONDS, disable=True if is_quiet else None)
     try:
@@ -165,16 +167,16 @@ def written(results: Iterable[Any], given: list[Given], writer: Lines | Vectors,
                     writer.write(one, result)
     except KeyboardInterrupt:
         print("interrupted; the results so far are written", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader, such as `head`, has what it wants
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-class Lines:
-    """Results on standard output: a line of JSON each, or a small table each.
+class ResultLines:
+    """Results on standard output, each as a line of JSON or a small table.
 
-    A line of JSON has the id and the texts of its input first, if a file named them: {"id": ..., "text": ..., "label":
+    A line of JSON begins with the id and the texts of its input, if a file named them: {"id": ..., "text": ..., "label":
     ..., "score": ...}; a result that is a list is under "result".
     """
 
@@ -182,36 +184,36 @@ class Lines:
         self.as_json = options.json or not sys.stdout.isatty()
         self.keeps = options.keep_inputs
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> ResultLines:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Every result is out already."""
+        """Do nothing: every result has been printed."""
 
-    def write(self, given: Given, result: Any) -> None:
-        """One result."""
-        print(self.line(given, result) if self.as_json else table(given.value, result), flush=True)
+    def write(self, given: Given, result: object) -> None:
+        """Print one result."""
+        print(self.line(given, result) if self.as_json else _table(given.value, result), flush=True)
 
     def error(self, index: int, given: Given, error: ValueError) -> None:
-        """An input that was skipped: its place, counted from 0, and why."""
+        """Print the place of a skipped input, counted from 0, and the reason."""
         record = {"index": index, "error": str(error)}
         print(self.line(given, record) if self.as_json else f"input {index}\n  {error}", flush=True)
 
-    def line(self, given: Given, result: Any) -> str:
-        """A result as JSON. Who reads a pipe may wait for each."""
+    def line(self, given: Given, result: object) -> str:
+        """A result as JSON."""
         beside = given.beside
         if self.keeps and beside is None:
             beside = given.value if isinstance(given.value, dict) else {"text": given.value}
         if beside is not None and self.keeps is not False and not isinstance(given.value, ValueError):
             result = {**beside, **(result if isinstance(result, dict) else {"result": result})}
-        return json.dumps(result, ensure_ascii=False, default=as_list)
+        return json.dumps(result, ensure_ascii=False, default=_as_list)
 
 
-class Vectors:
-    """Vectors in a .npy file, (vectors, size), which is there, whole, when the block ends, however it ends.
+class VectorFile:
+    """Vectors in a .npy file, (vectors, size), which is complete when the block ends, for whatever reason.
 
     Raises:
-        ValueError: a name that does not end in .npy.
+        ValueError: the name does not end in .npy.
     """
 
     def __init__(self, path: Path) -> None:
@@ -222,13 +224,13 @@ class Vectors:
         self.count = 0
         self.vector: np.ndarray | None = None
 
-    def __enter__(self) -> Vectors:
+    def __enter__(self) -> VectorFile:
         self.file = self.part.open("wb")
         return self
 
     def write(self, given: Given, result: np.ndarray) -> None:
-        """One vector."""
-        if self.vector is None:
+        """Write one vector."""
+        if self.vector is None:  # the first says how large those of earlier errors are
             self.vector = result
             self.header()
             self.file.write(np.full((self.count, len(result)), np.nan, result.dtype).tobytes())
@@ -236,14 +238,14 @@ class Vectors:
         self.count += 1
 
     def error(self, index: int, given: Given, error: ValueError) -> None:
-        """An input that was skipped: a vector of nan in its place, and a line that says why."""
+        """Write a vector of nan in the place of a skipped input, and print a line with the reason."""
         print(json.dumps({"index": index, "error": str(error)}, ensure_ascii=False), flush=True)
         if self.vector is not None:
             self.file.write(np.full_like(self.vector, np.nan).tobytes())
         self.count += 1
 
     def header(self) -> None:
-        """The head of the file; numpy leaves room in it for the first axis to grow."""
+        """Write the header; numpy leaves room in it for the first axis to grow."""
         vector = np.zeros(0, np.float32) if self.vector is None else self.vector
         descr = np.lib.format.dtype_to_descr(vector.dtype)
         shape = (self.count, len(vector))
@@ -256,34 +258,34 @@ class Vectors:
         os.replace(self.part, self.path)
 
 
-def as_list(value: Any) -> Any:
-    """What JSON makes of a numpy value."""
+def _as_list(value: np.ndarray | np.generic) -> object:
+    """A numpy value for JSON."""
     return value.tolist()
 
 
-def table(value: Any, result: Any) -> str:
+def _table(value: object, result: object) -> str:
     """A result for people: the input, and a row for each part of the result."""
-    title = (
-        value if isinstance(value, str) else " | ".join(map(str, value.values() if isinstance(value, dict) else value))
-    )
-    rows = [cells(part) for part in parts(result)]
+    if isinstance(value, dict):
+        value = list(value.values())
+    title = " | ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    rows = [_cells(part) for part in _parts(result)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join([title if len(title) <= 100 else f"{title[:97]}...", *(f"  {line}" for line in lines)])
 
 
-def parts(result: Any) -> Iterator[dict[str, Any]]:
-    """The dictionaries of a result, whatever lists they are in."""
+def _parts(result: object) -> Iterator[dict[str, Any]]:
+    """The dictionaries of a result, however its lists are nested."""
     if isinstance(result, dict):
         yield result
     elif isinstance(result, np.ndarray):
         start = " ".join(f"{number:.4f}" for number in result[:4])
         yield {"size": f"{len(result)} numbers", "start": f"{start} ..."}
-    else:
+    elif isinstance(result, list | tuple):
         for part in result:
-            yield from parts(part)
+            yield from _parts(part)
 
 
-def cells(part: dict[str, Any]) -> list[str]:
+def _cells(part: dict[str, Any]) -> list[str]:
     """The values of a row as text."""
     return [f"{value:.4f}" if isinstance(value, float) else str(value) for value in part.values()]

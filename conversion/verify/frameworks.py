@@ -1,4 +1,4 @@
-"""The frameworks a verification can run in: which are installed, and one checkpoint through one of them."""
+"""The frameworks of a verification: which of them to run, and one checkpoint through one of them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from roberta.common.frameworks import FRAMEWORKS, class_of, installed
+from roberta.common.inference.unpadding import Arrays
 from roberta.common.parameters import Head
-from roberta.conversion.runners import RUNNERS, Arrays, Trace
+from roberta.conversion.verify.runners import RUNNERS, Trace
 
 Dtype = Literal["float32", "float64"]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint and the class it is run as.
+    """A checkpoint and the class to run it as.
 
     Attributes:
-        path: as the user gave it: folder, file or hub name.
+        path: folder, file or hub name, as the user gave it.
         options: further arguments of `from_pretrained`.
     """
 
@@ -31,7 +32,7 @@ class Subject:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def chosen(frameworks: Sequence[str] | None) -> list[str]:
+def frameworks_to_run(frameworks: Sequence[str] | None) -> list[str]:
     """The frameworks to run: those named, or all installed ones.
 
     Raises:
@@ -49,29 +50,29 @@ def chosen(frameworks: Sequence[str] | None) -> list[str]:
     return list(frameworks)
 
 
-def run(framework: str, subject: Subject, inputs: Arrays, dtype: Dtype, seed: int | None = None) -> Trace:
-    """Load the checkpoint in `dtype` and run it once.
+def trace(framework: str, subject: Subject, inputs: Arrays, dtype: Dtype, seed: int | None = None) -> Trace:
+    """Load the checkpoint in `dtype`, run it once, and keep what its layers compute.
 
     Args:
         framework: one of `FRAMEWORKS`.
-        seed: of the cotangents, when gradients are wanted: of sum(output * cotangent) over all outputs.
+        seed: of the cotangents, for the gradients of sum(output * cotangent) over all outputs; None for no gradients.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets on stderr
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or TensorFlow prints a banner
     inputs = {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in inputs.items()}
     with _jax_floats(dtype) if framework == "flax" else ExitStack():
         model = class_of(framework, subject.head).from_pretrained(subject.path, dtype=dtype, **subject.options)
-        trace = RUNNERS[framework](model, inputs, seed)
+        result = RUNNERS[framework](model, inputs, seed)
     del model
-    gc.collect()  # a Keras model refers to itself, and would be there still when the next is loaded
-    return trace
+    gc.collect()  # a Keras model refers to itself, and would stay in memory while the next is loaded
+    return result
 
 
 @contextmanager
 def _jax_floats(dtype: Dtype) -> Iterator[None]:
-    """JAX makes float64 inside, or does not; as it was before afterwards."""
+    """Allow float64 in JAX, or not, and restore the setting afterwards."""
     import jax
 
-    config: Any = jax.config  # jax's own types do not know its settings
+    config: Any = jax.config  # jax's own types lack its settings
     before = config.jax_enable_x64
     config.update("jax_enable_x64", dtype == "float64")  # read when an array is made
     try:

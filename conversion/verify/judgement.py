@@ -1,8 +1,8 @@
 """How far apart two runs are, how much of it rounding explains, and where it first explains too little.
 
-The measure of rounding is taken from the model itself: the reference run in float32 beside float64. Rounding is
-proportional to the step between two numbers, so float64 explains 2^-29 of that. Two right implementations were seen
-at most 8 times that apart (random and trained checkpoints up to roberta-base's size, values and gradients).
+We measure rounding on the model itself: the reference runs in float32 and in float64. Rounding is proportional to the
+step between two numbers, so float64 explains 2^-29 of that. In our measurements, correct implementations were at most 8
+times that apart (random and trained checkpoints up to roberta-base's size, values and gradients).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
+from roberta.common.inference.unpadding import Arrays
 
-MARGIN = 32  # times what rounding explains; right implementations were seen at 8, a wrong epsilon at 10^6 and more
-FLOOR = 8  # steps between numbers as large as the largest value, where the measured rounding happens to be 0
+MARGIN = 32  # times what rounding explains; correct implementations reach 8, a wrong epsilon 10^6 and more
+FLOOR = 8  # steps between numbers of the size of the largest value, in case the measured rounding happens to be 0
 
-# The step between 1 and the next number: of what is computed in, and of what tensors are stored in.
+# The step between 1 and the next number, of each dtype that we compute or store tensors in.
 STEPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
@@ -26,8 +26,8 @@ class Difference:
     """The largest difference of one run from the reference at one place.
 
     Attributes:
-        absolute, relative: the second to the largest value of the reference there; nan where either is not finite.
-        is_explained: by rounding.
+        absolute, relative: `relative` to the largest value of the reference there; nan where either is not finite.
+        is_explained: whether rounding explains it.
     """
 
     absolute: float
@@ -36,7 +36,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Row:
+class Comparison:
     """One place, or the gradient of one parameter.
 
     Attributes:
@@ -62,15 +62,17 @@ def apart(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def rounding(single: Arrays, double: Arrays, step: float) -> dict[str, float]:
-    """What rounding in steps of `step` explains at each place, from one run in float32 and the same in float64."""
+    """How much rounding in steps of `step` explains at each place, from the same run in float32 and in float64."""
     return {name: apart(single[name], double[name]) * step / STEPS["float32"] for name in double}
 
 
-def rows(reference: Arrays, explained: Mapping[str, float], others: Mapping[str, Arrays], step: float) -> list[Row]:
-    """A row for each array of the reference, in its order.
+def comparisons(
+    reference: Arrays, explained: Mapping[str, float], others: Mapping[str, Arrays], step: float
+) -> list[Comparison]:
+    """A comparison for each array of the reference, in its order.
 
     Args:
-        explained: what `rounding` says.
+        explained: the result of `rounding`.
         others: the other runs by name.
         step: of `STEPS`.
     """
@@ -79,7 +81,7 @@ def rows(reference: Arrays, explained: Mapping[str, float], others: Mapping[str,
         largest = float(np.abs(wanted.astype(np.float64)).max(initial=0.0))
         bound = MARGIN * explained[place] + FLOOR * step * largest
         found = {name: difference(arrays[place], wanted, largest, bound) for name, arrays in others.items()}
-        result.append(Row(place, largest, explained[place], bound, found))
+        result.append(Comparison(place, largest, explained[place], bound, found))
     return result
 
 
@@ -90,13 +92,13 @@ def difference(found: np.ndarray, wanted: np.ndarray, largest: float, bound: flo
     return Difference(absolute, relative, absolute <= bound)
 
 
-def first_beyond(table: list[Row], run: str) -> Row | None:
+def first_beyond(table: list[Comparison], run: str) -> Comparison | None:
     """The first place where a run is further from the reference than rounding explains; None when nowhere."""
     return next((row for row in table if not row.differences[run].is_explained), None)
 
 
 def odd_one_out(place: str, runs: Mapping[str, Arrays], bound: float) -> str | None:
-    """The run that all others agree without at a place; None when there is no majority against one.
+    """The run that all others disagree with at a place; None when there is no majority against one.
 
     Args:
         runs: by name, the reference included; three or more make a majority.

@@ -1,4 +1,4 @@
-"""Messages name arguments as Python spells them; here is how the command line spells the same ones."""
+"""Messages name arguments as Python spells them; `in_options` spells them as the command line does."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import ast
 import re
 import shlex
 from collections.abc import Collection, Mapping
-from typing import Any
 
-# What is quoted is data, and stays as it is. A quote that follows a letter is an apostrophe.
+# Quoted text is data, and stays unchanged. A quote after a letter is an apostrophe.
 _QUOTED = r"""(?<!\w)'(?:[^'\\\n]|\\.)*'|(?<!\w)"(?:[^"\\\n]|\\.)*\""""
 _VALUE = rf"""\[[^\]\n]*\]|\{{[^}}\n]*\}}|{_QUOTED}|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|-?[\w./+-]*[\w/]|"""
-COLUMN_OPTIONS = {"text": "--text-column", "words": "--text-column", "label": "--label-column",
+_COLUMN_OPTIONS = {"text": "--text-column", "words": "--text-column", "label": "--label-column",
                   "labels": "--label-column"}  # fmt: skip
 
 
 def in_options(message: str, names: Collection[str]) -> str:
-    """A message with options in the place of arguments; lines that begin with four spaces are data, and stay.
+    """A message with options in the place of arguments; lines that begin with four spaces are data, and stay unchanged.
 
     Args:
-        names: of the arguments that have an option of the same name.
+        names: of the arguments that are options too.
 
     Example: "give labels=['a', 'b'], or keep_labels=True" -> "give --labels a b, or --keep-labels".
     """
@@ -47,25 +46,23 @@ def _option(name: str, text: str) -> str:
     """One argument and its value as options."""
     option = f"--{name.replace('_', '-')}"
     try:
-        value: Any = ast.literal_eval(text) if text else None
+        value: object = ast.literal_eval(text) if text else None
     except (ValueError, SyntaxError):
         value = text
     if isinstance(value, bool):
         return option if value else f"--no-{option.removeprefix('--')}"
     if name == "columns" and isinstance(value, Mapping):
         return " ".join(_column(str(role), str(field)) for role, field in value.items())
-    words = (
-        [] if value is None else list(map(str, value)) if isinstance(value, list | tuple) else [text_of(value, text)]
-    )
+    words = [] if value is None else list(map(str, value)) if isinstance(value, list | tuple) else [_typed(value, text)]
     return " ".join([option, *map(shlex.quote, words)])
 
 
-def text_of(value: Any, text: str) -> str:
+def _typed(value: object, text: str) -> str:
     """A value as it is typed: a text without its quotes, a number as the message has it."""
     return value if isinstance(value, str) else text
 
 
 def _column(role: str, field: str) -> str:
-    if role in COLUMN_OPTIONS:
-        return f"{COLUMN_OPTIONS[role]} {shlex.quote(field)}"
+    if role in _COLUMN_OPTIONS:
+        return f"{_COLUMN_OPTIONS[role]} {shlex.quote(field)}"
     return f"--columns {shlex.quote(f'{role}={field}')}"

@@ -1,7 +1,7 @@
 """A KerasHub preset of RoBERTa, a folder: config.json, model.weights.h5, and for a task task.json, task.weights.h5.
 
-KerasHub counts positions from 0 (its table lacks RoBERTa's first two rows) and knows no token types; what it has no
-place for lies in files of our own beside it, which KerasHub does not open: `roberta_config.json`,
+KerasHub counts positions from 0 (its table lacks RoBERTa's first two rows) and has no token types; what it has no
+place for goes into files of our own beside it, which KerasHub does not open: `roberta_config.json`,
 `roberta_rest.safetensors` and `roberta_tokenizer.json`. Neither Keras nor KerasHub is needed.
 """
 
@@ -20,21 +20,20 @@ from roberta.common.formats import safetensors_file
 from roberta.common.formats.safetensors_file import StoredTensor
 from roberta.common.parameters import Head
 from roberta.common.storage.folders import CheckpointError
-from roberta.conversion import keras_hub_names
-from roberta.conversion.keras_hub_names import Row
-from roberta.conversion.model import POSITIONS, TYPES, Model, checked, unfold_types
+from roberta.conversion.keras_hub import names
+from roberta.conversion.keras_hub.names import Variable
+from roberta.conversion.model import EPSILON, POSITIONS, TYPES, SourceModel, checked_model, unfold_types
 
 MODEL, TASK = "model.weights.h5", "task.weights.h5"
 OWN_CONFIG, OWN_REST, OWN_TOKENIZER = "roberta_config.json", "roberta_rest.safetensors", "roberta_tokenizer.json"
 ASSETS = {"vocab.json": "assets/tokenizer/vocabulary.json", "merges.txt": "assets/tokenizer/merges.txt"}
-FILES = (
+PRESET_FILES = (
     MODEL, TASK, "task.json", "metadata.json", "preprocessor.json", OWN_CONFIG, OWN_REST, OWN_TOKENIZER, "assets",
 )  # fmt: skip
 FIRST = "embeddings.position_embeddings.first_rows"  # in the rest: the rows that KerasHub's table lacks
-EPSILON = 1e-5  # a constant of KerasHub's class
 
 # Field of KerasHub's backbone -> field of RobertaConfig, both ways.
-FIELDS = {
+BACKBONE_FIELDS = {
     "vocabulary_size": "vocab_size",
     "num_layers": "num_hidden_layers",
     "num_heads": "num_attention_heads",
@@ -52,31 +51,31 @@ def is_preset(folder: Path) -> bool:
     return read_json(folder / CONFIG_FILE).get("class_name") == "RobertaBackbone"
 
 
-def read(folder: Path, *, head: Head | None, files: Mapping[str, bytes]) -> Model:
+def read_preset(folder: Path, *, head: Head | None, files: Mapping[str, bytes]) -> SourceModel:
     """The model of a preset.
 
     Args:
         head: the head to keep; None for the preset's own.
-        files: the texts of the folder; Keras' own tokenizer.json is replaced by what it stands for.
+        files: the texts of the folder; Keras' own tokenizer.json is replaced by RoBERTa's.
 
     Raises:
-        CheckpointError: it is no preset of RoBERTa, or a variable is missing, misshapen or not known.
+        CheckpointError: it is not a preset of RoBERTa, or a variable is missing, misshapen or unknown.
     """
     if not is_preset(folder):
-        raise CheckpointError(f"{folder} is no preset of KerasHub's RoBERTa: it needs {CONFIG_FILE} and {MODEL}")
+        raise CheckpointError(f"{folder} is not a preset of KerasHub's RoBERTa: it needs {CONFIG_FILE} and {MODEL}")
     task = _object(folder / "task.json") if (folder / "task.json").is_file() else {}
     kind = {name: head_ for head_, name in TASK_CLASSES.items()}.get(task.get("class_name", ""), "Model")
     config = _config(folder, task)
     prefix = "" if kind == "Model" and not _has_head(config) else "roberta."
-    stored = _stored(folder / MODEL, keras_hub_names.backbone(config.num_hidden_layers), config, prefix)
+    stored = _stored(folder / MODEL, names.backbone(config.num_hidden_layers), config, prefix)
     if kind != "Model":
-        stored |= _stored(folder / TASK, keras_hub_names.task(kind), config, "")
+        stored |= _stored(folder / TASK, names.task(kind), config, "")
     rest = safetensors_file.read(folder / OWN_REST) if (folder / OWN_REST).is_file() else {}
     positions = _with_first(config, stored.pop(f"{prefix}{POSITIONS}"), rest.get(FIRST))
     unfolded, notes = unfold_types(prefix, config, positions, rest)
     others = {name: tensor for name, tensor in rest.items() if name not in (FIRST, POSITIONS, TYPES)}
     tensors = {**stored, **unfolded, **others}
-    return checked(config, tensors, folder, "keras-hub", head=head, files=_texts(folder, files), notes=notes)
+    return checked_model(config, tensors, folder, "keras-hub", head=head, files=_texts(folder, files), notes=notes)
 
 
 def _has_head(config: RobertaConfig) -> bool:
@@ -84,15 +83,17 @@ def _has_head(config: RobertaConfig) -> bool:
 
 
 def _config(folder: Path, task: Mapping[str, Any]) -> RobertaConfig:
-    """The config beside the preset, if it is of ours, or what the backbone's tells."""
+    """The config beside a preset of ours, or one made from the backbone's."""
     if (folder / OWN_CONFIG).is_file():
         config: RobertaConfig = RobertaConfig.from_pretrained(folder / OWN_CONFIG)
         return config
     given = _object(folder / CONFIG_FILE).get("config")
-    missing = [name for name in (*FIELDS, "max_sequence_length") if not isinstance(given, dict) or name not in given]
+    missing = [
+        name for name in (*BACKBONE_FIELDS, "max_sequence_length") if not isinstance(given, dict) or name not in given
+    ]
     if missing or not isinstance(given, dict):
-        raise CheckpointError(f"{folder / CONFIG_FILE} has no {', '.join(missing)}; it is no backbone of KerasHub")
-    fields = {ours: given[theirs] for theirs, ours in FIELDS.items()}
+        raise CheckpointError(f"{folder / CONFIG_FILE} has no {', '.join(missing)}; it is not a backbone of KerasHub")
+    fields = {ours: given[theirs] for theirs, ours in BACKBONE_FIELDS.items()}
     labels = task.get("config", {}).get("num_classes")
     try:
         config = RobertaConfig(
@@ -108,14 +109,14 @@ def _config(folder: Path, task: Mapping[str, Any]) -> RobertaConfig:
 def _object(file: Path) -> dict[str, Any]:
     found = read_json(file)
     if not isinstance(found.get("config", {}), dict):
-        raise CheckpointError(f"{file} is damaged: its config is no object")
+        raise CheckpointError(f"{file} is damaged: its config is not an object")
     return found
 
 
-def _stored(file: Path, rows: list[Row], config: RobertaConfig, prefix: str) -> dict[str, StoredTensor]:
+def _stored(file: Path, rows: list[Variable], config: RobertaConfig, prefix: str) -> dict[str, StoredTensor]:
     """The variables of an h5 file by canonical name, in the shapes of the table."""
     if not file.is_file():
-        raise CheckpointError(f"{file} does not exist; the preset is not whole")
+        raise CheckpointError(f"{file} does not exist; the preset is incomplete")
     legacy("tf")  # names the extra where h5py is missing
     from roberta.common.formats import h5_file
 
@@ -127,18 +128,19 @@ def _stored(file: Path, rows: list[Row], config: RobertaConfig, prefix: str) -> 
     if wrong:
         raise CheckpointError(f"{file} does not fit its config:\n  " + "\n  ".join(wrong[:40]))
     return {
-        f"{prefix}{row.name}": _turned(h5_file.stored(held, row.path, entries[row.path]), row, prefix) for row in rows
+        f"{prefix}{row.name}": _as_in_table(h5_file.stored(held, row.path, entries[row.path]), row, prefix)
+        for row in rows
     }
 
 
-def _turned(tensor: StoredTensor, row: Row, prefix: str) -> StoredTensor:
-    """A variable in the shape of the table: heads and their columns as one axis, dense weights (out, in)."""
+def _as_in_table(tensor: StoredTensor, row: Variable, prefix: str) -> StoredTensor:
+    """A variable in the shape of the table: heads and their columns as one axis, dense weights as (out, in)."""
     shape = tensor.shape
     if len(shape) == 3:
-        shape = (shape[0], shape[1] * shape[2]) if row.shape == "heads_in" else (shape[0] * shape[1], shape[2])
+        shape = (shape[0], shape[1] * shape[2]) if row.placement == "heads_in" else (shape[0] * shape[1], shape[2])
     elif len(shape) == 2 and row.name.endswith(".bias"):
         shape = (shape[0] * shape[1],)
-    is_turned = row.shape != "same" and row.name.endswith(".weight")
+    is_turned = row.placement != "same" and row.name.endswith(".weight")
 
     def load() -> np.ndarray:
         values = tensor.load().reshape(shape)
@@ -148,7 +150,7 @@ def _turned(tensor: StoredTensor, row: Row, prefix: str) -> StoredTensor:
 
 
 def _with_first(config: RobertaConfig, positions: StoredTensor, first: StoredTensor | None) -> StoredTensor:
-    """The position table with the rows before the first token's, zero where they are not kept."""
+    """The position table with the rows before the first token's, zero where they were not kept."""
     count = config.pad_token_id + 1
     if first is not None and (first.shape != (count, *positions.shape[1:]) or first.dtype != positions.dtype):
         raise CheckpointError(
@@ -172,7 +174,7 @@ def _texts(folder: Path, files: Mapping[str, bytes]) -> dict[str, bytes]:
     return found
 
 
-def rows_of(model: Model) -> Iterator[tuple[Row, str]]:
+def rows_of(model: SourceModel) -> Iterator[tuple[Variable, str]]:
     """Each row of a model's two files, and the file."""
-    yield from ((row, MODEL) for row in keras_hub_names.backbone(model.config.num_hidden_layers))
-    yield from ((row, TASK) for row in keras_hub_names.task(model.head))
+    yield from ((row, MODEL) for row in names.backbone(model.config.num_hidden_layers))
+    yield from ((row, TASK) for row in names.task(model.head))

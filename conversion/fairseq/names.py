@@ -1,7 +1,6 @@
-"""fairseq's names of RoBERTa's tensors beside the canonical ones: one table, read in both directions.
+"""fairseq's names of RoBERTa's tensors and the canonical ones: one table, read in both directions.
 
-Source: the state dictionaries of fairseq's RoBERTa from 2019 to 2023, as CONTRACT of the project's tests lists them,
-and a checkpoint of 2020.
+Source: the state dictionaries of fairseq's RoBERTa from 2019 to 2023, and a checkpoint of 2020.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-# Module of fairseq, behind `encoder.` or `decoder.` -> module of the table; both have `weight` and `bias`.
+# Module of fairseq, after `encoder.` or `decoder.` -> module of the table; both have `weight` and `bias`.
 MODULES = (
     ("sentence_encoder.embed_tokens", "roberta.embeddings.word_embeddings"),
     ("sentence_encoder.embed_positions", "roberta.embeddings.position_embeddings"),
@@ -27,7 +26,7 @@ MODULES = (
     ("lm_head.layer_norm", "lm_head.layer_norm"),
 )
 
-# The two tensors of the LM head that are its own, not a module's.
+# The two tensors that belong to the LM head itself, not to a module in it.
 LM_HEAD = (
     ("lm_head.weight", "lm_head.decoder.weight"),
     ("lm_head.bias", "lm_head.bias"),
@@ -39,8 +38,8 @@ CLASSIFIERS = {
     "ForMultipleChoice": (("dense", "roberta.pooler.dense"), ("out_proj", "classifier")),  # the ranking head
 }
 
-# Name of today -> name of older releases: 2020 and before; 2019.
-OLDER = {
+# Current name -> name of older releases: 2020 and before; 2019.
+_OLDER = {
     "sentence_encoder.layernorm_embedding.": "sentence_encoder.emb_layer_norm.",
     ".self_attn_layer_norm.": ".layer_norms.0.",
     ".final_layer_norm.": ".layer_norms.1.",
@@ -51,20 +50,20 @@ FUSED = ("q_proj", "k_proj", "v_proj")
 
 VERSION = "sentence_encoder.version"  # a constant, 3, of the class that fairseq's encoder is built on
 
-# What is no part of RoBERTa, or a constant: left out. data2vec adds the second and third.
+# Not part of RoBERTa, or a constant: left out. data2vec adds the second and third.
 DROPPED = (VERSION, "regression_head", "_ema", "sentence_encoder.embed_positions._float_tensor")
 
 
 @dataclass(frozen=True)
 class Spelling:
-    """Which of the spellings a file has; kept in config.json as `fairseq`, so that it can be written again.
+    """Which of the spellings a file has; kept in config.json as `fairseq`, so that it can be written the same way.
 
     Attributes:
-        outer: what encloses the encoder: "decoder" until May 2020.
+        outer: the module around the encoder: "decoder" until May 2020.
         has_old_norm: `emb_layer_norm`, until February 2021.
         has_numbered_norms: `layer_norms.0` and `.1` inside a layer.
         is_fused: `in_proj_weight`, until October 2019.
-        has_version: the constant is there.
+        has_version: the file has the constant `VERSION`.
         form: where the hyperparameters are: `args`, or since 2020 `cfg`.
         head: the name of the classification head.
     """
@@ -78,8 +77,8 @@ class Spelling:
     head: str = "sentence_classification_head"
 
     @classmethod
-    def from_config(cls, fields: Any) -> Spelling:
-        """What config.json holds as `fairseq`, or the default.
+    def from_config(cls, fields: object) -> Spelling:
+        """The spelling that config.json holds as `fairseq`, or the default.
 
         Raises:
             ValueError: another program's field of that name.
@@ -91,7 +90,7 @@ class Spelling:
             )
         found = cls(**fields)
         if found.outer not in ("encoder", "decoder") or found.form not in ("args", "cfg") or "." in found.head:
-            raise ValueError(f"the config's field fairseq is {str(fields)[:200]}, which no file of fairseq is like")
+            raise ValueError(f"the config's field fairseq is {str(fields)[:200]}, which describes no file of fairseq")
         return found
 
     def as_dict(self) -> dict[str, Any]:
@@ -103,26 +102,26 @@ class Spelling:
 def modern(name: str) -> str:
     """fairseq's newest name of a tensor, without `encoder.` or `decoder.`."""
     bare = re.sub(r"^(encoder|decoder)\.", "", name)
-    for new, old in OLDER.items():
+    for new, old in _OLDER.items():
         bare = bare.replace(old, new)
     return bare
 
 
-def spelled(name: str, spelling: Spelling) -> str:
-    """A name of `modern` as a file of that spelling has it."""
+def spelled_name(name: str, spelling: Spelling) -> str:
+    """A name of `modern` in a file of that spelling."""
     used = (spelling.has_old_norm, spelling.has_numbered_norms, spelling.has_numbered_norms)
-    for is_old, (new, old) in zip(used, OLDER.items(), strict=True):
+    for is_old, (new, old) in zip(used, _OLDER.items(), strict=True):
         name = name.replace(new, old) if is_old else name
     return f"{spelling.outer}.{name}"
 
 
-def canonical(name: str) -> str | None:
-    """The table's name of a tensor with fairseq's newest name; None for one that the table has not."""
+def to_canonical(name: str) -> str | None:
+    """The table's name of a tensor with fairseq's newest name; None for one that the table lacks."""
     return _FORWARD.translate(name)
 
 
-def native(name: str) -> str | None:
-    """fairseq's newest name of a tensor of the table; None for one that fairseq has not."""
+def to_fairseq(name: str) -> str | None:
+    """fairseq's newest name of a tensor of the table; None for one that fairseq lacks."""
     return _BACKWARD.translate(name)
 
 

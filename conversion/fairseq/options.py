@@ -1,7 +1,6 @@
-"""fairseq's hyperparameters, `args` or `cfg`, beside the fields of RobertaConfig.
+"""fairseq's hyperparameters, `args` or `cfg`, and the fields of RobertaConfig.
 
-Source: the options of fairseq's RoBERTa; LayerNorm's epsilon there is a constant, 1e-5, and the four special symbols
-come first: <s> 0, <pad> 1, </s> 2, <unk> 3.
+Source: the options of fairseq's RoBERTa; its four special symbols come first: <s> 0, <pad> 1, </s> 2, <unk> 3.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ from roberta.common.formats.pickle_machine import Record
 from roberta.common.storage.folders import CheckpointError
 
 PAD = 1
-EPSILON = 1e-5
-MAX_VALUES = 100_000
+_MAX_VALUES = 100_000
 
 # fairseq's option -> field of the config, both ways.
-FIELDS = {
+_FIELDS = {
     "encoder_attention_heads": "num_attention_heads",
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
@@ -27,7 +25,7 @@ FIELDS = {
 }
 
 # fairseq's activation -> ours; the first row of each of ours is what is written.
-ACTIVATIONS = {
+_ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_accurate": "gelu_new",  # the tanh formula, whatever the name says
     "gelu_fast": "gelu_new",
@@ -36,8 +34,8 @@ ACTIVATIONS = {
     "linear": "linear",
 }
 
-# What a file may hold that changes what the model computes, and that RobertaConfig has no word for.
-REFUSED = {
+# Options that change what the model computes and have no field in RobertaConfig -> the values that are accepted.
+_REFUSED = {
     "pooler_activation_fn": ("tanh",),
     "encoder_learned_pos": (True,),
     "no_token_positional_embeddings": (False,),
@@ -69,30 +67,30 @@ RECORDS = (
 )
 
 
-def plain(value: Any, depth: int = 0, left: Iterator[int] | None = None) -> Any:
+def _plain(value: object, depth: int = 0, left: Iterator[int] | None = None) -> Any:
     """Namespaces and OmegaConf's containers as dictionaries, lists and values.
 
     Args:
-        left: gives a number for each value that may still come.
+        left: yields once for each value that may still come.
 
     Raises:
-        ValueError: nested more than 16 levels deep, or of more than 100,000 values, which no configuration is; a
-            few bytes of a pickle can put one value in many places.
+        ValueError: it is nested more than 16 levels deep or has more than 100,000 values. No configuration does, but
+            a few bytes of a pickle can put one value in many places.
     """
-    left = iter(range(MAX_VALUES)) if left is None else left
+    left = iter(range(_MAX_VALUES)) if left is None else left
     if depth > 16 or next(left, None) is None:
-        raise ValueError(f"the configuration is nested more than 16 levels deep or has over {MAX_VALUES} values")
+        raise ValueError(f"the configuration is nested more than 16 levels deep or has over {_MAX_VALUES} values")
     if isinstance(value, Record):
         state = value.state if isinstance(value.state, dict) else {}
         if value.name in _NODES:
-            return plain(state.get("_val"), depth + 1, left)
+            return _plain(state.get("_val"), depth + 1, left)
         if value.name in _CONTAINERS:
-            return plain(state.get("_content"), depth + 1, left)
-        return {name: plain(item, depth + 1, left) for name, item in state.items()}
+            return _plain(state.get("_content"), depth + 1, left)
+        return {name: _plain(item, depth + 1, left) for name, item in state.items()}
     if isinstance(value, dict):
-        return {name: plain(item, depth + 1, left) for name, item in value.items()}
+        return {name: _plain(item, depth + 1, left) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item, depth + 1, left) for item in value]
+        return [_plain(item, depth + 1, left) for item in value]
     return value
 
 
@@ -102,17 +100,19 @@ def options(path: Path, state: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     Raises:
         CheckpointError: it has neither.
     """
-    for form, key in (("cfg", "cfg"), ("args", "args")):
-        if state.get(key) is not None:
+    for form in ("cfg", "args"):
+        if state.get(form) is not None:
             try:
-                found = plain(state[key])
+                found = _plain(state[form])
             except ValueError as error:
                 raise CheckpointError(f"{path}: {error}") from None
             if isinstance(found, dict):
                 tasks = {f"task.{k}": v for k, v in _part(found, "task").items()}
                 tasks |= {f"criterion.{k}": v for k, v in _part(found, "criterion").items()}
                 return ({**tasks, **_part(found, "model")} if form == "cfg" else found), form
-    raise CheckpointError(f"{path} has neither args nor cfg with its hyperparameters; it is no checkpoint of fairseq")
+    raise CheckpointError(
+        f"{path} has neither args nor cfg with its hyperparameters; it is not a checkpoint of fairseq"
+    )
 
 
 def _part(found: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -121,36 +121,36 @@ def _part(found: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def config_fields(path: Path, found: Mapping[str, Any], form: str) -> dict[str, Any]:
-    """Fields of RobertaConfig that the options tell; sizes come from the tensors.
+    """Fields of RobertaConfig that the options give; sizes come from the tensors.
 
     Raises:
-        CheckpointError: the number of heads is missing, or an option that RobertaConfig has no word for.
+        CheckpointError: the number of heads is missing, or an option has no field in RobertaConfig.
     """
-    for name, allowed in REFUSED.items():
+    for name, allowed in _REFUSED.items():
         if name in found and found[name] is not None and found[name] not in allowed:
-            raise CheckpointError(f"{path}: {form} has {name}={found[name]!r}, which RoBERTa here does not compute")
-    fields = {field: found[name] for name, field in FIELDS.items() if found.get(name) is not None}
+            raise CheckpointError(f"{path}: {form} has {name}={found[name]!r}, which is not supported")
+    fields = {field: found[name] for name, field in _FIELDS.items() if found.get(name) is not None}
     if "num_attention_heads" not in fields:
-        raise CheckpointError(f"{path}: {form} has no encoder_attention_heads, and no tensor tells their number")
+        raise CheckpointError(f"{path}: {form} has no encoder_attention_heads, and no tensor shows their number")
     activation = found.get("activation_fn", "gelu")
-    if activation not in ACTIVATIONS:
+    if activation not in _ACTIVATIONS:
         raise CheckpointError(
-            f"{path}: {form} has activation_fn={activation!r}; known are {', '.join(map(repr, ACTIVATIONS))}"
+            f"{path}: {form} has activation_fn={activation!r}; known are {', '.join(map(repr, _ACTIVATIONS))}"
         )
-    fields["hidden_act"] = ACTIVATIONS[activation]
+    fields["hidden_act"] = _ACTIVATIONS[activation]
     fields["tie_word_embeddings"] = not found.get("untie_weights_roberta", False)
     return fields
 
 
 def is_ranking(found: Mapping[str, Any]) -> bool:
-    """Whether a head with one output ranks choices, as multiple choice does, and is no regression."""
+    """Whether a head with one output ranks choices, as in multiple choice, rather than being a regression."""
     names = (found.get(name) for name in ("task", "criterion", "task._name", "criterion._name"))
     return "sentence_ranking" in names
 
 
 def written_options(config: RobertaConfig, form: str, criterion: str) -> dict[str, Any]:
-    """`args` and `cfg` of a new file, with what fairseq needs to build the model."""
-    names = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
+    """`args` and `cfg` of a new file: everything fairseq needs to build the model."""
+    names = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
     model = {
         "encoder_layers": config.num_hidden_layers,
         "encoder_embed_dim": config.hidden_size,
@@ -176,11 +176,8 @@ def written_options(config: RobertaConfig, form: str, criterion: str) -> dict[st
     return {"args": None, "cfg": parts}
 
 
-RULES: dict[str, tuple[object, ...]] = {
-    "layer_norm_eps": (EPSILON,),
-    "hidden_act": tuple(dict.fromkeys(ACTIVATIONS.values())),
-    "position_embedding_type": ("absolute",),
-    "add_cross_attention": (False,),
+# What the config of a model must have to be written for fairseq, beside `model.RULES`.
+FAIRSEQ_RULES: dict[str, tuple[object, ...]] = {
+    "hidden_act": tuple(dict.fromkeys(_ACTIVATIONS.values())),
     "pad_token_id": (PAD,),
-    "pruned_heads": ({},),
 }

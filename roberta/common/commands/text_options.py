@@ -1,6 +1,6 @@
-"""The arguments of the commands that take texts: `roberta fill-mask`, `classify`, `tag`, ...; what they do is elsewhere.
+"""The arguments of the commands that take texts: `roberta fill-mask`, `classify`, `tag`, ...; `text_commands` runs them.
 
-Nothing is imported here that takes time, so that `roberta --help` is quick.
+No library is imported here: `roberta --help` stays quick, and `--threads` is known before libraries read it.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FRAMEWORKS = ("pt", "tf", "flax")
-DTYPES = ("float32", "float64", "bfloat16", "int8")
-FORMATS = ("txt", "tsv", "csv", "jsonl", "json", "conll")
-# Tasks that the bundled model was trained for; for others it has no weights.
-SMALL_DOES = ("fill-mask", "embeddings")
+from roberta.common.frameworks import FRAMEWORKS
+
+DATA_FORMATS = ("txt", "tsv", "csv", "jsonl", "json", "conll")
+# Tasks that the bundled model was trained for; it has no weights for others.
+SMALL_MODEL_TASKS = ("fill-mask", "embeddings")
 YES_OR_NO = argparse.BooleanOptionalAction  # --name and --no-name
 
 
 class Command(NamedTuple):
-    """What a command is.
+    """A command that takes texts.
 
     Attributes:
         task: of `roberta.pipeline`.
-        fields: of an input, in the order of the columns of a .tsv file; the first `needed` of them must be there.
-        flags: its own; the name of each, with underscores, is the pipeline's option.
+        fields: of an input, in the order of the columns of a .tsv file; the first `needed` of them are required.
+        flags: of this command only; the name of each, with underscores, is the pipeline's option.
         many: whether the last field takes all further columns.
     """
 
@@ -36,20 +36,32 @@ class Command(NamedTuple):
     many: bool = False
 
 
-def count_or_all(text: str) -> int | None:
+def _count_or_all(text: str) -> int | None:
     """A number, or None for "all"."""
     return None if text == "all" else int(text)
 
 
 def flag(help: str, type: Callable[[str], Any] | None = None, **settings: Any) -> dict[str, Any]:
-    """Settings of an argument that is left out of the options where it is not given."""
-    kind = {"action": "store_true"} if type is None and "action" not in settings else {"type": type}
-    if "action" in settings:
-        kind = {}
+    """Settings of an argument that is absent from the options unless it is given."""
+    kind = {"type": type} if type is not None else {} if "action" in settings else {"action": "store_true"}
     return {"help": help, "default": argparse.SUPPRESS, **kind, **settings}
 
 
-TRUNCATION = {
+def column(text: str) -> tuple[str, str]:
+    """A role and the name of its column, of "role=name"."""
+    role, sign, name = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{text!r} must be ROLE=NAME, such as text2=answer")
+    return role, name
+
+
+def columns_flag(roles: str) -> dict[str, Any]:
+    """The argument `--columns`, for these roles."""
+    help = f"the same of anything else{roles}, ...; ROLE= for none"
+    return flag(help, column, action="extend", nargs="+", metavar="ROLE=NAME")
+
+
+_TRUNCATION = {
     "--truncation": flag("cut texts that are too long, as in training (the default), or refuse them", action=YES_OR_NO),
     "--max-length": flag("tokens to cut to (what the model was trained with, or takes)", int, metavar="N"),
 }
@@ -59,17 +71,17 @@ COMMANDS: dict[str, Command] = {
         {
             "--top-k": flag("tokens a mask (5)", int, metavar="N"),
             "--targets": flag("score this word only; may be repeated", str, action="append", metavar="WORD"),
-            **TRUNCATION,
+            **_TRUNCATION,
         },
     ),
     "classify": Command(
         "text-classification", "labels of texts, or of pairs of texts", ("text", "text_pair"), 1,
         {
-            "--top-k": flag('labels a text, or "all" (the best)', count_or_all, metavar="N"),
+            "--top-k": flag('labels a text, or "all" (the best)', _count_or_all, metavar="N"),
             "--function-to-apply": flag(
                 "what makes scores (by the config)", str, choices=("softmax", "sigmoid", "none")
             ),
-            **TRUNCATION,
+            **_TRUNCATION,
         },
     ),
     "tag": Command(
@@ -97,14 +109,14 @@ COMMANDS: dict[str, Command] = {
     ),
     "choose": Command(
         "multiple-choice", "the best of several texts that go with a prompt", ("prompt", "choices"), 2,
-        {"--top-k": flag('choices, best first, or "all" (1)', count_or_all, metavar="N"), **TRUNCATION}, many=True,
+        {"--top-k": flag('choices, best first, or "all" (1)', _count_or_all, metavar="N"), **_TRUNCATION}, many=True,
     ),
     "embed": Command(
         "embeddings", "a vector a text", ("text",), 1,
         {
             "--pooling": flag("what the vector is (mean)", str, choices=("mean", "cls", "pooler")),
             "--normalize": flag("make vectors of length 1"),
-            **TRUNCATION,
+            **_TRUNCATION,
         },
     ),
     "generate": Command(
@@ -126,52 +138,41 @@ COMMANDS: dict[str, Command] = {
 }  # fmt: skip
 
 
-def column(text: str) -> tuple[str, str]:
-    """A role and the name of its column, of "role=name"."""
-    role, sign, name = text.partition("=")
-    if not sign:
-        raise argparse.ArgumentTypeError(f"{text!r} must be ROLE=NAME, such as text2=answer")
-    return role, name
-
-
-# How a file is read, for every command; those of columns are `roberta train`'s too.
-COLUMNS: dict[str, dict[str, Any]] = {
+# How a file is read, for every command.
+_COLUMNS: dict[str, dict[str, Any]] = {
     "--header": flag("the first line of a table names its columns, or does not (by the names in it)", action=YES_OR_NO),
     "--text-column": flag("name, or number from 1, of the column of texts (by the usual names)", str, metavar="NAME"),
-    "--columns": {
-        **flag("the same of anything else: text2, question, context, prompt, choices, id, ...; ROLE= for none",
-               action="extend", nargs="+", metavar="ROLE=NAME"), "type": column,
-    },
+    "--columns": columns_flag(": text2, question, context, prompt, choices, id"),
 }  # fmt: skip
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
-    """The argument `--threads`."""
+    """Add the argument `--threads`."""
     parser.add_argument("--threads", type=int, metavar="N", help="of the processor (those that this process may use)")
 
 
 def add_text_commands(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], run: Callable[[argparse.Namespace], int]
 ) -> None:
-    """The arguments of every command that takes texts."""
+    """Add every command that takes texts."""
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.help)
         own.add_argument("inputs", nargs="*", metavar="TEXT", help=_positional(command))
-        small = " (the small bundled one)" if command.task in SMALL_DOES else "; needed"
+        small = " (the small bundled one)" if command.task in SMALL_MODEL_TASKS else "; needed"
         own.add_argument("--model", help=f"folder, weights file, or name on the hub{small}")
         own.add_argument("--tokenizer", help="folder or name (the model's)")
         own.add_argument("--framework", choices=FRAMEWORKS, help="(the first that is installed)")
-        own.add_argument("--dtype", choices=DTYPES, help="(float32)")
+        own.add_argument("--dtype", choices=("float32", "float64", "bfloat16", "int8"), help="(float32)")
         own.add_argument("--batch-tokens", type=int, default=1024, metavar="N", help="at once (%(default)s)")
         add_threads(own)
         own.add_argument("--file", type=Path, help="a file of inputs instead, in any of the formats")
-        own.add_argument("--format", choices=FORMATS, help="of the file (by its name) or of standard input")
-        for flag_, settings in COLUMNS.items():
+        own.add_argument("--format", choices=DATA_FORMATS, help="of the file (by its name) or of standard input")
+        for flag_, settings in _COLUMNS.items():
             if flag_ != "--text-column" or "text" in command.fields:
                 own.add_argument(flag_, **settings)
         own.add_argument(
             "--on-error", choices=("stop", "skip"), default="stop",
-            help="what an input that cannot be used does; skip writes its error in the place of its result (%(default)s)",
+            help="what an unusable input does; skip writes its error in the place of its result (%(default)s)",
         )  # fmt: skip
         own.add_argument("--json", action="store_true", help="JSON lines on a terminal too")
         own.add_argument(
@@ -188,7 +189,7 @@ def add_text_commands(
 
 
 def _positional(command: Command) -> str:
-    """What the arguments without a flag are."""
+    """Help for the arguments without a flag."""
     if command.needed == 1:
         return "texts; without any, lines of standard input"
     fields = " ".join(field.upper() for field in command.fields)
@@ -196,6 +197,11 @@ def _positional(command: Command) -> str:
 
 
 def options_of(command: Command, given: argparse.Namespace) -> dict[str, Any]:
-    """The pipeline's options among the arguments: those that were given."""
+    """The pipeline's options that were given."""
     names = (flag_.removeprefix("--").replace("-", "_") for flag_ in command.flags)
     return {name: getattr(given, name) for name in names if hasattr(given, name)}
+
+
+def arguments_of(given: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of a subcommand, as those of the function that it calls."""
+    return {name: value for name, value in vars(given).items() if name not in ("command", "run", "threads")}

@@ -1,4 +1,4 @@
-"""One model through its framework, with what its layers compute on the way: numpy in, named numpy arrays out.
+"""One model through its framework, with the results of its layers: numpy in, named numpy arrays out.
 
 The three runners have one interface. Nothing is added to the models: PyTorch's attention blocks are watched by
 forward hooks that are removed again, Flax's by `capture_intermediates`, and Keras' are called once more with the
@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
+from roberta.common.inference.unpadding import Arrays
 
-# Field of a model output -> the place it is reported as.
-OUTPUTS = {"logits": "head", "start_logits": "head start", "end_logits": "head end"}
-# Fields that a gradient starts from: each has a cotangent of its own.
-DIFFERENTIATED = ("last_hidden_state", "pooler_output", *OUTPUTS)
+if TYPE_CHECKING:
+    import torch
+
+# Field of a model output -> the name of its place in reports.
+_OUTPUTS = {"logits": "head", "start_logits": "head start", "end_logits": "head end"}
+# Fields that gradients start from, each with a cotangent of its own.
+_DIFFERENTIATED = ("last_hidden_state", "pooler_output", *_OUTPUTS)
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,15 @@ class Trace:
 def cotangents(output: Mapping[str, Any], seed: int) -> Arrays:
     """A seeded array N(0, 1) for each output, by its field: the same in every framework."""
     rng = np.random.default_rng(seed)
-    return {name: rng.normal(size=tuple(output[name].shape)) for name in DIFFERENTIATED if name in output}
+    return {name: rng.normal(size=tuple(output[name].shape)) for name in _DIFFERENTIATED if name in output}
 
 
 def _places(output: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything by place, in the order of computation, as the framework has it.
+    """The framework's own arrays by place, in the order of computation.
 
     Args:
         output: of the model, with hidden states.
-        inner: what was watched: "layer 0 attention", "layer 0 cross-attention", "pooler".
+        inner: results of blocks by place: "layer 0 attention", "layer 0 cross-attention", "pooler".
     """
     embedded, *layers = output["hidden_states"]
     places = {"embedding": embedded}
@@ -50,7 +53,7 @@ def _places(output: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, An
         places |= {name: inner[name] for name in blocks if name in inner}
         places[f"layer {index} feed-forward"] = hidden
     places |= {"pooler": inner["pooler"]} if "pooler" in inner else {}
-    return places | {place: output[name] for name, place in OUTPUTS.items() if name in output}
+    return places | {place: output[name] for name, place in _OUTPUTS.items() if name in output}
 
 
 # -- PyTorch ------------------------------------------------------------------------------------------------------
@@ -79,7 +82,7 @@ def _run_pytorch(model: Any, inputs: Arrays, seed: int | None) -> Trace:
 
 
 def _watched(model: Any) -> Iterator[tuple[str, Any]]:
-    """The blocks whose result is in no output, by place."""
+    """The blocks whose result no output holds, by place."""
     base = model.base_model
     for index, layer in enumerate(base.encoder.layer):
         yield f"layer {index} attention", layer.attention
@@ -90,10 +93,10 @@ def _watched(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 @contextmanager
-def _watching(module: Any, name: str, inner: dict[str, Any]) -> Iterator[None]:
+def _watching(module: torch.nn.Module, name: str, inner: dict[str, Any]) -> Iterator[None]:
     """Keep the first result of a PyTorch module in `inner`."""
 
-    def keep(_module: Any, _arguments: Any, result: Any) -> None:
+    def keep(_module: object, _arguments: object, result: Any) -> None:
         inner[name] = result[0] if isinstance(result, tuple) else result
 
     handle = module.register_forward_hook(keep)

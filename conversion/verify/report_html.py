@@ -7,20 +7,20 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from roberta.conversion.judgement import Row
-from roberta.conversion.report_text import heading, verdict
+from roberta.conversion.verify.judgement import Comparison
+from roberta.conversion.verify.report_text import heading, verdict
 
 if TYPE_CHECKING:
-    from roberta.conversion.verify import Report
+    from roberta.conversion.verify.report import VerificationReport
 
-WIDTH, HEIGHT = 880, 520
-LEFT, RIGHT, TOP, BOTTOM = 90, 20, 120, 150  # margins: for numbers on the left, the key above, places below
-EMPTY = -18  # exponent where a difference of 0 is drawn
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # told apart by the colour-blind (Okabe and Ito)
-SHAPES = ("M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0", "M-4,-4h8v8h-8z", "M0,-5l5,9h-10z", "M0,-5l5,5l-5,5l-5,-5z",
+_WIDTH, _HEIGHT = 880, 520
+_LEFT, _RIGHT, _TOP, _BOTTOM = 90, 20, 120, 150  # margins: numbers on the left, the key above, places below
+_EMPTY = -18  # exponent where a difference of 0 is drawn
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # told apart by the colour-blind (Okabe and Ito)
+_SHAPES = ("M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0", "M-4,-4h8v8h-8z", "M0,-5l5,9h-10z", "M0,-5l5,5l-5,5l-5,-5z",
           "M-4,-4l8,8m0,-8l-8,8")  # fmt: skip
 
-STYLE = """
+_STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --line: #ccc; --bad: #b00020; }
 @media (prefers-color-scheme: dark) { :root { --ink: #eee; --paper: #16181c; --line: #555; --bad: #ff8a80; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
@@ -32,7 +32,7 @@ th:first-child { text-align: left; } .bad { color: var(--bad); font-weight: bold
 """
 
 
-def as_html(report: Report) -> str:
+def report_as_html(report: VerificationReport) -> str:
     """The whole page."""
     title = f"Roberta{report.head}: {'the same' if report.agree else 'not the same'}"
     mark = "" if report.agree else ' class="bad"'
@@ -40,19 +40,19 @@ def as_html(report: Report) -> str:
         "<!DOCTYPE html>",
         f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<style>{STYLE}</style></head><body><main>",
+        f"<style>{_STYLE}</style></head><body><main>",
         f"<h1{mark}>{escape(title)}</h1>",
         *(f"<p>{escape(line)}</p>" for line in verdict(report)),
         f"<pre>{escape(chr(10).join(heading(report)))}</pre>",
         f"<h2>Drift from {escape(report.reference)}</h2>",
-        *chart(report.places, report.runs[1:]),
+        *_chart(report.places, report.runs[1:]),
         "<h2>Places, in the order of computation</h2>",
-        *table(report.places, report.runs[1:], "place"),
+        *_table(report.places, report.runs[1:], "place"),
         *_listed("Config fields that differ", report.settings),
         *_listed("Stored tensors that differ", [f"{one.name}: {one.absolute:.1e}" for one in report.tensors]),
     ]
     if report.gradients:
-        parts += ["<h2>Gradients</h2>", *table(report.gradients, report.runs[1:], "parameter")]
+        parts += ["<h2>Gradients</h2>", *_table(report.gradients, report.runs[1:], "parameter")]
     return "\n".join([*parts, "</main></body></html>", ""])
 
 
@@ -62,11 +62,16 @@ def _listed(title: str, lines: Sequence[str]) -> list[str]:
     return [f"<h2>{title}</h2><ul>", *(f"<li>{escape(line)}</li>" for line in lines), "</ul>"]
 
 
-def table(rows: Sequence[Row], runs: Sequence[str], what: str) -> Iterator[str]:
-    """Largest value, rounding and bound, and each run's absolute and relative difference."""
+def _table(rows: Sequence[Comparison], runs: Sequence[str], what: str) -> Iterator[str]:
+    """A row for each place: largest value, rounding, bound, and each run's absolute and relative difference."""
     yield f'<div class="scroll" tabindex="0" role="region" aria-label="{what}s"><table><thead><tr>'
     yield f'<th scope="col">{what}</th>'
-    names = ["largest value", "rounding", "bound", *(f"{run} {kind}" for run in runs for kind in KINDS)]
+    names = [
+        "largest value",
+        "rounding",
+        "bound",
+        *(f"{run} {kind}" for run in runs for kind in ("absolute", "relative")),
+    ]
     yield "".join(f'<th scope="col">{escape(name)}</th>' for name in names) + "</tr></thead><tbody>"
     for row in rows:
         cells = [f"<td>{value:.1e}</td>" for value in (row.largest, row.rounding, row.bound)]
@@ -78,25 +83,22 @@ def table(rows: Sequence[Row], runs: Sequence[str], what: str) -> Iterator[str]:
     yield "</tbody></table></div>"
 
 
-KINDS = ("absolute", "relative")
-
-
 # -- the drawing ----------------------------------------------------------------------------------------------------
 
 
-def chart(rows: Sequence[Row], runs: Sequence[str]) -> Iterator[str]:
+def _chart(rows: Sequence[Comparison], runs: Sequence[str]) -> Iterator[str]:
     """Relative differences by place on a logarithmic axis, with the bound dashed; the table below says the same."""
     bounds = [row.bound / row.largest if row.largest else 0.0 for row in rows]
     curves = {run: [row.differences[run].relative for row in rows] for run in runs}
     exponents = [_exponent(value) for values in (bounds, *curves.values()) for value in values]
-    low, high = min(EMPTY, math.floor(min(exponents))), max(0, math.ceil(max(exponents)))
-    yield f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="drift-title drift-text">'
+    low, high = min(_EMPTY, math.floor(min(exponents))), max(0, math.ceil(max(exponents)))
+    yield f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-labelledby="drift-title drift-text">'
     yield '<title id="drift-title">Relative difference by place, logarithmic</title>'
     yield f'<desc id="drift-text">{escape(_described(rows, runs))}</desc>'
     yield from _axes(rows, low, high)
     yield _line(bounds, low, high, 'stroke="currentColor" stroke-dasharray="6 4"')
     for index, (run, values) in enumerate(curves.items()):
-        colour, shape = COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)]
+        colour, shape = _COLOURS[index % len(_COLOURS)], _SHAPES[index % len(_SHAPES)]
         yield _line(values, low, high, f'stroke="{colour}" stroke-width="2"')
         for place, value in enumerate(values):
             x, y = _x(place, len(rows)), _y(value, low, high)
@@ -108,8 +110,8 @@ def chart(rows: Sequence[Row], runs: Sequence[str]) -> Iterator[str]:
     yield "</svg>"
 
 
-def _described(rows: Sequence[Row], runs: Sequence[str]) -> str:
-    """The drawing in words, for who cannot see it."""
+def _described(rows: Sequence[Comparison], runs: Sequence[str]) -> str:
+    """The drawing in words, for people who cannot see it."""
     texts = []
     for run in runs:
         beyond = [row.place for row in rows if not row.differences[run].is_explained]
@@ -118,14 +120,14 @@ def _described(rows: Sequence[Row], runs: Sequence[str]) -> str:
     return ". ".join(texts) + "."
 
 
-def _axes(rows: Sequence[Row], low: int, high: int) -> Iterator[str]:
+def _axes(rows: Sequence[Comparison], low: int, high: int) -> Iterator[str]:
     for exponent in range(low, high + 1, 2):
         y = _y(10.0**exponent, low, high)
         text = f"0 or 1e{low}" if exponent == low else f"1e{exponent}"
-        yield f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>'
-        yield f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
+        yield f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>'
+        yield f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
     for index, row in enumerate(rows):
-        x, y = _x(index, len(rows)), HEIGHT - BOTTOM + 12
+        x, y = _x(index, len(rows)), _HEIGHT - _BOTTOM + 12
         turn = f'transform="rotate(-60 {x:.1f} {y})"'
         yield f'<text x="{x:.1f}" y="{y}" text-anchor="end" {turn}>{escape(row.place)}</text>'
 
@@ -138,23 +140,25 @@ def _line(values: Sequence[float], low: int, high: int, stroke: str) -> str:
 def _key(index: int, text: str, stroke: str, shape: str, colour: str) -> str:
     y = 10 + 18 * index
     mark = (
-        f'<path d="{shape}" transform="translate({LEFT + 24},{y})" fill="{colour}" stroke="{colour}"/>' if shape else ""
+        f'<path d="{shape}" transform="translate({_LEFT + 24},{y})" fill="{colour}" stroke="{colour}"/>'
+        if shape
+        else ""
     )
-    line = f'<line x1="{LEFT + 8}" x2="{LEFT + 40}" y1="{y}" y2="{y}" {stroke}/>'
-    return f'{line}{mark}<text x="{LEFT + 48}" y="{y + 4}">{escape(text)}</text>'
+    line = f'<line x1="{_LEFT + 8}" x2="{_LEFT + 40}" y1="{y}" y2="{y}" {stroke}/>'
+    return f'{line}{mark}<text x="{_LEFT + 48}" y="{y + 4}">{escape(text)}</text>'
 
 
 def _exponent(value: float) -> float:
     """The decimal exponent; 0 is drawn at the bottom, what is not finite at the top."""
     if not math.isfinite(value):
         return 2.0
-    return math.log10(value) if value > 0 else float(EMPTY)
+    return math.log10(value) if value > 0 else float(_EMPTY)
 
 
 def _x(index: int, count: int) -> float:
-    return LEFT + 20 + index * (WIDTH - LEFT - RIGHT - 40) / max(count - 1, 1)
+    return _LEFT + 20 + index * (_WIDTH - _LEFT - _RIGHT - 40) / max(count - 1, 1)
 
 
 def _y(value: float, low: int, high: int) -> float:
     share = (min(max(_exponent(value), low), high) - low) / (high - low)
-    return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+    return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)

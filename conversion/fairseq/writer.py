@@ -10,32 +10,34 @@ import numpy as np
 
 from roberta.common.formats import torch_writer
 from roberta.common.formats.safetensors_file import Source
-from roberta.conversion.fairseq import OWN
-from roberta.conversion.fairseq_config import RULES, written_options
-from roberta.conversion.fairseq_names import CLASSIFIERS, FUSED, VERSION, Spelling, native, spelled
-from roberta.conversion.model import POSITIONS, TYPES, Model, causal_notes, fold_types, refuse, sources
+from roberta.conversion.fairseq.names import CLASSIFIERS, FUSED, VERSION, Spelling, spelled_name, to_fairseq
+from roberta.conversion.fairseq.options import FAIRSEQ_RULES, written_options
+from roberta.conversion.fairseq.reader import OWN
+from roberta.conversion.model import POSITIONS, TYPES, SourceModel, causal_notes, fold_types, refuse_config, sources
 
 _CRITERIA = {"ForSequenceClassification": "sentence_prediction", "ForMultipleChoice": "sentence_ranking"}
 
 
-def pieces(model: Model) -> tuple[Iterator[bytes | memoryview], list[str]]:
+def fairseq_pieces(model: SourceModel) -> tuple[Iterator[bytes | memoryview], list[str]]:
     """The bytes of a `model.pt`, and notes.
 
     Raises:
-        CheckpointError: the config has what fairseq would compute otherwise.
+        CheckpointError: fairseq would compute something else with this config.
     """
     config = model.config
-    refuse("fairseq", config, RULES)
+    refuse_config("fairseq", config, FAIRSEQ_RULES)
     spelling = Spelling.from_config(getattr(config, "fairseq", {}))
     positions, rest, notes = fold_types(model)
+    # each tensor under fairseq's name, or in the rest
     state: dict[str, Source] = {}
     for name, source in sources(model.tensors).items():
         full = name if name.startswith(("roberta.", "lm_head.", "classifier", "qa_outputs")) else f"roberta.{name}"
-        theirs = _classifier_name(full, model.head, spelling.head) or native(full)
+        theirs = _classifier_name(full, model.head, spelling.head) or to_fairseq(full)
         if theirs is None and not full.endswith(TYPES):
             rest[full] = source
         elif theirs is not None:
             state[theirs] = positions if full == f"roberta.{POSITIONS}" else source
+    # what the file's spelling wants beside or instead of them
     if "lm_head.bias" in state and "lm_head.weight" not in state:
         state["lm_head.weight"] = state["sentence_encoder.embed_tokens.weight"]
     if spelling.has_version:
@@ -55,7 +57,7 @@ def pieces(model: Model) -> tuple[Iterator[bytes | memoryview], list[str]]:
     ), notes + [f"kept beside fairseq's tensors: {name}" for name in rest]
 
 
-# What fairseq looks for in any checkpoint before it looks at the model.
+# What fairseq reads from any checkpoint before it reads the model.
 _HISTORY: dict[str, Any] = {
     "optimizer_history": [
         {"criterion_name": "masked_lm", "optimizer_name": "FairseqAdam", "lr_scheduler_state": {}, "num_updates": 0}
@@ -73,7 +75,7 @@ def _classifier_name(name: str, head: str, named: str) -> str | None:
 
 
 def _outer(name: str, spelling: Spelling) -> str:
-    return name if name.startswith("classification_heads.") else spelled(name, spelling)
+    return name if name.startswith("classification_heads.") else spelled_name(name, spelling)
 
 
 def _fused(state: Mapping[str, Source]) -> dict[str, Source]:

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from roberta.common.parameters import Head
-from roberta.conversion.judgement import MARGIN, Row
+from roberta.conversion.verify.judgement import MARGIN, Comparison
 
 if TYPE_CHECKING:
-    from roberta.conversion.verify import Report
+    from roberta.conversion.verify.report import VerificationReport
 
-PLACE, CELL = 30, 10  # widths of columns
-SHOWN = 10  # gradients, tensors and settings listed at most
+_PLACE, _CELL = 30, 10  # widths of columns
+_SHOWN = 10  # gradients, tensors and settings listed at most
 
 # Kind of place -> the parameters to look at, {} being the layer.
-PARAMETERS = {
+_PARAMETERS = {
     "embedding": "embeddings.*",
     "attention": "encoder.layer.{}.attention.*",
     "cross-attention": "encoder.layer.{}.crossattention.*",
@@ -23,7 +23,7 @@ PARAMETERS = {
     "pooler": "pooler.*",
 }
 # Class -> the parameters of its head.
-HEAD_PARAMETERS: dict[Head, str] = {
+_HEAD_PARAMETERS: dict[Head, str] = {
     "ForCausalLM": "lm_head.*",
     "ForMaskedLM": "lm_head.*",
     "ForSequenceClassification": "classifier.*",
@@ -33,13 +33,13 @@ HEAD_PARAMETERS: dict[Head, str] = {
 }
 
 
-def as_text(report: Report) -> str:
-    """Heading, tables and verdict."""
-    return "\n".join([*heading(report), "", *tables(report), *listed(report), "", *verdict(report)])
+def report_as_text(report: VerificationReport) -> str:
+    """The whole report: heading, tables and verdict."""
+    return "\n".join([*heading(report), "", *_tables(report), *_listed(report), "", *verdict(report)])
 
 
-def heading(report: Report) -> list[str]:
-    """What was run."""
+def heading(report: VerificationReport) -> list[str]:
+    """The class, the checkpoints and the inputs."""
     shape = "x".join(map(str, report.inputs["input_ids"]))
     lines = [f"Roberta{report.head}, {report.layers} layers, computed in {report.dtype}", f"source   {report.source}"]
     if report.against is not None:
@@ -47,14 +47,14 @@ def heading(report: Report) -> list[str]:
     return [*lines, f"stored   {' and '.join(report.stored)}", f"inputs   ids {shape}, {report.origin}"]
 
 
-def tables(report: Report) -> Iterator[str]:
-    """The places, two runs a table, and a summary of the gradients."""
+def _tables(report: VerificationReport) -> Iterator[str]:
+    """A table of the places for every two runs, and a summary of the gradients."""
     yield f"largest difference from {report.reference}: absolute, and relative to the largest value"
     for start in range(1, len(report.runs), 2):
         runs = report.runs[start : start + 2]
-        width = 2 * CELL
+        width = 2 * _CELL
         yield ""
-        yield f"{'':<{PLACE}}{'rounding':>{CELL}}" + "".join(f"{run:>{width}}" for run in runs)
+        yield f"{'':<{_PLACE}}{'rounding':>{_CELL}}" + "".join(f"{run:>{width}}" for run in runs)
         for row in report.places:
             is_first = any(report.first[run] == row.place for run in runs)
             yield _line(f"{'>' if is_first else ' '} {row.place}", row, runs)
@@ -63,14 +63,14 @@ def tables(report: Report) -> Iterator[str]:
         yield from _gradients(report)
 
 
-def _line(name: str, row: Row, runs: tuple[str, ...]) -> str:
+def _line(name: str, row: Comparison, runs: tuple[str, ...]) -> str:
     found = [row.differences[run] for run in runs]
-    cells = "".join(f"{one.absolute:>{CELL}.1e}{one.relative:>{CELL}.1e}" for one in found)
-    return f"{name:<{PLACE}}{row.rounding:>{CELL}.1e}{cells}"
+    cells = "".join(f"{one.absolute:>{_CELL}.1e}{one.relative:>{_CELL}.1e}" for one in found)
+    return f"{name:<{_PLACE}}{row.rounding:>{_CELL}.1e}{cells}"
 
 
-def _gradients(report: Report) -> Iterator[str]:
-    """The largest difference of each run; where only gradients are wrong, the parameters and how far they are apart."""
+def _gradients(report: VerificationReport) -> Iterator[str]:
+    """The largest difference of each run; where only gradients are wrong, the parameters and their differences."""
     table = report.gradients
     wrong = [row for row in table if not all(one.is_explained for one in row.differences.values())]
     yield f"gradients of {len(table)} parameters, {len(wrong)} beyond rounding"
@@ -78,38 +78,38 @@ def _gradients(report: Report) -> Iterator[str]:
         yield f"  {run}: at most {max(_times(row, run) for row in table):.2g} times what rounding explains"
     if any(report.first.values()):
         return  # everything below a wrong value has a wrong gradient
-    for row in wrong[:SHOWN]:
+    for row in wrong[:_SHOWN]:
         yield f"  {row.place}"
         yield "    " + "  ".join(f"{run} {one.relative:.1e}" for run, one in row.differences.items())
-    if len(wrong) > SHOWN:
-        yield f"  and {len(wrong) - SHOWN} more"
+    if len(wrong) > _SHOWN:
+        yield f"  and {len(wrong) - _SHOWN} more"
 
 
-def _times(row: Row, run: str) -> float:
+def _times(row: Comparison, run: str) -> float:
     """The difference in units of `MARGIN`-th parts of the bound."""
     absolute = row.differences[run].absolute
     return absolute / (row.bound / MARGIN) if row.bound else (0.0 if absolute == 0.0 else float("inf"))
 
 
-def listed(report: Report) -> Iterator[str]:
+def _listed(report: VerificationReport) -> Iterator[str]:
     """Stored tensors and settings that differ between the two checkpoints."""
     if report.settings:
         yield ""
         yield "config fields that differ:"
-        yield from (f"  {setting}" for setting in report.settings[:SHOWN])
+        yield from (f"  {setting}" for setting in report.settings[:_SHOWN])
     if report.tensors:
         yield ""
         yield f"stored tensors that differ: {len(report.tensors)}"
-        yield from (f"  {stored.name}: {stored.absolute:.1e}" for stored in report.tensors[:SHOWN])
-        if len(report.tensors) > SHOWN:
-            yield f"  and {len(report.tensors) - SHOWN} more"
+        yield from (f"  {stored.name}: {stored.absolute:.1e}" for stored in report.tensors[:_SHOWN])
+        if len(report.tensors) > _SHOWN:
+            yield f"  and {len(report.tensors) - _SHOWN} more"
 
 
-def verdict(report: Report) -> list[str]:
-    """The last lines: the same, or where not first, and what to look at."""
+def verdict(report: VerificationReport) -> list[str]:
+    """The last lines: the same; or where the first difference is, and which parameters to look at."""
     if report.agree:
         return [f"THE SAME: rounding in {report.dtype} explains every difference from {report.reference}."]
-    if report.not_finite:  # nan, by which nan differs from nan, says nothing about a framework
+    if report.not_finite:  # nan differs even from nan, so a difference says nothing about a framework
         return ["NOT COMPARABLE: not all stored values are finite.", *(f"  {line}" for line in report.not_finite)]
     lines = []
     for run, place in report.first.items():
@@ -125,25 +125,25 @@ def verdict(report: Report) -> list[str]:
         lines.append(f"The others agree with each other there: {report.suspect} is the odd one out.")
     if any(not difference.is_explained for row in report.gradients for difference in row.differences.values()):
         lines = lines or ["NOT THE SAME: the values agree, the gradients do not."]
-    return [*lines, *stored_apart(report)]
+    return [*lines, *_stored_differences(report)]
 
 
-def stored_apart(report: Report) -> Iterator[str]:
-    """What two checkpoints hold that is not the same, whether the inputs showed it or not."""
+def _stored_differences(report: VerificationReport) -> Iterator[str]:
+    """What two checkpoints store differently, whether the inputs revealed it or not."""
     beyond = [stored.name for stored in report.tensors if not stored.is_explained]
     if beyond:
         yield f"NOT THE SAME: stored tensors differ by more than a type rounds off: {len(beyond)}"
-        yield from (f"  {name}" for name in beyond[:SHOWN])
+        yield from (f"  {name}" for name in beyond[:_SHOWN])
     if report.is_renamed:
         yield "NOT THE SAME: the labels have other names (id2label)."
 
 
 def parameters_of(place: str, head: Head) -> str:
-    """The names of the parameters that make a place, such as "roberta.encoder.layer.3.attention.*"."""
+    """The names of the parameters that compute a place, such as "roberta.encoder.layer.3.attention.*"."""
     if place.startswith("head"):
-        return HEAD_PARAMETERS[head]
+        return _HEAD_PARAMETERS[head]
     kind, layer = place, ""
     if place.startswith("layer "):
         _, layer, kind = place.split(" ")
     prefix = "" if head == "Model" else "roberta."
-    return " and ".join(prefix + name for name in PARAMETERS[kind].format(layer).split(" and "))
+    return " and ".join(prefix + name for name in _PARAMETERS[kind].format(layer).split(" and "))

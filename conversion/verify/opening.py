@@ -13,24 +13,24 @@ import numpy as np
 from roberta.common.checkpoint.loading import HubOptions, Pretrained, open_pretrained
 from roberta.common.config import RobertaConfig
 from roberta.common.config_protocol import checked_config
+from roberta.common.finite import listed, not_finite
 from roberta.common.formats.safetensors_file import StoredTensor
 from roberta.common.parameters import Head, parameters
 from roberta.common.storage.folders import CheckpointError
-from roberta.conversion import finite
 from roberta.conversion.convert import convert
 from roberta.conversion.formats import recognise
-from roberta.conversion.frameworks import Subject
-from roberta.conversion.judgement import STEPS, apart
-from roberta.conversion.model import HEADS
+from roberta.conversion.model import ALL_HEADS
+from roberta.conversion.verify.frameworks import Subject
+from roberta.conversion.verify.judgement import STEPS, apart
 
-# Fields of a config that change nothing of what is computed or answered (label2id says what id2label says).
+# Fields of a config that do not affect results (label2id repeats id2label).
 _NAMES_ONLY = (
     "architectures", "dtype", "label2id", "transformers_version", "name_or_path", "_name_or_path",
     "tokenizer_class", "use_cache", "output_attentions", "output_hidden_states", "initializer_range",
 )  # fmt: skip
 
-# The step between the numbers next to 0 of each type, which is all that rounding there explains.
-SMALLEST = {"float64": 5e-324, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}
+# The smallest positive number of each dtype: the largest difference that rounding explains near 0.
+_SMALLEST = {"float64": 5e-324, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Stored:
 
     Attributes:
         absolute: the largest difference.
-        is_explained: every value is within what the narrower of two types of storage rounds off.
+        is_explained: whether rounding to the narrower of the two dtypes explains every value.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Stored:
 
 @contextmanager
 def readable(path: str | Path, head: Head | None) -> Iterator[str | Path]:
-    """What `from_pretrained` reads: the checkpoint itself, or a conversion of one of fairseq or KerasHub.
+    """A checkpoint that `from_pretrained` reads: the given one, or a conversion if it is fairseq's or KerasHub's.
 
-    The conversion is in a temporary folder, which is gone afterwards.
+    The conversion is in a temporary folder, which is deleted afterwards.
     """
     if not _is_foreign(Path(path)):
         yield path
@@ -64,15 +64,15 @@ def readable(path: str | Path, head: Head | None) -> Iterator[str | Path]:
 def _is_foreign(path: Path) -> bool:
     try:
         return path.exists() and recognise(path)[1] in ("fairseq", "keras-hub")
-    except CheckpointError:  # of several formats, or damaged: what reads it says so
+    except CheckpointError:  # several formats, or damaged: the reader raises
         return False
 
 
-def opened(path: str | Path, head: Head | None) -> tuple[Pretrained, Subject]:
-    """The config and tensors of a checkpoint, complete for its class, and what to load it as."""
-    head = class_of(path) if head is None else head
-    if head not in HEADS:
-        raise ValueError(f"head={head!r} is not one of {', '.join(HEADS)}")
+def open_for_run(path: str | Path, head: Head | None) -> tuple[Pretrained, Subject]:
+    """The config and tensors of a checkpoint, complete for its class, and the class to load it as."""
+    head = named_class(path) if head is None else head
+    if head not in ALL_HEADS:
+        raise ValueError(f"head={head!r} is not one of {', '.join(ALL_HEADS)}")
     has_pooler = None
     found = _open(path, head, has_pooler)
     if head == "Model" and found.report.missing and all(name.startswith("pooler.") for name in found.report.missing):
@@ -80,8 +80,8 @@ def opened(path: str | Path, head: Head | None) -> tuple[Pretrained, Subject]:
         found = _open(path, head, has_pooler)
     if found.report.missing:
         raise ValueError(
-            f"{path} has no {', '.join(found.report.missing)}: as Roberta{head} it would be new, and new parameters "
-            "differ in each framework; give the head that it was saved with"
+            f"{path} has no {', '.join(found.report.missing)}: as Roberta{head} it would be newly "
+            "initialised, differently in each framework; give the head that it was saved with"
         )
     return found, Subject(path, head, {} if has_pooler is None else {"add_pooling_layer": False})
 
@@ -96,12 +96,12 @@ def _open(path: str | Path, head: Head, has_pooler: bool | None) -> Pretrained:
     )  # fmt: skip
 
 
-def class_of(path: str | Path) -> Head:
+def named_class(path: str | Path) -> Head:
     """The class that a checkpoint's config names, without `Roberta` and framework."""
     file = Path(path)
     config, _ = checked_config(file.parent if file.is_file() else path)
     named = [name.rpartition("Roberta")[2] for name in config.architectures or ()]
-    for head in HEADS:
+    for head in ALL_HEADS:
         if head in named:
             return head
     raise ValueError(f"the config of {path} names no class (architectures={config.architectures}); give the head")
@@ -109,10 +109,10 @@ def class_of(path: str | Path) -> Head:
 
 def check_class(source: str | Path, head: Head, against: str | Path, path: str | Path) -> None:
     """Raise `ValueError` unless the config of the second checkpoint, at `path`, names the class of the first."""
-    other = class_of(path)
+    other = named_class(path)
     if other != head:
         raise ValueError(
-            f"{source} is a Roberta{head} and {against} a Roberta{other}; compare two of one class, or give the head "
+            f"{source} is a Roberta{head} and {against} a Roberta{other}; compare two of the same class, or give a head "
             "to run both as"
         )
 
@@ -136,32 +136,33 @@ def check_comparable(
         )
 
 
-def not_finite(source: str | Path, found: Pretrained) -> tuple[str, ...]:
-    """What a checkpoint holds that is no number, a line where there is any: it spreads, and nothing can be compared."""
-    wrong = finite.of_tensors(dict(found.match.found))
-    return (f"{source} holds {finite.listed(wrong)}",) if wrong else ()
+def values_not_finite(source: str, found: Pretrained) -> list[str]:
+    """A line on the tensors of a checkpoint that hold nan or infinity, if any: they spread, so nothing is comparable."""
+    problems = {name: not_finite(tensor.load()) for name, tensor in found.match.found.items()}
+    wrong = {name: problem for name, problem in problems.items() if problem is not None}
+    return [f"{source} holds {listed(wrong)}"] if wrong else []
 
 
 def different_tensors(found: Pretrained, second: Pretrained) -> tuple[Stored, ...]:
-    """The stored tensors that differ in a value, read one pair at a time, in the order of the table."""
-    compared = (stored(name, tensor, second.match.found[name]) for name, tensor in found.match.found.items())
+    """The stored tensors that differ in any value, read one pair at a time, in the order of the table."""
+    compared = (_compare_stored(name, tensor, second.match.found[name]) for name, tensor in found.match.found.items())
     return tuple(one for one in compared if one.absolute != 0.0)
 
 
-def stored(name: str, one: StoredTensor, other: StoredTensor) -> Stored:
-    """How far the values of one tensor are apart in two checkpoints."""
+def _compare_stored(name: str, one: StoredTensor, other: StoredTensor) -> Stored:
+    """How far apart the values of one tensor are in two checkpoints."""
     left, right = (tensor.load().astype(np.float64) for tensor in (one, other))
     if one.dtype == other.dtype:
         is_explained = np.array_equal(left, right)
     else:
         narrow = max(one.dtype, other.dtype, key=STEPS.__getitem__)
-        allowed = STEPS[narrow] * np.abs(left) + SMALLEST[narrow]
+        allowed = STEPS[narrow] * np.abs(left) + _SMALLEST[narrow]
         is_explained = bool((np.abs(right - left) <= allowed).all())
     return Stored(name, apart(right, left), is_explained)
 
 
 def different_settings(one: RobertaConfig, other: RobertaConfig) -> tuple[str, ...]:
-    """Fields of two configs that differ and matter to the result, such as "layer_norm_eps: 1e-05 and 1e-12"."""
+    """Fields of two configs that differ and affect results, such as "layer_norm_eps: 1e-05 and 1e-12"."""
     left, right = one.to_dict(), other.to_dict()
     fields = sorted(name for name in left.keys() | right.keys() if name not in _NAMES_ONLY)
     return tuple(

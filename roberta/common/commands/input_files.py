@@ -1,4 +1,4 @@
-"""Inputs from arguments, files and standard input: lines of text, tables, JSON; read as they are asked for."""
+"""Inputs from arguments, files and standard input: lines of text, tables, JSON; read one at a time, on request."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from roberta.common.commands.columns import SAMPLE, Given, Said, header, of_object
-from roberta.common.commands.texts import FORMATS, Command
+from roberta.common.commands.columns import SAMPLE_LINES, Given, Said, header, of_object
+from roberta.common.commands.text_options import DATA_FORMATS, Command
 from roberta.common.pipelines.inputs import shown
 from roberta.common.training.data import records
 from roberta.common.training.data.fields import structured
@@ -19,11 +19,11 @@ from roberta.common.training.data.readers import SUFFIXES
 from roberta.common.training.data.records import Reading, Unusable, decoded, lines
 from roberta.common.training.data.word_tables import WordTable
 
-Lines = Iterable[tuple[str, str]]  # a line, and where it is
+_Lines = Iterable[tuple[str, str]]  # a line, and where it is
 
 
 def from_arguments(command: Command, texts: Sequence[str], context: str | None) -> list[Given]:
-    """The inputs that are arguments: texts, or one input of several fields."""
+    """The inputs given as arguments: texts, or one input of several fields."""
     if context is not None or command.needed == 1:
         return [_about(Given(text), context) for text in texts]
     return [Given(_record(command, texts, f"arguments {shown(list(texts))}"))]
@@ -31,7 +31,7 @@ def from_arguments(command: Command, texts: Sequence[str], context: str | None) 
 
 @dataclass
 class _Errors(Unusable):
-    """Inputs that cannot be read: the first is an error, or each is kept until its turn."""
+    """Inputs that cannot be read: the first one raises, or each is kept until its turn."""
 
     kept: list[ValueError] = field(default_factory=list)
 
@@ -50,24 +50,25 @@ def from_file(
     context: str | None = None,
     skip: bool = False,
 ) -> Iterator[Given]:
-    """The inputs of a file, or of standard input, read as they are asked for.
+    """The inputs of a file, or of standard input, read one at a time, on request.
 
     Args:
-        context: of all questions, which are then all that the file has.
-        skip: give an input that cannot be read with its error as its value, instead of raising that.
+        context: of all questions; the file then has nothing but questions.
+        skip: yield an unreadable input with its error as its value, instead of raising the error.
 
     Raises:
-        ValueError: there is no such file, its format cannot be told or is none of the command's, or `said` does not go
-            with it: at once. Later: a line that cannot be read, or has columns that do not fit.
+        ValueError: at once, if there is no such file, its format is unknown or not for this command, or `said` does not
+            apply to it; later, for a line that cannot be read, or has columns that do not fit.
     """
     if context is not None:
         command = command._replace(fields=("question",), needed=1)
     name = "standard input" if path is None else str(path)
     if path is not None and (path.is_dir() or not path.exists()):
         raise ValueError(f"--file {path}: there is no such file")
+    # the format, and whether what is said of columns applies to it
     format_ = format_ or (SUFFIXES.get(path.suffix[1:].lower()) if path else "txt" if command.needed == 1 else "tsv")
-    if format_ not in FORMATS:
-        raise ValueError(f"{name}: its name does not end in {', '.join(FORMATS)}; say --format")
+    if format_ not in DATA_FORMATS:
+        raise ValueError(f"{name}: its name does not end in {', '.join(DATA_FORMATS)}; say --format")
     if format_ == "conll" and (command.task != "token-classification" or path is None):
         raise ValueError(f"{name} is read as conll, which is for files of `roberta tag`; say another --format")
     said = said or Said()
@@ -84,7 +85,7 @@ def from_file(
 
 
 def _about(given: Given, context: str | None) -> Given:
-    """A question and the context that all have."""
+    """A question, and the context of all questions."""
     if context is None or isinstance(given.value, ValueError):
         return given
     return given._replace(value={"question": given.value, "context": context})
@@ -93,7 +94,7 @@ def _about(given: Given, context: str | None) -> Given:
 def _read(
     command: Command, path: Path | None, name: str, format_: str, said: Said, errors: _Errors
 ) -> Iterator[Given]:  # fmt: skip
-    """The inputs, with those that cannot be read in their place."""
+    """The inputs, and errors in the places of those that cannot be read."""
     with contextlib.ExitStack() as stack:
         file: BinaryIO = sys.stdin.buffer if path is None else stack.enter_context(path.open("rb"))
         found = lines(file, f"{name} line {{}}", errors.note)
@@ -120,7 +121,7 @@ def _kept(errors: _Errors) -> Iterator[Given]:
         yield Given(errors.kept.pop(0))
 
 
-def _objects(found: Lines, errors: _Errors) -> Iterator[tuple[Any, str]]:
+def _objects(found: _Lines, errors: _Errors) -> Iterator[tuple[Any, str]]:
     """The values of lines of JSON."""
     for text, where in found:
         with errors.noted():
@@ -131,7 +132,7 @@ def _objects(found: Lines, errors: _Errors) -> Iterator[tuple[Any, str]]:
 def _of_objects(
     command: Command, values: Iterable[tuple[Any, str]], said: Said, errors: _Errors
 ) -> Iterator[Given]:  # fmt: skip
-    """The inputs of JSON values: texts, or objects, whose other fields are left out."""
+    """The inputs of JSON values: texts, or objects, of which unneeded fields are left out."""
     for value, where in values:
         with errors.noted():
             if not isinstance(value, Mapping):
@@ -150,12 +151,12 @@ def _of_objects(
 
 
 def _of_table(
-    command: Command, found: Lines, format_: str, sample: Sequence[Sequence[str]], said: Said, errors: _Errors
+    command: Command, found: _Lines, format_: str, sample: Sequence[Sequence[str]], said: Said, errors: _Errors
 ) -> Iterator[Given]:  # fmt: skip
-    """The inputs of a table; a first line with the names of its columns says which is which.
+    """The inputs of a table, whose first line may name its columns.
 
     Args:
-        sample: the first rows, for a look ahead; none where they cannot be read twice.
+        sample: the first rows, to look ahead; none where they cannot be read twice.
     """
     rows = _cells(found, format_, errors)
     first = next(rows, None)
@@ -173,7 +174,7 @@ def _of_table(
                 yield columns.of_cells(cells, where)
 
 
-def _cells(found: Lines, format_: str, errors: Unusable) -> Iterator[tuple[list[str], str]]:
+def _cells(found: _Lines, format_: str, errors: Unusable) -> Iterator[tuple[list[str], str]]:
     """The cells of each row, and where it is."""
     if format_ == "csv":
         return records.quoted(found, ",", errors)
@@ -181,19 +182,19 @@ def _cells(found: Lines, format_: str, errors: Unusable) -> Iterator[tuple[list[
 
 
 def _sample(path: Path | None, format_: str) -> list[list[str]]:
-    """The first rows of a file that have something in them; none of what can be read only once."""
+    """The first non-empty rows of a file; none where it can be read only once."""
     if path is None or not path.is_file():
         return []
     with path.open("rb") as file:
         found = ((raw.decode(errors="replace").rstrip("\r\n").removeprefix("\ufeff"), str(path)) for raw in file)
         rows = _cells(found, format_, Unusable(skip=True))
-        with contextlib.suppress(ValueError):  # told when it is read
-            return [cells for cells, _ in itertools.islice(rows, SAMPLE) if any(cells)]
+        with contextlib.suppress(ValueError):  # raised when the file is read
+            return [cells for cells, _ in itertools.islice(rows, SAMPLE_LINES) if any(cells)]
     return []
 
 
-def _record(command: Command, cells: Sequence[str], where: str) -> Any:
-    """An input of its fields, in their order."""
+def _record(command: Command, cells: Sequence[str], where: str) -> str | dict[str, Any]:
+    """An input from its fields in order."""
     fields = ", ".join(command.fields)
     if len(cells) < command.needed or (len(cells) > len(command.fields) and not command.many):
         raise ValueError(
@@ -211,7 +212,7 @@ def text_of_file(path: Path) -> str:
     """The text of a file, such as a context.
 
     Raises:
-        ValueError: there is none, or it is no UTF-8. OSError: it cannot be read.
+        ValueError: it does not exist, or is not UTF-8. OSError: it cannot be read.
     """
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file")

@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# How values lie there: as in the table; transposed; transposed, with heads and columns of a head as two axes, the
-# second of these where they come in ("in": query, key, value) or go out ("out").
-Shape = Literal["same", "dense", "heads_in", "heads_out"]
+# How values are stored: as in the table; transposed; transposed, with the heads and the columns of a head as two axes,
+# on the side of the output ("heads_in": query, key, value) or of the input ("heads_out").
+Placement = Literal["same", "dense", "heads_in", "heads_out"]
 
-# model.weights.h5: path -> module of the table, and how its weight lies.
-EMBEDDINGS: tuple[tuple[str, str, Shape], ...] = (
+# model.weights.h5: path -> module of the table, and how its weight is stored.
+_EMBEDDINGS: tuple[tuple[str, str, Placement], ...] = (
     ("layers/token_and_position_embedding/token_embedding", "embeddings.word_embeddings", "same"),
     ("layers/token_and_position_embedding/position_embedding", "embeddings.position_embeddings", "same"),
 )
-NORM: tuple[tuple[str, str, Shape], ...] = (("layers/layer_normalization", "embeddings.LayerNorm", "same"),)
-LAYER: tuple[tuple[str, str, Shape], ...] = (
+_NORM: tuple[tuple[str, str, Placement], ...] = (("layers/layer_normalization", "embeddings.LayerNorm", "same"),)
+_LAYER: tuple[tuple[str, str, Placement], ...] = (
     ("_self_attention_layer/query_dense", "attention.self.query", "heads_in"),
     ("_self_attention_layer/key_dense", "attention.self.key", "heads_in"),
     ("_self_attention_layer/value_dense", "attention.self.value", "heads_in"),
@@ -31,7 +31,7 @@ LAYER: tuple[tuple[str, str, Shape], ...] = (
 )
 
 # task.weights.h5, by the class of the model.
-TASKS: dict[str, tuple[tuple[str, str, Shape], ...]] = {
+_TASKS: dict[str, tuple[tuple[str, str, Placement], ...]] = {
     "ForMaskedLM": (
         ("layers/masked_lm_head/_intermediate_dense", "lm_head.dense", "dense"),
         ("layers/masked_lm_head/_intermediate_layer_norm", "lm_head.layer_norm", "same"),
@@ -41,38 +41,38 @@ TASKS: dict[str, tuple[tuple[str, str, Shape], ...]] = {
         ("layers/dense_1", "classifier.out_proj", "dense"),
     ),
 }
-LM_BIAS = ("layers/masked_lm_head/vars/0", "lm_head.bias")  # a variable of the head's own
+_LM_BIAS = ("layers/masked_lm_head/vars/0", "lm_head.bias")  # a variable of the head itself
 
 
 @dataclass(frozen=True)
-class Row:
-    """One variable: its path in the h5 file, the canonical name without `roberta.`, and how its values lie."""
+class Variable:
+    """One variable: its path in the h5 file, the canonical name without `roberta.`, and how its values are stored."""
 
     path: str
     name: str
-    shape: Shape
+    placement: Placement
 
 
-def backbone(num_layers: int) -> list[Row]:
+def backbone(num_layers: int) -> list[Variable]:
     """The rows of model.weights.h5."""
-    rows = [Row(f"{path}/vars/0", f"{module}.weight", shape) for path, module, shape in EMBEDDINGS]
-    rows += _both(NORM, "", "")
+    rows = [Variable(f"{path}/vars/0", f"{module}.weight", placement) for path, module, placement in _EMBEDDINGS]
+    rows += _both(_NORM, "", "")
     for index in range(num_layers):
         layer = "layers/transformer_encoder" + (f"_{index}" if index else "")
-        rows += _both(LAYER, f"{layer}/", f"encoder.layer.{index}.")
+        rows += _both(_LAYER, f"{layer}/", f"encoder.layer.{index}.")
     return rows
 
 
-def task(head: str) -> list[Row]:
-    """The rows of task.weights.h5; none for a class that KerasHub has not."""
-    rows = _both(TASKS.get(head, ()), "", "")
-    return [*rows, Row(*LM_BIAS, "same")] if head == "ForMaskedLM" else rows
+def task(head: str) -> list[Variable]:
+    """The rows of task.weights.h5; none for a class that KerasHub lacks."""
+    rows = _both(_TASKS.get(head, ()), "", "")
+    return [*rows, Variable(*_LM_BIAS, "same")] if head == "ForMaskedLM" else rows
 
 
-def _both(modules: tuple[tuple[str, str, Shape], ...], above: str, prefix: str) -> list[Row]:
+def _both(modules: tuple[tuple[str, str, Placement], ...], above: str, prefix: str) -> list[Variable]:
     rows = []
-    for path, module, shape in modules:
-        rows.append(Row(f"{above}{path}/vars/0", f"{prefix}{module}.weight", shape))
-        is_split = shape == "heads_in"  # the bias of what goes out of the heads is a plain vector
-        rows.append(Row(f"{above}{path}/vars/1", f"{prefix}{module}.bias", "heads_in" if is_split else "same"))
+    for path, module, placement in modules:
+        rows.append(Variable(f"{above}{path}/vars/0", f"{prefix}{module}.weight", placement))
+        is_split = placement == "heads_in"  # the bias after the heads is a plain vector
+        rows.append(Variable(f"{above}{path}/vars/1", f"{prefix}{module}.bias", "heads_in" if is_split else "same"))
     return rows

@@ -1,8 +1,8 @@
-"""fairseq's `model.pt`, read in every spelling it has had; `fairseq_writer` writes it.
+"""fairseq's `model.pt`, read in every spelling it has had; `writer` writes it.
 
 A pickle is read as data (`roberta.common.formats.torch_zip`), so nothing in it is called and fairseq is not needed. What
-fairseq has no place for (config.json, token types, heads of other programs) is under a key of its own, `roberta`, at
-the top of the file, where fairseq does not look.
+fairseq has no place for (config.json, token types, heads of other programs) has a key of its own, `roberta`, at the
+top of the file, where fairseq does not look.
 """
 
 from __future__ import annotations
@@ -14,35 +14,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from roberta.common.checkpoint import older_names as spellings
+from roberta.common.checkpoint import older_names
 from roberta.common.config import RobertaConfig
 from roberta.common.formats import torch_zip
 from roberta.common.formats.safetensors_file import MAX_TENSORS, StoredTensor
 from roberta.common.storage.folders import CheckpointError
-from roberta.conversion.fairseq_config import (
-    EPSILON,
-    PAD,
-    RECORDS,
-    config_fields,
-    is_ranking,
-    options,
-)  # fmt: skip
-from roberta.conversion.fairseq_names import (
+from roberta.conversion.fairseq.names import (
     CLASSIFIERS,
     DROPPED,
     FUSED,
     VERSION,
     Spelling,
-    canonical,
     modern,
-    native,
+    to_canonical,
+    to_fairseq,
 )
-from roberta.conversion.model import HEADS, POSITIONS, TYPES, Model, checked, unfold_types
+from roberta.conversion.fairseq.options import PAD, RECORDS, config_fields, is_ranking, options
+from roberta.conversion.model import ALL_HEADS, EPSILON, POSITIONS, TYPES, SourceModel, checked_model, unfold_types
 
 OWN = "roberta"  # the key for what fairseq has no place for
 
 
-def is_fairseq(value: Any) -> bool:
+def is_fairseq(value: object) -> bool:
     """Whether what a file of `torch.save` holds is a checkpoint of fairseq."""
     return (
         isinstance(value, Mapping) and isinstance(value.get("model"), Mapping) and ("args" in value or "cfg" in value)
@@ -54,7 +47,9 @@ def open_file(path: Path) -> Any:
     return torch_zip.read(path, records=RECORDS)
 
 
-def read(path: Path, *, head: str | None, files: Mapping[str, bytes], num_attention_heads: int | None = None) -> Model:
+def read_fairseq(
+    path: Path, *, head: str | None, files: Mapping[str, bytes], num_attention_heads: int | None = None
+) -> SourceModel:
     """The model in a checkpoint of fairseq.
 
     Args:
@@ -64,19 +59,22 @@ def read(path: Path, *, head: str | None, files: Mapping[str, bytes], num_attent
         num_attention_heads: for a file whose hyperparameters are lost.
 
     Raises:
-        CheckpointError: it is no such checkpoint, or of another architecture; names file, tensor and rule.
+        CheckpointError: it is not such a checkpoint, or has another architecture; names file, tensor and rule.
     """
     state = open_file(path)
     if not is_fairseq(state):
-        raise CheckpointError(f"{path} is no checkpoint of fairseq: it has no model with args or cfg")
+        raise CheckpointError(f"{path} is not a checkpoint of fairseq: it has no model with args or cfg")
+    # the options and the names that the file uses, brought up to date
     own = state.get(OWN) if isinstance(state.get(OWN), Mapping) else {}
     found, form = options(path, state)
     if num_attention_heads is not None:
         found = {**found, "encoder_attention_heads": num_attention_heads}
     tensors, spelling = _modern(path, state["model"], form)
+    # the one head to keep, and everything that belongs to it
     chosen, named = _choose(path, tensors, head, found, own)
     spelling = replace(spelling, head=named or spelling.head)
     canonicals, notes = _canonical(path, tensors, chosen, named)
+    # what only a file of ours has, beside fairseq's own tensors
     rest = _tensors(path, own.get("rest", {}))
     fields = config_fields(path, found, form)
     config = _config(path, canonicals, fields, own, chosen, spelling)
@@ -84,17 +82,17 @@ def read(path: Path, *, head: str | None, files: Mapping[str, bytes], num_attent
     unfolded, more = unfold_types("roberta.", config, positions, rest)
     others = {name: tensor for name, tensor in rest.items() if name not in (TYPES, POSITIONS)}
     canonicals = {**canonicals, **unfolded, **others}
-    return checked(config, canonicals, path, "fairseq", head=chosen, files=files, notes=(*notes, *more))
+    return checked_model(config, canonicals, path, "fairseq", head=chosen, files=files, notes=(*notes, *more))
 
 
 def _modern(path: Path, model: Mapping[str, Any], form: str) -> tuple[dict[str, StoredTensor], Spelling]:
-    """The tensors by fairseq's newest names, fused ones cut in three, and how the file spells them."""
+    """The tensors by fairseq's newest names, fused ones split in three, and how the file spells them."""
     stored = _tensors(path, model)
     names = [re.sub(r"^(encoder|decoder)\.", "", name) for name in stored]
     outers = {name.partition(".")[0] for name in stored if ".sentence_encoder." in name}
     if len(outers) != 1 or not outers <= {"encoder", "decoder"}:
         raise CheckpointError(
-            f"{path} is of another architecture: its tensors are not under encoder.sentence_encoder or "
+            f"{path} has another architecture: its tensors are not under encoder.sentence_encoder or "
             f"decoder.sentence_encoder but {sorted({name.partition('.')[0] for name in stored})[:8]}"
         )
     spelling = Spelling(
@@ -121,7 +119,9 @@ def _unfused(name: str, tensor: StoredTensor) -> Iterator[tuple[str, StoredTenso
         yield name, tensor
         return
     if not tensor.shape or tensor.shape[0] % 3:
-        raise CheckpointError(f"{tensor.file}: {name} of {list(tensor.shape)} cannot be cut in query, key and value")
+        raise CheckpointError(
+            f"{tensor.file}: {name} of {list(tensor.shape)} cannot be split into query, key and value"
+        )
     rows = tensor.shape[0] // 3
     for index, part in enumerate(FUSED):
         cut = slice(index * rows, (index + 1) * rows)
@@ -134,7 +134,7 @@ def _choose(
 ) -> tuple[Any, str | None]:
     """The class, and the classification head it takes, if any."""
     names = sorted({name.split(".")[1] for name in tensors if name.startswith("classification_heads.")})
-    if head is None and isinstance(own.get("head"), str) and own["head"] in HEADS:
+    if head is None and isinstance(own.get("head"), str) and own["head"] in ALL_HEADS:
         head = own["head"]
     possible = [*names, *(("ForMaskedLM", "ForCausalLM") if "lm_head.bias" in tensors else ("Model",))]
     if head is None:
@@ -148,7 +148,7 @@ def _choose(
         if len(names) != 1:
             raise CheckpointError(f"{path} has the classification heads {names}; choose one by its name with --head")
         return head, names[0]
-    if head not in HEADS:
+    if head not in ALL_HEADS:
         raise CheckpointError(f"{path} has no head {head!r}; it has {', '.join(possible)}")
     return head, None
 
@@ -156,23 +156,23 @@ def _choose(
 def _canonical(
     path: Path, tensors: Mapping[str, StoredTensor], head: str, named: str | None
 ) -> tuple[dict[str, StoredTensor], list[str]]:
-    """The tensors of the chosen head by the names of the table; what else there is goes into the notes."""
+    """The tensors of the chosen head by the names of the table; all others go into the notes."""
     modules = {f"classification_heads.{named}.{theirs}": ours for theirs, ours in CLASSIFIERS.get(head, ())}
     is_language_model = head in ("ForMaskedLM", "ForCausalLM")
     result, notes = {}, []
     for name, tensor in tensors.items():
         module, _, leaf = name.rpartition(".")
-        ours = f"{modules[module]}.{leaf}" if module in modules else canonical(name)
+        ours = f"{modules[module]}.{leaf}" if module in modules else to_canonical(name)
         is_other = name.startswith("classification_heads.") and module not in modules
         if ours is not None and (is_language_model or not name.startswith("lm_head.")):
             result[ours] = replace(tensor, name=ours)
         elif is_other or ours is not None or any(part in name for part in DROPPED):
             notes.append(f"left out: {name}")
         elif name.startswith("sentence_encoder.layer_norm."):
-            raise CheckpointError(f"{path}: {name} is of a model that normalises first, which RoBERTa does not")
+            raise CheckpointError(f"{path}: {name} belongs to a model that normalises first, which RoBERTa does not")
         else:
             raise CheckpointError(
-                f"{path}: {name} {list(tensor.shape)} is no tensor of RoBERTa; it is not left out unseen"
+                f"{path}: {name} {list(tensor.shape)} is not a tensor of RoBERTa; it is not silently left out"
             )
     return result, notes
 
@@ -181,7 +181,7 @@ def _config(
     path: Path, tensors: Mapping[str, StoredTensor], fields: Mapping[str, Any], own: Mapping[str, Any], head: str,
     spelling: Spelling,
 ) -> RobertaConfig:  # fmt: skip
-    """Sizes from the tensors, the rest from the options; or the config that a file of ours carries."""
+    """The config: sizes from the tensors, the rest from the options; or the one that a file of ours carries."""
     try:
         if isinstance(own.get("config"), str):
             config: RobertaConfig = RobertaConfig.from_dict(json.loads(own["config"]))
@@ -196,14 +196,14 @@ def _config(
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: {error}") from None
     words, decoder = tensors["roberta.embeddings.word_embeddings.weight"], tensors.get("lm_head.decoder.weight")
-    if decoder is not None and not spellings.same(words, decoder):
+    if decoder is not None and not older_names.same(words, decoder):
         config.tie_word_embeddings = False
     config.fairseq = spelling.as_dict()
     return config
 
 
 def _sizes(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    """The fields of the config that shapes tell."""
+    """The fields of the config that follow from shapes."""
     layers = {int(found[1]) for name in tensors if (found := re.match(r"roberta\.encoder\.layer\.(\d+)\.", name))}
     if layers != set(range(len(layers))):
         raise CheckpointError(f"{path} has the layers {sorted(layers)[:40]}; some between are missing")
@@ -224,14 +224,14 @@ def _labels(tensors: Mapping[str, StoredTensor], head: str) -> int:
 def _size(path: Path, tensors: Mapping[str, StoredTensor], name: str, axis: int) -> int:
     if name not in tensors or len(tensors[name].shape) <= axis:
         raise CheckpointError(
-            f"{path} has no {name} (fairseq's {native(name)}); it is of another architecture, or damaged"
+            f"{path} has no {name} (fairseq's {to_fairseq(name)}); it has another architecture, or is damaged"
         )
     return tensors[name].shape[axis]
 
 
-def _tensors(path: Path, values: Any) -> dict[str, StoredTensor]:
+def _tensors(path: Path, values: object) -> dict[str, StoredTensor]:
     if not isinstance(values, Mapping) or len(values) > MAX_TENSORS:
-        raise CheckpointError(f"{path} is damaged: {type(values).__name__} where tensors by name belong")
+        raise CheckpointError(f"{path} is damaged: {type(values).__name__} instead of tensors by name")
     for name, tensor in values.items():
         if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
             raise CheckpointError(f"{path}: {str(name)[:80]} is a {type(tensor).__name__}, not a tensor")

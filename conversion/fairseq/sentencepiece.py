@@ -1,13 +1,12 @@
-"""A `.model` file of SentencePiece beside fairseq's dict.txt, as the tokenizer.json of the tokenizers library.
+"""A `.model` file of SentencePiece and fairseq's dict.txt, as the tokenizer.json of the tokenizers library.
 
-The file has the pieces with their scores, and how a text is normalised; the dictionary says which id each piece has.
+The file has the pieces with their scores, and how texts are normalised; the dictionary has the id of each piece.
 Source: sentencepiece_model.proto for the numbers of the fields; XLM-R's and CamemBERT's files for the layouts.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from roberta.common.storage.folders import CheckpointError
+from roberta.conversion.model import as_json
 
-FILE = "sentencepiece.bpe.model"  # XLM-R's and CamemBERT's, whose pieces are of a unigram model all the same
-SPACE = "▁"
-UNUSED = "NOTUSED"  # ends the name of a row whose token has another one
+SENTENCEPIECE_FILE = "sentencepiece.bpe.model"  # XLM-R's and CamemBERT's; a unigram model in spite of its name
+WORD_START = "▁"
+UNUSED = "NOTUSED"  # ends the name of a row whose token has another row
 MASK = "<mask>"
 _LARGEST = 2**27  # bytes; XLM-R's has 5 MB
 _UNIGRAM = 1
@@ -28,10 +28,10 @@ _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", MASK)
 
 @dataclass(frozen=True)
 class Sentencepiece:
-    """What such a file says.
+    """The content of a model file.
 
     Attributes:
-        pieces: all in order, with their scores; `normal` are those that a text is cut into.
+        pieces: all pieces in order, with their scores; texts are split into the `normal` ones.
         charsmap: the compiled rules of normalisation; empty for none.
     """
 
@@ -40,71 +40,71 @@ class Sentencepiece:
     charsmap: bytes
 
 
-def read(path: Path) -> Sentencepiece:
+def read_sentencepiece(path: Path) -> Sentencepiece:
     """The unigram model in a file.
 
     Raises:
-        CheckpointError: it is damaged, or of another kind than XLM-R's.
+        CheckpointError: it is damaged, or is not of the kind that XLM-R uses.
     """
     if path.stat().st_size > _LARGEST:
-        raise CheckpointError(f"{path} is too large for a model of SentencePiece")
+        raise CheckpointError(f"{path} is too large for a SentencePiece model")
     try:
         model = _fields(path.read_bytes())
         pieces = [_piece(content) for content in model.get(1, [])]
         trainer, normalizer = (_fields(model.get(number, [b""])[-1]) for number in (2, 3))
     except (ValueError, IndexError, TypeError, AttributeError, struct.error) as error:
-        raise CheckpointError(f"{path} is no model of SentencePiece, or damaged: {error}") from None
+        raise CheckpointError(f"{path} is not a SentencePiece model, or is damaged: {error}") from None
     if not pieces:
-        raise CheckpointError(f"{path} is no model of SentencePiece: it has no pieces")
+        raise CheckpointError(f"{path} is not a SentencePiece model: it has no pieces")
     kinds = {kind for _, _, kind in pieces}
     wrong = [
         text
         for text, holds in (
-            ("it is no unigram model", trainer.get(3, [_UNIGRAM])[-1] == _UNIGRAM),
-            ("it has pieces for bytes, or of its user", kinds <= {_NORMAL, _UNKNOWN, _CONTROL}),
+            ("it is not a unigram model", trainer.get(3, [_UNIGRAM])[-1] == _UNIGRAM),
+            ("it has byte pieces, or user-defined ones", kinds <= {_NORMAL, _UNKNOWN, _CONTROL}),
             ("it puts no space before a text", normalizer.get(3, [1])[-1] == 1),
             ("it keeps spaces as they are", normalizer.get(4, [1])[-1] == 1),
         )
         if not holds
     ]
     if wrong:
-        raise CheckpointError(f"{path} is not as XLM-R's model of SentencePiece is: {'; '.join(wrong)}")
+        raise CheckpointError(f"{path} is not like XLM-R's SentencePiece model: {'; '.join(wrong)}")
     normal = frozenset(text for text, _, kind in pieces if kind == _NORMAL)
     charsmap = bytes(normalizer.get(2, [b""])[-1])
     return Sentencepiece(tuple((text, score) for text, score, _ in pieces), normal, charsmap)
 
 
-def tokenizer_files(
+def sentencepiece_tokenizer(
     model: Sentencepiece, names: Sequence[str], longest: int, content: bytes, where: str
 ) -> dict[str, bytes]:
-    """tokenizer.json and tokenizer_config.json; the model file too where transformers' slow class gives the same ids.
+    """tokenizer.json and tokenizer_config.json; also the model file where transformers' slow class gives the same ids.
 
     Args:
-        names: of the rows of the embedding, by the dictionary.
-        longest: tokens of a sequence.
+        names: of the rows of the embedding, from the dictionary.
+        longest: tokens of a sequence, at most.
         content: of the model file.
         where: the two files, for errors.
 
     Raises:
-        CheckpointError: the dictionary and the model are not of one tokenizer.
+        CheckpointError: the dictionary and the model belong to different tokenizers.
     """
     strange = [name for name in names if name not in model.normal and not _is_filler(name)]
     lost = sorted(model.normal - set(names))
-    for what, some in (("of the symbols are no pieces", strange), ("of the pieces are no symbols", lost)):
+    for what, some in (("of the symbols are not pieces", strange), ("of the pieces are not symbols", lost)):
         if some:
             raise CheckpointError(
-                f"{where} are not of one tokenizer: {len(some)} {what}, such as {', '.join(map(repr, some[:5]))}"
+                f"{where} belong to different tokenizers: {len(some)} {what}, such as {', '.join(map(repr, some[:5]))}"
             )
     layout = _layout(model, names)
-    files = {"tokenizer.json": _json(_tokenizer(model, names, layout != "CamembertTokenizer"))}
+    files = {"tokenizer.json": as_json(_tokenizer(model, names, layout != "CamembertTokenizer"))}
     if layout != "PreTrainedTokenizerFast":
-        files[FILE] = content
-    files["tokenizer_config.json"] = _json(_settings(names, layout, longest))
+        files[SENTENCEPIECE_FILE] = content
+    files["tokenizer_config.json"] = as_json(_settings(names, layout, longest))
     return files
 
 
 def _layout(model: Sentencepiece, names: Sequence[str]) -> str:
-    """transformers' class that numbers the pieces so; the library's own for any other order."""
+    """transformers' class that numbers the pieces this way; the library's own for any other order."""
     pieces = [text for text, _ in model.pieces[3:]]
     heads = {
         "XLMRobertaTokenizer": ["<s>", "<pad>", "</s>", "<unk>"],
@@ -119,17 +119,17 @@ def _layout(model: Sentencepiece, names: Sequence[str]) -> str:
 def _tokenizer(model: Sentencepiece, names: Sequence[str], mask_is_normalised: bool) -> dict[str, Any]:
     """The content of tokenizer.json: a unigram model with the rows of the embedding as its pieces."""
     scores, ids = dict(model.pieces), {name: index for index, name in enumerate(names)}
-    # the lowest there is: what an unknown character costs is counted from the lowest score
+    # fillers get the lowest score, as the cost of an unknown character is counted from the lowest one
     lowest = min(score for text, score in model.pieces if text in model.normal)
     vocab = [[n, scores[n] if n in model.normal else 0.0 if n in _SPECIAL else lowest] for n in names]
     normalizers: list[dict[str, Any]] = [
         {"type": "Strip", "strip_left": False, "strip_right": True},
-        {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": SPACE},
+        {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": WORD_START},
     ]
     if model.charsmap:
         charsmap = base64.b64encode(model.charsmap).decode()
         normalizers.insert(0, {"type": "Precompiled", "precompiled_charsmap": charsmap})
-    space = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": True}
+    space = {"type": "Metaspace", "replacement": WORD_START, "prepend_scheme": "always", "split": True}
     return {
         "version": "1.0",
         "truncation": None,
@@ -174,18 +174,14 @@ def _is_added(name: str) -> bool:
 
 
 def _is_filler(name: str) -> bool:
-    """Whether a row is no piece by right: a special token, or a filler to a round number."""
+    """Whether a row need not be a piece: a special token, or padding to a round number."""
     return _is_added(name) or name.startswith("madeupword")
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()
 
 
 # -- protocol buffers ----------------------------------------------------------------------------------------------
 
 
-def _piece(content: Any) -> tuple[str, float, int]:
+def _piece(content: bytes) -> tuple[str, float, int]:
     """Text, score and type of a piece."""
     fields = _fields(content)
     (score,) = struct.unpack("<f", fields[2][-1]) if 2 in fields else (0.0,)
@@ -214,7 +210,7 @@ def _values(content: bytes) -> Iterator[tuple[int, Any]]:
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4
         else:
-            raise ValueError(f"a field of the wire type {kind}")
+            raise ValueError(f"it has a field of wire type {kind}")
         if at + size > len(content):
             raise ValueError("it ends within a field")
         yield tag >> 3, content[at : at + size]
@@ -230,4 +226,4 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return result, at
         if shift > 63:
-            raise ValueError("a number of more than 64 bits")
+            raise ValueError("it has a number of more than 64 bits")

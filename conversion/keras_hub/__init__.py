@@ -1,0 +1,1 @@
+"""KerasHub's presets of RoBERTa: read and written without Keras or KerasHub."""
