@@ -1,4 +1,7 @@
-"""What both tokenizers do, written once: the call and its options, decoding, files. How a text is split is an `Engine`."""
+"""The interface of both tokenizers, written once: the call and its older names, `pad`, rows of ids.
+
+How a text is split is an `Engine`, the one thing the two tokenizers do differently.
+"""
 
 from __future__ import annotations
 
@@ -6,157 +9,69 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from inspect import signature
-from pathlib import Path
 from typing import Any, ClassVar
 
-from roberta.common.frameworks import tensor_maker
 from roberta.common.keywords import suggestion
 from roberta.common.tokenizer.chat import Chatting
-from roberta.common.tokenizer.chat_templates import read_templates
+from roberta.common.tokenizer.decoding import Decoding
 from roberta.common.tokenizer.encoding import BatchEncoding, Encoding
-from roberta.common.tokenizer.engine import Engine
-from roberta.common.tokenizer.options import MODEL_INPUT_NAMES, UNLIMITED, first_given, length_limit, one_of
-from roberta.common.tokenizer.preparing import Preparing
-from roberta.common.tokenizer.rows import encodings
-from roberta.common.tokenizer.saving import Saving, refuse_names_of_methods, warn_of_near_names
-from roberta.common.tokenizer.texts import Table, flatten, make_plan, whole_plan
-from roberta.common.vocabulary.errors import ArgumentError
-from roberta.common.vocabulary.files import (
-    MERGES_FILE,
-    TOKENIZER_FILE,
-    VOCAB_FILE,
-    Vocabulary,
-    read_tokenizer_json,
-    read_vocabulary,
+from roberta.common.tokenizer.options import TRUNCATIONS, CallOptions, call_options
+from roberta.common.tokenizer.padding import (
+    Aligned,
+    BatchRows,
+    as_lists,
+    encodings,
+    gather,
+    pad_batch,
+    tensor_type_of,
 )
-from roberta.common.vocabulary.special_tokens import MORE, AddedToken, Token, special_token
-from roberta.common.vocabulary.template import Template, read_template, roberta_template, with_tokens
+from roberta.common.tokenizer.saving import Saving
+from roberta.common.tokenizer.settings import first_given
+from roberta.common.tokenizer.truncation import TextBatch, cut_windows, flatten, kept_lengths, whole_windows
+from roberta.common.vocabulary.errors import ArgumentError
+from roberta.common.vocabulary.special_tokens import AddedToken
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
-# Options that transformers had long ago, with what they are called now.
+# A text, a list of words, or a list of either.
+TextInput = str | Sequence[str] | Sequence[Sequence[str]] | Sequence[Sequence[Sequence[str]]]
+
+# Options that transformers had long ago, with their present names.
 _OLDER = {"pad_to_max_length": ' (now padding="max_length")', "truncation_strategy": " (now truncation)"}
 
 
-class TokenizerBase(Preparing, Chatting, Saving, ABC):
-    """The interface of both tokenizers.
+class Engine(ABC):
+    """Texts to tokens, without special tokens around. An engine never changes, so results may keep one for later."""
 
-    Args:
-        files: vocab.json, merges.txt and tokenizer.json, each a path or None; the last is taken where it is given.
-        errors: what decoding does with bytes that are no UTF-8.
-        named: special token by name.
-        add_prefix_space, trim_offsets: None for False and True, whatever tokenizer.json says; where its post_processor
-            has no trim_offsets, offsets are trimmed or not as that processor does it.
-        additional_special_tokens, extra_special_tokens: special tokens without a name, and with one of their own.
-        added_tokens_decoder: id -> added token.
-        model_max_length: what `truncation=True` cuts to; `max_len` is its older name.
-        padding_side, truncation_side: "right" or "left".
-        pad_token_type_id: token type of padding.
-        clean_up_tokenization_spaces: default of `decode`.
-        split_special_tokens: treat special tokens in a text as text.
-        model_input_names: what a call returns by default.
-        name_or_path: where it was loaded from.
-        chat_template: what makes one text of a conversation, in Jinja; or several by name.
-        verbose: False for no warnings of texts that are too long.
-        config: further keys of tokenizer_config.json, written back when it is saved.
-        vocabulary: in place of files.
-        post_processor: what stands around texts, as tokenizer.json has it, with the ids of this vocabulary's tokens;
-            None for what the file says.
-        others: settings that no tokenizer here has (`do_lower_case`): kept in `init_kwargs` and written into
-            tokenizer_config.json, as in transformers, without effect; one near to a known name is logged.
-    """
+    @abstractmethod
+    def ids(self, texts: Sequence[Any], is_words: bool) -> list[list[int]]:
+        """The ids of each text; a text is a str, or with `is_words` a sequence of them."""
 
-    vocab_files_names: ClassVar[dict[str, str]] = {
-        "vocab_file": VOCAB_FILE,
-        "merges_file": MERGES_FILE,
-        "tokenizer_file": TOKENIZER_FILE,
-    }
-    pretrained_vocab_files_map: ClassVar[dict[str, dict[str, str]]] = {}
+    @abstractmethod
+    def align(self, texts: Sequence[Any], is_words: bool, trim: bool) -> Sequence[Aligned]:
+        """The ids, tokens, offsets and words of each text; with `trim`, offsets without white space at the ends."""
+
+
+def refuse_surrogate(texts: Sequence[Any]) -> None:
+    """Raise the one error for half a surrogate pair in any of the texts; return when there is none."""
+    for number, text in enumerate(texts):
+        for part in [text] if isinstance(text, str) else text:
+            for at, character in enumerate(part):
+                if "\ud800" <= character <= "\udfff":
+                    raise ValueError(
+                        f"text {number} has U+{ord(character):04X}, half of a surrogate pair, at character {at}: it has "
+                        "no UTF-8 bytes; repair the text, for instance text.encode('utf-16', 'surrogatepass')"
+                        ".decode('utf-16', 'replace')"
+                    )
+
+
+class TokenizerBase(Decoding, Chatting, Saving, ABC):
+    """What both tokenizers do; the settings are those of `TokenizerSettings`."""
+
     slow_tokenizer_class: ClassVar[type[TokenizerBase] | None] = None
-    is_fast: ClassVar[bool]
-    # what a tokenizer has when nothing says otherwise; a subclass may have others
-    padding_side: str = "right"
-    truncation_side: str = "right"
-    model_input_names: list[str] = list(MODEL_INPUT_NAMES)  # noqa: RUF012 - transformers' attribute of the class
-    pad_token_type_id: int = 0
-
-    def __init__(
-        self,
-        *,
-        files: tuple[Any, Any, Any],
-        errors: str,
-        named: Mapping[str, Token | None],
-        add_prefix_space: bool | None,
-        trim_offsets: bool | None,
-        additional_special_tokens: Sequence[Token] | None = None,
-        extra_special_tokens: Mapping[str, Token] | Sequence[Token] | None = None,
-        added_tokens_decoder: Mapping[int, AddedToken] | None = None,
-        model_max_length: int | None = None,
-        max_len: int | None = None,
-        padding_side: str | None = None,
-        truncation_side: str | None = None,
-        pad_token_type_id: int | None = None,
-        clean_up_tokenization_spaces: bool | None = None,
-        split_special_tokens: bool = False,
-        model_input_names: Sequence[str] | None = None,
-        name_or_path: str = "",
-        chat_template: Any = None,
-        verbose: bool = True,
-        config: Mapping[str, Any] | None = None,
-        vocabulary: Vocabulary | None = None,
-        post_processor: Mapping[str, Any] | None = None,
-        **others: Any,
-    ) -> None:
-        refuse_names_of_methods(self, list(others))
-        warn_of_near_names(self, list(others))
-        added = dict(added_tokens_decoder or {})
-        vocabulary = vocabulary or _read_vocabulary(files, added)
-        self.errors = one_of("errors", errors, ("replace", "ignore", "strict"))
-        sides = ("right", "left")
-        self.padding_side = one_of("padding_side", first_given(padding_side, self.padding_side), sides)
-        self.truncation_side = one_of("truncation_side", first_given(truncation_side, self.truncation_side), sides)
-        self.add_prefix_space = bool(first_given(add_prefix_space, False))
-        self.trim_offsets = bool(first_given(trim_offsets, _trims(vocabulary.template, config or {})))
-        self.model_max_length = length_limit(first_given(model_max_length, max_len, UNLIMITED))
-        self.pad_token_type_id = first_given(pad_token_type_id, self.pad_token_type_id)
-        self.clean_up_tokenization_spaces = bool(clean_up_tokenization_spaces)
-        self.split_special_tokens = bool(split_special_tokens)
-        self.model_input_names = list(first_given(model_input_names, self.model_input_names))
-        self.name_or_path = name_or_path
-        self.chat_template = read_templates(chat_template)
-        self.verbose = verbose
-        self._merges = vocabulary.merges
-        self.deprecation_warnings: dict[str, bool] = {}
-        more, extra = list(additional_special_tokens or ()), extra_special_tokens or {}
-        if not isinstance(extra, Mapping):
-            more, extra = [*more, *extra], {}
-        given = {
-            "padding_side": padding_side,
-            "truncation_side": truncation_side,
-            "model_max_length": first_given(model_max_length, max_len),
-            MORE: additional_special_tokens,
-            "extra_special_tokens": extra_special_tokens,
-            "chat_template": chat_template,
-            "clean_up_tokenization_spaces": clean_up_tokenization_spaces,
-        }
-        # RobertaTokenizer of transformers has no such setting, and its file no such key
-        self._writes_trim = self.is_fast or trim_offsets is not None or "trim_offsets" in (config or {})
-        self.init_inputs: tuple[Any, ...] = ()
-        self.init_kwargs: dict[str, Any] = {
-            **dict(zip(TokenizerBase.vocab_files_names, map(_as_text, files), strict=True)),
-            "errors": self.errors,
-            **{name: None if token is None else special_token(name, token) for name, token in named.items()},
-            "add_prefix_space": self.add_prefix_space,
-            "trim_offsets": self.trim_offsets,
-            **{name: value for name, value in given.items() if value is not None},
-            **(config or {}),
-            **others,
-            "name_or_path": name_or_path,
-        }
-        self._start(vocabulary.tokens, {**vocabulary.added, **added}, named, more, extra)
-        self._template = self._fixed_template(vocabulary.template, post_processor)
 
     # -- the engine ----------------------------------------------------------------------------------------------
 
@@ -167,9 +82,8 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
     def _changed(self) -> None:
         super()._changed()
         self._engines: dict[tuple[bool, bool], Engine] = {}
-        self._bytes: dict[int, bytes] = {}
 
-    def _engine(self, split_special_tokens: bool | None = None, add_prefix_space: bool | None = None) -> Engine:
+    def _engine(self, split_special_tokens: bool | None, add_prefix_space: bool | None) -> Engine:
         split = self.split_special_tokens if split_special_tokens is None else split_special_tokens
         prefix = self.add_prefix_space if add_prefix_space is None else bool(add_prefix_space)
         key = (split, prefix)
@@ -179,9 +93,6 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
             self._engines[key] = self._make_engine(added, prefix)
         return self._engines[key]
 
-    def _follow(self) -> None:
-        """Take over what was changed in a part of this tokenizer that was handed out."""
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_engines": {}, "_bytes": {}, "_by_id": None}
 
@@ -189,10 +100,10 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
 
     def __call__(
         self,
-        text: Any = None,
-        text_pair: Any = None,
-        text_target: Any = None,
-        text_pair_target: Any = None,
+        text: TextInput | None = None,
+        text_pair: TextInput | None = None,
+        text_target: TextInput | None = None,
+        text_pair_target: TextInput | None = None,
         add_special_tokens: bool = True,
         padding: bool | str = False,
         truncation: bool | str | None = None,
@@ -237,20 +148,18 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
 
         Raises:
             ValueError: texts of another type, lone surrogates, or options that contradict each other.
-            TypeError: an option nobody knows; RobertaTokenizer logs one unless its name is near to a known one.
+            TypeError: an unknown option; RobertaTokenizer logs one unless its name is close to a known one.
         """
         if text is None and text_target is None:
             raise ArgumentError("give text or text_target: a str, or a list of them")
-        add_prefix_space = self._prefix_option(others) if others else None
-        run = partial(
-            self._call,
-            add_prefix_space=add_prefix_space,
+        options = call_options(
+            self,
             add_special_tokens=add_special_tokens,
             padding=padding,
             truncation=truncation,
             max_length=max_length,
             stride=stride,
-            is_words=is_split_into_words,
+            is_split_into_words=is_split_into_words,
             pad_to_multiple_of=pad_to_multiple_of,
             padding_side=padding_side,
             return_tensors=return_tensors,
@@ -262,85 +171,70 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
             return_length=return_length,
             verbose=verbose,
             split_special_tokens=split_special_tokens,
+            add_prefix_space=self._prefix_option(others),
         )
         if text is None:
-            return run("text_target", text_target, text_pair_target)
-        batch = run("text", text, text_pair)
+            return self._encode("text_target", text_target, text_pair_target, options)
+        batch = self._encode("text", text, text_pair, options)
         if text_target is not None:
-            batch["labels"] = run("text_target", text_target, text_pair_target)["input_ids"]
+            batch["labels"] = self._encode("text_target", text_target, text_pair_target, options)["input_ids"]
         return batch
 
-    def _call(
-        self,
-        name: str,
-        text: Any,
-        text_pair: Any,
-        *,
-        add_special_tokens: bool,
-        padding: bool | str,
-        truncation: bool | str | None,
-        max_length: int | None,
-        stride: int,
-        is_words: bool,
-        pad_to_multiple_of: int | None,
-        padding_side: str | None,
-        return_tensors: str | None,
-        return_token_type_ids: bool | None,
-        return_attention_mask: bool | None,
-        return_overflowing_tokens: bool,
-        return_special_tokens_mask: bool,
-        return_offsets_mapping: bool,
-        return_length: bool,
-        verbose: bool,
-        split_special_tokens: bool | None,
-        add_prefix_space: bool | None,
-    ) -> BatchEncoding:
-        self._follow()
-        shape = self._shape(
-            add_special_tokens=add_special_tokens,
-            padding=padding,
-            truncation=truncation,
-            max_length=max_length,
-            stride=stride,
-            overflow=return_overflowing_tokens,
-            pad_to_multiple_of=pad_to_multiple_of,
-            padding_side=padding_side,
-            verbose=verbose and self.verbose,
-        )
-        if return_tensors is not None:
-            tensor_maker(return_tensors)  # an unknown name is refused before the work
+    def _encode(self, name: str, text: object, text_pair: object, options: CallOptions) -> BatchEncoding:
+        """Model inputs of the texts of one argument, whose name errors give."""
+        is_words = options.is_split_into_words
         batch = flatten(name, text, text_pair, is_words)
-        engine = self._engine(split_special_tokens, add_prefix_space)
+        # texts -> ids; the alignment takes longer, and is worked out now only if the call returns offsets
+        engine = self._engine(options.split_special_tokens, options.add_prefix_space)
         align = partial(engine.align, batch.texts, is_words, self.trim_offsets)
-        aligned = align() if return_offsets_mapping else None
+        aligned = align() if options.return_offsets_mapping else None
         ids = engine.ids(batch.texts, is_words) if aligned is None else [row.ids for row in aligned]
-        plan = make_plan(shape, ids, batch)
+        windows = cut_windows(options, ids, batch)
 
         def rows() -> list[Encoding]:
-            texts = align() if aligned is None else aligned
-            return encodings(shape, texts, batch.samples, plan or whole_plan(ids, batch))
+            return encodings(options, aligned or align(), batch, windows or whole_windows(ids, batch))
 
+        # ids -> rows -> fields
+        table = BatchRows(options, ids, batch, windows, as_arrays=options.return_tensors is not None)
+        data = table.fields(aligned)
+        if options.return_overflowing_tokens:
+            data["overflow_to_sample_mapping"] = [window.sample for window in table.windows]
+        if options.verbose:
+            self._warn_if_too_long(max(table.lengths), options)
+        # one text has no batch axis, unless it can have several rows or becomes a tensor
+        if not batch.is_batch and options.return_tensors is None and not options.return_overflowing_tokens:
+            data = {key: value if key == "length" else value[0] for key, value in data.items()}
         result = BatchEncoding(encoding=rows, n_sequences=2 if batch.is_pair and batch.is_pair[0] else 1)
-        table = Table(shape, ids, batch, plan, as_arrays=return_tensors is not None)
-        data = result.data
-        data["input_ids"], mask = table.ids_and_mask()
-        if first_given(return_token_type_ids, "token_type_ids" in self.model_input_names):
-            data["token_type_ids"] = table.types()
-        if first_given(return_attention_mask, "attention_mask" in self.model_input_names):
-            data["attention_mask"] = mask
-        if return_special_tokens_mask:
-            data["special_tokens_mask"] = table.constants(1, 0, 1)
-        if aligned is not None:
-            data["offset_mapping"] = table.offsets(aligned)
-        if return_length:
-            data["length"] = list(map(len, data["input_ids"]))
-        if return_overflowing_tokens:
-            data["overflow_to_sample_mapping"] = [window.sample for window in table.plan]
-        if verbose and self.verbose:
-            self._warn_too_long(max(table.lengths), shape)
-        if not batch.is_batch and return_tensors is None and not return_overflowing_tokens:
-            result.data = {key: value if key == "length" else value[0] for key, value in data.items()}
-        return result.convert_to_tensors(return_tensors)
+        result.data = data
+        return result.convert_to_tensors(options.return_tensors)
+
+    def _warn_if_too_long(self, length: int, options: CallOptions) -> None:
+        if options.max_length is None and length > self.model_max_length:
+            self._warn(
+                "sequence-length-is-longer-than-the-specified-maximum",
+                # filters of logs look for the beginning of this line
+                "Token indices sequence length is longer than the specified maximum sequence length for this model "
+                f"({length} > {self.model_max_length}); cut the text with truncation=True",
+            )
+
+    def _prefix_option(self, others: Mapping[str, Any]) -> bool | None:
+        """`add_prefix_space` of a call, the one option that is not in its signature.
+
+        Raises:
+            TypeError: an unknown option; RobertaTokenizer logs one unless its name is close to a known one.
+        """
+        unknown = {name: value for name, value in others.items() if name != "add_prefix_space"}
+        if unknown:
+            known = signature(TokenizerBase.__call__).parameters
+            names = ", ".join(
+                f"{name}={value!r:.40}{_OLDER.get(name) or suggestion(name, known)}" for name, value in unknown.items()
+            )
+            if self.is_fast or any(suggestion(name, known) for name in unknown):
+                raise TypeError(f"{names}: not an option of a call of this tokenizer; omit it")
+            _logger.warning("%s: not recognized, as no option of a call has that name, and without effect", names)
+        return others.get("add_prefix_space")
+
+    # -- other names of the call ---------------------------------------------------------------------------------
 
     def encode(
         self,
@@ -405,54 +299,32 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
         Raises:
             ValueError: a list of texts.
         """
+        options = call_options(
+            self,
+            add_special_tokens=add_special_tokens,
+            padding=padding,
+            truncation=truncation,
+            max_length=max_length,
+            stride=stride,
+            is_split_into_words=is_split_into_words,
+            pad_to_multiple_of=pad_to_multiple_of,
+            padding_side=padding_side,
+            return_tensors=return_tensors,
+            return_token_type_ids=return_token_type_ids,
+            return_attention_mask=return_attention_mask,
+            return_overflowing_tokens=return_overflowing_tokens,
+            return_special_tokens_mask=return_special_tokens_mask,
+            return_offsets_mapping=return_offsets_mapping,
+            return_length=return_length,
+            verbose=verbose,
+            split_special_tokens=split_special_tokens,
+            add_prefix_space=self._prefix_option(others),
+        )
         ids = self._given_ids(text, is_split_into_words)
         if ids is not None:
-            return self.prepare_for_model(
-                ids,
-                None if text_pair is None else self._ids_of_any(text_pair, is_split_into_words),
-                add_special_tokens,
-                padding,
-                truncation,
-                max_length,
-                stride,
-                pad_to_multiple_of,
-                padding_side,
-                return_tensors,
-                return_token_type_ids,
-                return_attention_mask,
-                return_overflowing_tokens,
-                return_special_tokens_mask,
-                False,
-                return_length,
-                verbose,
-                prepend_batch_axis=return_tensors is not None,
-                **others,
-            )
-        text, text_pair = _pair(text, text_pair, is_split_into_words)
-        return self(
-            text,
-            text_pair,
-            None,
-            None,
-            add_special_tokens,
-            padding,
-            truncation,
-            max_length,
-            stride,
-            is_split_into_words,
-            pad_to_multiple_of,
-            padding_side,
-            return_tensors,
-            return_token_type_ids,
-            return_attention_mask,
-            return_overflowing_tokens,
-            return_special_tokens_mask,
-            return_offsets_mapping,
-            return_length,
-            verbose,
-            split_special_tokens,
-            **others,
-        )
+            pair_ids = None if text_pair is None else self._ids_of_any(text_pair, is_split_into_words)
+            return self._prepare(ids, pair_ids, options, prepend_batch_axis=return_tensors is not None)
+        return self._encode("text", *_pair(text, text_pair, is_split_into_words), options)
 
     def batch_encode_plus(
         self,
@@ -481,30 +353,28 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
             raise ArgumentError(
                 f"batch_text_or_text_pairs must be a list, not a {type(batch_text_or_text_pairs).__name__}"
             )
-        return self(
-            batch_text_or_text_pairs,
-            None,
-            None,
-            None,
-            add_special_tokens,
-            padding,
-            truncation,
-            max_length,
-            stride,
-            is_split_into_words,
-            pad_to_multiple_of,
-            padding_side,
-            return_tensors,
-            return_token_type_ids,
-            return_attention_mask,
-            return_overflowing_tokens,
-            return_special_tokens_mask,
-            return_offsets_mapping,
-            return_length,
-            verbose,
-            split_special_tokens,
-            **others,
+        options = call_options(
+            self,
+            add_special_tokens=add_special_tokens,
+            padding=padding,
+            truncation=truncation,
+            max_length=max_length,
+            stride=stride,
+            is_split_into_words=is_split_into_words,
+            pad_to_multiple_of=pad_to_multiple_of,
+            padding_side=padding_side,
+            return_tensors=return_tensors,
+            return_token_type_ids=return_token_type_ids,
+            return_attention_mask=return_attention_mask,
+            return_overflowing_tokens=return_overflowing_tokens,
+            return_special_tokens_mask=return_special_tokens_mask,
+            return_offsets_mapping=return_offsets_mapping,
+            return_length=return_length,
+            verbose=verbose,
+            split_special_tokens=split_special_tokens,
+            add_prefix_space=self._prefix_option(others),
         )
+        return self._encode("text", batch_text_or_text_pairs, None, options)
 
     def _encode_plus(
         self,
@@ -609,51 +479,184 @@ class TokenizerBase(Preparing, Chatting, Saving, ABC):
         """For scripts that make targets inside of it: RoBERTa's are made as its other texts are."""
         yield
 
-    def _prefix_option(self, others: Mapping[str, Any]) -> bool | None:
-        """`add_prefix_space` of a call, which is the one option beside those that its signature has.
+    # -- rows of ids ---------------------------------------------------------------------------------------------
+
+    def pad(
+        self,
+        encoded_inputs: Any,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+        verbose: bool = True,
+    ) -> BatchEncoding:
+        """One batch of rows of different lengths.
+
+        Args:
+            encoded_inputs: a dict of rows, or a list of dicts of one row each; lists, arrays or tensors. What the
+                model does not read (labels) is kept as it is.
+            return_tensors: None for the kind that `encoded_inputs` has.
 
         Raises:
-            TypeError: an option nobody knows; RobertaTokenizer logs one unless its name is near to a known one.
+            ValueError: no `input_ids`; no padding token; rows that differ in their keys.
         """
-        unknown = {name: value for name, value in others.items() if name != "add_prefix_space"}
-        if unknown:
-            known = signature(TokenizerBase.__call__).parameters
-            names = ", ".join(
-                f"{name}={value!r:.40}{_OLDER.get(name) or suggestion(name, known)}" for name, value in unknown.items()
-            )
-            if self.is_fast or any(suggestion(name, known) for name in unknown):
-                raise TypeError(f"{names}: no option of a call of this tokenizer; omit it")
-            logger.warning("%s: not recognized, as no option of a call has that name, and without effect", names)
-        return others.get("add_prefix_space")
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(name_or_path={self.name_or_path!r}, vocab_size={self.vocab_size}, "
-            f"model_max_length={self.model_max_length}, padding_side={self.padding_side!r}, "
-            f"truncation_side={self.truncation_side!r}, special_tokens={self.special_tokens_map}, "
-            f"added_tokens={self.added_tokens_encoder})"
+        data = gather(encoded_inputs)
+        main = self.model_input_names[0]
+        if main not in data:
+            raise ValueError(f"pad needs {main}, and was given {', '.join(data) or 'nothing'}")
+        return_tensors = return_tensors or tensor_type_of(data[main])
+        lists = {name: as_lists(value) for name, value in data.items()}
+        if not lists[main]:
+            return BatchEncoding(lists, tensor_type=None)
+        is_row = not isinstance(lists[main][0], list)
+        if is_row:
+            lists = {name: [value] for name, value in lists.items()}
+        options = call_options(
+            self,
+            padding=padding,
+            truncation=False,
+            max_length=max_length,
+            pad_to_multiple_of=pad_to_multiple_of,
+            padding_side=padding_side,
+            return_attention_mask=return_attention_mask,
+            verbose=verbose,
         )
+        padded = pad_batch(lists, main, options)
+        if is_row:
+            padded = {name: value[0] for name, value in padded.items()}
+        return BatchEncoding(padded, tensor_type=return_tensors)
 
-    def _fixed_template(self, template: Template | None, processor: Mapping[str, Any] | None) -> Template | None:
-        """The template that says what rows are; None where that is RoBERTa's own, which goes by the special tokens."""
-        if processor is not None:
-            template = read_template("post_processor", with_tokens(processor, {}, self.get_vocab().get))
-        own = [(self.cls_token, self.cls_token_id), (self.sep_token, self.sep_token_id)]
-        if template is None or any(token is None or index is None for token, index in own):
-            return template
-        cls, sep = ((str(token), int(index or 0)) for token, index in own)
-        return None if template.is_like(roberta_template(cls, sep)) else template
+    def _pad(
+        self,
+        encoded_inputs: Mapping[str, Any],
+        max_length: int | None = None,
+        padding_strategy: str = "do_not_pad",
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool | None = None,
+    ) -> dict[str, Any]:
+        """`pad` of one row, under the names that transformers' own method gives its options."""
+        padded = self.pad(
+            encoded_inputs,
+            padding=padding_strategy,
+            max_length=max_length,
+            pad_to_multiple_of=pad_to_multiple_of,
+            padding_side=padding_side,
+            return_attention_mask=return_attention_mask,
+            verbose=False,
+        )
+        return dict(padded)
 
+    def prepare_for_model(
+        self,
+        ids: Sequence[int],
+        pair_ids: Sequence[int] | None = None,
+        add_special_tokens: bool = True,
+        padding: bool | str = False,
+        truncation: bool | str | None = None,
+        max_length: int | None = None,
+        stride: int = 0,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_tensors: str | None = None,
+        return_token_type_ids: bool | None = None,
+        return_attention_mask: bool | None = None,
+        return_overflowing_tokens: bool = False,
+        return_special_tokens_mask: bool = False,
+        return_offsets_mapping: bool = False,
+        return_length: bool = False,
+        verbose: bool = True,
+        prepend_batch_axis: bool = False,
+        **others: Any,
+    ) -> BatchEncoding:
+        """The model inputs of one row, from the ids of one text or two; options as in a call.
 
-# -- files ---------------------------------------------------------------------------------------------------------
+        With `return_overflowing_tokens` what is cut off is `overflowing_tokens`, the `stride` before it included,
+        and `num_truncated_tokens` is how many did not fit.
 
+        Raises:
+            ValueError: options that contradict each other; `return_offsets_mapping`, as ids have no characters.
+        """
+        if return_offsets_mapping:
+            raise ValueError("return_offsets_mapping=True needs a text, and ids have none; call the tokenizer with it")
+        options = call_options(
+            self,
+            add_special_tokens=add_special_tokens,
+            padding=padding,
+            truncation=truncation,
+            max_length=max_length,
+            stride=stride,
+            pad_to_multiple_of=pad_to_multiple_of,
+            padding_side=padding_side,
+            return_tensors=return_tensors,
+            return_token_type_ids=return_token_type_ids,
+            return_attention_mask=return_attention_mask,
+            return_overflowing_tokens=return_overflowing_tokens,
+            return_special_tokens_mask=return_special_tokens_mask,
+            return_length=return_length,
+            verbose=verbose,
+            add_prefix_space=self._prefix_option(others),
+        )
+        return self._prepare(ids, pair_ids, options, prepend_batch_axis=prepend_batch_axis)
 
-def _trims(template: Template | None, config: Mapping[str, Any]) -> bool:
-    """Whether offsets are trimmed: as the config or the default says where a template has that setting, else as it does."""
-    if template is None or "trim_offsets" in (template.processor or {}):
-        # the default goes before tokenizer.json, as in transformers
-        return bool(first_given(config.get("trim_offsets"), True))
-    return bool(first_given(template.trims, False))
+    def _prepare(
+        self, ids: Sequence[int], pair_ids: Sequence[int] | None, options: CallOptions, *, prepend_batch_axis: bool
+    ) -> BatchEncoding:
+        """The model inputs of one row, from the ids of one text or two."""
+        texts = [list(ids)] if pair_ids is None else [list(ids), list(pair_ids)]
+        batch = TextBatch(texts, [0], [] if pair_ids is None else [True], is_batch=False)
+        data: dict[str, Any] = {}
+        # what is cut off is no row here, but a field of its own
+        if options.return_overflowing_tokens:
+            total = sum(map(len, texts))
+            limit = options.max_length if options.max_length is not None else total
+            excess = total + options.layout(pair_ids is not None).size - limit
+            *_, data["overflowing_tokens"] = self.truncate_sequences(
+                texts[0], None if pair_ids is None else texts[1], excess, options.truncation, options.stride
+            )
+            data["num_truncated_tokens"] = excess
+        options = replace(options, return_overflowing_tokens=False, return_offsets_mapping=False)
+        rows = BatchRows(options, texts, batch, cut_windows(options, texts, batch), as_arrays=False)
+        data |= {name: value[0] for name, value in rows.fields().items()}
+        return BatchEncoding(data, tensor_type=options.return_tensors, prepend_batch_axis=prepend_batch_axis)
+
+    def truncate_sequences(
+        self,
+        ids: list[int],
+        pair_ids: list[int] | None = None,
+        num_tokens_to_remove: int = 0,
+        truncation_strategy: str = "longest_first",
+        stride: int = 0,
+    ) -> tuple[list[int], list[int] | None, list[int]]:
+        """The ids that stay of each text, and those cut off with `stride` more; none of a pair cut by longest_first.
+
+        Raises:
+            ValueError: the text that is to be cut is too short, or is not there.
+        """
+        if truncation_strategy not in TRUNCATIONS:
+            raise ValueError(f"truncation_strategy={truncation_strategy!r} must be one of {', '.join(TRUNCATIONS)}")
+        if num_tokens_to_remove <= 0 or truncation_strategy == "do_not_truncate":
+            return ids, pair_ids, []
+        room = max(len(ids) + len(pair_ids or ()) - num_tokens_to_remove, 0)
+        second = None if pair_ids is None else len(pair_ids)
+        first, other = kept_lengths(
+            truncation_strategy, room, len(ids), second, "num_tokens_to_remove", num_tokens_to_remove
+        )
+        kept, rest = self._cut(ids, first, stride)
+        if pair_ids is None:
+            return kept, None, rest
+        kept_pair, rest_pair = self._cut(pair_ids, other, stride)
+        overflow = {"only_first": rest, "only_second": rest_pair}.get(truncation_strategy, [])
+        return kept, kept_pair, overflow
+
+    def _cut(self, ids: list[int], kept: int, stride: int) -> tuple[list[int], list[int]]:
+        """The `kept` ids on the side that stays, and the others with `stride` of those."""
+        window = min(len(ids), stride + len(ids) - kept)
+        if self.truncation_side == "left":
+            return ids[len(ids) - kept :], ids[:window]
+        return ids[:kept], ids[len(ids) - window :]
 
 
 def _pair(text: Any, second: Any, is_split_into_words: bool) -> tuple[Any, Any]:
@@ -670,19 +673,3 @@ def _pair(text: Any, second: Any, is_split_into_words: bool) -> tuple[Any, Any]:
             "itself: tokenizer([...])"
         )
     return text[0], text[1]
-
-
-def _as_text(path: Any) -> Any:
-    """A path as text, for a file of settings; what else there is as it is."""
-    return str(path) if isinstance(path, Path) else path
-
-
-def _read_vocabulary(files: tuple[Any, Any, Any], added: Mapping[int, AddedToken]) -> Vocabulary:
-    """The vocabulary of tokenizer.json where that is given, else of vocab.json and merges.txt."""
-    vocab_file, merges_file, tokenizer_file = files
-    if tokenizer_file is not None:
-        return read_tokenizer_json(tokenizer_file)
-    if vocab_file is None or merges_file is None:
-        missing = "vocab_file" if vocab_file is None else "merges_file"
-        raise ValueError(f"{missing} is missing; give vocab_file and merges_file, or tokenizer_file")
-    return read_vocabulary(vocab_file, merges_file, added)

@@ -6,15 +6,13 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from roberta.common.tokenizer.chat_templates import Spans, chosen, render
+from roberta.common.tokenizer.chat_templates import Spans, choose_template, render
 from roberta.common.tokenizer.encoding import BatchEncoding
-from roberta.common.vocabulary.special_tokens import SpecialTokens
+from roberta.common.tokenizer.settings import TokenizerSettings
 
 
-class Chatting(SpecialTokens):
-    """What makes model inputs of a conversation. RoBERTa comes with no template: one is set, or given to the call."""
-
-    chat_template: str | dict[str, str] | None
+class Chatting(TokenizerSettings):
+    """Model inputs of conversations. RoBERTa has no template of its own: set one, or give it to the call."""
 
     @abstractmethod
     def __call__(self, text: Any = None, **options: Any) -> BatchEncoding:
@@ -117,7 +115,7 @@ class Chatting(SpecialTokens):
         Raises:
             ValueError: there is none.
         """
-        return chosen(self.chat_template, chat_template, tools is not None)
+        return choose_template(self.chat_template, chat_template, tools is not None)
 
 
 def _check(prompt: bool, goes_on: bool, tokenize: bool, return_dict: bool, masks: bool) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 Message = Mapping[str, Any]
 Spans = list[tuple[int, int]]
+ChatTemplates = str | Mapping[str, str] | Sequence[Mapping[str, str]]  # as files write them
 
 
 def render(
@@ -166,7 +167,7 @@ def _documents(documents: Sequence[Any] | None) -> Sequence[Any] | None:
 # -- which template ------------------------------------------------------------------------------------------------
 
 
-def chosen(templates: str | Mapping[str, str] | None, given: str | None, has_tools: bool) -> str:
+def choose_template(templates: str | Mapping[str, str] | None, given: str | None, has_tools: bool) -> str:
     """The template of a call.
 
     Args:
@@ -194,15 +195,15 @@ def chosen(templates: str | Mapping[str, str] | None, given: str | None, has_too
     return str(template)
 
 
-def read_templates(value: Any) -> str | dict[str, str] | None:
-    """The templates that tokenizer_config.json has: a text, or a list of objects with a name and a template."""
-    if isinstance(value, list):
-        return {entry["name"]: entry["template"] for entry in value}
-    return value if value is None or isinstance(value, str) else dict(value)
+def read_templates(value: ChatTemplates | None) -> str | dict[str, str] | None:
+    """The templates of tokenizer_config.json: a text, or a list of objects with a name and a template."""
+    if value is None or isinstance(value, str):
+        return value
+    return dict(value) if isinstance(value, Mapping) else {entry["name"]: entry["template"] for entry in value}
 
 
-def written_templates(templates: str | Mapping[str, str]) -> Any:
-    """The same, to be written there."""
+def written_templates(templates: str | Mapping[str, str]) -> ChatTemplates:
+    """The templates as tokenizer_config.json writes them."""
     if isinstance(templates, str):
         return templates
     return [{"name": name, "template": template} for name, template in templates.items()]

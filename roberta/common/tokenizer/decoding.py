@@ -4,45 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, ClassVar
+from typing import Any
 
-from roberta.common.tokenizer.surrounding import Surrounding
+from roberta.common.tokenizer.settings import TokenizerSettings, first_given
 from roberta.common.vocabulary.bpe import token_bytes
 from roberta.common.vocabulary.special_tokens import as_ids
 
 # What `clean_up_tokenization_spaces` replaces, in this order.
-CLEAN_UP = (
+_CLEAN_UP = (
     (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"),
     (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
 )  # fmt: skip
 
 
-class Decoding(Surrounding):
+class Decoding(TokenizerSettings):
     """From ids to text."""
 
-    errors: str
-    clean_up_tokenization_spaces: bool
-    is_fast: ClassVar[bool]
-    _bytes: dict[int, bytes]
+    def _changed(self) -> None:
+        super()._changed()
+        self._bytes: dict[int, bytes] = {}
 
     def decode(
         self,
-        token_ids: Any,
+        token_ids: object,
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool | None = None,
         **kwargs: Any,
     ) -> str:
-        """The text of ids (an int, a list, an array or a tensor); an id without a token is left out.
+        """The text of ids (an int, a list, an array or a tensor); an id without a token is skipped.
 
         Args:
-            skip_special_tokens: leave special tokens out.
-            clean_up_tokenization_spaces: take the space before punctuation out; None for the tokenizer's own setting.
-            kwargs: `spaces_between_special_tokens=True` puts a space before and behind each added token but the named
-                ones; False is the default, and what RobertaTokenizerFast does whatever is given, as in transformers.
-                Others are left alone, as there.
+            skip_special_tokens: omit special tokens.
+            clean_up_tokenization_spaces: remove the space before punctuation; None for the tokenizer's own setting.
+            kwargs: `spaces_between_special_tokens=True` puts a space around each added token that has no name of its
+                own; False is the default, and RobertaTokenizerFast always takes it as False, as in transformers.
+                Others are ignored, as there.
 
         Raises:
-            UnicodeDecodeError: with errors="strict", bytes that are no UTF-8.
+            UnicodeDecodeError: with errors="strict", bytes that are not valid UTF-8.
         """
         ids = as_ids(token_ids)
         if isinstance(ids, int):
@@ -54,14 +53,12 @@ class Decoding(Surrounding):
             text = " ".join(self._decoded_parts(ids))
         else:
             text = b"".join(map(self._bytes_of, ids)).decode("utf-8", self.errors)
-        clean = (
-            self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
-        )
-        return self.clean_up_tokenization(text) if clean else text
+        cleans = first_given(clean_up_tokenization_spaces, self.clean_up_tokenization_spaces)
+        return self.clean_up_tokenization(text) if cleans else text
 
     def batch_decode(
         self,
-        sequences: Iterable[Any],
+        sequences: Iterable[object],
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool | None = None,
         **kwargs: Any,
@@ -71,7 +68,7 @@ class Decoding(Surrounding):
 
     def _decode(
         self,
-        token_ids: Any,
+        token_ids: object,
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool | None = None,
         spaces_between_special_tokens: bool = True,
@@ -95,12 +92,11 @@ class Decoding(Surrounding):
                 yield part.decode("utf-8", self.errors)
 
     def _bytes_of(self, index: int) -> bytes:
-        found = self._bytes.get(index)
-        if found is None:
+        known = self._bytes.get(index)
+        if known is None:
             token = self._token_of_id(index)
-            found = b"" if token is None else token_bytes(token)
-            self._bytes[index] = found
-        return found
+            known = self._bytes[index] = b"" if token is None else token_bytes(token)
+        return known
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """The text of tokens."""
@@ -108,7 +104,7 @@ class Decoding(Surrounding):
 
     @staticmethod
     def clean_up_tokenization(out_string: str) -> str:
-        """A text without the spaces that English has not: before punctuation and in contractions."""
-        for spaced, joined in CLEAN_UP:
+        """A text without the spaces that English does not write: before punctuation and in contractions."""
+        for spaced, joined in _CLEAN_UP:
             out_string = out_string.replace(spaced, joined)
         return out_string

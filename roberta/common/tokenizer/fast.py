@@ -16,19 +16,18 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from tqdm import tqdm
 
 from roberta.common.storage.folders import CheckpointError
-from roberta.common.tokenizer.base import TokenizerBase
+from roberta.common.tokenizer.base import Engine, TokenizerBase, refuse_surrogate
 from roberta.common.tokenizer.encoding import Span
-from roberta.common.tokenizer.engine import Engine, refuse_surrogate
 from roberta.common.tokenizer.offsets import exact_spans
 from roberta.common.tokenizer.python import RobertaTokenizer
 from roberta.common.vocabulary.bpe import SPACE
-from roberta.common.vocabulary.files import Vocabulary, merge_lines, read_tokenizer_text
-from roberta.common.vocabulary.special_tokens import AddedToken, Token
+from roberta.common.vocabulary.files import TextFile, Vocabulary, merge_lines, read_tokenizer_text
+from roberta.common.vocabulary.special_tokens import AddedToken, Token, flags
 from roberta.common.vocabulary.template import read_template, with_tokens
 
 
 class AlignedEncoding:
-    """A library encoding, as `tokenizer_rows.Aligned` says; each list is made when it is asked for."""
+    """A library encoding with the interface `padding.Aligned`; each list is made when it is first read."""
 
     def __init__(self, encoding: tokenizers.Encoding) -> None:
         self.encoding = encoding
@@ -41,7 +40,7 @@ class AlignedEncoding:
 
     @cached_property
     def tokens(self) -> list[str]:
-        """Each token; of an added token the text that it took."""
+        """Each token; of an added token the text that it took, white space included."""
         tokens: list[str] = self.encoding.tokens
         return tokens
 
@@ -63,15 +62,21 @@ class AlignedEncoding:
 
 
 class ExactEncoding(AlignedEncoding):
-    """The same, where the library's offsets are wrong: its trimming takes a space off that was put before a text.
+    """The same, where the library's offsets are wrong: its trimming removes a space that was put before a text.
 
     Args:
-        text: or the words of one.
+        text: a text, or the words of one.
         added: the ids of added tokens.
     """
 
     def __init__(
-        self, encoding: tokenizers.Encoding, text: Any, added: Container[int], *, trim: bool, prefixed: bool
+        self,
+        encoding: tokenizers.Encoding,
+        text: str | Sequence[str],
+        added: Container[int],
+        *,
+        trim: bool,
+        prefixed: bool,
     ) -> None:
         super().__init__(encoding)
         self.text = text
@@ -79,23 +84,21 @@ class ExactEncoding(AlignedEncoding):
 
     def spans(self) -> list[Span]:
         """The same as `offsets`, not kept."""
-        text = self.text
-        texts = itertools.repeat(text, len(self.ids)) if isinstance(text, str) else [text[word] for word in self.words]
-        return self.exact(texts, self.ids, self.tokens, super().spans())
+        return self.exact(self.text, self.words, self.ids, self.tokens, super().spans())
 
 
 class LibraryEngine(Engine):
     """Texts to ids and alignments, by the tokenizers library.
 
-    The library's own truncation, padding and templates are not used: what they do with odd options (a panic, or
-    nothing) is not what a caller wants, and without them an engine has no state that two threads could change.
+    The library's own truncation, padding and templates are not used: they panic at odd options or ignore them, and
+    without them an engine has no state that two threads could change.
     """
 
     def __init__(self, model: models.BPE, added: Mapping[int, AddedToken], add_prefix_space: bool) -> None:
         self.model = model
         self.added = dict(added)
         self.add_prefix_space = add_prefix_space
-        # the library takes this letter for a space wherever it stands
+        # the library treats this letter as a space wherever it stands
         self.has_odd = any(SPACE in token.content for token in added.values())
         self._tokenizers: dict[tuple[bool, bool], tokenizers.Tokenizer] = {}
 
@@ -153,7 +156,7 @@ def library_tokenizer(
 
 
 def _check_added(tokens: Mapping[str, int], added: Mapping[int, AddedToken]) -> None:
-    """Raise `ValueError` unless the library, which numbers added tokens itself, gives each the id that it has here."""
+    """Raise `ValueError` unless the library, which numbers added tokens itself, gives each the id it has here."""
     free, own = len(tokens), {}
     for index, token in sorted(added.items()):
         if token.content not in own:
@@ -171,15 +174,15 @@ def _wrong_id(token: AddedToken, index: int, own: int | None) -> ValueError:
 
 
 class Backend:
-    """A tokenizer of the library that a caller has, and may change.
+    """A tokenizer of the library that the user holds, and may change.
 
     Args:
-        made_of: what it was made of; it is made anew when that is other.
+        made_of: what it was made of; when that changes, it is replaced.
     """
 
     parts = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, made_of: Any) -> None:
+    def __init__(self, tokenizer: tokenizers.Tokenizer, made_of: object) -> None:
         self.tokenizer = tokenizer
         self.made_of = made_of
         self.seen = {part: self._state(part) for part in self.parts}
@@ -189,7 +192,7 @@ class Backend:
         return None if value is None else bytes(value.__getstate__())
 
     def changes(self) -> Iterator[tuple[str, Any]]:
-        """Each part that is other than when this was last asked, as tokenizer.json has it."""
+        """Each part that has changed since the last call, as tokenizer.json writes it."""
         for part in self.parts:
             state = self._state(part)
             if state != self.seen[part]:
@@ -203,14 +206,14 @@ class RobertaTokenizerFast(TokenizerBase):
     Args:
         vocab_file: vocab.json: token -> id.
         merges_file: merges.txt: a merge a line, best first.
-        tokenizer_file: tokenizer.json, which is taken where it is given.
-        errors: what decoding does with bytes that are no UTF-8: "replace", "ignore" or "strict".
+        tokenizer_file: tokenizer.json, which takes precedence.
+        errors: how decoding treats bytes that are not valid UTF-8: "replace", "ignore" or "strict".
         bos_token, eos_token, sep_token, cls_token, unk_token, pad_token, mask_token: the special tokens; those the
             vocabulary lacks are added after it.
         add_prefix_space: begin each text, and what follows an added token, with a space where it has none.
-        trim_offsets: leave the space before a word out of its offsets.
-        settings: see `TokenizerBase`; and `tokenizer_object`, a tokenizer of the library in place of files, which is
-            read and not kept.
+        trim_offsets: exclude the space before a word from its offsets.
+        settings: see `TokenizerSettings`; and `tokenizer_object`, a tokenizer of the library in place of files, which
+            is read and not kept.
 
     Raises:
         CheckpointError: a file is missing or malformed.
@@ -223,17 +226,17 @@ class RobertaTokenizerFast(TokenizerBase):
 
     def __init__(
         self,
-        vocab_file: Any = None,
-        merges_file: Any = None,
-        tokenizer_file: Any = None,
+        vocab_file: TextFile | None = None,
+        merges_file: TextFile | None = None,
+        tokenizer_file: TextFile | None = None,
         errors: str = "replace",
-        bos_token: Any = "<s>",
-        eos_token: Any = "</s>",
-        sep_token: Any = "</s>",
-        cls_token: Any = "<s>",
-        unk_token: Any = "<unk>",
-        pad_token: Any = "<pad>",
-        mask_token: Any = "<mask>",
+        bos_token: Token | None = "<s>",
+        eos_token: Token | None = "</s>",
+        sep_token: Token | None = "</s>",
+        cls_token: Token | None = "<s>",
+        unk_token: Token | None = "<unk>",
+        pad_token: Token | None = "<pad>",
+        mask_token: Token | None = "<mask>",
         add_prefix_space: bool | None = None,
         trim_offsets: bool | None = None,
         **settings: Any,
@@ -274,9 +277,9 @@ class RobertaTokenizerFast(TokenizerBase):
 
     @property
     def backend_tokenizer(self) -> tokenizers.Tokenizer:
-        """A tokenizer of the library with all that this one has.
+        """A tokenizer of the library with the vocabulary, tokens and settings of this one.
 
-        What is changed in it, its `post_processor` or the `add_prefix_space` of its `pre_tokenizer`, holds here too.
+        Changes to its `post_processor`, or to the `add_prefix_space` of its `pre_tokenizer`, apply here too.
         """
         self._follow()
         state = (self._post_processor(), self.add_prefix_space, self.added_tokens_decoder)
@@ -286,7 +289,7 @@ class RobertaTokenizerFast(TokenizerBase):
 
     @property
     def _tokenizer(self) -> tokenizers.Tokenizer:
-        """The same, under the name that scripts read."""
+        """The same, under the name that scripts use."""
         return self.backend_tokenizer
 
     @property
@@ -308,7 +311,7 @@ class RobertaTokenizerFast(TokenizerBase):
         pad_to_multiple_of: int | None,
         padding_side: str | None,
     ) -> None:
-        """Let `backend_tokenizer` cut and fill rows; a call of this tokenizer goes by its own arguments."""
+        """Let `backend_tokenizer` truncate and pad; a call of this tokenizer follows its own arguments."""
         backend = self.backend_tokenizer
         cut, how = (str(getattr(name, "value", name)) for name in (truncation_strategy, padding_strategy))
         if cut == "do_not_truncate":
@@ -329,10 +332,10 @@ class RobertaTokenizerFast(TokenizerBase):
             )
 
     def _follow(self) -> None:
-        """Take over what was changed in the library's tokenizer, where that was handed out.
+        """Take over changes to the library's tokenizer, if the user holds it.
 
         Raises:
-            ValueError: a change that is not done here.
+            ValueError: a change that is not supported here.
         """
         if self._backend is None:
             return
@@ -369,12 +372,12 @@ class RobertaTokenizerFast(TokenizerBase):
         """A tokenizer with a vocabulary of its own, learned from files.
 
         Args:
-            files: a file, or several, which are read line by line. An iterator whose first str names no file is taken
-                for one of texts, as by `train_from_iterator`.
+            files: a file, or several, which are read line by line. An iterator whose first str is not the name of a
+                file is read as one of texts, as by `train_from_iterator`.
             vocab_size: tokens, the special tokens and the 256 bytes included.
             min_frequency: how often two neighbours must occur to be merged.
             special_tokens: these get the ids 0, 1, 2, ...
-            length: how many texts there are, for the progress bar.
+            length: the number of texts, for the progress bar.
             settings: arguments of the constructor.
 
         Raises:
@@ -409,7 +412,7 @@ class RobertaTokenizerFast(TokenizerBase):
         """The same, learned from texts: one by one, or in lists.
 
         Raises:
-            ValueError: a vocabulary too small for its special tokens and the bytes; something that is no text.
+            ValueError: a vocabulary too small for its special tokens and the bytes; something that is not a text.
         """
         _check_size(vocab_size, special_tokens)
         return cls._train(
@@ -463,7 +466,7 @@ class RobertaTokenizerFast(TokenizerBase):
         """A tokenizer with this one's settings and special tokens, and a vocabulary trained on other texts.
 
         Args:
-            vocab_size: tokens; a vocabulary has at least its special tokens and the 256 bytes, however small this is.
+            vocab_size: tokens; however small, a vocabulary has its special tokens and the 256 bytes.
             new_special_tokens: further special tokens.
             special_tokens_map: old text -> new text of special tokens.
         """
@@ -473,7 +476,7 @@ class RobertaTokenizerFast(TokenizerBase):
         ]
         new = [str(token) for token in new_special_tokens or ()]
         named = {name: _renamed(token, renamed) for name, token in self._named.items()}
-        more = [_renamed(token, renamed) for token in self._more]
+        additional = [_renamed(token, renamed) for token in self._additional]
         return type(self)._train(
             _texts(text_iterator),
             vocab_size,
@@ -490,34 +493,27 @@ class RobertaTokenizerFast(TokenizerBase):
             clean_up_tokenization_spaces=self.clean_up_tokenization_spaces,
             split_special_tokens=self.split_special_tokens,
             model_input_names=self.model_input_names,
-            additional_special_tokens=[*more, *(new_special_tokens or ())],
+            additional_special_tokens=[*additional, *(new_special_tokens or ())],
             post_processor=self._processor_of_tokens(renamed),
             **named,
         )
 
     def _processor_of_tokens(self, renamed: Mapping[str, str]) -> Any:
-        """The post_processor with tokens under their new texts; ids are those of the vocabulary that takes it."""
+        """The post_processor with tokens under their new texts; the new vocabulary sets the ids."""
         if self._template is None:
             return None
         return with_tokens(self._template.processor, renamed, lambda token: 0)
 
 
-def _renamed(token: Any, renamed: Mapping[str, str]) -> Any:
+def _renamed(token: Token | None, renamed: Mapping[str, str]) -> Token | None:
     """A special token under its new text, matched as before."""
     if isinstance(token, AddedToken):
-        return AddedToken(
-            renamed.get(token.content, token.content),
-            lstrip=token.lstrip,
-            rstrip=token.rstrip,
-            single_word=token.single_word,
-            normalized=token.normalized,
-            special=token.special,
-        )
+        return AddedToken(renamed.get(token.content, token.content), **flags(token))
     return None if token is None else renamed.get(token, token)
 
 
 def _check_size(vocab_size: int, special_tokens: Sequence[Token]) -> None:
-    """Raise `ValueError` for a vocabulary that has no room for the special tokens and the bytes."""
+    """Raise `ValueError` for a vocabulary without room for the special tokens and the bytes."""
     least = 256 + len(special_tokens)
     if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or vocab_size < least:
         raise ValueError(
@@ -526,7 +522,7 @@ def _check_size(vocab_size: int, special_tokens: Sequence[Token]) -> None:
         )
 
 
-def _lines(source: Any) -> Iterator[str]:
+def _lines(source: str | Path | Iterable[str | Path | Sequence[str]]) -> Iterator[str]:
     """The lines of files, with their line ends; the texts of an iterator that gives texts."""
     if isinstance(source, str | Path):
         source = [source]
@@ -540,7 +536,7 @@ def _lines(source: Any) -> Iterator[str]:
     return chain.from_iterable(map(_lines_of, source)) if are_files else _texts(source)
 
 
-def _lines_of(path: Any) -> Iterator[str]:
+def _lines_of(path: object) -> Iterator[str]:
     """The lines of one file."""
     if not isinstance(path, str | Path):
         raise ValueError(f"a file to train on is a str or a Path, not {path!r:.80}; texts go to train_from_iterator")
@@ -553,8 +549,8 @@ def _lines_of(path: Any) -> Iterator[str]:
         ) from None
 
 
-def _texts(source: Iterable[Any]) -> Iterator[str]:
-    """The texts of an iterator, those of lists in it one by one."""
+def _texts(source: Iterable[object]) -> Iterator[str]:
+    """The texts of an iterator, and of the lists in it, one by one."""
     if isinstance(source, str | Path):
         raise ValueError(f"texts={source!r:.80} must be a list or an iterator of texts; files go to train")
     for item in source:
@@ -568,13 +564,13 @@ def _texts(source: Iterable[Any]) -> Iterator[str]:
             raise ValueError(f"a text to train on is a str or a list of them, not {item!r:.80}")
 
 
-def _is_file(item: Any) -> bool:
-    """Whether a str is the name of a file; `os.path.isfile` is False for what can be no name."""
+def _is_file(item: object) -> bool:
+    """Whether it is the name of a file; `os.path.isfile` is False for what cannot be a name."""
     return isinstance(item, str) and os.path.isfile(item)
 
 
 def _trained(tokenizer: tokenizers.Tokenizer) -> Vocabulary:
-    """The vocabulary and merges that the library's trainer has found."""
+    """The vocabulary and merges that the library's trainer learned."""
     model = json.loads(tokenizer.to_str())["model"]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     return Vocabulary(model["vocab"], "\n".join(merges))

@@ -1,8 +1,9 @@
-"""The characters that a token came from, where a space was put before a text that has none of its own."""
+"""The characters of each token, where a space is inserted before a text that has none of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
+from itertools import repeat
 
 from roberta.common.tokenizer.encoding import Span
 from roberta.common.vocabulary.bpe import SPACE
@@ -13,7 +14,8 @@ _BLANKS += "\u2028\u2029\u202f\u205f\u3000"
 
 
 def exact_spans(
-    texts: Iterable[str],
+    text: str | Sequence[str],
+    words: Sequence[int | None],
     ids: Sequence[int],
     tokens: Sequence[str],
     spans: Sequence[Span],
@@ -22,31 +24,33 @@ def exact_spans(
     trim: bool,
     prefixed: bool,
 ) -> list[Span]:
-    """Each token's characters: none for a space that was put there, and with `trim` none of the white space at the ends.
+    """Each token's characters: none for an inserted space, and with `trim` none of the white space at the ends.
 
-    The text says whether the space of a token is its own: where a token begins with one and its characters do not, it
-    was put there.
+    The text tells whether the space of a token was inserted: then the token begins with one, and its characters do not.
 
     Args:
-        texts: for each token the text, or the word, that its characters are counted in.
-        spans: with white space; of a space that was put there the character behind it.
-        added: the ids of added tokens, whose text is not that of bytes.
-        prefixed: a space is put before texts without one. The first token then keeps one of its own, as in transformers.
+        text: a text, or the words of one, in which the characters are counted.
+        words: for each token the number of its word.
+        spans: with white space; an inserted space has the character after it.
+        added: the ids of added tokens, which are texts and not symbols of bytes.
+        prefixed: a space is inserted before texts without one. The first token then keeps a space of its own, as in
+            transformers.
     """
+    texts = repeat(text, len(ids)) if isinstance(text, str) else (text[word or 0] for word in words)
     return [
-        (_trimmed(text, span, _BLANKS) if trim else span)
+        (_trimmed(part, span, _BLANKS) if trim else span)
         if index in added
         else (
-            _of_bytes(text, token, span, trim=trim, prefixed=prefixed)
+            _of_bytes(part, token, span, trim=trim, prefixed=prefixed)
             if token[0] == SPACE or token[-1] == SPACE
             else span
         )
-        for text, index, token, span in zip(texts, ids, tokens, spans, strict=True)
+        for part, index, token, span in zip(texts, ids, tokens, spans, strict=True)
     ]
 
 
 def _of_bytes(text: str, token: str, span: Span, *, trim: bool, prefixed: bool) -> Span:
-    """The characters of a token that begins or ends with spaces, one of which may be put there."""
+    """The characters of a token that begins or ends with spaces, one of which may be inserted."""
     start, end = span
     if token == SPACE and text[start:end] != " ":
         return start, start
@@ -59,7 +63,7 @@ def _of_bytes(text: str, token: str, span: Span, *, trim: bool, prefixed: bool) 
 
 
 def _trimmed(text: str, span: Span, blanks: str) -> Span:
-    """The span without white space at its ends; what is nothing else is empty, at its end."""
+    """The span without white space at its ends; a span of nothing else becomes empty, at its end."""
     start, end = span
     part = text[start:end]
     start = end - len(part.lstrip(blanks))

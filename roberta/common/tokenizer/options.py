@@ -1,165 +1,185 @@
-"""The options of a call: checked, and filled in from the tokenizer's own settings."""
+"""`CallOptions`: the settings of one call, checked, and filled in from the tokenizer's own."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import index
-from typing import Any, cast
+from typing import Literal, cast
 
-from roberta.common.tokenizer.rows import PADDINGS, TRUNCATIONS, Padding, Shape, Side, Truncation
-from roberta.common.tokenizer.surrounding import Surrounding
+from roberta.common.frameworks import tensor_maker
+from roberta.common.tokenizer.settings import Side, TokenizerSettings, check_side, one_of
+from roberta.common.vocabulary.template import Layout
 
-logger = logging.getLogger(__name__)
+Padding = Literal["do_not_pad", "longest", "max_length"]
+Truncation = Literal["do_not_truncate", "longest_first", "only_first", "only_second"]
 
-UNLIMITED = int(1e30)  # model_max_length when nothing says otherwise: what transformers writes
-MODEL_INPUT_NAMES = ("input_ids", "attention_mask")  # what a call returns when nothing says otherwise
-_LARGE = 10**20
+PADDINGS = ("longest", "max_length", "do_not_pad")
+TRUNCATIONS = ("only_first", "only_second", "longest_first", "do_not_truncate")
+_LARGE = 10**20  # a model_max_length from here on is no limit
 
 
-class Options(Surrounding):
-    """A tokenizer's settings of length, padding and truncation, and what a call makes of them."""
+@dataclass(frozen=True)
+class CallOptions:
+    """Every setting of a call. The arguments of the call have their names here; what was left out is the tokenizer's.
 
-    model_max_length: int
-    padding_side: str
-    truncation_side: str
-    pad_token_type_id: int
-    model_input_names: list[str]
-    deprecation_warnings: dict[str, bool]  # by kind: those that were logged, or are not to be
+    Args:
+        single, pair: the special tokens around one text and around two; none where none are to be added.
+        max_length: tokens of a row, special tokens included; None for no limit.
+        split_special_tokens, add_prefix_space: None for the tokenizer's own.
+        verbose: whether warnings are logged.
+    """
 
-    def _shape(
-        self,
-        *,
-        add_special_tokens: bool,
-        padding: bool | str,
-        truncation: bool | str | None,
-        max_length: int | None,
-        stride: int,
-        overflow: bool,
-        pad_to_multiple_of: int | None,
-        padding_side: str | None,
-        verbose: bool,
-    ) -> Shape:
-        """The options of a call, checked, with the tokenizer's own where they are left out."""
-        how = _padding(padding)
-        cut = _truncation(truncation, max_length, how)
-        max_length = None if max_length is None else _count("max_length", max_length, 0)
-        pad_to_multiple_of = None if pad_to_multiple_of is None else _count("pad_to_multiple_of", pad_to_multiple_of, 1)
-        stride = _count("stride", stride, 0)
-        if truncation is None and cut != "do_not_truncate" and verbose:
-            self._warn(
-                "Truncation-not-explicitly-activated",
-                "max_length is given without truncation: texts are cut as with truncation=True, which says so",
-            )
-        if how == "longest" and max_length is not None and cut == "do_not_truncate" and verbose:
-            self._warn(
-                "Longest-with-max_length",
-                "max_length has no effect with padding=True and without truncation; use padding='max_length'",
-            )
-        if max_length is None and (how == "max_length" or cut != "do_not_truncate"):
-            if self.model_max_length < _LARGE:
-                max_length = self.model_max_length
-            else:
-                how = "do_not_pad" if how == "max_length" else how
-                cut = "do_not_truncate"
-                if verbose:
-                    self._warn(
-                        "Asking-to-truncate-to-max_length",
-                        "no max_length and no model_max_length: no truncation, nor padding to it",
-                    )
-        pad_id = self._pad_id(how)
-        multiple = pad_to_multiple_of
-        if multiple and how != "do_not_pad" and cut != "do_not_truncate" and max_length and max_length % multiple:
-            raise ValueError(
-                f"max_length={max_length} is no multiple of pad_to_multiple_of={multiple}, so that truncated and padded "
-                "rows would differ in length; give a max_length that is one"
-            )
-        single, pair = self._layouts(add_special_tokens)
-        return Shape(
-            add_special_tokens=add_special_tokens,
-            truncation=cut,
-            truncation_side=cast(Side, one_of("truncation_side", self.truncation_side, ("right", "left"))),
-            max_length=max_length,
-            stride=stride,
-            overflow=overflow,
-            padding=how,
-            padding_side=cast(Side, one_of("padding_side", padding_side or self.padding_side, ("right", "left"))),
-            pad_to_multiple_of=multiple,
-            single=single,
-            pair=pair,
-            pad_id=pad_id,
-            pad_type_id=self.pad_token_type_id,
-            pad_token=self.pad_token or "",
+    single: Layout
+    pair: Layout
+    padding: Padding
+    padding_side: Side
+    pad_to_multiple_of: int | None
+    pad_id: int
+    pad_token: str
+    pad_type_id: int
+    truncation: Truncation
+    truncation_side: Side
+    max_length: int | None
+    stride: int
+    is_split_into_words: bool
+    split_special_tokens: bool | None
+    add_prefix_space: bool | None
+    return_tensors: str | None
+    return_token_type_ids: bool
+    return_attention_mask: bool
+    return_overflowing_tokens: bool
+    return_special_tokens_mask: bool
+    return_offsets_mapping: bool
+    return_length: bool
+    verbose: bool
+
+    def layout(self, pair: bool) -> Layout:
+        """What stands around the texts of a row."""
+        return self.pair if pair else self.single
+
+
+def call_options(
+    tokenizer: TokenizerSettings,
+    *,
+    add_special_tokens: bool = True,
+    padding: bool | str = False,
+    truncation: bool | str | None = None,
+    max_length: int | None = None,
+    stride: int = 0,
+    is_split_into_words: bool = False,
+    pad_to_multiple_of: int | None = None,
+    padding_side: str | None = None,
+    return_tensors: str | None = None,
+    return_token_type_ids: bool | None = None,
+    return_attention_mask: bool | None = None,
+    return_overflowing_tokens: bool = False,
+    return_special_tokens_mask: bool = False,
+    return_offsets_mapping: bool = False,
+    return_length: bool = False,
+    verbose: bool = True,
+    split_special_tokens: bool | None = None,
+    add_prefix_space: bool | None = None,
+) -> CallOptions:
+    """The options of a call of that tokenizer; arguments as in `TokenizerBase.__call__`.
+
+    Raises:
+        ValueError: an option of another kind, or options that contradict each other.
+    """
+    tokenizer._follow()
+    verbose = verbose and tokenizer.verbose
+    how = _padding(padding)
+    cut = _truncation(truncation, max_length, how)
+    max_length = None if max_length is None else _count("max_length", max_length, 0)
+    multiple = None if pad_to_multiple_of is None else _count("pad_to_multiple_of", pad_to_multiple_of, 1)
+    stride = _count("stride", stride, 0)
+    # warn where an option does less, or more, than its name says
+    if verbose and truncation is None and cut != "do_not_truncate":
+        tokenizer._warn(
+            "Truncation-not-explicitly-activated",
+            "max_length is given without truncation: texts are cut as with truncation=True; give that to be explicit",
         )
+    if verbose and how == "longest" and max_length is not None and cut == "do_not_truncate":
+        tokenizer._warn(
+            "Longest-with-max_length",
+            "max_length has no effect with padding=True and without truncation; use padding='max_length'",
+        )
+    # without max_length the tokenizer's own limit holds; without either there is nothing to cut or to fill up to
+    if max_length is None and (how == "max_length" or cut != "do_not_truncate"):
+        if tokenizer.model_max_length < _LARGE:
+            max_length = tokenizer.model_max_length
+        else:
+            how = "do_not_pad" if how == "max_length" else how
+            cut = "do_not_truncate"
+            if verbose:
+                tokenizer._warn(
+                    "Asking-to-truncate-to-max_length",
+                    "neither max_length nor model_max_length is set: no truncation, and no padding to a length",
+                )
+    pad_id = _pad_id(tokenizer, how)
+    if multiple and how != "do_not_pad" and cut != "do_not_truncate" and max_length and max_length % multiple:
+        raise ValueError(
+            f"max_length={max_length} is not a multiple of pad_to_multiple_of={multiple}, so truncated and padded "
+            "rows would differ in length; give a max_length that is a multiple"
+        )
+    single, pair = tokenizer._layouts(add_special_tokens)
+    # the sides are attributes that a user may have set since the constructor checked them
+    truncation_side = check_side("truncation_side", tokenizer.truncation_side)
+    padding_side = check_side("padding_side", padding_side or tokenizer.padding_side)
+    if return_tensors is not None:
+        tensor_maker(return_tensors)  # an unknown name is refused before the work
+    if return_token_type_ids is None:
+        return_token_type_ids = "token_type_ids" in tokenizer.model_input_names
+    if return_attention_mask is None:
+        return_attention_mask = "attention_mask" in tokenizer.model_input_names
+    return CallOptions(
+        single=single,
+        pair=pair,
+        padding=how,
+        padding_side=padding_side,
+        pad_to_multiple_of=multiple,
+        pad_id=pad_id,
+        pad_token=tokenizer.pad_token or "",
+        pad_type_id=tokenizer.pad_token_type_id,
+        truncation=cut,
+        truncation_side=truncation_side,
+        max_length=max_length,
+        stride=stride,
+        is_split_into_words=is_split_into_words,
+        split_special_tokens=split_special_tokens,
+        add_prefix_space=add_prefix_space,
+        return_tensors=return_tensors,
+        return_token_type_ids=return_token_type_ids,
+        return_attention_mask=return_attention_mask,
+        return_overflowing_tokens=return_overflowing_tokens,
+        return_special_tokens_mask=return_special_tokens_mask,
+        return_offsets_mapping=return_offsets_mapping,
+        return_length=return_length,
+        verbose=verbose,
+    )
 
-    def _pad_id(self, how: Padding) -> int:
-        """The id of the padding token; refused when rows are to be padded and there is none."""
-        if how == "do_not_pad":
-            return self.pad_token_id or 0
-        if self.pad_token is None or self.pad_token_id is None:
-            raise ValueError(
-                "padding needs a pad_token, and this tokenizer has none; set tokenizer.pad_token to one of its tokens, "
-                "for instance tokenizer.eos_token, or tokenizer.add_special_tokens({'pad_token': '<pad>'})"
-            )
-        return int(self.pad_token_id)
 
-    def _warn(self, kind: str, text: str) -> None:
-        """Log a warning, once for each kind."""
-        if not self.deprecation_warnings.get(kind, False):
-            self.deprecation_warnings[kind] = True
-            logger.warning(text)
-
-    def _warn_too_long(self, length: int, shape: Shape) -> None:
-        if shape.max_length is None and length > self.model_max_length:
-            self._warn(
-                "sequence-length-is-longer-than-the-specified-maximum",
-                # the begin of this line is what filters of logs look for
-                "Token indices sequence length is longer than the specified maximum sequence length for this model "
-                f"({length} > {self.model_max_length}); cut the text with truncation=True",
-            )
-
-    @property
-    def max_len_single_sentence(self) -> int:
-        """How many tokens of a text fit."""
-        return self.model_max_length - self.num_special_tokens_to_add()
-
-    @property
-    def max_len_sentences_pair(self) -> int:
-        """How many tokens of a pair fit, together."""
-        return self.model_max_length - self.num_special_tokens_to_add(pair=True)
+def _pad_id(tokenizer: TokenizerSettings, how: Padding) -> int:
+    """The id of the padding token; `ValueError` when rows are to be padded and there is none."""
+    pad_id = tokenizer.pad_token_id
+    if how == "do_not_pad":
+        return pad_id or 0
+    if tokenizer.pad_token is None or pad_id is None:
+        raise ValueError(
+            "padding needs a pad_token, and this tokenizer has none; set tokenizer.pad_token to one of its tokens, "
+            "for instance tokenizer.eos_token, or tokenizer.add_special_tokens({'pad_token': '<pad>'})"
+        )
+    return int(pad_id)
 
 
-# -- small checks --------------------------------------------------------------------------------------------------
-
-
-def first_given(*values: Any) -> Any:
-    """The first value that is not None."""
-    return next((value for value in values if value is not None), None)
-
-
-def one_of(name: str, value: str, allowed: Sequence[str]) -> str:
-    """The value; `ValueError` that names the argument when it is none of those allowed."""
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}")
-    return value
-
-
-def _count(name: str, value: Any, least: int) -> int:
-    """An int, of numpy or a framework too; `ValueError` that names the argument when it is none of at least that."""
+def _count(name: str, value: object, least: int) -> int:
+    """The value as an int (a numpy or framework integer will do); `ValueError` that names the argument otherwise."""
     try:
-        count = -1 if isinstance(value, bool) else index(value)
+        count = -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
     except TypeError:
         count = -1
     if count < least:
         raise ValueError(f"{name}={value!r} must be an int of at least {least}")
     return count
-
-
-def length_limit(value: Any) -> int:
-    """A `model_max_length`, as files have it (1e30 too); `ValueError` when it is no positive number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ValueError(f"model_max_length={value!r} must be a positive int")
-    return int(value)
 
 
 def _padding(padding: bool | str | None) -> Padding:

@@ -1,14 +1,293 @@
-"""`tokenizer.pad`: rows that were made one by one become a batch."""
+"""From windows to the rows of a batch: special tokens around the texts, rows filled up to one length.
+
+What stands around the texts of a row is a `Layout`. `tokenizer.pad` fills rows that are there already.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import Any, Protocol, TypeVar
 
-from roberta.common.tokenizer.rows import Shape, pad_rows, padded_length
+import numpy as np
+
+from roberta.common.tokenizer.encoding import Encoding, Span
+from roberta.common.tokenizer.options import CallOptions
+from roberta.common.tokenizer.settings import Side
+from roberta.common.tokenizer.truncation import TextBatch, Window, whole_windows
+from roberta.common.vocabulary.template import Specials
+
+_T = TypeVar("_T")
 
 
-def gather(encoded_inputs: Any) -> dict[str, Any]:
+class Aligned(Protocol):
+    """The tokens of one text, with the characters and the word of each."""
+
+    @property
+    def ids(self) -> list[int]:
+        """The id of each token."""
+
+    @property
+    def tokens(self) -> list[str]:
+        """Each token; of an added token the text that it took, white space included."""
+
+    @property
+    def offsets(self) -> list[Span]:
+        """The characters of each token."""
+
+    @property
+    def words(self) -> list[int | None]:
+        """The number of the word, or pre-token, of each token."""
+
+    def spans(self) -> list[Span]:
+        """The same as `offsets`, for a caller that reads them once: nothing is kept for a second time."""
+
+
+# -- filling up ----------------------------------------------------------------------------------------------------
+
+
+def padded_length(options: CallOptions, lengths: Sequence[int]) -> int | None:
+    """The length that shorter rows are filled up to; None for no padding."""
+    if options.padding == "do_not_pad" or (options.padding == "max_length" and options.max_length is None):
+        return None
+    length = max(lengths, default=0) if options.padding == "longest" else options.max_length or 0
+    multiple = options.pad_to_multiple_of
+    return length + -length % multiple if multiple else length
+
+
+def pad_rows(rows: list[list[_T]], width: int | None, value: _T, side: Side) -> list[list[_T]]:
+    """The rows, those shorter than `width` filled with `value`; the rows themselves when there is nothing to fill."""
+    if width is None:
+        return rows
+    if side == "left":
+        return [[value] * (width - len(row)) + row for row in rows]
+    return [row + [value] * (width - len(row)) for row in rows]
+
+
+def _padded_array(
+    rows: Iterable[Iterable[Any]], where: np.ndarray, value: int, item: tuple[int, ...] = ()
+) -> np.ndarray:
+    """Rows as an array, int64, (rows, width, *item).
+
+    Args:
+        where: bool, (rows, width): the places of the entries; the others get `value`.
+    """
+    entries = chain.from_iterable(rows)
+    flat = np.fromiter(chain.from_iterable(entries) if item else entries, dtype=np.int64)
+    array = np.full((*where.shape, *item), value, dtype=np.int64)
+    array[where] = flat.reshape(-1, *item)
+    return array
+
+
+# -- the rows of a call --------------------------------------------------------------------------------------------
+
+
+class BatchRows:
+    """The rows of a call by field, as lists or as arrays, padded as the options say.
+
+    Args:
+        ids: those of each text, without special tokens.
+        windows: of `cut_windows`.
+    """
+
+    def __init__(
+        self,
+        options: CallOptions,
+        ids: list[list[int]],
+        batch: TextBatch,
+        windows: list[Window] | None,
+        *,
+        as_arrays: bool,
+    ) -> None:
+        self.options = options
+        self._windows, self._ids, self._batch = windows, ids, batch
+        if windows is None:
+            begin, end = options.single.begin.ids, options.single.end.ids
+            self.rows = [begin + row + end for row in ids]
+        else:
+            self.rows = self._assembled(attrgetter("ids"), lambda at, kind, span: ids[at][slice(*span)])
+        self.lengths = list(map(len, self.rows))
+        width = padded_length(options, self.lengths)
+        if width is None and as_arrays and len(set(self.lengths)) == 1:
+            width = self.lengths[0]
+        self.width = width
+        # ragged rows stay lists: turning them into a tensor is an error that names the way out
+        self._where = None
+        if as_arrays and width is not None and max(self.lengths) <= width:
+            self._where = self._places(width, 0, 0)
+
+    @property
+    def windows(self) -> list[Window]:
+        """The window of each row."""
+        if self._windows is None:
+            self._windows = whole_windows(self._ids, self._batch)
+        return self._windows
+
+    def _places(self, width: int, before: int, behind: int) -> np.ndarray:
+        """Where the entries of each row are but the first and last few: bool, (rows, width)."""
+        lengths = np.array(self.lengths)[:, None]
+        places = np.arange(width)
+        if self.options.padding_side == "left":
+            places = places - width + lengths
+        return (places >= before) & (places < lengths - behind)
+
+    def _assembled(
+        self, special: Callable[[Specials], list[_T]], text: Callable[[int, int, Span], list[_T]]
+    ) -> list[list[_T]]:
+        """The rows of a field, without padding.
+
+        Args:
+            special: the entries of special tokens.
+            text: the entries of a span of a text, from the text's place in the batch, its type, and the span.
+        """
+        rows = []
+        for sample, first, second in self.windows:
+            at, layout = self._batch.samples[sample], self.options.layout(second is not None)
+            row = special(layout.begin) + text(at, layout.types[0], first)
+            if second is not None:
+                row += special(layout.middle)
+                row += text(at + 1, layout.types[1], second)
+            rows.append(row + special(layout.end))
+        return rows
+
+    def _filled(self, rows: list[list[int]], value: int) -> Any:
+        if self._where is not None:
+            return _padded_array(rows, self._where, value)
+        return pad_rows(rows, self.width, value, self.options.padding_side)
+
+    def fields(self, aligned: Sequence[Aligned] | None = None) -> dict[str, Any]:
+        """The fields that the options ask for, each (rows, tokens); `length` is (rows).
+
+        Args:
+            aligned: the alignment of each text, for `offset_mapping`.
+        """
+        options = self.options
+        fields = {"input_ids": self._filled(self.rows, options.pad_id)}
+        if options.return_token_type_ids:
+            fields["token_type_ids"] = self._types()
+        if options.return_attention_mask:
+            fields["attention_mask"] = self._mask()
+        if options.return_special_tokens_mask:
+            fields["special_tokens_mask"] = self._special_tokens_mask()
+        if aligned is not None:
+            fields["offset_mapping"] = self._offsets(aligned)
+        if options.return_length:
+            fields["length"] = list(map(len, fields["input_ids"]))
+        return fields
+
+    def _mask(self) -> Any:
+        """1 for tokens, 0 for padding."""
+        if self._where is not None:
+            return self._where.astype(np.int64)
+        return self._filled([[1] * length for length in self.lengths], 0)
+
+    def _special_tokens_mask(self) -> Any:
+        """1 for special tokens and padding, 0 for others."""
+        rows = self._assembled(lambda special: [1] * len(special.ids), lambda at, kind, span: [0] * (span[1] - span[0]))
+        return self._filled(rows, 1)
+
+    def _types(self) -> Any:
+        """The type of each token."""
+        options = self.options
+        if not (options.single.has_types or options.pair.has_types):  # as for RoBERTa's own rows
+            return self._filled([[0] * length for length in self.lengths], options.pad_type_id)
+        rows = self._assembled(attrgetter("types"), lambda at, kind, span: [kind] * (span[1] - span[0]))
+        return self._filled(rows, options.pad_type_id)
+
+    def _offsets(self, aligned: Sequence[Aligned]) -> Any:
+        """The characters of each token, (0, 0) for special tokens and padding: (rows, tokens, 2)."""
+        if self._where is not None and self._windows is None and self.width is not None:
+            # whole texts: no row needs to be assembled
+            layout = self.options.single
+            where = self._places(self.width, len(layout.begin.ids), len(layout.end.ids))
+            return _padded_array((text.spans() for text in aligned), where, 0, (2,))
+        nothing = (0, 0)
+        rows = self._assembled(
+            lambda special: [nothing] * len(special.ids), lambda at, kind, span: aligned[at].offsets[slice(*span)]
+        )
+        if self._where is not None:
+            return _padded_array(rows, self._where, 0, (2,))
+        return pad_rows(rows, self.width, nothing, self.options.padding_side)
+
+
+# -- rows with everything ------------------------------------------------------------------------------------------
+
+
+def encodings(
+    options: CallOptions, aligned: Sequence[Aligned], batch: TextBatch, windows: Sequence[Window]
+) -> list[Encoding]:
+    """Every row with tokens, offsets, words and masks, padded; a sample's first row also lists its later ones."""
+    rows = [_encoding(options, aligned, batch.samples, window) for window in windows]
+    width = padded_length(options, [len(row) for row in rows])
+    for row in rows:
+        if width is not None and len(row) < width:
+            _pad(row, width - len(row), options)
+    firsts: dict[int, Encoding] = {}
+    for row, window in zip(rows, windows, strict=True):
+        first = firsts.setdefault(window.sample, row)
+        if first is not row:
+            first.overflowing.append(row)
+    return rows
+
+
+def _encoding(options: CallOptions, aligned: Sequence[Aligned], samples: Sequence[int], window: Window) -> Encoding:
+    row = Encoding([], [], [], [], [], [], [], [])
+    layout = options.layout(window.second is not None)
+    _append_special(row, layout.begin)
+    for number, span in enumerate((window.first, window.second)):
+        if span is None:
+            break
+        if number:
+            _append_special(row, layout.middle)
+        text = aligned[samples[window.sample] + number]
+        part = slice(*span)
+        tokens = text.tokens[part]
+        count = len(tokens)
+        row.ids += text.ids[part]
+        row.type_ids += [layout.types[number]] * count
+        row.tokens += tokens
+        row.offsets += text.offsets[part]
+        row.word_ids += text.words[part]
+        row.sequence_ids += [number] * count
+        row.special_tokens_mask += [0] * count
+        row.attention_mask += [1] * count
+    _append_special(row, layout.end)
+    return row
+
+
+def _append_special(row: Encoding, special: Specials) -> None:
+    for index, token, kind in zip(*special, strict=True):
+        for values, value in _entries(row, index, kind, token, 1):
+            values.append(value)
+
+
+def _pad(row: Encoding, count: int, options: CallOptions) -> None:
+    for values, value in _entries(row, options.pad_id, options.pad_type_id, options.pad_token, 0):
+        if options.padding_side == "left":
+            values[:0] = [value] * count
+        else:
+            values += [value] * count
+
+
+def _entries(row: Encoding, index: int, type_id: int, token: str, attention: int) -> list[tuple[list[Any], Any]]:
+    """Each list of a row with its entry for a token that belongs to no text."""
+    return [
+        (row.ids, index),
+        (row.type_ids, type_id),
+        (row.tokens, token),
+        (row.offsets, (0, 0)),
+        (row.word_ids, None),
+        (row.sequence_ids, None),
+        (row.special_tokens_mask, 1),
+        (row.attention_mask, attention),
+    ]
+
+
+# -- rows that are there already -----------------------------------------------------------------------------------
+
+
+def gather(encoded_inputs: object) -> dict[str, Any]:
     """Name -> rows (or one row), of a batch or of a list of rows by name.
 
     Raises:
@@ -24,12 +303,12 @@ def gather(encoded_inputs: Any) -> dict[str, Any]:
     for at, row in enumerate(encoded_inputs):
         if set(row) != set(names):
             raise ValueError(
-                f"row {at} has {', '.join(row)}, but row 0 has {', '.join(names)}; rows have the same keys"
+                f"row {at} has {', '.join(row)}, but row 0 has {', '.join(names)}; all rows must have the same keys"
             )
     return {name: [row[name] for row in encoded_inputs] for name in names}
 
 
-def tensor_type_of(value: Any) -> str | None:
+def tensor_type_of(value: object) -> str | None:
     """ "np", "pt", "tf" or "jax" when a value, or the first thing in it, is such a tensor; None for lists."""
     while isinstance(value, list | tuple) and value:
         value = value[0]
@@ -48,25 +327,28 @@ def as_lists(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def pad_batch(data: dict[str, Any], main: str, shape: Shape, with_mask: bool) -> dict[str, Any]:
-    """Fill the rows that the model reads up to one length; what is not known here (labels) stays as it is.
+def pad_batch(data: dict[str, Any], main: str, options: CallOptions) -> dict[str, Any]:
+    """Fill the rows that the model reads up to one length; other names (labels) stay as they are.
 
     Args:
         data: name -> rows of ints.
-        main: the name whose rows say how long the others are.
-        with_mask: make an attention mask where there is none.
+        main: the name whose rows have the length that the others are to have.
     """
-    rows = data[main]
-    lengths = [len(row) for row in rows]
-    if with_mask and "attention_mask" not in data:
+    lengths = [len(row) for row in data[main]]
+    if options.return_attention_mask and "attention_mask" not in data:
         data = {**data, "attention_mask": [[1] * length for length in lengths]}
-    values = {main: shape.pad_id, "attention_mask": 0, "token_type_ids": shape.pad_type_id, "special_tokens_mask": 1}
-    width = padded_length(shape, lengths)
+    values = {
+        main: options.pad_id,
+        "attention_mask": 0,
+        "token_type_ids": options.pad_type_id,
+        "special_tokens_mask": 1,
+    }
+    width = padded_length(options, lengths)
     if width is None:
         return data
     return {
         name: [
-            pad_rows([row], max(width, length), values[name], shape.padding_side)[0]
+            pad_rows([row], max(width, length), values[name], options.padding_side)[0]
             for row, length in zip(value, lengths, strict=True)
         ]
         if name in values

@@ -1,4 +1,4 @@
-"""RobertaTokenizer: the tokenizer in plain Python, which returns all that RobertaTokenizerFast returns."""
+"""RobertaTokenizer: the tokenizer in plain Python, with the same results as RobertaTokenizerFast."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import regex
 
-from roberta.common.tokenizer.base import TokenizerBase
+from roberta.common.tokenizer.base import Engine, TokenizerBase, refuse_surrogate
 from roberta.common.tokenizer.encoding import Span
-from roberta.common.tokenizer.engine import Engine, refuse_surrogate
 from roberta.common.tokenizer.offsets import exact_spans
 from roberta.common.vocabulary.bpe import BYTE_TO_SYMBOL, SYMBOL_TO_BYTE, WORD_CHARACTER, BytePairEncoder, pre_tokens
-from roberta.common.vocabulary.files import MERGES_FILE, VOCAB_FILE, merge_lines
-from roberta.common.vocabulary.special_tokens import AddedToken
+from roberta.common.vocabulary.files import MERGES_FILE, VOCAB_FILE, TextFile, merge_lines
+from roberta.common.vocabulary.special_tokens import AddedToken, Token
 
 _is_word = regex.compile(WORD_CHARACTER).fullmatch
 _blank_at_end = regex.compile(r"\p{White_Space}*\Z")
@@ -23,7 +22,7 @@ _blanks = regex.compile(r"\p{White_Space}*")
 
 
 class AddedMatcher:
-    """Finds added tokens in a text; those that are not `normalized` first, and the longest where several begin."""
+    """Finds added tokens in a text: those that are not `normalized` first, and the longest where several begin."""
 
     def __init__(self, tokens: Mapping[int, AddedToken]) -> None:
         self.groups = []
@@ -37,7 +36,7 @@ class AddedMatcher:
         self.only_start = next(iter(starts)) if len(starts) == 1 else None
 
     def may_match(self, text: str) -> bool:
-        """False when the text has no added token, found out fast."""
+        """A fast check: False when the text has no added token."""
         if self.only_start is not None:
             return self.only_start in text
         return self.may_begin is not None and self.may_begin(text) is not None
@@ -86,7 +85,7 @@ def _last_blanks(text: str, end: int) -> int:
 
 
 class AlignedText(NamedTuple):
-    """The tokens of one text, as `tokenizer_rows.Aligned` says."""
+    """The tokens of one text, with the interface `padding.Aligned`."""
 
     ids: list[int]
     tokens: list[str]
@@ -158,10 +157,9 @@ class PythonEngine(Engine):
             raise
         return rows
 
-    def _trimmed(self, text: Any, row: AlignedText, *, is_words: bool) -> list[Span]:
-        texts = (text[word] if is_words else text for word in row.words)
+    def _trimmed(self, text: str | Sequence[str], row: AlignedText, *, is_words: bool) -> list[Span]:
         prefixed = self.add_prefix_space or is_words
-        return exact_spans(texts, row.ids, row.tokens, row.offsets, self.added, trim=True, prefixed=prefixed)
+        return exact_spans(text, row.words, row.ids, row.tokens, row.offsets, self.added, trim=True, prefixed=prefixed)
 
     def _align(self, text: str, prefix: bool, row: AlignedText, word: int | None) -> None:
         """Append the tokens of a text to a row; `word` is the number of its word, None to count pre-tokens."""
@@ -183,7 +181,7 @@ class PythonEngine(Engine):
                 tokens = [by_id[index] for index in ids]
                 row.ids.extend(ids)
                 row.tokens.extend(tokens)
-                # a space that was put there has no character
+                # an inserted space has no character
                 row.offsets.extend(
                     (max(one + at, start), max(other + at, start)) for one, other in _spans(piece, tokens)
                 )
@@ -216,18 +214,18 @@ def _spans(piece: str, tokens: Sequence[str]) -> list[Span]:
 class RobertaTokenizer(TokenizerBase):
     """RoBERTa's tokenizer in plain Python: a byte-level BPE, `<s> A </s>` and `<s> A </s></s> B </s>`.
 
-    It returns for every text what `RobertaTokenizerFast` returns, alignment included.
+    It returns the same as `RobertaTokenizerFast` for every text, alignment included.
 
     Args:
         vocab_file: vocab.json: token -> id.
         merges_file: merges.txt: a merge a line, best first.
-        errors: what decoding does with bytes that are no UTF-8: "replace", "ignore" or "strict".
+        errors: how decoding treats bytes that are not valid UTF-8: "replace", "ignore" or "strict".
         bos_token, eos_token, sep_token, cls_token, unk_token, pad_token, mask_token: the special tokens; those the
             vocabulary lacks are added after it.
         add_prefix_space: begin each text, and what follows an added token, with a space where it has none.
-        trim_offsets: leave the space before a word out of its offsets.
+        trim_offsets: exclude the space before a word from its offsets.
         tokenizer_file: tokenizer.json, in place of the two other files.
-        settings: see `TokenizerBase`.
+        settings: see `TokenizerSettings`.
 
     Raises:
         CheckpointError: a file is missing or malformed.
@@ -238,19 +236,19 @@ class RobertaTokenizer(TokenizerBase):
 
     def __init__(
         self,
-        vocab_file: Any = None,
-        merges_file: Any = None,
+        vocab_file: TextFile | None = None,
+        merges_file: TextFile | None = None,
         errors: str = "replace",
-        bos_token: Any = "<s>",
-        eos_token: Any = "</s>",
-        sep_token: Any = "</s>",
-        cls_token: Any = "<s>",
-        unk_token: Any = "<unk>",
-        pad_token: Any = "<pad>",
-        mask_token: Any = "<mask>",
+        bos_token: Token | None = "<s>",
+        eos_token: Token | None = "</s>",
+        sep_token: Token | None = "</s>",
+        cls_token: Token | None = "<s>",
+        unk_token: Token | None = "<unk>",
+        pad_token: Token | None = "<pad>",
+        mask_token: Token | None = "<mask>",
         add_prefix_space: bool | None = None,
         trim_offsets: bool | None = None,
-        tokenizer_file: Any = None,
+        tokenizer_file: TextFile | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(
@@ -304,11 +302,11 @@ class RobertaTokenizer(TokenizerBase):
         return {(left, right): rank for rank, (left, right) in enumerate(pairs)}
 
     def bpe(self, token: str) -> str:
-        """The tokens of a pre-token that is written in symbols of bytes ("Ġlower"), with spaces between."""
+        """The tokens of a pre-token written in symbols of bytes ("Ġlower"), with spaces between them."""
         return " ".join(self._pair_encoder().merge(list(token)))
 
     def _tokenize(self, text: str) -> list[str]:
-        """The tokens of a text that has no added tokens."""
+        """The tokens of a text without added tokens."""
         return list(chain.from_iterable(map(self._pair_encoder().tokens, pre_tokens(text))))
 
     def _convert_token_to_id(self, token: str) -> int | None:
@@ -318,7 +316,7 @@ class RobertaTokenizer(TokenizerBase):
     def prepare_for_tokenization(
         self, text: str, is_split_into_words: bool = False, **kwargs: Any
     ) -> tuple[str, dict[str, Any]]:
-        """The text with the space that `add_prefix_space` puts before it, and the options it did not need."""
+        """The text with the space that `add_prefix_space` puts before it, and the options it did not use."""
         prefix = kwargs.pop("add_prefix_space", self.add_prefix_space)
         if (is_split_into_words or prefix) and text and not text[0].isspace():
             text = f" {text}"

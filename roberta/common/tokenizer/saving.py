@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-from roberta.common.keywords import meaningful, suggestion
+from roberta.common.keywords import meaningful
 from roberta.common.storage.folders import CheckpointError, write_folder
 from roberta.common.storage.hub import PushesToHub, local_folder, upload_arguments, upload_folder
 from roberta.common.tokenizer.chat_templates import written_templates
-from roberta.common.tokenizer.options import MODEL_INPUT_NAMES
+from roberta.common.tokenizer.settings import (
+    ARGUMENTS,
+    FURTHER_ARGUMENTS,
+    MODEL_INPUT_NAMES,
+    OF_ONE_PROCESS,
+    TokenizerSettings,
+)
 from roberta.common.vocabulary.files import (
     ADDED_FILE,
     CHAT_FILE,
     CHAT_FOLDER,
-    CONFIG_FILE,
-    FILES,
     MERGES_FILE,
     SPECIAL_FILE,
+    TOKENIZER_CONFIG_FILE,
     TOKENIZER_FILE,
+    TOKENIZER_FILES,
     VOCAB_FILE,
     Vocabulary,
     json_text,
@@ -31,47 +36,12 @@ from roberta.common.vocabulary.files import (
     tokenizer_json,
     vocab_text,
 )
-from roberta.common.vocabulary.special_tokens import MORE, NAMES, AddedToken, SpecialTokens
-from roberta.common.vocabulary.template import Template, with_settings
-
-logger = logging.getLogger(__name__)
-
-# The keys of tokenizer_config.json that are arguments of the constructor; the others are kept and written back.
-_ARGUMENTS = (
-    *NAMES, MORE, "extra_special_tokens", "added_tokens_decoder", "errors", "add_prefix_space", "trim_offsets",
-    "model_max_length", "max_len", "padding_side", "truncation_side", "pad_token_type_id",
-    "clean_up_tokenization_spaces", "split_special_tokens", "model_input_names", "chat_template",
-)  # fmt: skip
-
-# What a constructor takes beside them.
-_MORE_ARGUMENTS = ("vocab_file", "merges_file", "tokenizer_file", "name_or_path", "verbose")
-
-# Keys that say where a tokenizer was or what loaded it: read by nobody here, and not written back.
-_OF_ONE_PROCESS = (
-    "name_or_path", "tokenizer_class", "special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file",
-    "use_fast", "backend", "is_local", "processor_class",
-)  # fmt: skip
+from roberta.common.vocabulary.special_tokens import AddedToken
+from roberta.common.vocabulary.template import with_settings
 
 
-class Saving(PushesToHub, SpecialTokens):
+class Saving(PushesToHub, TokenizerSettings):
     """`from_pretrained`, `save_pretrained`, `save_vocabulary` and `push_to_hub`."""
-
-    is_fast: ClassVar[bool]
-    vocab_files_names: ClassVar[dict[str, str]]
-    init_kwargs: dict[str, Any]
-    _writes_trim: bool
-    chat_template: str | dict[str, str] | None
-    errors: str
-    add_prefix_space: bool
-    trim_offsets: bool
-    model_max_length: int
-    padding_side: str
-    truncation_side: str
-    clean_up_tokenization_spaces: bool
-    split_special_tokens: bool
-    model_input_names: list[str]
-    _merges: str
-    _template: Template | None
 
     @classmethod
     def from_pretrained(
@@ -100,7 +70,7 @@ class Saving(PushesToHub, SpecialTokens):
         token = overrides.pop("token", token)
         folder = local_folder(
             pretrained_model_name_or_path,
-            files=FILES,
+            files=TOKENIZER_FILES,
             revision=revision,
             subfolder=subfolder,
             cache_dir=cache_dir,
@@ -109,14 +79,12 @@ class Saving(PushesToHub, SpecialTokens):
             token=token,
         )
         settings = read_settings(folder)
-        known = {name: value for name, value in settings.items() if name in _ARGUMENTS and name != "trim_offsets"}
+        known = {name: value for name, value in settings.items() if name in ARGUMENTS and name != "trim_offsets"}
         if "model_max_length" in overrides or "max_len" in overrides:
             known.pop("model_max_length", None)
-        rest = {name: value for name, value in settings.items() if name not in (*_ARGUMENTS, *_OF_ONE_PROCESS)}
+        rest = {name: value for name, value in settings.items() if name not in (*ARGUMENTS, *OF_ONE_PROCESS)}
         if settings.get("trim_offsets") is not None:
-            rest["trim_offsets"] = settings[
-                "trim_offsets"
-            ]  # holds where the post_processor trims: the constructor knows
+            rest["trim_offsets"] = settings["trim_offsets"]  # whether it applies depends on the post_processor
         own_tokens = {name: rest.pop(name) for name in list(rest) if name.endswith("_token") and _is_token(rest[name])}
         if own_tokens and not known.get("extra_special_tokens"):
             known["extra_special_tokens"] = own_tokens
@@ -183,7 +151,7 @@ class Saving(PushesToHub, SpecialTokens):
         files = self.files_to_save(legacy_format, save_jinja_files=save_jinja_files)
         prefix = f"{filename_prefix}-" if filename_prefix else ""
         files = {name if "/" in name else prefix + name: content for name, content in files.items()}
-        ours = {*(prefix + name for name in FILES), CHAT_FOLDER}
+        ours = {*(prefix + name for name in TOKENIZER_FILES), CHAT_FOLDER}
         write_folder(save_directory, files, stale=ours.__contains__)
         if upload is not None:
             upload_folder(save_directory, **{"commit_message": "Upload tokenizer", **upload})
@@ -247,11 +215,11 @@ class Saving(PushesToHub, SpecialTokens):
         if self.chat_template is not None and not save_jinja_files:
             config["chat_template"] = written_templates(self.chat_template)
         special = {name: _file_form(value) for name, value in self.special_tokens_map_extended.items()}
-        return {CONFIG_FILE: json_text(config), SPECIAL_FILE: json_text(special), **templates}
+        return {TOKENIZER_CONFIG_FILE: json_text(config), SPECIAL_FILE: json_text(special), **templates}
 
     def _kept_settings(self) -> dict[str, Any]:
         """What the constructor was given and does not know itself, where JSON can write it."""
-        own = (*_ARGUMENTS, *_MORE_ARGUMENTS, *_OF_ONE_PROCESS)
+        own = (*ARGUMENTS, *FURTHER_ARGUMENTS, *OF_ONE_PROCESS)
         return {name: value for name, value in self.init_kwargs.items() if name not in own and _is_json(value)}
 
     def _chat_files(self) -> dict[str, bytes]:
@@ -283,23 +251,6 @@ class Saving(PushesToHub, SpecialTokens):
             return {"type": "Sequence", "processors": [trimming, processor]} if processor else trimming
         sep, cls = [self.sep_token or "", self.sep_token_id or 0], [self.cls_token or "", self.cls_token_id or 0]
         return {"type": "RobertaProcessing", "sep": sep, "cls": cls, **level}
-
-
-def refuse_names_of_methods(tokenizer: Any, names: Sequence[str]) -> None:
-    """Raise `AttributeError` for a setting that has the name of a method: it was meant for a call."""
-    for name in names:
-        if callable(getattr(type(tokenizer), name, None)):
-            raise AttributeError(
-                f"{name} is no setting of a tokenizer: it conflicts with the method {type(tokenizer).__name__}.{name}"
-            )
-
-
-def warn_of_near_names(tokenizer: Any, names: Sequence[str]) -> None:
-    """Log a warning for each setting that nobody knows, but whose name is near to one that is known."""
-    for name in names:
-        nearest = suggestion(name, (*_ARGUMENTS, *_MORE_ARGUMENTS))
-        if nearest and name not in _OF_ONE_PROCESS:
-            logger.warning("%s does not know %r%s; it is kept as it is", type(tokenizer).__name__, name, nearest)
 
 
 def _is_json(value: Any) -> bool:

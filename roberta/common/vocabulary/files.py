@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.vocabulary.special_tokens import AddedToken, flags
@@ -21,14 +21,25 @@ from roberta.common.vocabulary.template import Template, read_template
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 TOKENIZER_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
 CHAT_FILE = "chat_template.jinja"
 CHAT_FOLDER = "additional_chat_templates"
-FILES = (VOCAB_FILE, MERGES_FILE, TOKENIZER_FILE, CONFIG_FILE, SPECIAL_FILE, ADDED_FILE, CHAT_FILE)
+TOKENIZER_FILES = (VOCAB_FILE, MERGES_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, SPECIAL_FILE, ADDED_FILE, CHAT_FILE)
 
 _HEADER = "#version"
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """An open file."""
+
+    def read(self) -> str | bytes:
+        """All that it holds."""
+
+
+TextFile = str | Path | Readable
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class Vocabulary:
 # -- the vocabulary ------------------------------------------------------------------------------------------------
 
 
-def read_vocabulary(vocab_file: str | Path, merges_file: str | Path, added_ids: Iterable[int] = ()) -> Vocabulary:
+def read_vocabulary(vocab_file: TextFile, merges_file: TextFile, added_ids: Iterable[int] = ()) -> Vocabulary:
     """The vocabulary of `vocab.json` and `merges.txt`, checked.
 
     A header line, Windows line ends, and a missing or doubled final newline make no difference.
@@ -71,16 +82,13 @@ def read_vocabulary(vocab_file: str | Path, merges_file: str | Path, added_ids: 
     return Vocabulary(tokens, merges)
 
 
-def read_tokenizer_json(path: str | Path) -> Vocabulary:
+def read_tokenizer_json(path: TextFile) -> Vocabulary:
     """The vocabulary, added tokens and settings of a `tokenizer.json`, checked.
 
-    Args:
-        path: or a file that is open.
-
     Raises:
-        CheckpointError: missing or truncated; malformed; not a byte-level BPE as RoBERTa's.
+        CheckpointError: missing or truncated; malformed; not a byte-level BPE like RoBERTa's.
     """
-    if hasattr(path, "read"):
+    if isinstance(path, Readable):
         return _vocabulary_of(path, _read(path, "vocabulary"), None)
     try:
         # mapped, as megabytes that are read and freed stay with the process
@@ -96,7 +104,7 @@ def read_tokenizer_text(text: str) -> Vocabulary:
     return _vocabulary_of("tokenizer_object", text.encode(), None)
 
 
-def _vocabulary_of(path: str | Path, raw: bytes, merges: str | None) -> Vocabulary:
+def _vocabulary_of(path: TextFile, raw: bytes, merges: str | None) -> Vocabulary:
     """The vocabulary of a tokenizer.json, whose merges may have been taken out."""
     content = _parse(path, raw)
     del raw
@@ -154,7 +162,7 @@ _BETWEEN = b'"\n      ],\n      [\n        "'
 _END = b'"\n      ]\n    ]'
 
 
-def _merges_of(path: str | Path, merges: Any) -> list[str]:
+def _merges_of(path: TextFile, merges: object) -> list[str]:
     """Merges "left right" of merges as JSON has them: all strings, or all pairs."""
     if not isinstance(merges, list):
         raise CheckpointError(f"{path}: merges is a {type(merges).__name__}, not a list")
@@ -167,7 +175,7 @@ def _merges_of(path: str | Path, merges: Any) -> list[str]:
     raise CheckpointError(f"{path}: merges must all be strings, or all be pairs of tokens without spaces")
 
 
-def _check_kind(path: str | Path, content: Mapping[str, Any], model: Mapping[str, Any], pre: Any) -> None:
+def _check_kind(path: TextFile, content: Mapping[str, Any], model: Mapping[str, Any], pre: object) -> None:
     """Refuse a tokenizer.json of another kind: it would give other tokens than its own program gave."""
     wrong = [
         f"{name} is {json.dumps(value)[:80]}, which must be {rule}"
@@ -278,14 +286,16 @@ def read_settings(folder: Path) -> dict[str, Any]:
     `added_tokens_decoder` has the added tokens by id. Where the config does not list them, the older
     `special_tokens_map.json` and `added_tokens.json` are read.
     """
-    settings = _read_object(folder / CONFIG_FILE)
+    settings = _read_object(folder / TOKENIZER_CONFIG_FILE)
     decoder = settings.pop("added_tokens_decoder", None)
     added: dict[int, AddedToken] = {}
     if isinstance(decoder, dict):
         for index, entry in decoder.items():
             if not str(index).isdigit() or not isinstance(entry, dict):
-                raise CheckpointError(f"{folder / CONFIG_FILE}: added_tokens_decoder has {index!r}: {entry!r:.80}")
-            added[int(index)] = _added_token(entry, f"{folder / CONFIG_FILE}, added_tokens_decoder")
+                raise CheckpointError(
+                    f"{folder / TOKENIZER_CONFIG_FILE}: added_tokens_decoder has {index!r}: {entry!r:.80}"
+                )
+            added[int(index)] = _added_token(entry, f"{folder / TOKENIZER_CONFIG_FILE}, added_tokens_decoder")
     else:
         settings.update(_read_object(folder / SPECIAL_FILE))
         for content, index in _read_object(folder / ADDED_FILE).items():
@@ -312,7 +322,7 @@ def _names_tokens(name: str) -> bool:
     return name.endswith("_token") or name in ("additional_special_tokens", "extra_special_tokens")
 
 
-def _token_value(value: Any, name: str, folder: Path) -> Any:
+def _token_value(value: object, name: str, folder: Path) -> Any:
     """A token as files write it (text, object, or several of them in a list or object) with objects as `AddedToken`."""
     where = f"{folder}, {name}"
     if isinstance(value, dict) and "content" in value:
@@ -328,7 +338,7 @@ def _token_value(value: Any, name: str, folder: Path) -> Any:
     )
 
 
-def _is_token(content: Any) -> bool:
+def _is_token(content: object) -> bool:
     """Whether it is a text that UTF-8 can write: JSON can also spell halves of characters."""
     return isinstance(content, str) and content != "" and content.encode("utf-8", "ignore").decode() == content
 
@@ -353,8 +363,8 @@ def _added_token(entry: Mapping[str, Any], where: str) -> AddedToken:
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
-def _read(path: str | Path, what: str) -> bytes:
-    if hasattr(path, "read"):
+def _read(path: TextFile, what: str) -> bytes:
+    if isinstance(path, Readable):
         content = path.read()
         return content.encode() if isinstance(content, str) else bytes(content)
     try:
@@ -365,14 +375,14 @@ def _read(path: str | Path, what: str) -> bytes:
         raise CheckpointError(f"{path} is a folder; give the file") from None
 
 
-def _decoded(path: str | Path, raw: bytes) -> str:
+def _decoded(path: TextFile, raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} is not UTF-8 text: {error}") from None
 
 
-def _parse(path: str | Path, raw: bytes) -> Any:
+def _parse(path: TextFile, raw: bytes) -> Any:
     text = _decoded(path, raw)
     try:
         return json.loads(text)
@@ -380,7 +390,7 @@ def _parse(path: str | Path, raw: bytes) -> Any:
         raise CheckpointError(f"{path} is not valid JSON (truncated?): {error}") from None
 
 
-def _read_json(path: str | Path) -> Any:
+def _read_json(path: TextFile) -> Any:
     return _parse(path, _read(path, "vocabulary"))
 
 
@@ -408,7 +418,7 @@ def merges_text(merges: str) -> bytes:
     return ("#version: 0.2\n" + (merges + "\n" if merges else "")).encode()
 
 
-def json_text(value: Any) -> bytes:
+def json_text(value: object) -> bytes:
     """One of the small files, readable."""
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 

@@ -9,11 +9,11 @@ from tokenizers import AddedToken
 
 from roberta.common.vocabulary.errors import ArgumentError
 
-__all__ = ["NAMES", "AddedToken", "SpecialTokens", "flags", "same_token", "special_token"]
+__all__ = ["SPECIAL_TOKEN_NAMES", "AddedToken", "SpecialTokens", "flags", "same_token", "special_token"]
 
 # In the order in which they are listed and, where the vocabulary lacks them, added.
-NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-MORE = "additional_special_tokens"
+SPECIAL_TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+ADDITIONAL = "additional_special_tokens"
 _FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
 Token = str | AddedToken
@@ -36,7 +36,7 @@ def special_token(name: str, token: Token) -> AddedToken:
     if not isinstance(token, str):
         raise ArgumentError(f"{name}={token!r} must be a str, an AddedToken or None")
     is_mask = name == "mask_token"
-    plain = name in NAMES and not is_mask
+    plain = name in SPECIAL_TOKEN_NAMES and not is_mask
     return AddedToken(token, lstrip=is_mask, rstrip=False, single_word=False, normalized=plain, special=True)
 
 
@@ -75,13 +75,13 @@ class SpecialTokens:
     The vocabulary proper never changes; `add_tokens` and `add_special_tokens` number what is new after it.
     """
 
-    SPECIAL_TOKENS_ATTRIBUTES: ClassVar[list[str]] = [*NAMES, MORE]
+    SPECIAL_TOKENS_ATTRIBUTES: ClassVar[list[str]] = [*SPECIAL_TOKEN_NAMES, ADDITIONAL]
 
     _vocabulary: Mapping[str, int]
     _added: dict[int, AddedToken]
     _named: dict[str, Token | None]
-    _more: list[Token]
-    _has_more: bool  # False when `additional_special_tokens` was set to None
+    _additional: list[Token]
+    _has_additional: bool  # False when `additional_special_tokens` was set to None
     _extra: dict[str, str]
 
     bos_token, bos_token_id = _name_property("bos_token"), _id_property("bos_token")
@@ -112,10 +112,14 @@ class SpecialTokens:
             name: None if token is None else _known(special_token(name, token), token, known)
             for name, token in named.items()
         }
-        self._more = [_known(special_token(MORE, token), token, known) for token in more]
-        self._has_more = True
+        self._additional = [_known(special_token(ADDITIONAL, token), token, known) for token in more]
+        self._has_additional = True
         self._extra = {name: str(token) for name, token in extra.items()}
-        listed = [*self._named.values(), *self._more, *(special_token(name, token) for name, token in extra.items())]
+        listed = [
+            *self._named.values(),
+            *self._additional,
+            *(special_token(name, token) for name, token in extra.items()),
+        ]
         for special in listed:
             if isinstance(special, AddedToken):
                 present = self._added.get(self._ids_of_added.get(special.content, -1))
@@ -132,19 +136,19 @@ class SpecialTokens:
     @property
     def additional_special_tokens(self) -> list[str] | None:
         """The texts of the special tokens that have no name of their own; None where it was set to that."""
-        return [str(token) for token in self._more] if self._has_more else None
+        return [str(token) for token in self._additional] if self._has_additional else None
 
     @additional_special_tokens.setter
     def additional_special_tokens(self, tokens: Sequence[Token] | None) -> None:
         if isinstance(tokens, str) or not all(isinstance(token, Token) for token in tokens or ()):
             raise ArgumentError(f"additional_special_tokens={tokens!r} must be a list of tokens, or None")
-        self._more, self._has_more = list(tokens or ()), tokens is not None
+        self._additional, self._has_additional = list(tokens or ()), tokens is not None
         self._changed()
 
     @property
     def additional_special_tokens_ids(self) -> list[int | None] | None:
         """The ids of `additional_special_tokens`."""
-        return [self._token_id(str(token)) for token in self._more] if self._has_more else None
+        return [self._token_id(str(token)) for token in self._additional] if self._has_additional else None
 
     @additional_special_tokens_ids.setter
     def additional_special_tokens_ids(self, ids: Sequence[int] | None) -> None:
@@ -153,7 +157,7 @@ class SpecialTokens:
     @property
     def _special_tokens_map(self) -> dict[str, Any]:
         """Name -> token, or None; read by tools that know transformers, changed by the attributes alone."""
-        return {**self._named, MORE: list(self._more) if self._has_more else None}
+        return {**self._named, ADDITIONAL: list(self._additional) if self._has_additional else None}
 
     @property
     def extra_special_tokens(self) -> dict[str, str]:
@@ -166,26 +170,34 @@ class SpecialTokens:
         result: dict[str, str | list[str]] = {
             name: str(token) for name, token in self._named.items() if token is not None
         }
-        if self._more:
-            result[MORE] = [str(token) for token in self._more]
+        if self._additional:
+            result[ADDITIONAL] = [str(token) for token in self._additional]
         return {**result, **self._extra}
 
     @property
     def special_tokens_map_extended(self) -> dict[str, Any]:
         """Name -> token with how it is matched, of the special tokens that there are."""
         result: dict[str, Any] = {name: token for name, token in self._named.items() if token is not None}
-        return {**result, **({MORE: list(self._more)} if self._more else {}), **self._extra}
+        return {**result, **({ADDITIONAL: list(self._additional)} if self._additional else {}), **self._extra}
 
     @property
     def all_special_tokens(self) -> list[str]:
         """The text of each special token, once."""
-        tokens = [*(token for token in self._named.values() if token is not None), *self._more, *self._extra.values()]
+        tokens = [
+            *(token for token in self._named.values() if token is not None),
+            *self._additional,
+            *self._extra.values(),
+        ]
         return list(dict.fromkeys(map(str, tokens)))
 
     @property
     def all_special_tokens_extended(self) -> list[Token]:
         """Each special token, once, with how it is matched."""
-        tokens = [*(token for token in self._named.values() if token is not None), *self._more, *self._extra.values()]
+        tokens = [
+            *(token for token in self._named.values() if token is not None),
+            *self._additional,
+            *self._extra.values(),
+        ]
         first: dict[str, Token] = {}
         for token in tokens:
             first.setdefault(str(token), token)
@@ -233,19 +245,22 @@ class SpecialTokens:
         """
         tokens: list[Token] = []
         for name, value in special_tokens_dict.items():
-            if name in NAMES and isinstance(value, Token):
-                self._named[name] = special_token(MORE, value)
-                tokens.append(special_token(MORE, value))
-            elif name == MORE and not isinstance(value, Token):
-                more = [special_token(MORE, token) for token in value]
-                kept = [] if replace_additional_special_tokens else self._more
+            if name in SPECIAL_TOKEN_NAMES and isinstance(value, Token):
+                self._named[name] = special_token(ADDITIONAL, value)
+                tokens.append(special_token(ADDITIONAL, value))
+            elif name == ADDITIONAL and not isinstance(value, Token):
+                more = [special_token(ADDITIONAL, token) for token in value]
+                kept = [] if replace_additional_special_tokens else self._additional
                 texts = {str(token) for token in kept}
-                self._more, self._has_more = [*kept, *(token for token in more if token.content not in texts)], True
+                self._additional, self._has_additional = (
+                    [*kept, *(token for token in more if token.content not in texts)],
+                    True,
+                )
                 tokens += more
             else:
                 raise ArgumentError(
-                    f"{name}={value!r} is no special token; names are {', '.join(NAMES)} with a token each and "
-                    f"{MORE} with a list"
+                    f"{name}={value!r} is not a special token; give a token to one of the names "
+                    f"{', '.join(SPECIAL_TOKEN_NAMES)}, or a list to {ADDITIONAL}"
                 )
         self._changed()
         return self.add_tokens(tokens, special_tokens=True)
