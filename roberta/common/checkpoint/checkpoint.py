@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -22,7 +24,7 @@ from roberta.common.formats.safetensors_file import Source, StoredTensor, numpy_
 from roberta.common.parameters import HEAD_PARTS, Parameter
 from roberta.common.storage.folders import CheckpointError, Content, NoFitError, write_folder
 from roberta.common.storage.held_files import read_one_save
-from roberta.common.storage.names import FORMATS, is_plain_name, weight_files
+from roberta.common.storage.names import FORMATS, find_weights, read_index, weight_files, weights_key
 
 _SUFFIXES = {
     ".safetensors": "safetensors", ".bin": "pt", ".pt": "pt", ".pth": "pt", ".h5": "tf", ".hdf5": "tf",
@@ -30,7 +32,6 @@ _SUFFIXES = {
 }  # fmt: skip
 _OLDER = {"pt": "torch_bin", "tf": "tf_h5", "flax": "flax_msgpack"}
 _EXTRAS = {"h5py": "legacy", "msgpack": "legacy"}
-_WEIGHTS_FILE = re.compile(r"(model|pytorch_model|tf_model|flax_model)(\.[\w-]+)*\.(safetensors|bin|h5|msgpack|json)")
 
 
 @dataclass(frozen=True)
@@ -101,22 +102,13 @@ def open_checkpoint(
 def open_once(file: Path, *, variant: str | None = None, formats: tuple[str, ...] | None = None) -> Checkpoint:
     """As `open_checkpoint`, for a caller that reads more than it and sees to it that all is of one save."""
     if file.is_dir():
-        file = _find(file, variant, formats or tuple(FORMATS))
+        names = {entry.name for entry in os.scandir(file) if entry.is_file()}
+        file = file / find_weights(file, names, formats, variant)
     elif not file.is_file():
         raise CheckpointError(f"{file} does not exist")
     if file.suffix == ".json":
         return Checkpoint(file, _read_index(file))
     return Checkpoint(file, _read_file(file))
-
-
-def _find(folder: Path, variant: str | None, formats: tuple[str, ...]) -> Path:
-    wanted = [name for format_ in formats for name in weight_files(format_, variant)]
-    for name in wanted:
-        if (folder / name).is_file():
-            return folder / name
-    others = sorted(path.name for path in folder.iterdir() if _WEIGHTS_FILE.fullmatch(path.name))
-    there = f"it has {', '.join(others)}; check variant, use_safetensors and from_*" if others else "it has no weights"
-    raise CheckpointError(f"{folder} has none of {', '.join(wanted)}; {there}")
 
 
 def _read_file(file: Path) -> dict[str, StoredTensor]:
@@ -171,9 +163,9 @@ def legacy(format_: str) -> ModuleType:
 
 def _read_index(index: Path) -> dict[str, StoredTensor]:
     """The tensors of all shards that an index names."""
-    places = _weight_map(index)
+    listed = Counter(read_index(index).values())
     result: dict[str, StoredTensor] = {}
-    for shard in sorted(set(places.values())):
+    for shard in sorted(listed):
         file = index.parent / shard
         if not file.is_file():
             raise CheckpointError(f"{index} names {shard}, which is not in {index.parent}; fetch the missing shard")
@@ -181,29 +173,11 @@ def _read_index(index: Path) -> dict[str, StoredTensor]:
             if name in result:
                 raise CheckpointError(f"{name} is in both {result[name].file} and {file}")
             result[name] = tensor
-    for shard in set(places.values()):
-        listed = sum(place == shard for place in places.values())
-        held = sum(tensor.file.name == shard for tensor in result.values())
-        if held < listed:
-            raise CheckpointError(f"{index} lists {listed} tensors in {shard}, which holds {held}")
+    held = Counter(tensor.file.name for tensor in result.values())
+    for shard, count in listed.items():
+        if held[shard] < count:
+            raise CheckpointError(f"{index} lists {count} tensors in {shard}, which holds {held[shard]}")
     return result
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    """Tensor -> shard, as an index says; shards are files beside it, never elsewhere."""
-    if index.stat().st_size > safetensors_file.MAX_HEADER:
-        raise CheckpointError(f"{index} is too large for an index")
-    try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        texts = all(isinstance(name, str) and isinstance(shard, str) for name, shard in places.items())
-    except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        texts = False
-    if not texts or not places:
-        raise CheckpointError(f'{index} is no index of shards: it needs {{"weight_map": {{tensor: file}}}}')
-    for shard in set(places.values()):
-        if not is_plain_name(shard):
-            raise CheckpointError(f"{index} names {shard!r}, which is not a file of its own folder; it is not opened")
-    return dict(places)
 
 
 # -- matching -----------------------------------------------------------------------------------------------------
@@ -363,12 +337,8 @@ def weight_contents(
 
 def is_stale(name: str, variant: str | None) -> bool:
     """Whether an old file would be read in place of, or beside, the new one; other variants stay."""
-    for format_ in FORMATS:
-        single, index = weight_files(format_, variant)
-        stem, suffix = single.removesuffix(FORMATS[format_][1]), FORMATS[format_][1]
-        if name in (single, index) or re.fullmatch(rf"{re.escape(stem)}-\d+-of-\d+{re.escape(suffix)}", name):
-            return True
-    return False
+    key = weights_key(name)
+    return key is not None and key[1] == (variant or "")
 
 
 def _split(tensors: Mapping[str, Source], limit: int) -> list[dict[str, Source]]:

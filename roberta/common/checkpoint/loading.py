@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -21,20 +21,9 @@ from roberta.common.keywords import meaningful, suggestion
 from roberta.common.parameters import Head, Parameter, parameters
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.held_files import read_one_save
-from roberta.common.storage.hub import local_checkpoint
+from roberta.common.storage.hub import HubOptions, local_checkpoint
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
-
-
-class HubOptions(TypedDict):
-    """Where a name is looked up: the arguments of huggingface_hub of the same names."""
-
-    revision: str
-    subfolder: str
-    cache_dir: str | Path | None
-    force_download: bool
-    local_files_only: bool
-    token: str | bool | None
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from roberta.common.training.data.batches import Collated, Draw, Feature, length
 from roberta.common.training.data.examples import Question
 from roberta.common.training.data.tasks import Task
 from roberta.common.training.metrics import Metrics
+from roberta.common.values import IGNORED
 
-IGNORED = -100
 LONGEST_ANSWER = 30  # tokens, as the official baselines of SQuAD have it
 BATCH_TOKENS = 4096  # of the features that are padded together; `infer` cuts them further
 VOCABULARY_TOKENS = {"mlm": 0.25, "clm": 1.0}  # the share of tokens, at most, that logits are asked for

@@ -10,10 +10,11 @@ import numpy as np
 
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training.data.batches import Feature
-from roberta.common.training.data.features import NO_LABEL, Making
+from roberta.common.training.data.features import Making
 from roberta.common.training.data.labels import Labels
 from roberta.common.training.data.reading import Reading
 from roberta.common.training.data.tasks import Task
+from roberta.common.values import IGNORED
 
 REPORT_FILE = "data.json"
 EXAMPLES = 3
@@ -115,7 +116,7 @@ def counts_of(task: Task, features: Sequence[Feature], labels: Labels | None) ->
     if task == "token-classification":
         assert labels is not None
         all_ = np.concatenate([feature["labels"] for feature in features])
-        found = np.bincount(all_[all_ != NO_LABEL], minlength=len(labels.names))
+        found = np.bincount(all_[all_ != IGNORED], minlength=len(labels.names))
         return dict(zip(labels.names, found.tolist(), strict=True))
     values = np.array([feature["labels"] for feature in features])
     if labels is not None and labels.problem == "regression":
@@ -144,7 +145,7 @@ def _example(task: Task, feature: Feature, tokenizer: TokenizerBase, labels: Lab
         return " | ".join(rows)
     if task == "token-classification":
         assert labels is not None
-        starts = np.flatnonzero(feature["labels"] != NO_LABEL)
+        starts = np.flatnonzero(feature["labels"] != IGNORED)
         names = [f"/{labels.names[number]} " for number in feature["labels"][starts].tolist()]
         first, *words = [tokenizer.decode(part.tolist()).strip() for part in np.split(ids, starts)]
         return _short(first + " " + "".join(word + name for word, name in zip(words, names, strict=True)))

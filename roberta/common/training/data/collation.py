@@ -13,8 +13,8 @@ from roberta.common.inference.batching import buckets
 from roberta.common.training.data.batches import Collated, Draw, Feature
 from roberta.common.training.data.masking import Masker
 from roberta.common.training.data.tasks import HEADS, Task
+from roberta.common.values import IGNORED
 
-IGNORED = -100  # a label that is no target
 POSITIONS_MULTIPLE = 64  # so that XLA compiles few programs for the many numbers of masked tokens
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from roberta.common.config import RobertaConfig
-from roberta.common.inference.batching import windows
+from roberta.common.inference.batching import lists_of
 from roberta.common.pipelines.answer import LONGEST_STRIDE, LONGEST_WINDOW
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training.data.batches import Feature
@@ -23,13 +23,13 @@ from roberta.common.training.data.labels import Labels
 from roberta.common.training.data.question_features import of_questions
 from roberta.common.training.data.reading import Unusable
 from roberta.common.training.data.tasks import Task
+from roberta.common.values import IGNORED
 
 _NO_TYPES = (
     "the tokenizer's rows have token types other than 0 (its post_processor), with which a training does not deal; take "
     '"token_type_ids" out of model_input_names, in tokenizer_config.json, to train without them'
 )
 CHUNK = 1000  # examples that are tokenised together
-NO_LABEL = -100
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _features(
     making: Making,
 ) -> Iterator[Feature]:
     number = 0
-    for chunk in windows(examples, CHUNK):
+    for chunk in lists_of(examples, CHUNK):
         if task == "question-answering":
             questions = cast(list[Question], chunk)
             yield from of_questions(
@@ -255,7 +255,7 @@ def first_tokens(words: Sequence[int | None], labels: Sequence[int]) -> np.ndarr
     """
     before = [None, *words[:-1]]
     found = [
-        NO_LABEL if word is None or word == last else labels[word] for last, word in zip(before, words, strict=True)
+        IGNORED if word is None or word == last else labels[word] for last, word in zip(before, words, strict=True)
     ]
     return np.array(found, np.int32)
 
@@ -297,7 +297,7 @@ def make_documents(documents: Iterable[Document], tokenizer: TokenizerBase) -> I
     A stream is tokenised as it is read, so that of a large file no more is in memory than one document.
     """
     sentences = ((number, text) for number, document in enumerate(documents) for text in document.sentences)
-    rows = itertools.chain.from_iterable(_sentences(chunk, tokenizer) for chunk in windows(sentences, CHUNK))
+    rows = itertools.chain.from_iterable(_sentences(chunk, tokenizer) for chunk in lists_of(sentences, CHUNK))
     for _, group in itertools.groupby(rows, key=lambda row: row[0]):
         yield [ids for _, ids in group]
 

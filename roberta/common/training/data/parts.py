@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from roberta.common.training.data.tasks import Task
-
-IGNORED = -100
+from roberta.common.values import IGNORED
 
 
 def targets(inputs: Mapping[str, np.ndarray], task: Task) -> int:
