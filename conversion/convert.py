@@ -13,8 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from roberta.common.checkpoint.checkpoint import is_stale, legacy, weight_contents
-from roberta.common.checkpoint.loading import DTYPES
 from roberta.common.config import CONFIG_FILE
+from roberta.common.dtype_names import FLOAT_DTYPES
 from roberta.common.formats.safetensors_file import StoredTensor, numpy_dtype
 from roberta.common.storage.folders import CheckpointError, Content, write_folder
 from roberta.common.storage.held_files import HeldFile, read_one_save
@@ -109,8 +109,8 @@ def convert(
     """
     if to not in get_args(Format) or (from_ is not None and from_ not in get_args(Format)):
         raise ValueError(f"to={to!r}, from_={from_!r}: the formats are {', '.join(get_args(Format))}")
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
+    if dtype is not None and dtype not in FLOAT_DTYPES:
+        raise ValueError(f"dtype={dtype!r} is not one of {', '.join(FLOAT_DTYPES)}")
     options = Options(
         head, _path(dictionary), _path(encoder_json), _path(vocab_bpe), _path(sentencepiece), num_attention_heads
     )

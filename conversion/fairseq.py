@@ -51,7 +51,7 @@ def is_fairseq(value: Any) -> bool:
 
 def open_file(path: Path) -> Any:
     """What a `.pt` file holds, fairseq's own classes as data."""
-    return torch_zip.read(path, records=RECORDS)
+    return torch_zip.read_torch_zip(path, records=RECORDS)
 
 
 def read(path: Path, *, head: str | None, files: Mapping[str, bytes], num_attention_heads: int | None = None) -> Model:

@@ -64,7 +64,7 @@ def contents(model: Model) -> tuple[dict[str, Content], list[str]]:
     if model.head in TASK_CLASSES:
         files["task.json"] = _json(_task(model, backbone))
     files[OWN_CONFIG] = model.config.to_json_string().encode()
-    files[OWN_REST] = safetensors_file.pieces(rest)
+    files[OWN_REST] = safetensors_file.safetensors_pieces(rest)
     return {**files, **_texts(model)}, [*notes, *causal_notes("keras-hub", model.config)]
 
 
@@ -117,7 +117,7 @@ def _h5(datasets: dict[str, Source]) -> Content:
                 file[path].attrs["dtype"] = "bfloat16"
 
     finisher: Callable[[Any], None] = finish
-    return h5_writer.pieces(datasets, finisher)
+    return h5_writer.h5_pieces(datasets, finisher)
 
 
 def _backbone(config: RobertaConfig, dtype: str) -> dict[str, Any]:

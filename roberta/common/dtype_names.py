@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-FLOATS = ("float64", "float32", "float16", "bfloat16")  # what weights may be stored in
+FLOAT_DTYPES = ("float32", "float64", "float16", "bfloat16")  # of weights
 
 
 def dtype_name(value: object) -> str:

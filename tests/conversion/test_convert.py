@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from roberta import CheckpointError, cli
-from roberta.common.checkpoint.loading import DTYPES
-from roberta.common.formats.safetensors_file import numpy_dtype, read
+from roberta.common.dtype_names import FLOAT_DTYPES
+from roberta.common.formats.safetensors_file import numpy_dtype, read_safetensors
 from roberta.conversion import convert
 from roberta.conversion.finite import not_finite
 from roberta.conversion.formats import ALL, Format, Options
@@ -36,7 +36,7 @@ def quick_h5(monkeypatch: pytest.MonkeyPatch) -> None:
     """List h5 files in this process: they are our own, and a process for each of a thousand takes minutes."""
     from roberta.common.formats import h5_file, h5_layout
 
-    monkeypatch.setattr(h5_file, "layout", lambda path: h5_layout.layout(str(path)))
+    monkeypatch.setattr(h5_file, "list_h5", lambda path: h5_layout.locate_tensors(str(path)))
 
 
 def bits(tensors: Mapping[str, Any]) -> Bits:
@@ -90,7 +90,9 @@ def test_shards_hold_every_bit(to: Format, tmp_path: Path) -> None:
     report = convert(source, tmp_path / "parts", to=to, max_shard_size="10kB")
     assert sum("-of-" in name for name in report.files) > 3
     convert(tmp_path / "parts", tmp_path / "whole", to="safetensors")
-    assert bits(read(tmp_path / "whole" / "model.safetensors")) == bits(read(source / "model.safetensors"))
+    assert bits(read_safetensors(tmp_path / "whole" / "model.safetensors")) == bits(
+        read_safetensors(source / "model.safetensors")
+    )
 
 
 def test_an_untied_decoder_travels(tmp_path: Path) -> None:
@@ -98,7 +100,9 @@ def test_an_untied_decoder_travels(tmp_path: Path) -> None:
     for to in ("pt", "tf", "flax", "fairseq"):
         convert(source, tmp_path / to, to=to)
         convert(tmp_path / to, tmp_path / f"{to}-back", to="safetensors")
-        assert bits(read(tmp_path / f"{to}-back" / "model.safetensors")) == bits(read(source / "model.safetensors"))
+        assert bits(read_safetensors(tmp_path / f"{to}-back" / "model.safetensors")) == bits(
+            read_safetensors(source / "model.safetensors")
+        )
     with pytest.raises(CheckpointError, match="keras-hub has no tie_word_embeddings=False"):
         convert(source, tmp_path / "hub", to="keras-hub")
 
@@ -313,7 +317,7 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_the_command_knows_the_formats_of_the_converter() -> None:
     assert cli.FORMATS == ALL == get_args(Format)
-    assert cli.DTYPES == DTYPES
+    assert cli.DTYPES == FLOAT_DTYPES
 
 
 def test_no_framework_is_imported(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from types import ModuleType
 
 from roberta.common.checkpoint import older_names
+from roberta.common.dtype_names import FLOAT_DTYPES
 from roberta.common.formats import safetensors_file
-from roberta.common.formats.safetensors_file import Source, StoredTensor, numpy_dtype
+from roberta.common.formats.safetensors_file import Source, StoredTensor, size_of
 from roberta.common.parameters import HEAD_PARTS, Parameter
 from roberta.common.storage.folders import CheckpointError, Content, NoFitError, write_folder
 from roberta.common.storage.held_files import read_one_save
@@ -116,7 +116,7 @@ def _read_file(file: Path) -> dict[str, StoredTensor]:
     if format_ is None:
         raise CheckpointError(f"{file} is of no known format; the suffix says which: {', '.join(_SUFFIXES)}")
     reader = None if format_ == "safetensors" else legacy(format_)
-    tensors = safetensors_file.read(file) if reader is None else reader.read(file)
+    tensors = safetensors_file.read_safetensors(file) if reader is None else reader.read_tensors(file)
     if not tensors:
         raise CheckpointError(f"{file} holds no tensors; save the model again")
     flavour = _flavour(tensors) if reader is None else format_
@@ -226,7 +226,7 @@ def match(
             + ("" if _is_encoder(name) else " (ignore_mismatched_sizes=True makes it new)")
             for name, stored, wanted in mismatched
         ]
-    wrong += [f"{t.name} has dtype {t.dtype}" for n, t in tensors.items() if n in table and not _is_float(t)]
+    wrong += [f"{t.name} has dtype {t.dtype}" for n, t in tensors.items() if n in table and t.dtype not in FLOAT_DTYPES]
     if wrong:  # then all else that is not as it should be, too
         wrong += unpaired if may_be_partial else []
         heads = [name for name in missing if _may_be_new(name, has_prefix)]
@@ -276,10 +276,6 @@ def _may_be_left(name: str, may_drop_layers: bool) -> bool:
     )
 
 
-def _is_float(tensor: StoredTensor) -> bool:
-    return tensor.dtype in ("float64", "float32", "float16", "bfloat16")
-
-
 # -- saving -------------------------------------------------------------------------------------------------------
 
 
@@ -321,15 +317,15 @@ def weight_contents(
     single, index = weight_files(format_, variant)
     shards = _split(tensors, size_in_bytes(max_shard_size))
     if len(shards) == 1:
-        return {single: safetensors_file.pieces(tensors) if legacy is None else legacy.single(tensors)}
+        return {single: safetensors_file.safetensors_pieces(tensors) if legacy is None else legacy.single(tensors)}
     suffix = FORMATS[format_][1]
     stem = single.removesuffix(suffix)
     names = [f"{stem}-{i:05}-of-{len(shards):05}{suffix}" for i in range(1, len(shards) + 1)]
-    write = safetensors_file.pieces if legacy is None else legacy.shard
+    write = safetensors_file.safetensors_pieces if legacy is None else legacy.shard
     files: dict[str, Content] = {name: write(shard) for name, shard in zip(names, shards, strict=True)}
     spelled = str if legacy is None else legacy.native_name
     places = {spelled(key): name for name, shard in zip(names, shards, strict=True) for key in shard}
-    total = sum(_bytes(source) for source in tensors.values())
+    total = sum(size_of(source) for source in tensors.values())
     content = {"metadata": {"total_size": total}, "weight_map": places}
     files[index] = (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
     return files
@@ -346,16 +342,12 @@ def _split(tensors: Mapping[str, Source], limit: int) -> list[dict[str, Source]]
     shards: list[dict[str, Source]] = [{}]
     size = 0
     for name, source in tensors.items():
-        if shards[-1] and size + _bytes(source) > limit:
+        if shards[-1] and size + size_of(source) > limit:
             shards.append({})
             size = 0
         shards[-1][name] = source
-        size += _bytes(source)
+        size += size_of(source)
     return shards
-
-
-def _bytes(source: Source) -> int:
-    return prod(source[0]) * numpy_dtype(source[1]).itemsize
 
 
 def size_in_bytes(size: int | str) -> int:
