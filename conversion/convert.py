@@ -12,8 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from roberta.common.checkpoint.checkpoint import is_stale, legacy, weight_contents
-from roberta.common.checkpoint.loading import DTYPES
 from roberta.common.config import CONFIG_FILE
+from roberta.common.dtype_names import FLOAT_DTYPES
 from roberta.common.finite import listed, not_finite
 from roberta.common.formats.safetensors_file import StoredTensor, numpy_dtype
 from roberta.common.storage.folders import CheckpointError, Content, write_folder
@@ -112,8 +112,8 @@ def convert(
     """
     if to not in formats.ALL or from_ not in (None, *formats.ALL):
         raise ValueError(f"to={to!r}, from_={from_!r}: the formats are {', '.join(formats.ALL)}")
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
+    if dtype is not None and dtype not in FLOAT_DTYPES:
+        raise ValueError(f"dtype={dtype!r} is not one of {', '.join(FLOAT_DTYPES)}")
     options = SourceOptions(
         head, _path(dictionary), _path(encoder_json), _path(vocab_bpe), _path(sentencepiece), num_attention_heads
     )

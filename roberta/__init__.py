@@ -83,8 +83,8 @@ _NEEDS = {"pt": ("torch",), "tf": ("tensorflow", "keras"), "flax": ("jax", "flax
 _EXTRAS = {package: backend for backend, packages in _NEEDS.items() for package in packages}
 
 
-class Watch:
-    """A finder of modules that finds none: it waits until Keras is imported, to name it our classes (`tf.keras_names`)."""
+class _KerasWatch:
+    """An import hook that finds no module: once Keras is imported, it registers our classes there (`tf.keras_names`)."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         """Python's hook, called for each module that is imported for the first time."""
@@ -96,9 +96,9 @@ class Watch:
 
 
 if "keras" in sys.modules:
-    Watch().find_spec("keras.")
-elif not any(type(finder).__name__ == "Watch" for finder in sys.meta_path):
-    sys.meta_path.insert(0, Watch())
+    _KerasWatch().find_spec("keras.")
+elif not any(type(finder).__name__ == "_KerasWatch" for finder in sys.meta_path):
+    sys.meta_path.insert(0, _KerasWatch())
 
 if not TYPE_CHECKING:  # so that a type checker notices a name that does not exist
 

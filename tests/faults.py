@@ -36,7 +36,8 @@ import training_faults
 from saves import KINDS, VERSIONS, Kind, Save, contents, found, import_framework, litter, make_sources, saver
 
 from roberta import CheckpointError
-from roberta.common.checkpoint.loading import HubOptions, open_pretrained
+from roberta.common.checkpoint.loading import open_pretrained
+from roberta.common.storage.hub import HubOptions
 from roberta.conversion import convert
 
 USES_THREADS = ("tf", "flax")  # a process that has used them must not be forked

@@ -84,7 +84,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("pt/weights.py", "state[f\"{prefix}bias\"] = state[f\"{prefix}decoder.bias\"] = bias", "state[f\"{prefix}decoder.bias\"] = bias * 0", "tests/one_backend/test_pytorch.py", "state_dict"),
     ("pt/pretrained.py", "lm_head.decoder.weight = self.get_input_embeddings().weight", "pass", LOADING, "in_pt"),
     ("common/checkpoint/checkpoint.py", "lambda: load().T", "lambda: load()", GOLDEN, "in_pt and format"),
-    ("common/checkpoint/checkpoint.py", "if not is_plain_name(shard):", "if False:", LOADING, "in_pt and broken"),
+    ("common/storage/names.py", "not _is_plain_name(shard)", "False", LOADING, "in_pt and broken"),
     ("common/checkpoint/checkpoint.py", "for n in missing if not _may_be_new(n, has_prefix)]", "for n in missing if False]", LOADING, "in_pt and broken"),
     ("common/checkpoint/older_names.py", '"gamma": "weight", "beta": "bias"', '"gamma": "bias", "beta": "weight"', LOADING, "in_pt and spelling"),
     ("common/formats/safetensors_file.py", "if end != size:", "if False:", LOADING, "in_pt and broken"),

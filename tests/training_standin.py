@@ -102,7 +102,7 @@ def weights_of(run: Run) -> np.ndarray | None:
     if run.resumed is None:
         return None
     file = run.checkpoints.path(run.start) / "model.safetensors"
-    return np.array(safetensors_file.read(file)["weights"].load())
+    return np.array(safetensors_file.read_safetensors(file)["weights"].load())
 
 
 def log(output: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:

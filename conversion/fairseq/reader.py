@@ -44,7 +44,7 @@ def is_fairseq(value: object) -> bool:
 
 def open_file(path: Path) -> Any:
     """What a `.pt` file holds, fairseq's own classes as data."""
-    return torch_zip.read(path, records=RECORDS)
+    return torch_zip.read_torch_zip(path, records=RECORDS)
 
 
 def read_fairseq(

@@ -47,7 +47,7 @@ def fairseq_pieces(model: SourceModel) -> tuple[Iterator[bytes | memoryview], li
     own = {"config": config.to_json_string(), "head": model.head, "rest": torch_writer.state_dict(rest)}
     named = {_outer(name, spelling): tensor for name, tensor in torch_writer.state_dict(state).items()}
     notes += causal_notes("fairseq", config)
-    return torch_writer.pieces(
+    return torch_writer.torch_zip_pieces(
         {
             **written_options(config, spelling.form, _CRITERIA.get(model.head, "masked_lm")),
             "model": named,

@@ -70,7 +70,7 @@ def read_preset(folder: Path, *, head: Head | None, files: Mapping[str, bytes]) 
     stored = _stored(folder / MODEL, names.backbone(config.num_hidden_layers), config, prefix)
     if kind != "Model":
         stored |= _stored(folder / TASK, names.task(kind), config, "")
-    rest = safetensors_file.read(folder / OWN_REST) if (folder / OWN_REST).is_file() else {}
+    rest = safetensors_file.read_safetensors(folder / OWN_REST) if (folder / OWN_REST).is_file() else {}
     positions = _with_first(config, stored.pop(f"{prefix}{POSITIONS}"), rest.get(FIRST))
     unfolded, notes = unfold_types(prefix, config, positions, rest)
     others = {name: tensor for name, tensor in rest.items() if name not in (FIRST, POSITIONS, TYPES)}
@@ -120,7 +120,7 @@ def _stored(file: Path, rows: list[Variable], config: RobertaConfig, prefix: str
     legacy("tf")  # names the extra where h5py is missing
     from roberta.common.formats import h5_file
 
-    held, found = h5_file.opened(file)
+    held, found = h5_file.open_h5(file)
     entries = {where: entry for where, entry in found["tensors"].items() if "optimizer" not in where}
     paths = {row.path for row in rows}
     wrong = [f"missing: {path}" for path in sorted(paths - set(entries))]
@@ -128,7 +128,7 @@ def _stored(file: Path, rows: list[Variable], config: RobertaConfig, prefix: str
     if wrong:
         raise CheckpointError(f"{file} does not fit its config:\n  " + "\n  ".join(wrong[:40]))
     return {
-        f"{prefix}{row.name}": _as_in_table(h5_file.stored(held, row.path, entries[row.path]), row, prefix)
+        f"{prefix}{row.name}": _as_in_table(h5_file.stored_in_h5(held, row.path, entries[row.path]), row, prefix)
         for row in rows
     }
 

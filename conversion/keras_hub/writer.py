@@ -67,7 +67,7 @@ def contents(model: SourceModel) -> tuple[dict[str, Content], list[str]]:
     if model.head in TASK_CLASSES:
         files["task.json"] = as_json(_task(model, backbone), 4)
     files[OWN_CONFIG] = model.config.to_json_string().encode()
-    files[OWN_REST] = safetensors_file.pieces(rest)
+    files[OWN_REST] = safetensors_file.safetensors_pieces(rest)
     return {**files, **_texts(model)}, [*notes, *causal_notes("keras-hub", model.config)]
 
 
@@ -119,7 +119,7 @@ def _h5(datasets: dict[str, Source]) -> Content:
             if dtype == "bfloat16":
                 file[path].attrs["dtype"] = "bfloat16"
 
-    return h5_writer.pieces(datasets, mark_bfloat16)
+    return h5_writer.h5_pieces(datasets, mark_bfloat16)
 
 
 def _backbone(config: RobertaConfig, dtype: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import get_args
 
 from roberta.common.checkpoint.loading import Pretrained
-from roberta.common.inference.unpadding import Arrays
 from roberta.common.parameters import Head
+from roberta.common.values import Arrays
 from roberta.conversion.verify.frameworks import Dtype, Subject, frameworks_to_run, trace
 from roberta.conversion.verify.inputs import make_inputs
 from roberta.conversion.verify.judgement import STEPS, Comparison, comparisons, first_beyond, odd_one_out, rounding

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from roberta.common.frameworks import FRAMEWORKS, class_of, installed
-from roberta.common.inference.unpadding import Arrays
 from roberta.common.parameters import Head
+from roberta.common.values import Arrays
 from roberta.conversion.verify.runners import RUNNERS, Trace
 
 Dtype = Literal["float32", "float64"]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from roberta.common.config import RobertaConfig
-from roberta.common.inference.unpadding import Arrays
 from roberta.common.parameters import Head
 from roberta.common.pipelines.arrays import rectangle
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.tokenizer.fast import RobertaTokenizerFast
+from roberta.common.values import Arrays
 from roberta.conversion import probe
 from roberta.conversion.formats import tokenizer_texts
 

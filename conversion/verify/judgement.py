@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from roberta.common.inference.unpadding import Arrays
+from roberta.common.values import Arrays
 
 MARGIN = 32  # times what rounding explains; correct implementations reach 8, a wrong epsilon 10^6 and more
 FLOOR = 8  # steps between numbers of the size of the largest value, in case the measured rounding happens to be 0

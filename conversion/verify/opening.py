@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from roberta.common.checkpoint.loading import HubOptions, Pretrained, open_pretrained
+from roberta.common.checkpoint.loading import Pretrained, open_pretrained
 from roberta.common.config import RobertaConfig
 from roberta.common.config_protocol import checked_config
 from roberta.common.finite import listed, not_finite
 from roberta.common.formats.safetensors_file import StoredTensor
 from roberta.common.parameters import Head, parameters
 from roberta.common.storage.folders import CheckpointError
+from roberta.common.storage.hub import HubOptions
 from roberta.conversion.convert import convert
 from roberta.conversion.formats import recognise
 from roberta.conversion.model import ALL_HEADS

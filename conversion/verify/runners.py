@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from roberta.common.inference.unpadding import Arrays
+from roberta.common.values import Arrays
 
 if TYPE_CHECKING:
     import torch

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Iterable
-from typing import Any, get_args
+from types import ModuleType
+from typing import get_args
 
+from roberta.common.frameworks import FRAMEWORKS, installed
 from roberta.common.parameters import Head
-
-_PREFIXES = {"pt": ("", "torch"), "tf": ("TF", "tensorflow"), "flax": ("Flax", "flax")}
 
 
 def register_auto_classes(frameworks: Iterable[str] | None = None) -> None:
@@ -29,11 +28,11 @@ def register_auto_classes(frameworks: Iterable[str] | None = None) -> None:
     """
     import roberta
 
-    transformers: Any = importlib.import_module("transformers")
-    wanted = [name for name in _PREFIXES if _is_usable(transformers, name)] if frameworks is None else list(frameworks)
+    transformers = importlib.import_module("transformers")
+    usable = [name for name in installed() if _is_usable(transformers, name)]
+    wanted = usable if frameworks is None else list(frameworks)
     for name in wanted:
-        if name not in _PREFIXES or not _is_usable(transformers, name):
-            usable = [each for each in _PREFIXES if _is_usable(transformers, each)]
+        if name not in usable:
             raise ValueError(
                 f"frameworks={wanted!r}: {name!r} has no auto classes in transformers {transformers.__version__} "
                 f"as it is installed here; it has them for {usable}"
@@ -41,7 +40,7 @@ def register_auto_classes(frameworks: Iterable[str] | None = None) -> None:
     config = roberta.RobertaConfig
     transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
     for name in wanted:
-        prefix = _PREFIXES[name][0]
+        prefix = FRAMEWORKS[name][0]
         for head in get_args(Head):
             auto_class = getattr(transformers, f"{prefix}AutoModel{'' if head == 'Model' else head}")
             auto_class.register(config, getattr(roberta, f"{prefix}Roberta{head}"), exist_ok=True)
@@ -53,9 +52,7 @@ def register_auto_classes(frameworks: Iterable[str] | None = None) -> None:
     )
 
 
-def _is_usable(transformers: Any, framework: str) -> bool:
-    """Whether a framework is installed, and the transformers at hand has auto classes for it."""
-    prefix, package = _PREFIXES[framework]
+def _is_usable(transformers: ModuleType, framework: str) -> bool:
+    """Whether the transformers at hand finds a framework and has auto classes for it."""
     asked = getattr(transformers, f"is_{'torch' if framework == 'pt' else framework}_available", None)
-    has_classes = hasattr(transformers, f"{prefix}AutoModel")
-    return bool(has_classes and asked is not None and asked() and importlib.util.find_spec(package))
+    return hasattr(transformers, f"{FRAMEWORKS[framework][0]}AutoModel") and asked is not None and bool(asked())

@@ -17,11 +17,19 @@ from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 
-from roberta.common.config_rules import MAX_LABELS, PROBLEM_TYPES, check, is_int
+from roberta.common.config_rules import PROBLEM_TYPES, check_config
 from roberta.common.dtype_names import DtypeName, dtype_name, name_dtypes
 from roberta.common.keywords import NO_EFFECT, OF_OTHERS, meaningful, suggestion, warn_of_unknown
+from roberta.common.label_maps import file_labels, label_maps
 from roberta.common.storage.folders import CheckpointError, write_folder
-from roberta.common.storage.hub import PushesToHub, commit_of, local_folder, upload_arguments, upload_folder
+from roberta.common.storage.hub import (
+    HubOptions,
+    PushesToHub,
+    commit_of,
+    local_folder,
+    upload_arguments,
+    upload_folder,
+)
 
 CONFIG_FILE = "config.json"
 
@@ -215,11 +223,11 @@ class RobertaConfig(PushesToHub):
                 vars(self)[name] = value  # another program's: written back, while the attribute is derived here
             else:
                 setattr(self, name, value)
-        self.id2label, self.label2id = _labels(num_labels, id2label, label2id)
+        self.id2label, self.label2id = label_maps(num_labels, id2label, label2id)
 
     def validate(self) -> None:
         """Raise `ValueError` for the first field that no model can be built from; each model class asks when built."""
-        check(self)
+        check_config(self)
 
     # -- derived values ------------------------------------------------------------------------------------------
 
@@ -259,7 +267,7 @@ class RobertaConfig(PushesToHub):
     @num_labels.setter
     def num_labels(self, value: int) -> None:
         if value != self.num_labels:
-            self.id2label, self.label2id = _labels(value, None, None)
+            self.id2label, self.label2id = label_maps(value, None, None)
 
     @property
     def _name_or_path(self) -> str:
@@ -295,7 +303,7 @@ class RobertaConfig(PushesToHub):
         """The config of the part that reads or writes text, which is this one, whatever is asked for."""
         return self
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         name = self.attribute_map.get(name, name)
         if name == "dtype" and value is not None and not isinstance(value, dict):
             value = DtypeName(dtype_name(value))
@@ -339,7 +347,7 @@ class RobertaConfig(PushesToHub):
 
     def to_diff_dict(self) -> dict[str, Any]:
         """What `config.json` holds: RoBERTa's own fields, and of the others those that differ from the default."""
-        two_labels = _labels(None, None, None)
+        two_labels = label_maps(None, None, None)
         return {
             name: value
             for name, value in self.to_dict().items()
@@ -383,7 +391,7 @@ class RobertaConfig(PushesToHub):
                 "which is right only for models of the same structure (XLM-RoBERTa, CamemBERT)",
                 stacklevel=2,
             )
-        labels, contradiction = _file_labels(config_dict)
+        labels, contradiction = file_labels(config_dict)
         values = {**config_dict, **labels}
         old_name = overrides.pop("torch_dtype", None)
         if old_name is not None and overrides.get("dtype") is None:
@@ -455,20 +463,13 @@ class RobertaConfig(PushesToHub):
         Raises:
             CheckpointError: no such folder, file or name; a folder without config.json; a file that is not JSON.
         """
-        fields, overrides = cls.get_config_dict(
-            pretrained_model_name_or_path,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-            token=token,
-            revision=revision,
-            subfolder=subfolder,
-            **overrides,
-        )
+        where = HubOptions(
+            cache_dir=cache_dir, force_download=force_download, local_files_only=local_files_only,
+            token=token, revision=revision, subfolder=subfolder,
+        )  # fmt: skip
+        fields, overrides = cls.get_config_dict(pretrained_model_name_or_path, **where, **overrides)
         try:
-            if return_unused_kwargs:
-                return cls.from_dict(fields, return_unused_kwargs=True, **overrides)
-            return cls.from_dict(fields, **overrides)
+            return cls.from_dict(fields, return_unused_kwargs=return_unused_kwargs, **overrides)  # type: ignore[call-overload]
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{pretrained_model_name_or_path}: {CONFIG_FILE}: {error}") from error
 
@@ -485,7 +486,7 @@ class RobertaConfig(PushesToHub):
             CheckpointError: as `from_pretrained`.
         """
         arguments = meaningful(kwargs)
-        where = {name: arguments.pop(name) for name in _WHERE if name in arguments}
+        where = {name: arguments.pop(name) for name in HubOptions.__annotations__ if name in arguments}
         path = Path(pretrained_model_name_or_path)
         commit: str | None = kwargs.get("_commit_hash")
         if not path.is_file():
@@ -562,56 +563,6 @@ _PUBLISHED: dict[str, Any] = {
 
 _TRUE, _FALSE = ("true", "1", "y", "yes"), ("false", "0", "n", "no")
 _OLD_NAMES = (("torch_dtype", "dtype"), ("_output_attentions", "output_attentions"))
-_WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-
-
-def _labels(
-    num_labels: int | None, id2label: Mapping[Any, str] | None, label2id: Mapping[str, int] | None
-) -> tuple[dict[int, str], dict[str, int]]:
-    """Both label maps from whatever is given; two labels when nothing is."""
-    for name, value in (("id2label", id2label), ("label2id", label2id)):
-        if value is not None and not isinstance(value, Mapping):
-            raise ValueError(f"{name} must be a dict, not {type(value).__name__}")
-    if label2id is not None and not {float("inf"), float("-inf")}.isdisjoint(label2id.values()):
-        raise ValueError("label2id gives a label the id Infinity; ids are ints")  # `int` answers with another error
-    if id2label is not None:
-        names = {int(index): label for index, label in id2label.items()}
-    elif label2id is not None:
-        names = {int(index): label for label, index in label2id.items()}
-    else:
-        count = 2 if num_labels is None else num_labels.item() if isinstance(num_labels, np.generic) else num_labels
-        if not is_int(count) or not 1 <= count <= MAX_LABELS:
-            raise ValueError(f"num_labels={count!r} must be an int from 1 to {MAX_LABELS}")
-        names = {index: f"LABEL_{index}" for index in range(count)}
-    if num_labels is not None and num_labels != len(names):
-        raise ValueError(f"num_labels={num_labels} contradicts the {len(names)} labels given; leave one of them out")
-    ids = {label: index for index, label in names.items()} if label2id is None else dict(label2id)
-    if {(int(index), label) for label, index in ids.items()} - set(names.items()):
-        raise ValueError(f"id2label {names} and label2id {ids} contradict each other; leave one of them out")
-    return names, ids
-
-
-def _file_labels(config_dict: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int] | None]:
-    """The labels of a config file, and its label2id where that contradicts id2label.
-
-    id2label decides, as files with a stale label2id or num_labels are common. The stale label2id is kept beside it.
-    """
-    id2label, label2id = config_dict.get("id2label"), config_dict.get("label2id")
-    if not isinstance(id2label, Mapping):
-        return {"num_labels": config_dict.get("num_labels"), "id2label": id2label, "label2id": label2id}, None
-    contradiction: dict[str, int] | None = None
-    if isinstance(label2id, Mapping) and _contradict(id2label, label2id):
-        contradiction = dict(label2id)
-        label2id = None
-    return {"num_labels": None, "id2label": id2label, "label2id": label2id}, contradiction
-
-
-def _contradict(id2label: Mapping[Any, str], label2id: Mapping[str, int]) -> bool:
-    try:
-        _labels(None, id2label, label2id)
-    except ValueError:
-        return True
-    return False
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -627,7 +578,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _as_type_of(name: str, old: Any, text: str) -> Any:
+def _as_type_of(name: str, old: object, text: str) -> object:
     if isinstance(old, bool):
         if text.lower() not in _TRUE + _FALSE:
             raise ValueError(f"{name}={text} must be true or false")
@@ -637,7 +588,7 @@ def _as_type_of(name: str, old: Any, text: str) -> Any:
     return type(old)(text)
 
 
-def _plain_heads(pruned_heads: Any) -> Any:
+def _plain_heads(pruned_heads: Mapping[Any, Any] | None) -> Any:
     """{layer: [heads]} with ints for the texts that JSON makes of layers; what is none of that stays as it is."""
     try:
         return {int(layer): sorted(int(head) for head in heads) for layer, heads in (pruned_heads or {}).items()}

@@ -10,11 +10,11 @@ from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.storage.folders import CheckpointError
 
 
-def as_config(value: Any, config_class: type[RobertaConfig] = RobertaConfig) -> RobertaConfig | None:
+def as_config(value: object, config_class: type[RobertaConfig] = RobertaConfig) -> RobertaConfig | None:
     """A `RobertaConfig` itself, or one with the fields of transformers' config object; None of anything else."""
     if isinstance(value, RobertaConfig):
         return value
-    if isinstance(value, type) or not hasattr(value, "model_type") or not callable(getattr(value, "to_dict", None)):
+    if isinstance(value, type) or not hasattr(value, "model_type") or not hasattr(value, "to_dict"):
         return None
     config = config_class.from_dict(value.to_dict())
     for name in ("name_or_path", "_attn_implementation", "_commit_hash"):
@@ -22,7 +22,7 @@ def as_config(value: Any, config_class: type[RobertaConfig] = RobertaConfig) -> 
     return config
 
 
-def built_from(value: Any, class_name: str) -> RobertaConfig:
+def built_from(value: object, class_name: str) -> RobertaConfig:
     """The config that a model keeps: checked, and with layers counted from the first in `pruned_heads`.
 
     Args:

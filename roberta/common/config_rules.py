@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from roberta.common.values import is_int, is_number
+
 if TYPE_CHECKING:
     from roberta.common.config import RobertaConfig
 
 MAX_LAYERS = 1000  # more have more tensors than any file may list; a damaged file asks for thousands of millions
-MAX_LABELS = 1_000_000
 
 # Names that `hidden_act` may have in all three frameworks.
-ACTIVATIONS = (
+ACTIVATION_NAMES = (
     "gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh",
     "gelu_pytorch_tanh", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2", "relu6",
     "sigmoid", "silu", "swish", "tanh",
@@ -22,13 +23,13 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 ATTENTIONS = ("sdpa", "eager")
 
 
-def check(config: RobertaConfig) -> None:
+def check_config(config: RobertaConfig) -> None:
     """Raise `ValueError` for the first field that no model can be built from; it names the field and the rule."""
     for name in (
         "vocab_size", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings",
         "type_vocab_size",
     ):  # fmt: skip
-        _require(is_int(getattr(config, name)) and getattr(config, name) > 0, name, config, "must be a positive int")
+        _require(is_int(getattr(config, name), 1), name, config, "must be a positive int")
     _require(
         is_int(config.num_hidden_layers) and 0 <= config.num_hidden_layers <= MAX_LAYERS,
         "num_hidden_layers", config, f"must be an int from 0 to {MAX_LAYERS}",
@@ -42,22 +43,17 @@ def check(config: RobertaConfig) -> None:
     _check_choices(config)
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
         value = getattr(config, name)
-        allowed = (name == "classifier_dropout" and value is None) or (_is_number(value) and 0 <= value <= 1)
+        allowed = (name == "classifier_dropout" and value is None) or (is_number(value) and 0 <= value <= 1)
         _require(allowed, name, config, "must be a probability from 0 to 1")
     _require(
-        _is_number(config.layer_norm_eps) and config.layer_norm_eps > 0,
+        is_number(config.layer_norm_eps) and config.layer_norm_eps > 0,
         "layer_norm_eps", config, "must be a positive number",
     )  # fmt: skip
     _require(
-        _is_number(config.initializer_range) and config.initializer_range >= 0,
+        is_number(config.initializer_range) and config.initializer_range >= 0,
         "initializer_range", config, "must be a number of at least 0",
     )  # fmt: skip
     _check_pruned_heads(config)
-
-
-def is_int(value: object) -> bool:
-    """Whether it is an int, and no bool."""
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_sizes(config: RobertaConfig) -> None:
@@ -80,7 +76,9 @@ def _check_sizes(config: RobertaConfig) -> None:
 
 def _check_choices(config: RobertaConfig) -> None:
     """Fields with a list of values, and switches that need each other."""
-    _require(config.hidden_act in ACTIVATIONS, "hidden_act", config, f"must be one of {', '.join(ACTIVATIONS)}")
+    _require(
+        config.hidden_act in ACTIVATION_NAMES, "hidden_act", config, f"must be one of {', '.join(ACTIVATION_NAMES)}"
+    )
     _require(
         config.position_embedding_type in POSITION_EMBEDDING_TYPES,
         "position_embedding_type", config, f"must be one of {', '.join(POSITION_EMBEDDING_TYPES)}",
@@ -115,7 +113,3 @@ def _check_pruned_heads(config: RobertaConfig) -> None:
 def _require(holds: bool, name: str, config: RobertaConfig, rule: str) -> None:
     if not holds:
         raise ValueError(f"{name}={getattr(config, name)!r} {rule}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+FLOAT_DTYPES = ("float32", "float64", "float16", "bfloat16")  # of weights
 
-def dtype_name(value: Any) -> str:
+
+def dtype_name(value: object) -> str:
     """The name of a dtype of PyTorch, TensorFlow, JAX or numpy, or of a text such as "torch.float16".
 
     Raises:
@@ -21,7 +23,7 @@ def dtype_name(value: Any) -> str:
         return text.removeprefix("torch.")
     if value is None:  # numpy takes it for float64
         raise TypeError("None is no dtype")
-    return str(np.dtype(value).name)  # a scalar type of numpy or JAX
+    return str(np.dtype(value).name)  # type: ignore[call-overload]  # a scalar type of numpy or JAX
 
 
 def name_dtypes(fields: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 _CHUNK = 1 << 16  # values that are looked at together, and stay in the cache
 _EXPONENT = {"float16": 0x7C00, "bfloat16": 0x7F80}  # all ones in what is not finite
-SHOWN = 5  # tensors that are named
+_SHOWN = 5  # tensors that are named
 
 
 def not_finite(array: np.ndarray) -> str | None:
@@ -23,8 +23,8 @@ def not_finite(array: np.ndarray) -> str | None:
 
 def listed(found: Mapping[str, str]) -> str:
     """Tensors on a line, such as "lm_head.bias (nan in 1 of 99 values)"."""
-    named = [f"{name} ({what})" for name, what in list(found.items())[:SHOWN]]
-    return ", ".join(named) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+    named = [f"{name} ({what})" for name, what in list(found.items())[:_SHOWN]]
+    return ", ".join(named) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
 
 
 def are_finite(array: np.ndarray) -> bool:

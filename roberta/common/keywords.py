@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 # Taken and dropped: whatever their value, the result here is the same.
 NO_EFFECT = frozenset({
@@ -80,4 +80,4 @@ def warn_of_unknown(
     """Log a warning for each keyword that neither transformers nor this library knows, and what becomes of it."""
     known = list(known)
     for name in names:
-        logger.warning("%s does not know %r%s; %s", owner, name, suggestion(name, known), consequence)
+        _logger.warning("%s does not know %r%s; %s", owner, name, suggestion(name, known), consequence)

@@ -38,7 +38,7 @@ class ModelOutput(OrderedDict[str, Any]):
             return self.get(name)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name in type(self).fields:
             self[name] = value
             for field in filter(self.__contains__, self.fields):
@@ -46,7 +46,7 @@ class ModelOutput(OrderedDict[str, Any]):
         else:
             super().__setattr__(name, value)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: str | int | slice) -> Any:
         return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
 
     def to_tuple(self) -> tuple[Any, ...]:
@@ -67,12 +67,12 @@ class ModelOutput(OrderedDict[str, Any]):
     pop = popitem = update = setdefault = clear = __delitem__ = _fixed
 
 
-def _clone_results(value: Any, memo: dict[int, Any]) -> None:
+def _clone_results(value: object, memo: dict[int, Any]) -> None:
     """Note a clone of every PyTorch tensor that was computed with a gradient, for `copy.deepcopy` to take."""
     if isinstance(value, tuple | list):
         for inner in (*value, *getattr(value, "__dict__", {}).values()):
             _clone_results(inner, memo)
-    elif getattr(value, "grad_fn", None) is not None:
+    elif hasattr(value, "clone") and getattr(value, "grad_fn", None) is not None:
         memo[id(value)] = value.clone()
 
 

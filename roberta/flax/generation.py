@@ -1,4 +1,4 @@
-"""`generate()` in Flax: the driver of `common.search` over this backend's model and cache."""
+"""`generate()` in Flax: the driver of `common.generation` over this backend's model and cache."""
 
 import contextlib
 import weakref
@@ -12,9 +12,9 @@ from jax import Array
 
 from roberta.common.generation import driver
 from roberta.common.generation.config import GenerationConfig
-from roberta.common.generation.draws import Seed
 from roberta.common.generation.mixin import GenerationBase, call_of
 from roberta.common.generation.prompts import Rows
+from roberta.common.generation.walk import Seed
 from roberta.flax import cache as kv
 from roberta.flax.layers import check_values
 from roberta.flax.parts import Made
@@ -23,7 +23,7 @@ ROUNDING = 64  # calls of about the same length share one compiled step
 
 
 class Stepper:
-    """A model, its cache, and what its calls returned: what `common.search.Stepper` asks for.
+    """A model, its cache, and what its calls returned: what `common.generation.walk.StepperProtocol` asks for.
 
     Attributes:
         attentions, hidden_states: of each step, where the settings ask for them.
@@ -163,7 +163,7 @@ class Stepper:
         return _wide(output["logits"])
 
 
-class Framework(driver.Framework):
+class Framework(driver.FrameworkBase):
     """Arrays of JAX.
 
     Args:

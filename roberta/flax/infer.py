@@ -23,7 +23,8 @@ from roberta.common.inference import dispatch, unpadding
 from roberta.common.inference.batching import packs
 from roberta.common.inference.dispatch import FastModels
 from roberta.common.inference.heads import head_results
-from roberta.common.inference.unpadding import Arrays, Tokens
+from roberta.common.inference.unpadding import Tokens
+from roberta.common.values import Arrays
 from roberta.flax.layers import ACTIVATIONS
 from roberta.flax.parts import Parts, alteration
 from roberta.flax.weights import Params, to_numpy
@@ -134,7 +135,7 @@ def score(weights: Weights, hidden: Array, *, eps: float) -> Array:
 
 
 def cut(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """The rows of each piece, as `unpadding.infer` asks: packs of the largest size, as many as the budget holds."""
+    """The rows of each piece, as `unpadding.run_batch` asks: packs of the largest size, as many as the budget holds."""
     size = min(batch_tokens, SIZES[-1])
     found = packs(lengths, size)
     count = max(1, batch_tokens // size)
@@ -282,7 +283,7 @@ class FastModel:
         }
 
     def __call__(self, tokens: Tokens) -> Arrays:
-        """The results of one piece, as `unpadding.infer` asks for them."""
+        """The results of one piece, as `unpadding.run_batch` asks for them."""
         return self.head(self.encode(tokens), tokens)
 
     def embed(self, tokens: Tokens) -> np.ndarray:
@@ -410,7 +411,7 @@ def infer(  # noqa: D103 - described in PretrainedBase
     chosen = dispatch.chosen_dtype(dtype, own, ("float32", "bfloat16"))
     tree = model.params if params is None else params
     altered = _models.check(model, tree)
-    return dispatch.infer(
+    return dispatch.run_fast_or_plain(
         model, batch,
         where=where, batch_tokens=batch_tokens, dtypes=(chosen, own), altered=altered,
         has_pooler=model.head != "Model" or bool(getattr(model.module, "add_pooling_layer", True)),

@@ -9,9 +9,8 @@ from flax import linen as nn
 from jax import Array
 
 from roberta.common.config import RobertaConfig
+from roberta.common.values import IGNORED
 from roberta.flax.layers import check
-
-IGNORED = -100
 
 
 def token_loss(logits: Array, labels: Array, count: int | Array | None = None) -> Array:

@@ -17,7 +17,6 @@ from jax.typing import DTypeLike
 
 from roberta.common.checkpoint.checkpoint import open_checkpoint
 from roberta.common.checkpoint.loading import (
-    HubOptions,
     loading_info,
     open_pretrained,
     preferred_formats,
@@ -31,7 +30,7 @@ from roberta.common.formats import flax_msgpack
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.outputs import OUTPUTS, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, LANGUAGE_MODELS, Head, Parameter, parameters
-from roberta.common.storage.hub import upload_arguments, upload_folder
+from roberta.common.storage.hub import HubOptions, upload_arguments, upload_folder
 from roberta.flax import cache as kv
 from roberta.flax.infer import infer, release
 from roberta.flax.layers import normal

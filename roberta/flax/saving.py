@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from roberta.common.checkpoint.saving import Wrong, changed_fields, checked
+from roberta.common.checkpoint.saving import Wrong, changed_fields, checked_tensors
 from roberta.common.formats import flax_msgpack
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.parameters import Parameter, parameters
@@ -51,7 +51,7 @@ def to_write(model: Any, params: Mapping[str, Any] | None = None) -> dict[str, S
     extra = [path for path in leaves if path not in paths]
     if params is not None and not model._do_init and tensors:  # what such a model's from_pretrained returned
         table = _those_given(type(model).__name__, table, tensors)
-    return checked(type(model).__name__, table, tensors, extra=extra, wrong=wrong)
+    return checked_tensors(type(model).__name__, table, tensors, extra=extra, wrong=wrong)
 
 
 def _those_given(class_name: str, table: Table, tensors: Mapping[str, Source]) -> Table:

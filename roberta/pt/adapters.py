@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from roberta.common.formats.safetensors_file import pieces
+from roberta.common.formats.safetensors_file import safetensors_pieces
 from roberta.common.storage.folders import Content, write_folder
 from roberta.pt.sources import stored
 
@@ -159,7 +159,7 @@ class Adapters:
         prefix = _PREFIX if save_peft_format else ""
         sources = {f"{prefix}{name}": (t.shape, t.dtype, t.load) for name, t in stored(tensors).items()}
         files: dict[str, Content] = {
-            WEIGHTS_FILE: pieces(sources),
+            WEIGHTS_FILE: safetensors_pieces(sources),
             CONFIG_FILE: _config_text(self.peft_config[names[0]]),
         }
         write_folder(folder, files)

@@ -1,4 +1,4 @@
-"""`generate()` in PyTorch: the driver of `common.search` over this backend's model and cache."""
+"""`generate()` in PyTorch: the driver of `common.generation` over this backend's model and cache."""
 
 import functools
 import sys
@@ -12,16 +12,16 @@ from torch.utils import _pytree
 
 from roberta.common.generation import driver
 from roberta.common.generation.config import GenerationConfig
-from roberta.common.generation.draws import Seed
 from roberta.common.generation.mixin import GenerationBase, call_of
 from roberta.common.generation.prompts import Rows
+from roberta.common.generation.walk import Seed
 from roberta.common.outputs import ModelOutput
 from roberta.pt import cache as kv
 from roberta.pt.parts import without_dropout
 
 
 class Stepper:
-    """A model, its cache, and what its calls returned: what `common.search.Stepper` asks for.
+    """A model, its cache, and what its calls returned: what `common.generation.walk.StepperProtocol` asks for.
 
     Attributes:
         attentions, hidden_states: of each step, where the settings ask for them.
@@ -131,7 +131,7 @@ class Stepper:
         return _wide(output["logits"][:, -1])
 
 
-class Framework(driver.Framework):
+class Framework(driver.FrameworkBase):
     """Tensors of PyTorch.
 
     Args:

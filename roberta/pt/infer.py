@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from roberta.common.inference import dispatch, unpadding
 from roberta.common.inference.dispatch import FastModels
 from roberta.common.inference.heads import head_results
-from roberta.common.inference.unpadding import Arrays, Tokens
+from roberta.common.inference.unpadding import Tokens
+from roberta.common.values import Arrays
 from roberta.pt.layers import ACTIVATIONS, Attention, Embeddings, Layer
 from roberta.pt.parts import Parts, alteration, without_dropout
 from roberta.pt.weights import to_numpy
@@ -263,7 +264,7 @@ class FastModel:
         self.head = head_results(model.head, HeadParts(model, dtype), getattr(model, "pooler", None) is not None)
 
     def __call__(self, tokens: Tokens) -> Arrays:
-        """The results of one piece, as `unpadding.infer` asks for them."""
+        """The results of one piece, as `unpadding.run_batch` asks for them."""
         with torch.inference_mode():
             results = self.head(self.encode(tokens), tokens)
             return {name: to_numpy(widened(values)) for name, values in results.items()}
@@ -363,7 +364,7 @@ def infer(  # noqa: D103 - described in PretrainedBase
         with torch.inference_mode():
             return FastModel(model, chosen)
 
-    return dispatch.infer(
+    return dispatch.run_fast_or_plain(
         model, batch,
         where=where, batch_tokens=batch_tokens, dtypes=(chosen, own), altered=altered,
         has_pooler=getattr(model, "pooler", model) is not None, fast=lambda: _models.laid_out(model, chosen, made),

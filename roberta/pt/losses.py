@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from roberta.common.config import RobertaConfig
+from roberta.common.values import IGNORED
 from roberta.pt.layers import has_values
-
-IGNORED = -100
 
 
 def token_loss(logits: Tensor, labels: Tensor, count: int | Tensor | None = None) -> Tensor:

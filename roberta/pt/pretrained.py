@@ -10,7 +10,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
 from roberta.common.checkpoint.loading import (
-    HubOptions,
     Pretrained,
     loading_info,
     open_pretrained,
@@ -25,7 +24,7 @@ from roberta.common.formats import torch_bin
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.outputs import OUTPUTS
 from roberta.common.parameters import Parameter, kind_of
-from roberta.common.storage.hub import upload_arguments, upload_folder
+from roberta.common.storage.hub import HubOptions, upload_arguments, upload_folder
 from roberta.pt.adapters import Adapters
 from roberta.pt.checkpointing import Checkpointing
 from roberta.pt.facts import LOSSES, Facts

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from roberta.common.checkpoint.saving import Wrong, changed_fields, checked, fields_changed
+from roberta.common.checkpoint.saving import Wrong, changed_fields, checked_tensors, fields_changed
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.parameters import Kind, Parameter, parameters
 from roberta.pt.layers import Intermediate
@@ -57,7 +57,7 @@ def to_write(model: Any, state_dict: Mapping[str, Tensor] | None = None) -> dict
     extra = [name for name, value in given.items() if name not in table or not isinstance(value, Tensor)]
     own = {name: value for name, value in given.items() if name not in extra}
     wrong += [line for name, value in own.items() for line in _unreadable(name, value)]
-    return checked(
+    return checked_tensors(
         type(model).__name__, table, {name: _source(value) for name, value in own.items()}, extra=extra, wrong=wrong
     )
 

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from roberta.common.parameters import kind_of
-from roberta.common.training.data.batches import IGNORED, MicroBatch, rows_of_rank
+from roberta.common.training.data.batches import MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import HEADS, Task
 from roberta.common.training.optimizer_state import Group, TrainingState
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
+from roberta.common.values import IGNORED
 from roberta.pt import sharding
 from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
 from roberta.pt.optimizers import fill_optimizer, read_optimizer

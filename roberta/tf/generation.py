@@ -1,4 +1,4 @@
-"""`generate()` in TensorFlow: the driver of `common.search` over this backend's model and cache."""
+"""`generate()` in TensorFlow: the driver of `common.generation` over this backend's model and cache."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,14 +9,14 @@ from tensorflow import Tensor
 
 from roberta.common.generation import driver
 from roberta.common.generation.config import GenerationConfig
-from roberta.common.generation.draws import Seed
 from roberta.common.generation.mixin import GenerationBase, call_of
 from roberta.common.generation.prompts import Rows
+from roberta.common.generation.walk import Seed
 from roberta.tf import cache as kv
 
 
 class Stepper:
-    """A model, its cache, and what its calls returned: what `common.search.Stepper` asks for.
+    """A model, its cache, and what its calls returned: what `common.generation.walk.StepperProtocol` asks for.
 
     Attributes:
         attentions, hidden_states: of each step, where the settings ask for them.
@@ -127,7 +127,7 @@ class Stepper:
         return _wide(output["logits"][:, -1])
 
 
-class Framework(driver.Framework):
+class Framework(driver.FrameworkBase):
     """Tensors of TensorFlow."""
 
     stepper_class = Stepper

@@ -18,7 +18,8 @@ from tensorflow import Tensor
 from roberta.common.inference import dispatch, unpadding
 from roberta.common.inference.dispatch import FastModels
 from roberta.common.inference.heads import head_results
-from roberta.common.inference.unpadding import Arrays, Tokens
+from roberta.common.inference.unpadding import Tokens
+from roberta.common.values import Arrays
 from roberta.tf.layers import ACTIVATIONS, Layer
 from roberta.tf.losses import widened
 from roberta.tf.parts import Parts, alteration
@@ -243,7 +244,7 @@ class FastModel:
         )
 
     def __call__(self, tokens: Tokens) -> Arrays:
-        """The results of one piece, as `unpadding.infer` asks for them."""
+        """The results of one piece, as `unpadding.run_batch` asks for them."""
         results = self.head(self.encode(tokens), tokens)
         return {name: np.asarray(widened(values)) for name, values in results.items()}
 
@@ -310,7 +311,7 @@ def infer(  # noqa: D103 - described in PretrainedBase
     own = model.compute_dtype
     chosen = dispatch.chosen_dtype(dtype, own, ("float32", "bfloat16"))
     altered = _models.check(model)
-    return dispatch.infer(
+    return dispatch.run_fast_or_plain(
         model, batch,
         where=where, batch_tokens=batch_tokens, dtypes=(chosen, own), altered=altered,
         has_pooler=getattr(model, "pooler", model) is not None, fast=lambda: laid_out(model, chosen),

@@ -1,8 +1,8 @@
 """The seven classes under the names that Keras writes into `.keras` files, known without TensorFlow being imported.
 
 `import roberta` alone is then enough for `keras.models.load_model`, whichever of the two is imported first: as soon as
-Keras has the table of its registered classes, `roberta.Watch` has stand-ins put into it, which import the real ones when
-they are asked.
+Keras has the table of its registered classes, `roberta._KerasWatch` has stand-ins put into it, which import the real
+ones when they are asked.
 """
 
 import sys

@@ -8,9 +8,8 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from roberta.common.config import RobertaConfig
+from roberta.common.values import IGNORED
 from roberta.tf.layers import check, size
-
-IGNORED = -100
 
 
 def token_loss(logits: Tensor, labels: Tensor, count: int | Tensor | None = None) -> Tensor:

@@ -6,8 +6,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import Tensor
 
+from roberta.common.values import IGNORED
 from roberta.tf.layers import is_traced
-from roberta.tf.losses import IGNORED
 
 Triple = tuple[Any, Any, Any]  # labels, logits, sample_weight
 

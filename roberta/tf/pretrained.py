@@ -13,7 +13,6 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from roberta.common.checkpoint.loading import (
-    HubOptions,
     loading_info,
     open_pretrained,
     preferred_formats,
@@ -27,7 +26,7 @@ from roberta.common.formats import tf_h5
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.outputs import OUTPUTS, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, Head, kind_of
-from roberta.common.storage.hub import upload_arguments, upload_folder
+from roberta.common.storage.hub import HubOptions, upload_arguments, upload_folder
 from roberta.common.tokenizer.encoding import BatchEncoding
 from roberta.tf import datasets, model_card, quantised, serving
 from roberta.tf.fitting import KerasLoops

@@ -9,9 +9,9 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import Tensor
 
-from roberta.common.checkpoint.saving import Wrong, changed_fields, checked, fields_changed
+from roberta.common.checkpoint.saving import Wrong, changed_fields, checked_tensors, fields_changed
 from roberta.common.formats.safetensors_file import Source
-from roberta.common.formats.tf_h5 import LEAVES
+from roberta.common.formats.tf_h5 import TF_LEAVES
 from roberta.common.parameters import Kind, Parameter, parameters
 from roberta.tf.layers import ACTIVATIONS, Embedding, Intermediate
 from roberta.tf.weights import canonical, keras
@@ -37,13 +37,13 @@ def to_write(model: Any) -> dict[str, Source]:
     has_pooler = model.base_model.pooler is not None
     table = parameters(model.config, model.head, has_pooler=has_pooler)
     owners = {name: _owner(model, name) for name in table}
-    found = {name: getattr(owner, LEAVES[table[name].kind], None) for name, owner in owners.items()}
+    found = {name: getattr(owner, TF_LEAVES[table[name].kind], None) for name, owner in owners.items()}
     found = {name: value for name, value in found.items() if value is not None}
     wrong = [*changed_fields(model.config, _configs(model)), *_changed_settings(model)]
     wrong += _quantised(model) or _other_layers(owners, {name: table[name] for name in found})
     extra = [] if _quantised(model) else _extra(model, owners.values(), found)
     tensors = {name: _source(value, table[name].kind == "dense") for name, value in found.items()}
-    return checked(type(model).__name__, table, tensors, extra=extra, wrong=wrong)
+    return checked_tensors(type(model).__name__, table, tensors, extra=extra, wrong=wrong)
 
 
 def _owner(model: Any, name: str) -> Any:

@@ -16,11 +16,12 @@ from tensorflow import Tensor
 
 from roberta.common.config import RobertaConfig
 from roberta.common.parameters import kind_of
-from roberta.common.training.data.batches import IGNORED, MicroBatch, rows_of_rank
+from roberta.common.training.data.batches import MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import HEADS, Task
 from roberta.common.training.optimizer_state import TrainingState
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
+from roberta.common.values import IGNORED
 from roberta.tf.adamw import AdamW
 from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss, widened
 from roberta.tf.optimizers import fill_optimizer, read_optimizer

@@ -7,7 +7,8 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from roberta.common.outputs import ModelOutput
-from roberta.tf.losses import IGNORED, _problem_type, classification_loss, span_loss, token_loss, whole, widened
+from roberta.common.values import IGNORED
+from roberta.tf.losses import _problem_type, classification_loss, span_loss, token_loss, whole, widened
 
 
 def own_loss(head: str, labels: Sequence[Tensor], logits: Any, config: Any) -> Tensor:

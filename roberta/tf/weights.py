@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from roberta.common.formats.tf_h5 import LEAVES
+from roberta.common.formats.tf_h5 import TF_LEAVES
 from roberta.common.parameters import kind_of, parameters
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # read when keras is imported for the first time
@@ -69,4 +69,4 @@ def _variable(model: keras.Model, name: str) -> keras.Variable:
     part: Any = model
     for step in name.split(".")[:-1]:
         part = part[int(step)] if step.isdigit() else getattr(part, step)
-    return getattr(part, LEAVES[kind_of(name)])
+    return getattr(part, TF_LEAVES[kind_of(name)])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roberta.common.inference.batching import bounded, buckets, groups, lengths, packs, windows
+from roberta.common.inference.batching import bounded, buckets, groups, lengths, lists_of, packs
 
 LENGTHS = st.lists(st.integers(0, 60), max_size=50).map(lambda values: np.array(values, np.int64))
 BUDGETS = st.integers(1, 200)
@@ -109,20 +109,20 @@ def test_buckets_of_nothing_are_refused(longest: int, count: int) -> None:
 
 @given(st.lists(st.integers(), max_size=30), st.integers(1, 9))
 def test_windows_hold_the_stream_in_order(items: list[int], size: int) -> None:
-    found = list(windows(iter(items), size))
+    found = list(lists_of(iter(items), size))
     assert list(itertools.chain.from_iterable(found)) == items
     assert all(len(window) == size for window in found[:-1])
 
 
 def test_a_window_takes_no_more_of_a_stream_than_it_holds() -> None:
     stream = itertools.count()
-    assert next(windows(stream, 3)) == [0, 1, 2]
+    assert next(lists_of(stream, 3)) == [0, 1, 2]
     assert next(stream) == 3
 
 
 def test_a_window_of_nothing_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="size must be at least 1"):
-        windows([1], 0)
+        lists_of([1], 0)
 
 
 COSTS = st.lists(st.integers(0, 40), max_size=40)

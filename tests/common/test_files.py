@@ -60,7 +60,7 @@ def test_an_error_on_the_way_leaves_the_old_folder(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == {"a": b"old", "b": b"old"}
 
 
-@pytest.mark.parametrize("where", ["FileLock", "swap"])
+@pytest.mark.parametrize("where", ["FileLock", "_swap"])
 def test_where_nothing_may_be_written_beside_the_folder_it_is_written_inside(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,7 +72,7 @@ def test_where_nothing_may_be_written_beside_the_folder_it_is_written_inside(
     def refused(path: Path, *arguments: Path) -> object:
         if path.parent == folder:
             return original(path, *arguments)
-        raise OSError(errno.EBUSY if where == "swap" else errno.EACCES, "refused", str(path))
+        raise OSError(errno.EBUSY if where == "_swap" else errno.EACCES, "refused", str(path))
 
     monkeypatch.setattr(folders, where, refused)
     write_folder(folder, {"a": b"new", "b": b"new"}, stale=lambda name: name.startswith("shard"))
@@ -90,7 +90,7 @@ def test_contents_in_pieces_are_not_lost_where_the_folder_cannot_be_swapped(
 
     folder = tmp_path / "model"
     write_folder(folder, {"a": b"old", "b": b"old"})
-    monkeypatch.setattr(folders, "swap", refused)
+    monkeypatch.setattr(folders, "_swap", refused)
     write_folder(folder, {"a": iter([b"ne", b"w"]), "assets/b": iter([b"new"])})
     assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == {"a": b"new", "b": b"new"}
 
@@ -100,8 +100,7 @@ BETWEEN = """
 import os, signal, sys
 from pathlib import Path
 from roberta.common.storage import folders
-from roberta.common.storage import folder_swap
-folder_swap._exchange = lambda one, other: False
+folders._exchange = lambda one, other: False
 rename = Path.rename
 def dying(self, target):
     if str(target) == sys.argv[1]:

@@ -16,7 +16,7 @@ from checkpoints import make, small_config
 
 from roberta.common.generation.config import GenerationConfig, generation_defaults
 from roberta.common.generation.processors import log_softmax
-from roberta.common.generation.prompts import Plan, Prompts, make_plan
+from roberta.common.generation.prompts import Plan, Prompts, plan_generation
 from roberta.common.generation.search import decode
 
 VOCAB = 6
@@ -49,7 +49,7 @@ class Toy:
 
 def plan(ids: Any = PROMPT, vocab: int = VOCAB, mask: Any = None, **settings: Any) -> Plan:
     config = small_config("ForCausalLM", vocab_size=vocab)
-    return make_plan(config, GenerationConfig.from_model_config(config), settings, Prompts(ids, mask))
+    return plan_generation(config, GenerationConfig.from_model_config(config), settings, Prompts(ids, mask))
 
 
 def run(ids: Any = PROMPT, *, toy: Toy | None = None, seed: int = 0, **settings: Any) -> Any:
@@ -268,7 +268,7 @@ def test_an_encoder_is_warned_of_and_has_no_cache(
     monkeypatch.setattr("roberta.common.generation.prompts._said", set())
     config = small_config("ForCausalLM", is_decoder=False)
     for _ in range(2):
-        assert not make_plan(config, GenerationConfig(), {}, Prompts(PROMPT)).config.use_cache
+        assert not plan_generation(config, GenerationConfig(), {}, Prompts(PROMPT)).config.use_cache
     assert caplog.text.count("is_decoder=True") == 1
 
 
@@ -280,7 +280,7 @@ def test_an_unknown_setting_is_named() -> None:
 def test_a_setting_of_a_file_that_is_not_supported_is_refused() -> None:
     config = GenerationConfig.from_dict({"token_healing": True, "min_p": None, "constraints": None})
     with pytest.raises(ValueError, match=r"token_healing=True is not supported.*last token.*token_healing=False"):
-        make_plan(small_config("ForCausalLM"), config, {}, Prompts(PROMPT))
+        plan_generation(small_config("ForCausalLM"), config, {}, Prompts(PROMPT))
 
 
 def test_a_setting_without_effect_is_warned_of() -> None:
@@ -302,7 +302,7 @@ def test_the_length_is_20_new_tokens_or_what_the_model_has_room_for() -> None:
 
 def test_relative_distances_count_padding() -> None:
     config = small_config("ForCausalLM", position_embedding_type="relative_key")
-    made = make_plan(config, GenerationConfig(), {}, Prompts([[1] * 10 + [3] * 5]))
+    made = plan_generation(config, GenerationConfig(), {}, Prompts([[1] * 10 + [3] * 5]))
     assert made.max_length == config.max_position_embeddings
 
 

@@ -500,7 +500,7 @@ def test_no_weights_at_all(hub):
 def test_an_index_that_names_no_file_beside_it_is_refused_before_any_shard(hub, shard):
     good = "model-00001-of-00002.safetensors"
     hub.put(NAME, {"config.json": CONFIG, "model.safetensors.index.json": index(good, shard), good: b"x"})
-    with pytest.raises(CheckpointError, match=r"index\.json names .*; it is not fetched"):
+    with pytest.raises(CheckpointError, match=r"index\.json names .*; it is not opened"):
         local_checkpoint(NAME)
     assert sorted(hub.files("HEAD")) == ["config.json", "model.safetensors.index.json"]
 
@@ -510,7 +510,7 @@ def test_an_index_that_names_no_file_beside_it_is_refused_before_any_shard(hub, 
 )
 def test_an_index_that_is_none(hub, text):
     hub.put(NAME, {"config.json": CONFIG, "model.safetensors.index.json": text})
-    with pytest.raises(CheckpointError, match=r"index\.json is no index of shards"):
+    with pytest.raises(CheckpointError, match=r"index\.json is not an index of shards"):
         local_checkpoint(NAME)
 
 

@@ -198,9 +198,10 @@ def test_a_classifier_of_another_number_of_labels_is_new_and_the_encoder_is_not(
     ):
         assert new == ["classifier.out_proj.weight", "classifier.out_proj.bias"]
         found = {
-            name: tensor.load() for name, tensor in safetensors_file.read(Path(place) / "model.safetensors").items()
+            name: tensor.load()
+            for name, tensor in safetensors_file.read_safetensors(Path(place) / "model.safetensors").items()
         }
-        before = safetensors_file.read(folder / "model.safetensors")
+        before = safetensors_file.read_safetensors(folder / "model.safetensors")
         assert found["classifier.out_proj.weight"].shape == (3, 24)
         assert all(np.array_equal(found[name], before[name].load()) for name in before if name not in new)
     assert list(tmp_path.iterdir()) == [folder]

@@ -180,12 +180,12 @@ def test_lists_of_the_numbers_of_labels_stay_what_they_are() -> None:
 def test_a_new_classifier_of_the_same_size_has_new_weights_and_all_others_are_kept(tmp_path: Path, head: Any) -> None:
     folder = make(tmp_path / "model", head)
     config = RobertaConfig.from_pretrained(folder)
-    before = safetensors_file.read(folder / "model.safetensors")
+    before = safetensors_file.read_safetensors(folder / "model.safetensors")
     last = "classifier.out_proj" if head == "ForSequenceClassification" else "classifier"
     settings: dict[str, Any] = {"seed": 0, "dtype": "float64", "beside": tmp_path}
     with initial_weights(folder, head, config, **settings, is_new_head=True) as (place, new):
         assert new == [f"{last}.weight", f"{last}.bias"]
-        found = safetensors_file.read(Path(place) / "model.safetensors")
+        found = safetensors_file.read_safetensors(Path(place) / "model.safetensors")
         for name, tensor in found.items():
             assert np.array_equal(tensor.load(), before[name].load()) == (name not in new), name
     with initial_weights(folder, head, config, **settings) as (place, new):

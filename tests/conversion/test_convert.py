@@ -20,7 +20,7 @@ import pytest
 from roberta import CheckpointError, cli
 from roberta.common.checkpoint.loading import DTYPES
 from roberta.common.finite import not_finite
-from roberta.common.formats.safetensors_file import numpy_dtype, read
+from roberta.common.formats.safetensors_file import numpy_dtype, read_safetensors
 from roberta.conversion import convert
 from roberta.conversion.formats import ALL, CheckpointFormat, SourceOptions, read_model
 
@@ -35,7 +35,7 @@ def quick_h5(monkeypatch: pytest.MonkeyPatch) -> None:
     """List h5 files in this process: they are our own, and a separate process for each of a thousand takes minutes."""
     from roberta.common.formats import h5_file, h5_layout
 
-    monkeypatch.setattr(h5_file, "layout", lambda path: h5_layout.layout(str(path)))
+    monkeypatch.setattr(h5_file, "list_h5", lambda path: h5_layout.locate_tensors(str(path)))
 
 
 def bits(tensors: Mapping[str, Any]) -> Bits:
@@ -89,7 +89,9 @@ def test_shards_hold_every_bit(to: CheckpointFormat, tmp_path: Path) -> None:
     report = convert(source, tmp_path / "parts", to=to, max_shard_size="10kB")
     assert sum("-of-" in name for name in report.files) > 3
     convert(tmp_path / "parts", tmp_path / "whole", to="safetensors")
-    assert bits(read(tmp_path / "whole" / "model.safetensors")) == bits(read(source / "model.safetensors"))
+    assert bits(read_safetensors(tmp_path / "whole" / "model.safetensors")) == bits(
+        read_safetensors(source / "model.safetensors")
+    )
 
 
 def test_an_untied_decoder_travels(tmp_path: Path) -> None:
@@ -97,7 +99,9 @@ def test_an_untied_decoder_travels(tmp_path: Path) -> None:
     for to in ("pt", "tf", "flax", "fairseq"):
         convert(source, tmp_path / to, to=to)
         convert(tmp_path / to, tmp_path / f"{to}-back", to="safetensors")
-        assert bits(read(tmp_path / f"{to}-back" / "model.safetensors")) == bits(read(source / "model.safetensors"))
+        assert bits(read_safetensors(tmp_path / f"{to}-back" / "model.safetensors")) == bits(
+            read_safetensors(source / "model.safetensors")
+        )
     with pytest.raises(CheckpointError, match="keras-hub has no tie_word_embeddings=False"):
         convert(source, tmp_path / "hub", to="keras-hub")
 

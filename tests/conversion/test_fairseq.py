@@ -18,7 +18,7 @@ from backends import Backend, relative
 import roberta.common.formats.pickle_machine as machine
 from roberta import CheckpointError
 from roberta.common.formats import torch_zip
-from roberta.common.formats.safetensors_file import read
+from roberta.common.formats.safetensors_file import read_safetensors
 from roberta.conversion import convert
 from roberta.conversion.fairseq import options as fairseq_options
 from roberta.conversion.fairseq.dictionary import symbols, vocabulary
@@ -109,7 +109,7 @@ SPELLINGS: dict[str, dict[str, Any]] = {
 def test_every_spelling_becomes_the_same_tensors_and_itself_again(spelling: str, tmp_path: Path) -> None:
     truth = make(tmp_path / "model.pt", **SPELLINGS[spelling])
     report = convert(tmp_path / "model.pt", tmp_path / "out", to="safetensors")
-    found = read(tmp_path / "out" / "model.safetensors")
+    found = read_safetensors(tmp_path / "out" / "model.safetensors")
     assert {name: tensor.load().tobytes() for name, tensor in found.items()} == {
         name: array.tobytes() for name, array in truth.items()
     }
@@ -135,12 +135,12 @@ def test_a_classification_head_is_chosen_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="several heads; choose one with --head: mnli, other, ForMaskedLM"):
         convert(tmp_path / "model.pt", tmp_path / "out", to="safetensors")
     report = convert(tmp_path / "model.pt", tmp_path / "out", to="safetensors", head="mnli")
-    found = read(tmp_path / "out" / "model.safetensors")
+    found = read_safetensors(tmp_path / "out" / "model.safetensors")
     assert np.array_equal(found["classifier.out_proj.weight"].load(), truth["mnli.out_proj.weight"])
     assert report.head == "ForSequenceClassification"
     assert any("left out: lm_head.dense.weight" in note for note in report.notes)
     convert(tmp_path / "out", tmp_path / "again", to="fairseq")
-    model = torch_zip.read(tmp_path / "again" / "model.pt", records=("argparse Namespace",))["model"]
+    model = torch_zip.read_torch_zip(tmp_path / "again" / "model.pt", records=("argparse Namespace",))["model"]
     assert {name for name in model if name.startswith("classification_heads.")} == {
         f"classification_heads.mnli.{part}.{leaf}" for part in ("dense", "out_proj") for leaf in ("weight", "bias")
     }
@@ -149,7 +149,7 @@ def test_a_classification_head_is_chosen_by_its_name(tmp_path: Path) -> None:
 def test_a_ranking_head_becomes_multiple_choice(tmp_path: Path) -> None:
     truth = make(tmp_path / "model.pt", heads={"rank": (HIDDEN, 1)}, options={"criterion": "sentence_ranking"})
     report = convert(tmp_path / "model.pt", tmp_path / "out", to="safetensors", head="rank")
-    found = read(tmp_path / "out" / "model.safetensors")
+    found = read_safetensors(tmp_path / "out" / "model.safetensors")
     assert report.head == "ForMultipleChoice"
     assert np.array_equal(found["roberta.pooler.dense.weight"].load(), truth["rank.dense.weight"])
     assert np.array_equal(found["classifier.weight"].load(), truth["rank.out_proj.weight"])
@@ -159,7 +159,7 @@ def test_a_ranking_head_becomes_multiple_choice(tmp_path: Path) -> None:
 def test_an_untied_head_is_kept(options: dict[str, Any], tmp_path: Path) -> None:
     truth = make(tmp_path / "model.pt", untied=True, options=options)
     convert(tmp_path / "model.pt", tmp_path / "out", to="safetensors")
-    found = read(tmp_path / "out" / "model.safetensors")
+    found = read_safetensors(tmp_path / "out" / "model.safetensors")
     assert np.array_equal(found["lm_head.decoder.weight"].load(), truth["lm_head.decoder.weight"])
     assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False
 
@@ -170,16 +170,16 @@ def test_options_of_omegaconf_are_data(tmp_path: Path) -> None:
     nodes = {name: machine.Record("omegaconf.nodes AnyNode", (), {"_val": value}) for name, value in model.items()}
     inner = machine.Record("omegaconf.dictconfig DictConfig", (), {"_content": nodes, "_parent": None})
     cfg = machine.Record("omegaconf.dictconfig DictConfig", (), {"_content": {"model": inner}})
-    from roberta.common.formats.torch_writer import pieces, state_dict
+    from roberta.common.formats.torch_writer import state_dict, torch_zip_pieces
 
     make(tmp_path / "plain.pt")
-    tensors = torch_zip.read(tmp_path / "plain.pt", records=("argparse Namespace",))["model"]
+    tensors = torch_zip.read_torch_zip(tmp_path / "plain.pt", records=("argparse Namespace",))["model"]
     content = {
         "args": None,
         "cfg": cfg,
         "model": state_dict({n: (t.shape, t.dtype, t.load) for n, t in tensors.items()}),
     }
-    (tmp_path / "model.pt").write_bytes(b"".join(map(bytes, pieces(content))))
+    (tmp_path / "model.pt").write_bytes(b"".join(map(bytes, torch_zip_pieces(content))))
     convert(tmp_path / "model.pt", tmp_path / "out", to="safetensors")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (config["num_attention_heads"], config["hidden_act"]) == (3, "relu")
@@ -269,7 +269,7 @@ def test_views_of_one_storage_are_read_as_torch_reads_them(zipped: bool, tmp_pat
     state = {"rows": base[2:4], "turned": base.T, "column": base[:, 3], "every": base[::2, 1::3], "none": base[:0]}
     state |= {"half": torch.ones(3, dtype=torch.bfloat16) / 3, "number": torch.tensor(7)}
     torch.save(state, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
-    for name, tensor in torch_zip.read(tmp_path / "a.pt").items():
+    for name, tensor in torch_zip.read_torch_zip(tmp_path / "a.pt").items():
         assert np.array_equal(tensor.load().astype(np.float64), state[name].double().numpy()), name
 
 
@@ -361,7 +361,7 @@ def test_masked_residues_are_recovered_as_by_the_reference(backend: Backend, gol
 def test_the_trained_model_is_written_with_the_tensors_it_had(golden: Path, sapiens: Path, tmp_path: Path) -> None:
     report = convert(sapiens, tmp_path / "again", to="fairseq")
     old, new = (
-        torch_zip.read(path, records=("argparse Namespace",))["model"]
+        torch_zip.read_torch_zip(path, records=("argparse Namespace",))["model"]
         for path in (golden / "sapiens-vh" / "checkpoint_vh.pt", tmp_path / "again" / "model.pt")
     )
     assert {name: tensor.shape for name, tensor in new.items()} == {name: tensor.shape for name, tensor in old.items()}

@@ -335,7 +335,7 @@ def test_a_tied_embedding_is_there_once(tmp_path: Path) -> None:
     save_training_state(tmp_path, drawn_state())
     state = load_training_state(tmp_path)
     assert not [name for name in state.parameters if "decoder" in name]
-    assert set(safetensors_file.read(tmp_path / STATE_FILES[0])) == {"step", *state.moments}
+    assert set(safetensors_file.read_safetensors(tmp_path / STATE_FILES[0])) == {"step", *state.moments}
     assert state.parameters == [name for _, name, _ in list(entries(state.parameters))[::2]]
 
 
@@ -432,7 +432,9 @@ def test_a_broken_state_is_one_error(case: str, tmp_path: Path) -> None:
 
 def write(folder: Path, tensors: Arrays) -> None:
     sources = {name: (array.shape, array.dtype.name, lambda a=array: a) for name, array in tensors.items()}
-    (folder / STATE_FILES[0]).write_bytes(b"".join(bytes(piece) for piece in safetensors_file.pieces(sources)))
+    (folder / STATE_FILES[0]).write_bytes(
+        b"".join(bytes(piece) for piece in safetensors_file.safetensors_pieces(sources))
+    )
 
 
 STEPS: dict[str, tuple[Arrays, str]] = {

@@ -327,7 +327,7 @@ def test_no_memory_is_asked_for_what_a_file_only_claims(wrong: str, tmp_path: Pa
     tracemalloc.start()
     try:
         with pytest.raises(CheckpointError, match="but only 4 remain"):
-            torch_zip.read(path)
+            torch_zip.read_torch_zip(path)
         assert tracemalloc.get_traced_memory()[1] < 2 * MAX_HEADER
     finally:
         tracemalloc.stop()

@@ -67,9 +67,9 @@ def test_a_training_that_goes_on_keeps_the_classifier_it_has_begun(case: Any, mo
     arguments, _ = case
     Training(**arguments, framework="pt", save_every=1).run()
     shutil.rmtree(arguments["output"] / "checkpoints" / "step-000002")
-    saved = safetensors_file.read(arguments["output"] / "checkpoints" / "step-000001" / "model.safetensors")[
-        LAST
-    ].load()
+    saved = safetensors_file.read_safetensors(
+        arguments["output"] / "checkpoints" / "step-000001" / "model.safetensors"
+    )[LAST].load()
     seen: list[np.ndarray] = []
 
     def train(model: Any, run: Any, **settings: Any) -> None:

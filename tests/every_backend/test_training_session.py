@@ -63,7 +63,9 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(
 
 
 def weights(output: Path) -> dict[str, np.ndarray]:
-    return {name: tensor.load() for name, tensor in safetensors_file.read(output / "model.safetensors").items()}
+    return {
+        name: tensor.load() for name, tensor in safetensors_file.read_safetensors(output / "model.safetensors").items()
+    }
 
 
 @pytest.fixture(scope="module")

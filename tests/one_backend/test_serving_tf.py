@@ -162,7 +162,7 @@ def test_keras_loads_a_file_where_roberta_was_imported_alone(tmp_path: Path) -> 
         "assert 'roberta.tf.models' not in sys.modules\n"
         f"model = keras.models.load_model({str(tmp_path / 'it.keras')!r})\n"
         "assert type(model) is roberta.TFRobertaForMaskedLM\n"
-        "assert not [finder for finder in sys.meta_path if type(finder).__name__ == 'Watch']\n"
+        "assert not [finder for finder in sys.meta_path if type(finder).__name__ == '_KerasWatch']\n"
         "print(model([[0, 5, 7, 2]]).logits.numpy().tolist())"
     )
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}

@@ -201,13 +201,13 @@ def check_infer(model: Any, inputs: dict[str, np.ndarray], wanted: dict[str, np.
 
 def test_every_field_has_a_row() -> None:
     from roberta import RobertaConfig
-    from roberta.common.config_rules import ACTIVATIONS, POSITION_EMBEDDING_TYPES, PROBLEM_TYPES
+    from roberta.common.config_rules import ACTIVATION_NAMES, POSITION_EMBEDDING_TYPES, PROBLEM_TYPES
 
     tried = {(name, repr(value)) for _, fields in SETTINGS.values() for name, value in fields.items()}
     names = set(vars(RobertaConfig())) | {"num_labels"}
     # for every head, and so in each row
     assert names - {name for name, _ in tried} - ELSEWHERE == set()
-    for name, values in (("hidden_act", ACTIVATIONS), ("problem_type", PROBLEM_TYPES),
+    for name, values in (("hidden_act", ACTIVATION_NAMES), ("problem_type", PROBLEM_TYPES),
                          ("position_embedding_type", POSITION_EMBEDDING_TYPES[1:])):  # fmt: skip
         assert {(name, repr(value)) for value in values} <= tried
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from types import ModuleType
 
 from roberta.common.checkpoint import older_names
+from roberta.common.dtype_names import FLOAT_DTYPES
 from roberta.common.formats import safetensors_file
-from roberta.common.formats.safetensors_file import Source, StoredTensor, numpy_dtype
+from roberta.common.formats.safetensors_file import Source, StoredTensor, size_of
 from roberta.common.parameters import HEAD_PARTS, Parameter
 from roberta.common.storage.folders import CheckpointError, Content, NoFitError, write_folder
 from roberta.common.storage.held_files import read_one_save
-from roberta.common.storage.names import FORMATS, is_plain_name, weight_files
+from roberta.common.storage.names import FORMATS, find_weights, read_index, weight_files, weights_key
 
 _SUFFIXES = {
     ".safetensors": "safetensors", ".bin": "pt", ".pt": "pt", ".pth": "pt", ".h5": "tf", ".hdf5": "tf",
@@ -30,7 +32,6 @@ _SUFFIXES = {
 }  # fmt: skip
 _OLDER = {"pt": "torch_bin", "tf": "tf_h5", "flax": "flax_msgpack"}
 _EXTRAS = {"h5py": "legacy", "msgpack": "legacy"}
-_WEIGHTS_FILE = re.compile(r"(model|pytorch_model|tf_model|flax_model)(\.[\w-]+)*\.(safetensors|bin|h5|msgpack|json)")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def open_checkpoint(
 def open_once(file: Path, *, variant: str | None = None, formats: tuple[str, ...] | None = None) -> Checkpoint:
     """As `open_checkpoint`, for a caller that reads more than it and sees to it that all is of one save."""
     if file.is_dir():
-        file = _find(file, variant, formats or tuple(FORMATS))
+        names = {entry.name for entry in os.scandir(file) if entry.is_file()}
+        file = file / find_weights(file, names, formats, variant)
     elif not file.is_file():
         raise CheckpointError(f"{file} does not exist")
     if file.suffix == ".json":
@@ -109,22 +111,12 @@ def open_once(file: Path, *, variant: str | None = None, formats: tuple[str, ...
     return Checkpoint(file, _read_file(file))
 
 
-def _find(folder: Path, variant: str | None, formats: tuple[str, ...]) -> Path:
-    wanted = [name for format_ in formats for name in weight_files(format_, variant)]
-    for name in wanted:
-        if (folder / name).is_file():
-            return folder / name
-    others = sorted(path.name for path in folder.iterdir() if _WEIGHTS_FILE.fullmatch(path.name))
-    there = f"it has {', '.join(others)}; check variant, use_safetensors and from_*" if others else "it has no weights"
-    raise CheckpointError(f"{folder} has none of {', '.join(wanted)}; {there}")
-
-
 def _read_file(file: Path) -> dict[str, StoredTensor]:
     format_ = _SUFFIXES.get(file.suffix)
     if format_ is None:
         raise CheckpointError(f"{file} is of no known format; the suffix says which: {', '.join(_SUFFIXES)}")
     reader = None if format_ == "safetensors" else legacy(format_)
-    tensors = safetensors_file.read(file) if reader is None else reader.read(file)
+    tensors = safetensors_file.read_safetensors(file) if reader is None else reader.read_tensors(file)
     if not tensors:
         raise CheckpointError(f"{file} holds no tensors; save the model again")
     flavour = _flavour(tensors) if reader is None else format_
@@ -171,9 +163,9 @@ def legacy(format_: str) -> ModuleType:
 
 def _read_index(index: Path) -> dict[str, StoredTensor]:
     """The tensors of all shards that an index names."""
-    places = _weight_map(index)
+    listed = Counter(read_index(index).values())
     result: dict[str, StoredTensor] = {}
-    for shard in sorted(set(places.values())):
+    for shard in sorted(listed):
         file = index.parent / shard
         if not file.is_file():
             raise CheckpointError(f"{index} names {shard}, which is not in {index.parent}; fetch the missing shard")
@@ -181,29 +173,11 @@ def _read_index(index: Path) -> dict[str, StoredTensor]:
             if name in result:
                 raise CheckpointError(f"{name} is in both {result[name].file} and {file}")
             result[name] = tensor
-    for shard in set(places.values()):
-        listed = sum(place == shard for place in places.values())
-        held = sum(tensor.file.name == shard for tensor in result.values())
-        if held < listed:
-            raise CheckpointError(f"{index} lists {listed} tensors in {shard}, which holds {held}")
+    held = Counter(tensor.file.name for tensor in result.values())
+    for shard, count in listed.items():
+        if held[shard] < count:
+            raise CheckpointError(f"{index} lists {count} tensors in {shard}, which holds {held[shard]}")
     return result
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    """Tensor -> shard, as an index says; shards are files beside it, never elsewhere."""
-    if index.stat().st_size > safetensors_file.MAX_HEADER:
-        raise CheckpointError(f"{index} is too large for an index")
-    try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        texts = all(isinstance(name, str) and isinstance(shard, str) for name, shard in places.items())
-    except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        texts = False
-    if not texts or not places:
-        raise CheckpointError(f'{index} is no index of shards: it needs {{"weight_map": {{tensor: file}}}}')
-    for shard in set(places.values()):
-        if not is_plain_name(shard):
-            raise CheckpointError(f"{index} names {shard!r}, which is not a file of its own folder; it is not opened")
-    return dict(places)
 
 
 # -- matching -----------------------------------------------------------------------------------------------------
@@ -252,7 +226,7 @@ def match(
             + ("" if _is_encoder(name) else " (ignore_mismatched_sizes=True makes it new)")
             for name, stored, wanted in mismatched
         ]
-    wrong += [f"{t.name} has dtype {t.dtype}" for n, t in tensors.items() if n in table and not _is_float(t)]
+    wrong += [f"{t.name} has dtype {t.dtype}" for n, t in tensors.items() if n in table and t.dtype not in FLOAT_DTYPES]
     if wrong:  # then all else that is not as it should be, too
         wrong += unpaired if may_be_partial else []
         heads = [name for name in missing if _may_be_new(name, has_prefix)]
@@ -302,10 +276,6 @@ def _may_be_left(name: str, may_drop_layers: bool) -> bool:
     )
 
 
-def _is_float(tensor: StoredTensor) -> bool:
-    return tensor.dtype in ("float64", "float32", "float16", "bfloat16")
-
-
 # -- saving -------------------------------------------------------------------------------------------------------
 
 
@@ -347,15 +317,15 @@ def weight_contents(
     single, index = weight_files(format_, variant)
     shards = _split(tensors, size_in_bytes(max_shard_size))
     if len(shards) == 1:
-        return {single: safetensors_file.pieces(tensors) if legacy is None else legacy.single(tensors)}
+        return {single: safetensors_file.safetensors_pieces(tensors) if legacy is None else legacy.single(tensors)}
     suffix = FORMATS[format_][1]
     stem = single.removesuffix(suffix)
     names = [f"{stem}-{i:05}-of-{len(shards):05}{suffix}" for i in range(1, len(shards) + 1)]
-    write = safetensors_file.pieces if legacy is None else legacy.shard
+    write = safetensors_file.safetensors_pieces if legacy is None else legacy.shard
     files: dict[str, Content] = {name: write(shard) for name, shard in zip(names, shards, strict=True)}
     spelled = str if legacy is None else legacy.native_name
     places = {spelled(key): name for name, shard in zip(names, shards, strict=True) for key in shard}
-    total = sum(_bytes(source) for source in tensors.values())
+    total = sum(size_of(source) for source in tensors.values())
     content = {"metadata": {"total_size": total}, "weight_map": places}
     files[index] = (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
     return files
@@ -363,12 +333,8 @@ def weight_contents(
 
 def is_stale(name: str, variant: str | None) -> bool:
     """Whether an old file would be read in place of, or beside, the new one; other variants stay."""
-    for format_ in FORMATS:
-        single, index = weight_files(format_, variant)
-        stem, suffix = single.removesuffix(FORMATS[format_][1]), FORMATS[format_][1]
-        if name in (single, index) or re.fullmatch(rf"{re.escape(stem)}-\d+-of-\d+{re.escape(suffix)}", name):
-            return True
-    return False
+    key = weights_key(name)
+    return key is not None and key[1] == (variant or "")
 
 
 def _split(tensors: Mapping[str, Source], limit: int) -> list[dict[str, Source]]:
@@ -376,16 +342,12 @@ def _split(tensors: Mapping[str, Source], limit: int) -> list[dict[str, Source]]
     shards: list[dict[str, Source]] = [{}]
     size = 0
     for name, source in tensors.items():
-        if shards[-1] and size + _bytes(source) > limit:
+        if shards[-1] and size + size_of(source) > limit:
             shards.append({})
             size = 0
         shards[-1][name] = source
-        size += _bytes(source)
+        size += size_of(source)
     return shards
-
-
-def _bytes(source: Source) -> int:
-    return prod(source[0]) * numpy_dtype(source[1]).itemsize
 
 
 def size_in_bytes(size: int | str) -> int:

@@ -8,33 +8,21 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
 from roberta.common.checkpoint.checkpoint import Checkpoint, LoadReport, Match, match, open_once
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.config_protocol import as_config, checked_config
+from roberta.common.dtype_names import FLOAT_DTYPES
 from roberta.common.formats.safetensors_file import StoredTensor
 from roberta.common.generation.config import generation_fields
 from roberta.common.keywords import meaningful, suggestion
 from roberta.common.parameters import Head, Parameter, parameters
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.held_files import read_one_save
-from roberta.common.storage.hub import local_checkpoint
-
-DTYPES = ("float32", "float64", "float16", "bfloat16")
-
-
-class HubOptions(TypedDict):
-    """Where a name is looked up: the arguments of huggingface_hub of the same names."""
-
-    revision: str
-    subfolder: str
-    cache_dir: str | Path | None
-    force_download: bool
-    local_files_only: bool
-    token: str | bool | None
+from roberta.common.storage.hub import HubOptions, local_checkpoint
 
 
 @dataclass(frozen=True)
@@ -63,8 +51,8 @@ class Pretrained:
         if name == "auto":
             stored = {tensor.dtype for tensor in self.match.found.values()}
             name = self.config.dtype or (stored.pop() if len(stored) == 1 else "float32")
-        if name not in DTYPES:
-            raise ValueError(f"dtype={wanted!r} is not one of {', '.join(DTYPES)}, auto")
+        if name not in FLOAT_DTYPES:
+            raise ValueError(f"dtype={wanted!r} is not one of {', '.join(FLOAT_DTYPES)}, auto")
         return name
 
 

@@ -11,17 +11,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from roberta.common.config import RobertaConfig
+from roberta.common.dtype_names import FLOAT_DTYPES
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.parameters import Parameter
 
-FLOATS = ("float64", "float32", "float16", "bfloat16")
 _SHOWN = 12  # lines of an error
 
 # What an error says of something, and the way out.
 Wrong = tuple[str, str]
 
 # Fields of the config that its layers read when they compute.
-COMPUTED = ("num_attention_heads", "hidden_size", "pad_token_id", "position_embedding_type", "is_decoder",
+_COMPUTED = ("num_attention_heads", "hidden_size", "pad_token_id", "position_embedding_type", "is_decoder",
             "max_position_embeddings", "tie_word_embeddings", "hidden_act", "layer_norm_eps")  # fmt: skip
 
 # A part of a tensor's name -> what was done to the model, and how it is undone with its effect kept.
@@ -39,7 +39,7 @@ WAYS_OUT = (
 )  # fmt: skip
 
 
-def checked(
+def checked_tensors(
     class_name: str,
     table: Mapping[str, Parameter],
     tensors: Mapping[str, Source],
@@ -66,7 +66,11 @@ def checked(
         for name, shape, _ in there
         if shape != table[name].shape
     ]
-    types = [f"{name} is of type {dtype}, not {', '.join(FLOATS)}" for name, _, dtype in there if dtype not in FLOATS]
+    types = [
+        f"{name} is of type {dtype}, not {', '.join(FLOAT_DTYPES)}"
+        for name, _, dtype in there
+        if dtype not in FLOAT_DTYPES
+    ]
     wrong = list(wrong)
     lines = [
         *(line for line, _ in wrong),
@@ -121,7 +125,7 @@ def changed_fields(config: RobertaConfig, built: Iterable[Any]) -> list[Wrong]:
     found = {
         field: getattr(other, field)
         for other in others.values()
-        for field in COMPUTED
+        for field in _COMPUTED
         if getattr(other, field) != getattr(config, field)
     }
     return fields_changed(config, found)

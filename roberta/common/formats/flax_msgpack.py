@@ -15,7 +15,7 @@ import numpy as np
 
 from roberta.common.formats import msgpack_file
 from roberta.common.formats.file_order import contiguous
-from roberta.common.formats.safetensors_file import MAX_TENSORS, Source, StoredTensor
+from roberta.common.formats.safetensors_file import Source, StoredTensor, check_count
 from roberta.common.parameters import Kind, kind_of
 from roberta.common.storage.folders import CheckpointError
 
@@ -23,7 +23,7 @@ FORMAT = "flax"
 _CHUNKED = "__msgpack_chunked_array__"  # arrays of over 1 GiB come in several
 
 # The leaf name of each kind, and back; a kernel is stored (in, out).
-LEAVES: dict[Kind, str] = {
+FLAX_LEAVES: dict[Kind, str] = {
     "embedding": "embedding",
     "dense": "kernel",
     "bias": "bias",
@@ -33,24 +33,23 @@ LEAVES: dict[Kind, str] = {
 _CANONICAL_LEAVES = {"embedding": "weight", "kernel": "weight", "scale": "weight"}
 
 
-def read(path: Path) -> dict[str, StoredTensor]:
+def read_tensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a file by their path in the tree, joined with dots.
 
     Raises:
         CheckpointError: names the file, and what in it is no tree of arrays.
     """
     try:
-        tree = msgpack_file.read(path)
+        tree = msgpack_file.read_msgpack(path)
     except (ValueError, OSError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {str(error)[:200]}") from None
     if isinstance(tree, dict):
-        tree = tree.get("params", tree)
+        tree = _joined(path, tree.get("params", tree))
     if not isinstance(tree, dict):
         raise CheckpointError(f"{path} holds a {type(tree).__name__}, not a tree of parameters")
-    leaves = dict(flat(_joined(path, tree)))
-    if len(leaves) > MAX_TENSORS:
-        raise CheckpointError(f"{path} lists {len(leaves)} tensors; {MAX_TENSORS} are the most that is read")
-    return {name: _stored(path, name, leaf) for name, leaf in leaves.items()}
+    leaves = dict(flat(tree))
+    check_count(path, leaves)
+    return {name: _named(path, name, leaf) for name, leaf in leaves.items()}
 
 
 def flat(tree: Mapping[str, Any], separator: str = ".") -> Iterator[tuple[str, Any]]:
@@ -74,7 +73,7 @@ def canonical_name(native: str) -> tuple[str, bool]:
 
 def native_name(name: str) -> str:
     """The path of a leaf, joined with slashes."""
-    return f"{name.rpartition('.')[0]}.{LEAVES[kind_of(name)]}".replace(".", "/")
+    return f"{name.rpartition('.')[0]}.{FLAX_LEAVES[kind_of(name)]}".replace(".", "/")
 
 
 def single(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
@@ -126,7 +125,7 @@ def _packed_chunks(packer: msgpack.Packer, array: np.ndarray) -> Iterator[bytes 
         yield from _packed_array(array.reshape(-1)[start : start + step])
 
 
-def _joined(path: Path, tree: Any) -> Any:
+def _joined(path: Path, tree: object) -> object:
     """The tree with arrays that came in chunks made whole."""
     if not isinstance(tree, dict):
         return tree
@@ -145,9 +144,7 @@ def _joined(path: Path, tree: Any) -> Any:
     return StoredTensor("", shape, kinds.pop(), path, load)
 
 
-def _stored(path: Path, name: str, leaf: Any) -> StoredTensor:
-    if isinstance(leaf, StoredTensor):
-        return replace(leaf, name=name)
-    if not isinstance(leaf, msgpack_file.Array):
+def _named(path: Path, name: str, leaf: object) -> StoredTensor:
+    if not isinstance(leaf, StoredTensor):
         raise CheckpointError(f"{path}: {name} is a {type(leaf).__name__}, not an array")
-    return StoredTensor(name, leaf.shape, leaf.dtype, path, leaf.load)
+    return replace(leaf, name=name)

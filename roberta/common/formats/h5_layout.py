@@ -17,10 +17,10 @@ from h5py import h5d, h5g, h5l, h5o
 
 MEMORY = 256 * 2**20  # bytes beyond what numpy and libhdf5 take to start; 20,000 tensors take 130 MB
 MAX_DATASETS = 40_000
-PATIENCE = 0.5  # seconds of processor time until the first tensor, and from one to the next; a good file takes 1 ms
+_PATIENCE = 0.5  # seconds of processor time until the first tensor, and from one to the next; a good file takes 1 ms
 
 
-def layout(path: str, progress: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def locate_tensors(path: str, progress: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Whether tensors are grouped by Keras layer, and path -> shape, dtype and first byte of every dataset.
 
     Args:
@@ -69,14 +69,14 @@ def _entry(where: str, data: h5d.DatasetID) -> dict[str, Any]:
 
 
 def watch() -> None:
-    """End this process `PATIENCE` seconds of processor time from now; called again, from then.
+    """End this process `_PATIENCE` seconds of processor time from now; called again, from then.
 
     Time on the processor, not on the clock: a slow disk or a busy machine does not use it up, a loop does.
     """
     with contextlib.suppress(ImportError, AttributeError):  # not on Windows
         import signal
 
-        signal.setitimer(signal.ITIMER_PROF, PATIENCE)  # SIGPROF, which nobody handles, also ends a loop in libhdf5
+        signal.setitimer(signal.ITIMER_PROF, _PATIENCE)  # SIGPROF, which nobody handles, also ends a loop in libhdf5
 
 
 def limit_memory() -> None:
@@ -88,17 +88,17 @@ def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
 
 
-def main(path: str) -> tuple[int, str]:
+def locate_within_limits(path: str) -> tuple[int, str]:
     """The exit code, and what is printed: the layout, or the first line of what is wrong."""
     limit_memory()
     watch()
     try:
-        return 0, json.dumps(layout(path, watch))
+        return 0, json.dumps(locate_tensors(path, watch))
     except Exception as error:
         return 1, (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 if __name__ == "__main__":
-    code, text = main(sys.argv[1])
+    code, text = locate_within_limits(sys.argv[1])
     print(text, file=sys.stderr if code else sys.stdout)
     sys.exit(code)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import h5py
 import numpy as np
 
-from roberta.common.formats.file_order import contiguous
-from roberta.common.formats.safetensors_file import Source, numpy_dtype
+from roberta.common.formats.safetensors_file import Source, bytes_of, numpy_dtype, size_of
 
 _PAGE = 4096
 
@@ -36,7 +34,7 @@ class _Layout:
     def flush(self) -> None:
         """Nothing to do."""
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         view = memoryview(data).cast("B")
         for page, start, stop, done in self._spans(len(view)):
             self.pages.setdefault(page, bytearray(_PAGE))[start:stop] = view[done : done + stop - start]
@@ -49,7 +47,7 @@ class _Layout:
         self.readinto(buffer)
         return bytes(buffer)
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: bytearray | memoryview) -> int:
         view = memoryview(buffer).cast("B")
         for page, start, stop, done in self._spans(len(view)):
             view[done : done + stop - start] = self.pages.get(page, bytes(_PAGE))[start:stop]
@@ -71,7 +69,7 @@ class _Layout:
         return self.read(stop - start)
 
 
-def pieces(datasets: Mapping[str, Source], finish: Callable[[h5py.File], None]) -> Iterator[bytes | memoryview]:
+def h5_pieces(datasets: Mapping[str, Source], finish: Callable[[h5py.File], None]) -> Iterator[bytes | memoryview]:
     """The bytes of a file.
 
     Args:
@@ -87,13 +85,10 @@ def pieces(datasets: Mapping[str, Source], finish: Callable[[h5py.File], None]) 
                 places[place] = source
         finish(file)
     done = 0
-    for place, (shape, dtype, load) in sorted(places.items(), key=lambda item: item[0]):
+    for place, source in sorted(places.items(), key=lambda item: item[0]):
         yield layout.between(done, place)
-        array = contiguous(load())
-        assert array.shape == shape, (array.shape, shape)
-        assert array.dtype == numpy_dtype(dtype), (array.dtype, dtype)
-        yield array.reshape(-1).view(np.uint8).data
-        done = place + array.nbytes
+        yield bytes_of(source)
+        done = place + size_of(source)
     yield layout.between(done, layout.size)
 
 

@@ -6,14 +6,12 @@ truth values and numbers that say how an array of over 1 GiB was cut. Source: th
 
 import mmap
 import struct
-from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from roberta.common.formats.safetensors_file import DTYPES, MAX_TENSORS, numpy_dtype
+from roberta.common.formats.safetensors_file import DTYPE_NAMES, MAX_TENSORS, StoredTensor, numpy_dtype
 from roberta.common.storage.held_files import HeldFile
 
 ARRAY = 1  # the extension type of an array
@@ -32,26 +30,8 @@ _NUMBERS = {
 _CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 
 
-@dataclass(frozen=True)
-class Array:
-    """Where an array lies in a file."""
-
-    file: HeldFile
-    shape: tuple[int, ...]
-    dtype: str
-    offset: int
-
-    def load(self) -> np.ndarray:
-        """The values, mapped from the disk."""
-        kind = numpy_dtype(self.dtype)
-        size = prod(self.shape) * kind.itemsize
-        if not size:
-            return np.zeros(self.shape, kind)
-        return self.file.map(self.offset, size).view(kind).reshape(self.shape)
-
-
-def read(path: Path) -> Any:
-    """The tree in a file: dictionaries, and `Array`s as leaves.
+def read_msgpack(path: Path) -> Any:
+    """The tree in a file: dictionaries, and tensors without a name as leaves, mapped when they are loaded.
 
     Raises:
         ValueError: the file is cut short, goes on behind its end, or holds what no such file does.
@@ -117,7 +97,7 @@ class _Walk:
                 raise ValueError(f"lists more than {MAX_TENSORS} tensors, the most that is read")
         return result
 
-    def array(self, length: int) -> Array:
+    def array(self, length: int) -> StoredTensor:
         """An extension, which has to be an array; its bytes are passed over."""
         kind, end = self.number(">b"), self.place + length
         if kind != ARRAY:
@@ -125,13 +105,14 @@ class _Walk:
         if end > len(self.data) or self.take(1) != b"\x93":
             raise ValueError("an array is cut short, or is not shape, dtype and bytes")
         shape, dtype = self.shape(), self.value(MAX_DEPTH)
-        if dtype not in DTYPES.values():
-            raise ValueError(f"dtype {str(dtype)[:40]!r} is not one of {', '.join(DTYPES.values())}")
+        if dtype not in DTYPE_NAMES.values():
+            raise ValueError(f"dtype {str(dtype)[:40]!r} is not one of {', '.join(DTYPE_NAMES.values())}")
         size = self.length(_BYTES)
         if prod(shape) * numpy_dtype(dtype).itemsize != size or self.place + size != end:
             raise ValueError(f"an array of {shape} {dtype} has {size} bytes")
         self.place = end
-        return Array(self.file, shape, dtype, end - size)
+        load = partial(self.file.array, end - size, shape, numpy_dtype(dtype))
+        return StoredTensor("", shape, dtype, self.file.path, load)
 
     def shape(self) -> tuple[int, ...]:
         first = self.take(1)[0]

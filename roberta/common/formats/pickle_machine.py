@@ -149,7 +149,7 @@ class Machine:
 def _last(count: int) -> Callable[[Machine, Any], None]:
     """A step that makes a tuple of the last values."""
 
-    def step(machine: Machine, _: Any) -> None:
+    def step(machine: Machine, _: object) -> None:
         values = tuple(machine.stack[-count:])
         if len(values) < count:
             raise IndexError("the stack is too short for a tuple")
@@ -158,7 +158,7 @@ def _last(count: int) -> Callable[[Machine, Any], None]:
     return step
 
 
-def _push(machine: Machine, value: Any) -> None:
+def _push(machine: Machine, value: object) -> None:
     machine.stack.append(value)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -27,7 +27,7 @@ MAX_TENSORS = 20_000
 ALIGNMENT = 64  # bytes; a line of the cache, which torch and numpy align memory to as well
 
 # Name in the file -> name in numpy; `ml_dtypes` registers bfloat16.
-DTYPES = {
+DTYPE_NAMES = {
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",
@@ -39,7 +39,7 @@ DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-_CODES = {name: code for code, name in DTYPES.items()}
+_CODES = {name: code for code, name in DTYPE_NAMES.items()}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,27 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
 
 
-def read(path: Path) -> dict[str, StoredTensor]:
+def size_of(source: Source) -> int:
+    """The number of bytes of a tensor that is to be written."""
+    return prod(source[0]) * numpy_dtype(source[1]).itemsize
+
+
+def bytes_of(source: Source) -> memoryview:
+    """The values of a tensor that is to be written, row after row."""
+    shape, dtype, load = source
+    array = contiguous(load())  # the data of a transposed view lies in another order
+    assert array.shape == shape or (not shape and array.size == 1), (array.shape, shape)
+    assert array.dtype == numpy_dtype(dtype), (array.dtype, dtype)
+    return array.reshape(-1).view(np.uint8).data
+
+
+def check_count(path: Path, tensors: Sized) -> None:
+    """Raise `CheckpointError` when a file lists more tensors than any model has."""
+    if len(tensors) > MAX_TENSORS:
+        raise CheckpointError(f"{path} lists {len(tensors)} tensors; {MAX_TENSORS} are the most that is read")
+
+
+def read_safetensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a file by name; nothing but the header is read now.
 
     Raises:
@@ -78,8 +98,7 @@ def read(path: Path) -> dict[str, StoredTensor]:
     held = HeldFile(path)
     entries, start = _header(held)
     size = held.stat().st_size - start
-    if len(entries) > MAX_TENSORS:
-        raise CheckpointError(f"{path} lists {len(entries)} tensors; {MAX_TENSORS} are the most that is read")
+    check_count(path, entries)
     spans = {name: _span(path, name, entry) for name, entry in entries.items()}
     end = 0
     for name, (begin, stop) in sorted(spans.items(), key=lambda item: item[1]):
@@ -90,59 +109,40 @@ def read(path: Path) -> dict[str, StoredTensor]:
         state = "cut short" if size < end else "damaged"
         raise CheckpointError(f"{path} is {state}: its header lists {end} bytes of tensors, the file holds {size}")
     return {
-        name: _stored(held, name, tuple(entry["shape"]), DTYPES[entry["dtype"]], start + spans[name][0])
+        name: _stored(held, name, tuple(entry["shape"]), DTYPE_NAMES[entry["dtype"]], start + spans[name][0])
         for name, entry in entries.items()
     }
 
 
-def pieces(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
+def safetensors_pieces(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
     """The bytes of a file with these tensors, one tensor at a time."""
     # what fills whole lines of the cache first, then wide types: on a map of the file every tensor lies as in memory of
     # its own, where matrix libraries round alike
-    order = sorted(tensors, key=lambda name: (_size(tensors[name]) % ALIGNMENT > 0, -_itemsize(tensors[name]), name))
+    order = sorted(
+        tensors,
+        key=lambda name: (size_of(tensors[name]) % ALIGNMENT > 0, -numpy_dtype(tensors[name][1]).itemsize, name),
+    )
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers 5 refuses a file without it
     offset = 0
     for name in order:
         shape, dtype, _ = tensors[name]
-        stop = offset + _size(tensors[name])
+        stop = offset + size_of(tensors[name])
         header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [offset, stop]}
         offset = stop
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     yield struct.pack("<Q", len(text)) + text
     for name in order:
-        shape, dtype, load = tensors[name]
-        array = contiguous(load())  # the data of a transposed view lies in another order
-        assert array.shape == shape, (name, array.shape, shape)
-        assert array.dtype == numpy_dtype(dtype), (name, array.dtype, dtype)
-        yield array.reshape(-1).view(np.uint8).data
-
-
-def _itemsize(source: Source) -> int:
-    return numpy_dtype(source[1]).itemsize
-
-
-def _size(source: Source) -> int:
-    """Bytes."""
-    return prod(source[0]) * _itemsize(source)
+        yield bytes_of(tensors[name])
 
 
 def _stored(held: HeldFile, name: str, shape: tuple[int, ...], dtype: str, start: int) -> StoredTensor:
-    load, stay = (partial(read, held, start, shape, dtype) for read in (_load, _stay))
-    return StoredTensor(name, shape, dtype, held.path, load, stay)
+    place = (start, shape, numpy_dtype(dtype))
+    return StoredTensor(name, shape, dtype, held.path, partial(held.array, *place), partial(_stay, held, *place))
 
 
-def _load(held: HeldFile, start: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    kind = numpy_dtype(dtype)
-    count = prod(shape)
-    if not count:
-        return np.zeros(shape, kind)
-    return held.map(start, count * kind.itemsize).view(kind).reshape(shape)
-
-
-def _stay(held: HeldFile, start: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    kind = numpy_dtype(dtype)
-    return held.private[start : start + prod(shape) * kind.itemsize].view(kind).reshape(shape)
+def _stay(held: HeldFile, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    return held.private[start : start + prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
 
 def _header(path: HeldFile) -> tuple[dict[str, Any], int]:
@@ -173,7 +173,7 @@ def _no_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _span(path: Path, name: str, entry: Any) -> tuple[int, int]:
+def _span(path: Path, name: str, entry: Mapping[str, Any]) -> tuple[int, int]:
     """Where a tensor's bytes begin and end, counted from the start of the data."""
     try:
         code, shape, (begin, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -183,8 +183,8 @@ def _span(path: Path, name: str, entry: Any) -> tuple[int, int]:
         whole = False
     if not whole:
         raise CheckpointError(f"{path} has a damaged header: the entry of {name!r} is {str(entry)[:200]}")
-    if not isinstance(code, str) or code not in DTYPES:
-        raise CheckpointError(f"{path}: tensor {name!r} has dtype {code!r:.40}; known are {', '.join(DTYPES)}")
-    if stop - begin != prod(shape) * numpy_dtype(DTYPES[code]).itemsize:
+    if not isinstance(code, str) or code not in DTYPE_NAMES:
+        raise CheckpointError(f"{path}: tensor {name!r} has dtype {code!r:.40}; known are {', '.join(DTYPE_NAMES)}")
+    if stop - begin != prod(shape) * numpy_dtype(DTYPE_NAMES[code]).itemsize:
         raise CheckpointError(f"{path} is damaged: tensor {name!r}, {code} of {shape}, has {stop - begin} bytes")
     return begin, stop

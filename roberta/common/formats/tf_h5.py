@@ -9,14 +9,13 @@ from pathlib import Path
 import h5py
 
 from roberta.common.formats import h5_file, h5_writer
-from roberta.common.formats.safetensors_file import MAX_TENSORS, Source, StoredTensor
+from roberta.common.formats.safetensors_file import Source, StoredTensor, check_count
 from roberta.common.parameters import HEAD_PARTS, Kind, kind_of
-from roberta.common.storage.folders import CheckpointError
 
 FORMAT = "tf"
 
 # The leaf name of each kind, and back; a kernel is stored (in, out).
-LEAVES: dict[Kind, str] = {
+TF_LEAVES: dict[Kind, str] = {
     "embedding": "embeddings",
     "dense": "kernel",
     "bias": "bias",
@@ -27,22 +26,21 @@ _CANONICAL_LEAVES = {"embeddings": "weight", "kernel": "weight", "gamma": "weigh
 _SCOPE = "tf_roberta"  # readers drop the first component of a name, whatever it is
 
 
-def read(path: Path) -> dict[str, StoredTensor]:
+def read_tensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a file by variable name without scope, mapped from the disk.
 
     Raises:
         CheckpointError: names the file, and what in it cannot be read.
     """
-    held, found = h5_file.opened(path)
+    held, found = h5_file.open_h5(path)
     entries = found["tensors"]
-    if len(entries) > MAX_TENSORS:
-        raise CheckpointError(f"{path} lists {len(entries)} tensors; {MAX_TENSORS} are the most that is read")
+    check_count(path, entries)
     result: dict[str, StoredTensor] = {}
     for where, entry in entries.items():
         # a whole file: group of the layer, scope of the model, name; a shard: the name alone
         name = where.split("/", 2)[-1] if found["is_grouped"] else where
         if name not in result:  # the group of a tied LM head repeats the embeddings
-            result[name] = h5_file.stored(held, name, entry)
+            result[name] = h5_file.stored_in_h5(held, name, entry)
     return result
 
 
@@ -60,7 +58,7 @@ def native_name(name: str) -> str:
     module, _, _ = name.rpartition(".")
     path = module if module.partition(".")[0] in ("roberta", *HEAD_PARTS) else f"roberta.{module}"
     path = f"roberta.{module}" if name.startswith("pooler.") else path  # of the model without head
-    leaf = "weight" if path.endswith(".word_embeddings") else LEAVES[kind_of(name)]
+    leaf = "weight" if path.endswith(".word_embeddings") else TF_LEAVES[kind_of(name)]
     return f"{_SCOPE}/{path.replace('.', '/').replace('/layer/', '/layer_._')}/{leaf}:0"
 
 
@@ -87,13 +85,13 @@ def single(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = b"2.15.0"  # the last whose classes of transformers wrote such files
 
-    return h5_writer.pieces(datasets, finish)
+    return h5_writer.h5_pieces(datasets, finish)
 
 
 def shard(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
     """The bytes of a file with some tensors of a model: no groups, no scope."""
     datasets = {native_name(name).removeprefix(f"{_SCOPE}/"): _turned(name, tensors[name]) for name in tensors}
-    return h5_writer.pieces(datasets, lambda file: _save_names(file.attrs, "layer_names", list(datasets)))
+    return h5_writer.h5_pieces(datasets, lambda file: _save_names(file.attrs, "layer_names", list(datasets)))
 
 
 def _turned(name: str, source: Source) -> Source:

@@ -6,26 +6,24 @@ Torch is not needed: `roberta.common.formats.torch_zip` reads the pickle as data
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from roberta.common.formats import torch_writer, torch_zip
-from roberta.common.formats.safetensors_file import MAX_TENSORS, Source, StoredTensor
+from roberta.common.formats.safetensors_file import Source, StoredTensor, check_count
 from roberta.common.storage.folders import CheckpointError
 
 FORMAT = "pt"
 
 
-def read(path: Path) -> dict[str, StoredTensor]:
+def read_tensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a file by name, mapped from the disk.
 
     Raises:
         CheckpointError: names the file, and what it holds beside tensors.
     """
-    state = torch_zip.read(path)
+    state = torch_zip.read_torch_zip(path)
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not a dictionary of tensors by name")
-    if len(state) > MAX_TENSORS:
-        raise CheckpointError(f"{path} lists {len(state)} tensors; {MAX_TENSORS} are the most that is read")
+    check_count(path, state)
     return {name: _named(path, name, tensor) for name, tensor in state.items()}
 
 
@@ -41,13 +39,13 @@ def native_name(name: str) -> str:
 
 def single(tensors: Mapping[str, Source]) -> Iterator[bytes | memoryview]:
     """The bytes of a file with all tensors of a model."""
-    yield from torch_writer.pieces(torch_writer.state_dict(tensors))
+    yield from torch_writer.torch_zip_pieces(torch_writer.state_dict(tensors))
 
 
 shard = single  # a shard is laid out as a whole file is
 
 
-def _named(path: Path, name: str, tensor: Any) -> StoredTensor:
+def _named(path: Path, name: str, tensor: object) -> StoredTensor:
     if not isinstance(tensor, StoredTensor):
         raise CheckpointError(f"{path}: {name} is a {type(tensor).__name__}; only dense tensors are read")
     return replace(tensor, name=name)

@@ -8,11 +8,8 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
-import numpy as np
-
-from roberta.common.formats.file_order import contiguous
 from roberta.common.formats.pickle_machine import Record
-from roberta.common.formats.safetensors_file import Source, numpy_dtype
+from roberta.common.formats.safetensors_file import Source, bytes_of, size_of
 from roberta.common.formats.torch_zip import STORAGES
 
 _CLASSES = {dtype: name for name, dtype in STORAGES.items()}
@@ -25,10 +22,10 @@ class _Sink:
     """Takes what zipfile writes, until it is fetched; cannot seek, so sizes follow the data."""
 
     def __init__(self) -> None:
-        self.pieces: list[Any] = []
+        self.pieces: list[bytes | memoryview] = []
         self.position = 0
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         self.pieces.append(data)
         self.position += len(data)
         return len(data)
@@ -36,12 +33,12 @@ class _Sink:
     def flush(self) -> None:
         """Nothing to do."""
 
-    def fetch(self) -> list[Any]:
+    def fetch(self) -> list[bytes | memoryview]:
         pieces, self.pieces = self.pieces, []
         return pieces
 
 
-def pieces(value: Any, root: str = "archive") -> Iterator[bytes | memoryview]:
+def torch_zip_pieces(value: object, root: str = "archive") -> Iterator[bytes | memoryview]:
     """The bytes of a file that holds `value`.
 
     Args:
@@ -56,8 +53,7 @@ def pieces(value: Any, root: str = "archive") -> Iterator[bytes | memoryview]:
         yield from _entry(archive, sink, f"{root}/data.pkl", len(content), iter([content]))
         yield from _entry(archive, sink, f"{root}/byteorder", 6, iter([b"little"]))
         for key, source in enumerate(tensors):
-            size = prod(source[0]) * numpy_dtype(source[1]).itemsize
-            yield from _entry(archive, sink, f"{root}/data/{key}", size, _values(source))
+            yield from _entry(archive, sink, f"{root}/data/{key}", size_of(source), _values(source))
         yield from _entry(archive, sink, f"{root}/version", 2, iter([b"3\n"]))
     yield from sink.fetch()
 
@@ -75,11 +71,7 @@ def state_dict(tensors: Mapping[str, Source]) -> dict[str, Tensor]:
 
 
 def _values(source: Source) -> Iterator[memoryview]:
-    shape, dtype, load = source
-    array = contiguous(load())
-    assert array.shape == shape or (not shape and array.size == 1), (array.shape, shape)
-    assert array.dtype == numpy_dtype(dtype), (array.dtype, dtype)
-    data = array.reshape(-1).view(np.uint8).data
+    data = bytes_of(source)
     for start in range(0, len(data), _PIECE):
         yield data[start : start + _PIECE]
 
@@ -100,7 +92,7 @@ def _entry(
     yield from sink.fetch()
 
 
-def _pickled(value: Any, tensors: list[Source]) -> Iterator[bytes]:
+def _pickled(value: object, tensors: list[Source]) -> Iterator[bytes]:
     """Protocol 2 of a value, without its frame; `tensors` takes the tensors in the order of their keys."""
     if isinstance(value, Tensor):
         yield from _tensor(value.source, tensors)
@@ -123,7 +115,7 @@ def _pickled(value: Any, tensors: list[Source]) -> Iterator[bytes]:
         yield _scalar(value)
 
 
-def _scalar(value: Any) -> bytes:
+def _scalar(value: object) -> bytes:
     if value is None or isinstance(value, bool):
         return {None: b"N", True: b"\x88", False: b"\x89"}[value]
     if isinstance(value, int):

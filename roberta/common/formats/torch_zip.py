@@ -56,7 +56,7 @@ class _Storage:
         return self.size * numpy_dtype(self.dtype).itemsize
 
 
-def read(path: Path, *, records: tuple[str, ...] = ()) -> Any:
+def read_torch_zip(path: Path, *, records: tuple[str, ...] = ()) -> Any:
     """What `torch.save` was given: dictionaries, lists, texts, numbers; `StoredTensor`s for tensors.
 
     Args:
@@ -75,7 +75,7 @@ def _machine(path: HeldFile, storages: dict[str, _Storage], records: tuple[str, 
     """A machine whose only values with names are tensors, ordered dictionaries and records."""
     limit = path.stat().st_size
 
-    def storage(identity: Any) -> _Storage:
+    def storage(identity: tuple[Any, ...]) -> _Storage:
         word, kind, key, _, size, *view = identity
         if word != "storage" or not isinstance(kind, Name) or kind.text not in STORAGES or any(view):
             raise ValueError(f"{reprlib.repr(identity)} is no storage")
@@ -89,7 +89,9 @@ def _machine(path: HeldFile, storages: dict[str, _Storage], records: tuple[str, 
             raise CheckpointError(f"{path} is damaged: storage {found.key[:40]} has two sizes or types")
         return known
 
-    def tensor(values: Any, offset: int, shape: Any, strides: Any, *_: Any) -> StoredTensor:
+    def tensor(
+        values: object, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
+    ) -> StoredTensor:
         return _tensor(path, values, offset, shape, strides)
 
     builders: dict[str, Builder | None] = {
@@ -103,21 +105,24 @@ def _machine(path: HeldFile, storages: dict[str, _Storage], records: tuple[str, 
     return Machine(path.path, builders, storage)
 
 
-def _tensor(path: HeldFile, storage: Any, offset: int, shape: Any, strides: Any) -> StoredTensor:
+def _tensor(
+    path: HeldFile, storage: object, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> StoredTensor:
     """A tensor that lies wholly in its storage, and is not larger than it."""
     numbers = (offset, *shape, *strides)
-    whole = isinstance(storage, _Storage) and len(shape) == len(strides) <= 8
-    if not whole or any(type(number) is not int or not 0 <= number < 2**48 for number in numbers):
+    are_sizes = all(type(number) is int and 0 <= number < 2**48 for number in numbers)
+    if not isinstance(storage, _Storage) or not len(shape) == len(strides) <= 8 or not are_sizes:
         raise ValueError(f"a tensor of {reprlib.repr(shape)} with strides {reprlib.repr(strides)} is none")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if prod(shape) > storage.size or (prod(shape) and last >= storage.size):
+    count = prod(shape)
+    if count > storage.size or (count and last >= storage.size):
         raise CheckpointError(f"{path}: a tensor of {list(shape)} claims more values than the file holds")
 
     def load() -> np.ndarray:
         dtype = numpy_dtype(storage.dtype)
-        if not prod(shape):
+        if not count:
             return np.zeros(shape, dtype)
-        values = path.map(storage.start, storage.bytes).view(dtype)
+        values = path.array(storage.start, (storage.size,), dtype)
         return np.lib.stride_tricks.as_strided(
             values[offset:], shape, [stride * dtype.itemsize for stride in strides], writeable=False
         )
@@ -203,11 +208,11 @@ def _read_old(path: HeldFile, records: tuple[str, ...]) -> Any:
     return value
 
 
-def _place(path: HeldFile, storages: Mapping[str, _Storage], keys: Any, start: int) -> None:
+def _place(path: HeldFile, storages: Mapping[str, _Storage], keys: object, start: int) -> None:
     """Where the storages of the old form begin."""
     size = path.stat().st_size
     is_list = isinstance(keys, list) and all(isinstance(key, str | int) for key in keys)
-    if not is_list or set(map(str, keys)) != set(storages) or len(keys) != len(storages):
+    if not isinstance(keys, list) or not is_list or sorted(map(str, keys)) != sorted(storages):
         raise CheckpointError(f"{path} is damaged: the storages listed are not those that tensors use")
     with path.open() as file:
         for storage in (storages[str(key)] for key in keys):

@@ -6,22 +6,14 @@ step: guess and check draw with the same Gumbel numbers, so that a seed gives wh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
-import numpy.typing as npt
 
-from roberta.common.generation.draws import Draws, perturbed
 from roberta.common.generation.prompts import Plan, Rows
-
-if TYPE_CHECKING:
-    from roberta.common.generation.search import Decoded, Stepper, Streamer
-
-Ints = npt.NDArray[np.integer[Any]]
-Floats = npt.NDArray[np.floating[Any]]
+from roberta.common.generation.walk import Decoded, Draws, StepperProtocol, Streamer, Walk, perturbed
+from roberta.common.values import Floats, Ints
 
 
-class Choice:
+class _Choice:
     """What chooses tokens, with the draws of every step kept so that guess and check see the same."""
 
     def __init__(self, plan: Plan, draws: Draws) -> None:
@@ -37,10 +29,10 @@ class Choice:
         return np.asarray(perturbed(scores, self.drawn[step]).argmax(axis=1))
 
 
-class Assistant:
+class _Assistant:
     """Guesses of a smaller model."""
 
-    def __init__(self, stepper: Stepper, plan: Plan, choice: Choice) -> None:
+    def __init__(self, stepper: StepperProtocol, plan: Plan, choice: _Choice) -> None:
         self.stepper, self.plan, self.choice = stepper, plan, choice
         self.known: Rows | None = None  # what is in the stepper's cache
 
@@ -69,7 +61,7 @@ class Assistant:
         return self.stepper.read(rows.inputs(), 1)[:, 0]
 
 
-class Lookup:
+class _Lookup:
     """Guesses from the row itself: what followed the same last tokens before. Source: Saxena 2023, prompt lookup."""
 
     def __init__(self, plan: Plan) -> None:
@@ -88,19 +80,17 @@ class Lookup:
 
 
 def walk_assisted(
-    stepper: Stepper,
+    stepper: StepperProtocol,
     plan: Plan,
     draws: Draws,
-    assistant: Stepper | None,
+    assistant: StepperProtocol | None,
     streamer: Streamer | None,
     guesses: Plan,
 ) -> Decoded:
     """Greedy search or sampling of one row, with guesses of an assistant or of the row itself."""
-    from roberta.common.generation.search import Decoded, Walk
-
     _check(plan)
-    choice = Choice(plan, draws)
-    guesser = Lookup(plan) if assistant is None else Assistant(assistant, guesses, choice)
+    choice = _Choice(plan, draws)
+    guesser = _Lookup(plan) if assistant is None else _Assistant(assistant, guesses, choice)
     most = plan.config.prompt_lookup_num_tokens if assistant is None else plan.config.num_assistant_tokens
     logits = stepper.start(plan.rows.inputs(), 1)
     walk = Walk(plan, plan.rows, Decoded(), streamer)

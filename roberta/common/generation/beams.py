@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from roberta.common.generation.draws import check_choice, perturbed
 from roberta.common.generation.prompts import Plan
-
-Ints = npt.NDArray[np.integer[Any]]
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.floating[Any]]
+from roberta.common.generation.walk import check_choice, perturbed
+from roberta.common.values import Floats, Ints
 
 ABSENT = -1e9  # the score of a beam that does not exist yet: below any real one, and finite
 

@@ -5,43 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from roberta.common.config import RobertaConfig, read_json
 from roberta.common.generation.processors import as_list, pairs
-from roberta.common.generation.protocol import GenerationProtocol
+from roberta.common.generation.protocol import NOT_SUPPORTED, OF_A_FILE, WITHOUT_EFFECT, GenerationProtocol
 from roberta.common.keywords import meaningful, warn_of_unknown
 from roberta.common.outputs import ModelOutput
 from roberta.common.storage.folders import CheckpointError, write_folder
-from roberta.common.storage.hub import local_folder, upload_arguments, upload_folder
+from roberta.common.storage.hub import HubOptions, local_folder, upload_arguments, upload_folder
+from roberta.common.values import is_int, is_number
 
 GENERATION_CONFIG_FILE = "generation_config.json"
-
-# Settings of transformers that are not here, with the value that changes no token, and what to do instead. `generate`
-# refuses any other value, of a call or of a file.
-NOT_SUPPORTED: dict[str, tuple[Any, str]] = {
-    "token_healing": (False, "leave the last token of the prompt out"),
-    "watermarking_config": (
-        None,
-        "give its processor: logits_processor=[config.construct_processor(vocab_size, device)]",
-    ),
-    "dola_layers": (None, "omit it"),
-    "constraints": (None, "allow what may follow with prefix_allowed_tokens_fn"),
-    "force_words_ids": (None, "allow what may follow with prefix_allowed_tokens_fn"),
-    "assistant_early_exit": (None, "give a smaller model as assistant_model"),
-}
-
-# Settings of transformers that change no token here: how memory is laid out, what is compiled, and what only
-# encoder-decoders and assistants with another tokenizer have. They are kept, and written back.
-NO_EFFECT: dict[str, Any] = {
-    "cache_implementation": None, "cache_config": None, "return_legacy_cache": None, "compile_config": None,
-    "disable_compile": False, "low_memory": None, "prefill_chunk_size": None, "is_assistant": False,
-    "num_assistant_tokens_schedule": "constant", "assistant_confidence_threshold": 0.4, "assistant_lookbehind": 10,
-    "target_lookbehind": 10, "decoder_start_token_id": None, "generation_kwargs": {}, "use_cuda_graph": False,
-}  # fmt: skip
 
 # Settings that do nothing unless another one is set.
 _NEEDS: dict[str, str] = {
@@ -56,7 +34,52 @@ _NEEDS: dict[str, str] = {
     ),
 }
 _TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
-_NOT_KEPT = ("transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash")
+
+
+def _or_none(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or holds(value)
+
+
+def _are_ids(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(is_int(token, 0) for token in value)
+
+
+def _is_decay(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(is_number, value))
+
+
+def _are_words(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(_are_ids(word) and word for word in value)
+
+
+# What holds for the value of a field by itself, the rule in words, and the fields that it is for.
+_RULES: tuple[tuple[Callable[[Any], bool], str, tuple[str, ...]], ...] = (
+    (lambda value: is_int(value, 1), "must be an int of at least 1",
+     ("max_length", "num_beams", "num_return_sequences", "num_beam_groups", "num_assistant_tokens")),
+    (lambda value: is_int(value, 0), "must be an int of at least 0",
+     ("min_length", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size")),
+    (_or_none(lambda value: is_int(value, 1)), "must be an int of at least 1, or None",
+     ("max_new_tokens", "prompt_lookup_num_tokens", "max_matching_ngram_size")),
+    (_or_none(lambda value: is_int(value, 0)), "must be an int of at least 0, or None", ("min_new_tokens",)),
+    (lambda value: isinstance(value, bool), "must be True or False",
+     ("do_sample", "use_cache", "output_scores", "output_attentions", "output_hidden_states", "return_dict_in_generate",
+      "remove_invalid_values", "renormalize_logits")),
+    (lambda value: isinstance(value, bool) or value == "never", 'must be True, False or "never"', ("early_stopping",)),
+    (_or_none(is_number), "must be a number, or None", ("temperature", "top_p", "guidance_scale", "max_time")),
+    (_or_none(lambda value: isinstance(value, int)), "must be an int, or None", ("top_k",)),
+    (lambda value: is_number(value) and value > 0, "must be a number above 0; 1 is off",
+     ("repetition_penalty", "encoder_repetition_penalty")),
+    (is_number, "must be a number; 0 is off", ("length_penalty", "diversity_penalty")),
+    (_or_none(lambda value: is_number(value) and 0 <= value <= 1), "must be a number from 0 to 1, or None",
+     ("penalty_alpha", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")),
+    (_or_none(_is_decay), "must be a pair (start, factor) such as (10, 1.05), or None",
+     ("exponential_decay_length_penalty",)),
+    (_or_none(lambda value: is_int(value, -1)), "must be a token id, or None", ("pad_token_id", "bos_token_id")),
+    (lambda value: all(is_int(token, -1) for token in as_list(value)),
+     "must be a token id, a list of them, or None", ("eos_token_id",)),
+    (_or_none(_are_ids), "must be a list of token ids, or None", ("suppress_tokens", "begin_suppress_tokens")),
+    (_or_none(_are_words), "must be a list of lists of token ids, one list a word, or None", ("bad_words_ids",)),
+)  # fmt: skip
 
 
 class UnknownSettingError(TypeError, ValueError):
@@ -167,33 +190,33 @@ class GenerationConfig(GenerationProtocol):
         """
         if strict:
             self.refuse_idle()
-        for name in ("max_length", "num_beams", "num_return_sequences"):
-            self._require(_is_int(getattr(self, name), 1), name, "must be an int of at least 1")
-        for name in ("min_length", "no_repeat_ngram_size"):
-            self._require(_is_int(getattr(self, name), 0), name, "must be an int of at least 0")
-        for name, least in (("max_new_tokens", 1), ("min_new_tokens", 0)):
-            value = getattr(self, name)
-            holds = value is None or _is_int(value, least)
-            self._require(holds, name, f"must be an int of at least {least}, or None")
-        for name in (name for name, default in _defaults().items() if isinstance(default, bool)):
-            holds = isinstance(getattr(self, name), bool) or name == "early_stopping"
-            self._require(holds, name, "must be True or False")
-        self._validate_sampling()
+        # each value alone
+        for holds, rule, names in _RULES:
+            for name in names:
+                self._require(holds(getattr(self, name)), name, rule)
+        if self.sequence_bias is not None:
+            pairs(self.sequence_bias)
+        # beside `do_sample`: without it `temperature=0` or `top_k=-1` asks for what is done anyway
+        if self.do_sample:
+            self._require(
+                self.temperature is None or self.temperature > 0,
+                "temperature", "must be a number above 0; for the best token every time set do_sample=False",
+            )  # fmt: skip
+            self._require(
+                self.top_k is None or self.top_k >= 0, "top_k", "must be an int of at least 0, or None; 0 is off"
+            )
+            self._require(self.top_p is None or 0 <= self.top_p <= 1, "top_p", "must be a number from 0 to 1")
+            self._require(self.num_beam_groups == 1, "num_beam_groups", "is of beam search; set do_sample=False")
+        # beside `num_beams` and the number of new tokens
         self._require(
-            _is_number(self.repetition_penalty) and self.repetition_penalty > 0,
-            "repetition_penalty", "must be a number above 0; 1 is off",
+            self.num_beams % self.num_beam_groups == 0 or self.num_beam_groups == 1,
+            "num_beam_groups", f"must divide num_beams={self.num_beams} into groups of equal size",
         )  # fmt: skip
-        self._require(_is_number(self.length_penalty), "length_penalty", "must be a number; 0 is off")
-        self._require(
-            isinstance(self.early_stopping, bool) or self.early_stopping == "never",
-            "early_stopping", 'must be True, False or "never"',
-        )  # fmt: skip
-        self._validate_tokens()
-        self._validate_strategies()
-        if self.num_beams == 1 and self.num_return_sequences > 1 and not self.do_sample:
-            raise ValueError(
-                f"num_return_sequences={self.num_return_sequences} would return the same sequence that many times; set "
-                "do_sample=True or num_beams"
+        if self.num_beams == 1 and not self.do_sample:
+            self._require(
+                self.num_return_sequences == 1,
+                "num_return_sequences",
+                "would return the same sequence that many times; set do_sample=True or num_beams",
             )
         if 1 < self.num_beams < self.num_return_sequences:
             raise ValueError(
@@ -203,75 +226,6 @@ class GenerationConfig(GenerationProtocol):
             raise ValueError(
                 f"min_new_tokens={self.min_new_tokens} exceeds max_new_tokens={self.max_new_tokens}; lower it"
             )
-
-    def _validate_sampling(self) -> None:
-        for name in ("temperature", "top_p"):
-            self._require(
-                getattr(self, name) is None or _is_number(getattr(self, name)), name, "must be a number, or None"
-            )
-        self._require(self.top_k is None or isinstance(self.top_k, int), "top_k", "must be an int, or None")
-        if not self.do_sample:  # `temperature=0` or `top_k=-1` beside it asks for what is done anyway
-            return
-        self._require(
-            self.temperature is None or self.temperature > 0,
-            "temperature", "must be a number above 0; for the best token every time set do_sample=False",
-        )  # fmt: skip
-        self._require(self.top_k is None or self.top_k >= 0, "top_k", "must be an int of at least 0, or None; 0 is off")
-        self._require(self.top_p is None or 0 <= self.top_p <= 1, "top_p", "must be a number from 0 to 1")
-
-    def _validate_strategies(self) -> None:
-        for name, least, most in (
-            ("penalty_alpha", 0, 1), ("min_p", 0, 1), ("typical_p", 0, 1), ("epsilon_cutoff", 0, 1), ("eta_cutoff", 0, 1),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            holds = value is None or (_is_number(value) and least <= value <= most)
-            self._require(holds, name, f"must be a number from {least} to {most}, or None")
-        for name, low in (("num_beam_groups", 1), ("encoder_no_repeat_ngram_size", 0), ("num_assistant_tokens", 1)):
-            self._require(_is_int(getattr(self, name), low), name, f"must be an int of at least {low}")
-        for name in ("prompt_lookup_num_tokens", "max_matching_ngram_size"):
-            value = getattr(self, name)
-            self._require(value is None or _is_int(value, 1), name, "must be an int of at least 1, or None")
-        for name in ("guidance_scale", "max_time"):
-            value = getattr(self, name)
-            self._require(value is None or _is_number(value), name, "must be a number, or None")
-        self._require(_is_number(self.diversity_penalty), "diversity_penalty", "must be a number; 0 is off")
-        self._require(
-            _is_number(self.encoder_repetition_penalty) and self.encoder_repetition_penalty > 0,
-            "encoder_repetition_penalty", "must be a number above 0; 1 is off",
-        )  # fmt: skip
-        decay = self.exponential_decay_length_penalty
-        self._require(
-            decay is None or (isinstance(decay, tuple | list) and len(decay) == 2 and all(map(_is_number, decay))),
-            "exponential_decay_length_penalty", "must be a pair (start, factor) such as (10, 1.05), or None",
-        )  # fmt: skip
-        if self.sequence_bias is not None:
-            pairs(self.sequence_bias)
-        self._require(
-            self.num_beam_groups == 1 or self.num_beams % self.num_beam_groups == 0,
-            "num_beam_groups", f"must divide num_beams={self.num_beams} into groups of equal size",
-        )  # fmt: skip
-        self._require(
-            self.num_beam_groups == 1 or not self.do_sample,
-            "num_beam_groups", "is of beam search; set do_sample=False",
-        )  # fmt: skip
-
-    def _validate_tokens(self) -> None:
-        for name in ("pad_token_id", "bos_token_id"):
-            value = getattr(self, name)
-            self._require(value is None or _is_int(value, -1), name, "must be a token id, or None")
-        self._require(
-            all(_is_int(token, -1) for token in as_list(self.eos_token_id)),
-            "eos_token_id", "must be a token id, a list of them, or None",
-        )  # fmt: skip
-        for name in ("suppress_tokens", "begin_suppress_tokens"):
-            value = getattr(self, name)
-            self._require(value is None or _are_ids(value), name, "must be a list of token ids, or None")
-        words = self.bad_words_ids
-        self._require(
-            words is None
-            or (isinstance(words, list | tuple) and all(_are_ids(word) and word for word in words)),
-            "bad_words_ids", "must be a list of lists of token ids, one list a word, or None",
-        )  # fmt: skip
 
     def _require(self, holds: bool, name: str, rule: str) -> None:
         if not holds:
@@ -309,9 +263,9 @@ class GenerationConfig(GenerationProtocol):
         """
         unknown = settings.keys() - known_settings()
         if unknown:
-            names, known = ", ".join(sorted(unknown)), ", ".join(_defaults())
+            names, known = ", ".join(sorted(unknown)), ", ".join(self._defaults())
             raise UnknownSettingError(f"generation has no setting {names}; the settings are {known}")
-        fields = {name: value for name, value in settings.items() if name in _defaults()}
+        fields = {name: value for name, value in settings.items() if name in self._defaults()}
         others = {name: value for name, value in settings.items() if name not in fields}
         config = dataclasses.replace(self, **fields, extra={**self.extra, **others})
         met = {
@@ -323,7 +277,7 @@ class GenerationConfig(GenerationProtocol):
             "return_dict_in_generate=True": config.return_dict_in_generate,
         }
         for name, need in _NEEDS.items():
-            if settings.get(name) not in (None, _defaults()[name]) and not met[need]:
+            if settings.get(name) not in (None, self._defaults()[name]) and not met[need]:
                 warnings.warn(f"{name}={settings[name]!r} does nothing without {need}", stacklevel=4)
         return config
 
@@ -334,7 +288,7 @@ class GenerationConfig(GenerationProtocol):
 
     def filled(self, other: GenerationConfig) -> Self:
         """A new config that has the other's value of every field that is at its default here."""
-        defaults = _defaults()
+        defaults = self._defaults()
         values = {n: getattr(other, n) for n, default in defaults.items() if getattr(self, n) == default}
         return dataclasses.replace(self, **values, extra={**other.extra, **self.extra})
 
@@ -353,11 +307,9 @@ class GenerationConfig(GenerationProtocol):
     def from_model_config(cls, model_config: RobertaConfig) -> Self:
         """The token ids of a model's config, and the generation settings that older files keep there."""
         fields, default = model_config.to_dict(), RobertaConfig().to_dict()
-        names = {*_defaults(), *NOT_SUPPORTED, *NO_EFFECT} - {
-            "output_attentions",
-            "output_hidden_states",
-        }  # of the call
-        changed = (name for name in names if name in fields and fields[name] != default[name])
+        of_the_call = {"output_attentions", "output_hidden_states"}
+        names = known_settings() - of_the_call
+        changed = (name for name in names if name in fields and fields[name] != default.get(name))
         config: Self = cls.from_dict({name: fields[name] for name in (*_TOKEN_IDS, *changed)})
         return config
 
@@ -368,8 +320,8 @@ class GenerationConfig(GenerationProtocol):
         Returns:
             The config, or (config, settings that it has not) with `return_unused_kwargs`.
         """
-        values = {name: value for name, value in config_dict.items() if name not in _NOT_KEPT}
-        extra = {name: values.pop(name) for name in list(values) if name not in _defaults()}
+        values = {name: value for name, value in config_dict.items() if name not in OF_A_FILE}
+        extra = {name: values.pop(name) for name in list(values) if name not in cls._defaults()}
         config = cls(**values, extra=extra)
         unused = config.update(**meaningful(settings))
         if return_unused_kwargs:
@@ -379,11 +331,11 @@ class GenerationConfig(GenerationProtocol):
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, and the keys of `extra` beside them."""
-        return {**{name: getattr(self, name) for name in _defaults()}, **self.extra}
+        return {**{name: getattr(self, name) for name in self._defaults()}, **self.extra}
 
     def to_diff_dict(self) -> dict[str, Any]:
         """What the file holds: the fields that differ from the default, and `extra`."""
-        return {name: v for name, v in self.to_dict().items() if name in self.extra or v != _defaults()[name]}
+        return {name: v for name, v in self.to_dict().items() if name in self.extra or v != self._defaults()[name]}
 
     def to_json_string(self, use_diff: bool = True, ignore_metadata: bool = False) -> str:
         """The text of `generation_config.json`: sorted keys, indent 2, final newline.
@@ -419,16 +371,11 @@ class GenerationConfig(GenerationProtocol):
         """
         path, file = Path(pretrained_model_name), config_file_name or GENERATION_CONFIG_FILE
         if not path.is_file():
-            folder = local_folder(
-                pretrained_model_name,
-                files=(file,),
-                revision=revision,
-                subfolder=subfolder,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                local_files_only=local_files_only,
-                token=token,
-            )
+            hub = HubOptions(
+                revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
+                local_files_only=local_files_only, token=token,
+            )  # fmt: skip
+            folder = local_folder(pretrained_model_name, files=(file,), **hub)
             path = folder / file
             if not path.is_file():
                 raise CheckpointError(f"{folder} has no {file}; GenerationConfig.from_model_config makes one")
@@ -454,7 +401,7 @@ class GenerationConfig(GenerationProtocol):
             upload_folder(save_directory, **upload)
 
 
-def as_generation_config(value: Any) -> GenerationConfig:
+def as_generation_config(value: object) -> GenerationConfig:
     """The config of a dictionary, or of another library's `GenerationConfig`; `TypeError` for anything else."""
     if isinstance(value, GenerationConfig):
         return value
@@ -463,13 +410,6 @@ def as_generation_config(value: Any) -> GenerationConfig:
         raise TypeError(f"generation_config is a GenerationConfig or a dict, not a {type(value).__name__}")
     config: GenerationConfig = GenerationConfig.from_dict(fields)
     return config
-
-
-def one_prompt(input_ids: Any, inputs: Any) -> Any:
-    """The prompt under either of its two names; `ValueError` for both."""
-    if input_ids is not None and inputs is not None:
-        raise ValueError("inputs is another name of input_ids; give one of them")
-    return inputs if input_ids is None else input_ids
 
 
 def generation_fields(folder: Path, overrides: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -481,7 +421,10 @@ def generation_fields(folder: Path, overrides: Mapping[str, Any]) -> dict[str, A
     file = folder / GENERATION_CONFIG_FILE
     if not file.is_file():
         return None
-    return {**read_json(file), **{name: value for name, value in overrides.items() if name in _defaults()}}
+    return {
+        **read_json(file),
+        **{name: value for name, value in overrides.items() if name in GenerationConfig._defaults()},
+    }
 
 
 def generation_defaults(config: RobertaConfig, fields: Mapping[str, Any] | None = None) -> GenerationConfig:
@@ -533,23 +476,5 @@ class GenerateBeamDecoderOnlyOutput(ModelOutput):
 
 def known_settings() -> set[str]:
     """The names of all settings, of this library and of transformers."""
-    return {*_defaults(), *NOT_SUPPORTED, *NO_EFFECT}
-
-
-def _defaults() -> dict[str, Any]:
-    """The default of every setting, in order."""
-    return {
-        setting.name: setting.default for setting in dataclasses.fields(GenerationConfig) if setting.name != "extra"
-    }
-
-
-def _is_int(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _are_ids(value: object) -> bool:
-    return isinstance(value, list | tuple) and all(_is_int(token, 0) for token in value)
+    names = {*GenerationConfig._defaults(), *NOT_SUPPORTED, *WITHOUT_EFFECT}
+    return {*names, "generation_kwargs", "use_cuda_graph"}  # arguments, without an attribute of that name

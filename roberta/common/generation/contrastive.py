@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
-import numpy.typing as npt
 
+from roberta.common.generation.config import GenerationConfig
 from roberta.common.generation.processors import log_softmax
 from roberta.common.generation.prompts import Plan
-
-if TYPE_CHECKING:
-    from roberta.common.generation.search import Decoded, Stepper, Streamer
-
-Floats = npt.NDArray[np.floating[Any]]
+from roberta.common.generation.walk import Decoded, StepperProtocol, Streamer, Walk
+from roberta.common.values import Floats
 
 
-def walk_contrastive(stepper: Stepper, plan: Plan, streamer: Streamer | None) -> Decoded:
+def is_contrastive(config: GenerationConfig) -> bool:
+    """Whether the settings name contrastive search."""
+    is_plain = config.num_beams == 1 and not config.do_sample
+    return bool(config.penalty_alpha) and is_plain and (config.top_k or 0) > 1
+
+
+def walk_contrastive(stepper: StepperProtocol, plan: Plan, streamer: Streamer | None) -> Decoded:
     """One token after the other: of the `top_k` likeliest v, the best by
     (1 - alpha) * p(v) - alpha * max cosine(hidden of v, hidden of a token so far).
 
     Source: Su et al. 2022, "A Contrastive Framework for Neural Text Generation", equation 5.
     """
-    from roberta.common.generation.search import Decoded, Walk
-
     config = plan.config
     if not config.use_cache:
         raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,32 +18,42 @@ from roberta.common.generation.config import (
     as_generation_config,
     known_settings,
 )
-from roberta.common.generation.draws import Seed
-from roberta.common.generation.processors import Processor, allowed_only, log_softmax
-from roberta.common.generation.prompts import Plan, Prompts, Rows, make_plan
-from roberta.common.generation.search import Decoded, Stepper, decode, is_contrastive
+from roberta.common.generation.contrastive import is_contrastive
+from roberta.common.generation.processors import ScoresProcessor, allowed_only, log_softmax
+from roberta.common.generation.prompts import Plan, Prompts, Rows, plan_generation
+from roberta.common.generation.search import decode
 from roberta.common.generation.stopping import Criterion, criteria_of
+from roberta.common.generation.walk import Decoded, Seed, StepperProtocol, Streamer
 from roberta.common.keywords import suggestion
 from roberta.common.outputs import ModelOutput
+from roberta.common.values import Floats, Ints
 
-Ints = npt.NDArray[np.integer[Any]]
-Floats = npt.NDArray[np.floating[Any]]
+if TYPE_CHECKING:
+    from roberta.common.generation.mixin import GenerationBase
 
 PER_PROMPT = ("encoder_hidden_states", "encoder_attention_mask")  # repeated with the rows of a prompt
 
 
-class Framework:
+class Recorder(StepperProtocol, Protocol):
+    """A model that `generate` steps through, and what its calls returned."""
+
+    attentions: list[Any]
+    hidden_states: list[Any]
+    cache: Any
+
+
+class FrameworkBase:
     """How a backend handles tensors, and how a model is called there.
 
     Attributes:
-        stepper_class: of the backend, a `search.Stepper` that also has `attentions`, `hidden_states` and `cache`.
+        stepper_class: of the backend, a `Recorder`.
         call_name: the method whose arguments a model's call takes.
     """
 
-    stepper_class: Callable[..., Any]
+    stepper_class: Callable[..., Recorder]
     call_name = "__call__"
 
-    def to_numpy(self, values: Any) -> npt.NDArray[Any]:
+    def to_numpy(self, values: object) -> npt.NDArray[Any]:
         """A tensor, or what numpy takes, as an array."""
         return np.asarray(values)
 
@@ -56,8 +66,8 @@ class Framework:
         return self.native(values)
 
     def stepper(
-        self, model: Any, config: GenerationConfig, rows: Rows, max_length: int, extra: Mapping[str, Any]
-    ) -> Any:
+        self, model: GenerationBase, config: GenerationConfig, rows: Rows, max_length: int, extra: Mapping[str, Any]
+    ) -> Recorder:
         """A model to step through.
 
         Args:
@@ -65,7 +75,7 @@ class Framework:
         """
         return self.stepper_class(model, config, rows, max_length, extra)
 
-    def arguments(self, model: Any) -> Mapping[str, inspect.Parameter]:
+    def arguments(self, model: GenerationBase) -> Mapping[str, inspect.Parameter]:
         """The arguments of the model's call."""
         return inspect.signature(getattr(model, self.call_name)).parameters
 
@@ -101,7 +111,7 @@ class Call:
     settings: Mapping[str, Any]
 
 
-def generate(model: Any, call: Call, framework: Framework) -> Any:
+def generate(model: GenerationBase, call: Call, framework: FrameworkBase) -> Any:
     """Run one call: ids as a tensor, or an output of `generation`.
 
     Raises:
@@ -112,7 +122,7 @@ def generate(model: Any, call: Call, framework: Framework) -> Any:
     config = _base_config(model, call)
     settings, extra = _split(model, call.settings, framework)
     prompts = _prompts(call, extra, framework)
-    plan = make_plan(model.config, config, settings, prompts)
+    plan = plan_generation(model.config, config, settings, prompts)
     _check_named(call.custom_generate, plan)
     if call.inputs_embeds is not None:
         if not model.config.is_decoder:
@@ -136,9 +146,9 @@ _DONE_HERE: dict[str, tuple[str, Callable[[GenerationConfig], bool]]] = {
 }
 
 
-def _check_named(custom_generate: Any, plan: Plan) -> None:
+def _check_named(custom_generate: str | None, plan: Plan) -> None:
     """Raise `ValueError` where the settings do not ask for the search that `custom_generate` names."""
-    setting, asks = _DONE_HERE.get(custom_generate, ("", lambda config: True))
+    setting, asks = _DONE_HERE.get(custom_generate or "", ("", lambda config: True))
     if not asks(plan.config):
         raise ValueError(f"custom_generate={custom_generate!r} needs {setting}; set that, or omit it")
 
@@ -157,16 +167,18 @@ def _refuse(call: Call) -> None:
         )
 
 
-def _base_config(model: Any, call: Call) -> GenerationConfig:
+def _base_config(model: GenerationBase, call: Call) -> GenerationConfig:
     """What the call's settings are put on."""
-    own: GenerationConfig = model.generation_config
+    own = model.generation_config
     if call.generation_config is None:
         return own
     config = as_generation_config(call.generation_config)
     return config.filled(own) if call.use_model_defaults else config.with_token_ids(own)
 
 
-def _split(model: Any, given: Mapping[str, Any], framework: Framework) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(
+    model: GenerationBase, given: Mapping[str, Any], framework: FrameworkBase
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Keywords that are settings, and those of the model's call."""
     known, taken = known_settings(), framework.arguments(model)
     dropped = ("labels", "cache_position", "return_dict", "trust_remote_code", "assistant_tokenizer")
@@ -186,7 +198,7 @@ def _split(model: Any, given: Mapping[str, Any], framework: Framework) -> tuple[
     return settings, extra
 
 
-def _prompts(call: Call, extra: Mapping[str, Any], framework: Framework) -> Prompts:
+def _prompts(call: Call, extra: Mapping[str, Any], framework: FrameworkBase) -> Prompts:
     """The prompts as numpy."""
     if call.input_ids is not None and call.inputs is not None:
         raise ValueError("inputs is another name of input_ids; give one of them")
@@ -205,9 +217,9 @@ def _prompts(call: Call, extra: Mapping[str, Any], framework: Framework) -> Prom
 # -- what the caller adds to the plan ------------------------------------------------------------------------
 
 
-def _asked(model: Any, plan: Plan, call: Call, framework: Framework, extra: Mapping[str, Any]) -> Plan:
+def _asked(model: GenerationBase, plan: Plan, call: Call, framework: FrameworkBase, extra: Mapping[str, Any]) -> Plan:
     """The plan with the caller's processors and criteria, and those that need a model or a tokenizer."""
-    own: list[tuple[str, Processor]] = []
+    own: list[tuple[str, ScoresProcessor]] = []
     if call.prefix_allowed_tokens_fn is not None:
         allowed = call.prefix_allowed_tokens_fn
 
@@ -229,19 +241,14 @@ def _asked(model: Any, plan: Plan, call: Call, framework: Framework, extra: Mapp
         processors = replace(processors, steps=(guide, *processors.steps))
     elif call.negative_prompt_ids is not None:
         raise ValueError("negative_prompt_ids do nothing without guidance_scale; set it to a number above 1")
-    criteria = [*criteria_of(plan.config, call.tokenizer)]
     given = call.stopping_criteria
-    criteria += [
-        _criterion(one, framework) for one in ([given] if callable(given) and not _is_list(given) else given or ())
-    ]
+    is_one = callable(given) and not isinstance(given, list | tuple)
+    theirs = [_criterion(criterion, framework) for criterion in ([given] if is_one else given or ())]
+    criteria = [*criteria_of(plan.config, call.tokenizer), *theirs]
     return replace(plan, processors=processors, stopping=replace(plan.stopping, own=tuple(criteria)))
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple)
-
-
-def takes(function: Callable[..., Any], count: int) -> bool:
+def _takes(function: Callable[..., Any], count: int) -> bool:
     """Whether a callable takes so many arguments by position, all of them required."""
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -251,13 +258,13 @@ def takes(function: Callable[..., Any], count: int) -> bool:
     return sum(p.kind in kinds and p.default is p.empty for p in parameters) == count
 
 
-def _processor(processor: Any, framework: Framework) -> Processor:
+def _processor(processor: object, framework: FrameworkBase) -> ScoresProcessor:
     """A caller's processor, (ids, scores) -> scores of the framework; with the length too in TensorFlow's and Flax's."""
     if not callable(processor):
         raise TypeError(
             f"logits_processor holds {processor!r}; give callables (input_ids, scores) -> scores, in a list"
         )
-    is_long = takes(processor, 3)
+    is_long = _takes(processor, 3)
 
     def wrapped(ids: Ints, scores: Floats) -> Floats:
         arguments = (framework.native(ids), framework.native(scores), *([ids.shape[1]] if is_long else []))
@@ -272,7 +279,7 @@ def _processor(processor: Any, framework: Framework) -> Processor:
     return wrapped
 
 
-def _criterion(criterion: Any, framework: Framework) -> Criterion:
+def _criterion(criterion: object, framework: FrameworkBase) -> Criterion:
     """A caller's criterion, (ids, scores) -> which rows end, or whether all do."""
     if not callable(criterion):
         raise TypeError(f"stopping_criteria holds {criterion!r}; give callables (input_ids, scores) -> bool, in a list")
@@ -286,8 +293,8 @@ def _criterion(criterion: Any, framework: Framework) -> Criterion:
 
 
 def _guidance(
-    model: Any, plan: Plan, call: Call, framework: Framework, extra: Mapping[str, Any], scale: float
-) -> Processor:
+    model: GenerationBase, plan: Plan, call: Call, framework: FrameworkBase, extra: Mapping[str, Any], scale: float
+) -> ScoresProcessor:
     """Scores moved away from those behind the negative prompt, by default the prompt's last token.
 
     Source: Sanchez et al. 2023, "Stay on topic with Classifier-Free Guidance".
@@ -313,7 +320,7 @@ def _guidance(
         min_new_tokens=None,
         min_length=0,
     )
-    negative = make_plan(model.config, config, {}, Prompts(ids, mask))
+    negative = plan_generation(model.config, config, {}, Prompts(ids, mask))
     stepper = framework.stepper(model, config, negative.rows, negative.max_length, extra)
     state: dict[str, Rows] = {}
 
@@ -330,7 +337,9 @@ def _guidance(
     return processor
 
 
-def _assistant(model: Any, plan: Plan, call: Call, framework: Framework, extra: Mapping[str, Any]) -> Stepper:
+def _assistant(
+    model: GenerationBase, plan: Plan, call: Call, framework: FrameworkBase, extra: Mapping[str, Any]
+) -> StepperProtocol:
     """The stepper of a smaller model that guesses."""
     assistant = call.assistant_model
     theirs = getattr(getattr(assistant, "config", None), "vocab_size", None)
@@ -344,14 +353,13 @@ def _assistant(model: Any, plan: Plan, call: Call, framework: Framework, extra: 
     config = replace(plan.config, return_dict_in_generate=False, use_cache=True)
     has_cross = assistant.config.add_cross_attention
     taken = {name: value for name, value in extra.items() if has_cross or name not in PER_PROMPT}
-    stepper: Stepper = framework.stepper(assistant, config, plan.rows, plan.max_length, taken)
-    return stepper
+    return framework.stepper(assistant, config, plan.rows, plan.max_length, taken)
 
 
 class _Streamed:
     """A caller's streamer, which takes tensors."""
 
-    def __init__(self, streamer: Any, framework: Framework) -> None:
+    def __init__(self, streamer: Streamer, framework: FrameworkBase) -> None:
         self.streamer, self.framework = streamer, framework
 
     def put(self, value: Ints) -> None:
@@ -364,7 +372,7 @@ class _Streamed:
 # -- what is returned ----------------------------------------------------------------------------------------
 
 
-def _output(plan: Plan, stepper: Any, decoded: Decoded, framework: Framework) -> Any:
+def _output(plan: Plan, stepper: Recorder, decoded: Decoded, framework: FrameworkBase) -> Any:
     """The ids, or everything that the settings ask for."""
     config, native = plan.config, framework.native
     if not config.return_dict_in_generate:

@@ -8,9 +8,9 @@ from typing import Any
 
 from roberta.common.config import RobertaConfig
 from roberta.common.generation.config import GenerationConfig, generation_defaults
-from roberta.common.generation.draws import Seed
-from roberta.common.generation.driver import Call, Framework
+from roberta.common.generation.driver import Call, FrameworkBase
 from roberta.common.generation.search import transition_scores
+from roberta.common.generation.walk import Seed
 
 _ARGUMENTS = frozenset(field.name for field in fields(Call))
 
@@ -33,7 +33,7 @@ class GenerationBase:
     def generation_config(self, value: GenerationConfig | None) -> None:
         self._generation_config = value
 
-    def _tensors(self) -> Framework:
+    def _tensors(self) -> FrameworkBase:
         """How the backend handles tensors."""
         raise NotImplementedError
 
@@ -86,7 +86,7 @@ class GenerationBase:
         raise NotImplementedError
 
     def compute_transition_scores(
-        self, sequences: Any, scores: tuple[Any, ...], beam_indices: Any = None, normalize_logits: bool = False
+        self, sequences: object, scores: Sequence[object], beam_indices: object = None, normalize_logits: bool = False
     ) -> Any:
         """The score of each new token of `sequences`, (rows, new); 0 behind the end of a beam.
 

@@ -13,22 +13,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+from roberta.common.values import Bools, Floats, Ints
 
 if TYPE_CHECKING:
     from roberta.common.generation.config import GenerationConfig
 
-Ints = npt.NDArray[np.integer[Any]]
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.floating[Any]]
-Processor = Callable[[Ints, Floats], Floats]
+ScoresProcessor = Callable[[Ints, Floats], Floats]
 
 
 @dataclass(frozen=True)
 class Processors:
     """Processors in order; each is named after the class that transformers has for it."""
 
-    steps: tuple[tuple[str, Processor], ...]
+    steps: tuple[tuple[str, ScoresProcessor], ...]
 
     def __call__(self, ids: Ints, scores: Floats) -> Floats:
         """The scores after all of them; `scores` itself stays as it is."""
@@ -37,7 +35,7 @@ class Processors:
             scores = processor(ids, scores)
         return scores
 
-    def with_own(self, own: Iterable[tuple[str, Processor]]) -> Processors:
+    def with_own(self, own: Iterable[tuple[str, ScoresProcessor]]) -> Processors:
         """These and the caller's behind them; one of the same name takes the place of the setting's."""
         given = list(own)
         steps = [next((one for one in given if one[0] == step[0]), step) for step in self.steps]
@@ -53,7 +51,7 @@ def before_sampling(config: GenerationConfig, prompts: Ints, max_length: int, co
     """
     prompt, eos = prompts.shape[1], config.eos_token_ids
     sources = np.repeat(prompts, copies, axis=0)
-    steps: list[tuple[str, Processor]] = []
+    steps: list[tuple[str, ScoresProcessor]] = []
     if config.sequence_bias:
         steps.append(("SequenceBiasLogitsProcessor", partial(_bias, pairs(config.sequence_bias))))
     if config.encoder_repetition_penalty not in (None, 1) and prompt:
@@ -96,7 +94,7 @@ def of_sampling(config: GenerationConfig) -> Processors:
     """The cuts that the settings of sampling ask for, and `renormalize_logits`, which is the last."""
     # each beam must be able to go on
     keep = 1 if config.num_beams == 1 else max(2, 1 + len(config.eos_token_ids))
-    steps: list[tuple[str, Processor]] = []
+    steps: list[tuple[str, ScoresProcessor]] = []
     if config.do_sample:
         if config.temperature not in (None, 1):
             steps.append(("TemperatureLogitsWarper", partial(_temper, config.temperature)))
@@ -117,7 +115,7 @@ def of_sampling(config: GenerationConfig) -> Processors:
     return Processors(tuple(steps))
 
 
-def allowed_only(allowed: Callable[[int, Ints], Sequence[int]], rows_each: int) -> Processor:
+def allowed_only(allowed: Callable[[int, Ints], Sequence[int]], rows_each: int) -> ScoresProcessor:
     """The processor of `prefix_allowed_tokens_fn`: nothing but the tokens that it names.
 
     Args:
@@ -147,7 +145,7 @@ def log_softmax(scores: Floats) -> Floats:
     return result
 
 
-def pairs(sequence_bias: Any) -> list[tuple[list[int], float]]:
+def pairs(sequence_bias: Mapping[tuple[int, ...], float] | list[Any]) -> list[tuple[list[int], float]]:
     """`sequence_bias` as (tokens, bias), from a dict by tuples of tokens or from a list of [tokens, bias].
 
     Raises:

@@ -18,11 +18,9 @@ from roberta.common.config import RobertaConfig
 from roberta.common.generation.config import GenerationConfig
 from roberta.common.generation.processors import Processors, before_sampling, of_sampling
 from roberta.common.generation.stopping import Stopping
+from roberta.common.values import Floats, Ints, check_ids, positions_of
 
-Ints = npt.NDArray[np.integer[Any]]
-Floats = npt.NDArray[np.floating[Any]]
-
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,12 +63,9 @@ class Rows:
 
     def _position_ids(self) -> Ints:
         # numbered from the ids, never from the mask: a step with a cache and a whole pass cannot differ
-        is_token = (self.input_ids != self.pad_token_id).astype(np.int64)
         if self.positions is None:
-            numbered: Ints = is_token.cumsum(axis=1) * is_token + self.pad_token_id
-            return numbered
-        given = self.positions.shape[1]
-        new = is_token[:, given:]
+            return positions_of(self.input_ids, self.pad_token_id)
+        new = (self.input_ids[:, self.positions.shape[1] :] != self.pad_token_id).astype(np.int64)
         behind = (new.cumsum(axis=1) + self.positions[:, -1:]) * new + self.pad_token_id * (1 - new)
         return np.concatenate((self.positions, behind), axis=1)
 
@@ -164,7 +159,7 @@ class Prompts:
     batch: int = 1
 
 
-def make_plan(
+def plan_generation(
     model_config: RobertaConfig, config: GenerationConfig, settings: Mapping[str, Any], prompts: Prompts
 ) -> Plan:
     """Check everything that can be checked before the model runs.
@@ -187,7 +182,7 @@ def make_plan(
     if not model_config.is_decoder and config.use_cache:
         config = replace(config, use_cache=False)
     for name, tokens in config.token_ids.items():
-        _check_range(name, np.array(tokens, np.int64), model_config.vocab_size, "is the tokenizer this model's?")
+        check_ids(name, np.array(tokens, np.int64), model_config.vocab_size, "is the tokenizer this model's?")
     rows = _rows(model_config, config, prompts)
     filler = model_config.pad_token_id if config.pad_token_id in (None, -1) else config.pad_token_id
     max_length = _max_length(model_config, config, settings, rows)
@@ -209,7 +204,7 @@ def _rows(model_config: RobertaConfig, config: GenerationConfig, prompts: Prompt
             raise ValueError("give input_ids, or a bos_token_id to start from")
         input_ids = np.full((prompts.batch, 1), config.bos_token_id)
     ids = _as_ints("input_ids", input_ids)
-    _check_range("input_ids", ids, model_config.vocab_size, "is the tokenizer this model's?")
+    check_ids("input_ids", ids, model_config.vocab_size, "is the tokenizer this model's?")
     if prompts.embedded is not None and ids.shape != prompts.embedded:
         raise ValueError(
             f"input_ids of shape {ids.shape} and inputs_embeds of {prompts.embedded} prompts and tokens do not fit; give "
@@ -234,7 +229,7 @@ def _rows(model_config: RobertaConfig, config: GenerationConfig, prompts: Prompt
     if prompts.token_type_ids is not None:
         types = _as_ints("token_type_ids", prompts.token_type_ids, ids.shape)
         way_out = "most RoBERTa models know type 0 only"
-        _check_range("token_type_ids", types, model_config.type_vocab_size, way_out)
+        check_ids("token_type_ids", types, model_config.type_vocab_size, way_out)
     if prompts.position_ids is not None:
         positions = _as_ints("position_ids", prompts.position_ids, ids.shape)
     return Rows(ids, mask, types, pad, hidden, positions)
@@ -247,7 +242,7 @@ def _warn_once(kind: str, text: str) -> None:
     """Log a warning, the first of its kind in a process."""
     if kind not in _said:
         _said.add(kind)
-        logger.warning(text)
+        _logger.warning(text)
 
 
 def _as_ints(name: str, values: npt.ArrayLike, shape: tuple[int, ...] | None = None) -> Ints:
@@ -259,13 +254,6 @@ def _as_ints(name: str, values: npt.ArrayLike, shape: tuple[int, ...] | None = N
             f"{shape or '(batch, seq), none of them 0'}"
         )
     return array.astype(np.int64)
-
-
-def _check_range(name: str, values: Ints, limit: int, way_out: str) -> None:
-    """Raise `ValueError` unless all `values` are from 0 to `limit - 1`, as the model itself would."""
-    wrong = values[(values < 0) | (values >= limit)]
-    if wrong.size:
-        raise ValueError(f"{name} holds {wrong[0]}, allowed are 0 to {limit - 1}; {way_out}")
 
 
 def _max_length(model: RobertaConfig, config: GenerationConfig, settings: Mapping[str, Any], rows: Rows) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,31 +14,37 @@ from roberta.common.dtype_names import name_dtypes
 from roberta.common.keywords import warn_of_unknown
 from roberta.common.storage.hub import PushesToHub
 
-# The settings of transformers 4.57 with their defaults; those that are no field here are read from and kept in `extra`.
-SETTINGS: dict[str, Any] = {
-    **dict.fromkeys(
-        ("assistant_early_exit", "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "cache_config",
-         "cache_implementation", "compile_config", "constraints", "decoder_start_token_id", "dola_layers",
-         "eos_token_id", "exponential_decay_length_penalty", "force_words_ids", "forced_bos_token_id",
-         "forced_eos_token_id", "guidance_scale", "low_memory", "max_matching_ngram_size", "max_new_tokens", "max_time",
-         "min_new_tokens", "min_p", "output_logits", "pad_token_id", "penalty_alpha", "prefill_chunk_size",
-         "prompt_lookup_num_tokens", "return_legacy_cache", "sequence_bias", "stop_strings", "suppress_tokens",
-         "watermarking_config", "transformers_version", "_commit_hash")
+# Settings of transformers that are not here, with the value that changes no token, and what to do instead. `generate`
+# refuses any other value, of a call or of a file.
+NOT_SUPPORTED: dict[str, tuple[object, str]] = {
+    "token_healing": (False, "leave the last token of the prompt out"),
+    "watermarking_config": (
+        None, "give its processor: logits_processor=[config.construct_processor(vocab_size, device)]"
     ),
-    **dict.fromkeys(
-        ("disable_compile", "do_sample", "early_stopping", "is_assistant", "output_attentions",
-         "output_hidden_states", "output_scores", "remove_invalid_values", "renormalize_logits",
-         "return_dict_in_generate", "token_healing", "_from_model_config"),
-        False,
-    ),
-    "assistant_confidence_threshold": 0.4, "assistant_lookbehind": 10, "diversity_penalty": 0.0,
-    "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
-    "length_penalty": 1.0, "max_length": 20, "min_length": 0, "no_repeat_ngram_size": 0, "num_assistant_tokens": 20,
-    "num_assistant_tokens_schedule": "constant", "num_beam_groups": 1, "num_beams": 1, "num_return_sequences": 1,
-    "repetition_penalty": 1.0, "target_lookbehind": 10, "temperature": 1.0, "top_k": 50, "top_p": 1.0,
-    "typical_p": 1.0, "use_cache": True,
+    "dola_layers": (None, "omit it"),
+    "constraints": (None, "allow what may follow with prefix_allowed_tokens_fn"),
+    "force_words_ids": (None, "allow what may follow with prefix_allowed_tokens_fn"),
+    "assistant_early_exit": (None, "give a smaller model as assistant_model"),
 }  # fmt: skip
 
+# Settings of transformers that change no token here: how memory is laid out, what is compiled, and what only
+# encoder-decoders and assistants with another tokenizer have. They are kept, and written back.
+WITHOUT_EFFECT: dict[str, object] = {
+    "cache_implementation": None, "cache_config": None, "return_legacy_cache": None, "compile_config": None,
+    "disable_compile": False, "low_memory": None, "prefill_chunk_size": None, "is_assistant": False,
+    "num_assistant_tokens_schedule": "constant", "assistant_confidence_threshold": 0.4, "assistant_lookbehind": 10,
+    "target_lookbehind": 10, "decoder_start_token_id": None,
+}  # fmt: skip
+
+# Attributes of transformers' config that are not fields here, with their defaults; other values are kept in `extra`.
+_ATTRIBUTES: dict[str, object] = {
+    **{name: neutral for name, (neutral, _) in NOT_SUPPORTED.items()},
+    **WITHOUT_EFFECT,
+    "transformers_version": None, "_commit_hash": None, "_from_model_config": False,
+}  # fmt: skip
+
+# What a file says of itself: neither settings nor kept.
+OF_A_FILE = ("transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash")
 
 # Fields that are off where they are None; elsewhere None stands for the default.
 _OFF_AS_NONE = ("temperature", "top_k", "top_p", "typical_p")
@@ -64,29 +72,33 @@ class GenerationProtocol(PushesToHub):
     )  # fmt: skip
     extra: dict[str, Any]
 
+    @classmethod
+    @functools.cache
+    def _defaults(cls) -> Mapping[str, Any]:
+        """The default of every field, in order."""
+        return {field.name: field.default for field in dataclasses.fields(cls) if field.name != "extra"}  # type: ignore[arg-type]
+
     def __init__(self, **settings: Any) -> None:
         """Every field by name; any other keyword is kept in `extra`, an attribute too, and written to the file."""
         extra = dict(settings.pop("extra", None) or {})
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            if field.name != "extra":
-                setattr(self, field.name, settings.pop(field.name, field.default))
-        settings = {name: value for name, value in settings.items() if name not in _OF_A_FILE}
-        unknown = [name for name in settings if name not in SETTINGS]
-        warn_of_unknown(type(self).__name__, unknown, SETTINGS)
+        for name, default in self._defaults().items():
+            setattr(self, name, settings.pop(name, default))
+        settings = {name: value for name, value in settings.items() if name not in OF_A_FILE}
+        unknown = [name for name in settings if name not in _ATTRIBUTES]
+        warn_of_unknown(type(self).__name__, unknown, {**self._defaults(), **_ATTRIBUTES})
         object.__setattr__(self, "extra", {**extra, **settings})
         self.validate()
 
     def __getattr__(self, name: str) -> Any:  # called for a name that is not there
         extra = vars(self).get("extra", {})
-        if name in extra or name in SETTINGS:
-            return extra.get(name, SETTINGS.get(name))
+        if name in extra or name in _ATTRIBUTES:
+            return extra.get(name, _ATTRIBUTES.get(name))
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        field = type(self).__dataclass_fields__.get(name)  # type: ignore[attr-defined]
-        if field is not None and name != "extra":
-            off = None if name in _OFF_AS_NONE else field.default
-            object.__setattr__(self, name, off if value is None else plain(value))
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in self._defaults():
+            off = None if name in _OFF_AS_NONE else self._defaults()[name]
+            object.__setattr__(self, name, off if value is None else _plain(value))
         elif name in vars(self) or name.startswith("_") or hasattr(type(self), name):
             object.__setattr__(self, name, value)
         else:
@@ -114,15 +126,13 @@ class GenerationProtocol(PushesToHub):
 
     def refuse_idle(self) -> None:
         """Raise `ValueError` for settings that do nothing beside the others."""
-        fields = [field for field in dataclasses.fields(self) if field.name != "extra"]  # type: ignore[arg-type]
-        values = {field.name: getattr(self, field.name) for field in fields}
         with warnings.catch_warnings(record=True) as idle:
             warnings.simplefilter("always")
-            self.updated(values)
+            self.updated({name: getattr(self, name) for name in self._defaults()})
         if idle:
             raise ValueError("; ".join(str(warning.message) for warning in idle))
 
-    def get_generation_mode(self, assistant_model: Any = None) -> GenerationMode:
+    def get_generation_mode(self, assistant_model: object = None) -> GenerationMode:
         """The way of choosing tokens that the settings ask for.
 
         Args:
@@ -153,13 +163,10 @@ class GenerationProtocol(PushesToHub):
         name_dtypes(d)
 
 
-def plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Numbers and ids of numpy, or of a framework's tensors, as those of Python; anything else as it is."""
     if isinstance(value, list | tuple):
-        return tuple(map(plain, value)) if isinstance(value, tuple) else list(map(plain, value))
-    if callable(getattr(value, "numpy", None)) and not hasattr(value, "tolist"):
+        return tuple(map(_plain, value)) if isinstance(value, tuple) else list(map(_plain, value))
+    if hasattr(value, "numpy") and callable(value.numpy) and not hasattr(value, "tolist"):
         value = value.numpy()
     return value.tolist() if hasattr(value, "tolist") else value
-
-
-_OF_A_FILE = ("transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash")

@@ -5,92 +5,26 @@ Shapes: rows (batch, times beams or returned sequences), length (prompt and new 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from roberta.common.generation.assisted import walk_assisted
 from roberta.common.generation.beams import Hypothesis, PromptSearch
-from roberta.common.generation.config import GenerationConfig
-from roberta.common.generation.draws import Draws, Seed, check_choice, perturbed
+from roberta.common.generation.contrastive import is_contrastive, walk_contrastive
 from roberta.common.generation.processors import log_softmax
-from roberta.common.generation.prompts import Plan, Rows
-
-Ints = npt.NDArray[np.integer[Any]]
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.floating[Any]]
-
-
-class Stepper(Protocol):
-    """A model with its cache, as the driver sees it.
-
-    `inputs` are the arguments of the model's call for all tokens so far; a stepper with a cache runs those only that are
-    not in it.
-    """
-
-    def start(self, inputs: Mapping[str, Ints], copies: int) -> Floats:
-        """Read the prompts, go on with `copies` rows of each. Logits of the last token, (rows, vocab)."""
-
-    def step(self, inputs: Mapping[str, Ints]) -> Floats:
-        """Read one more token of each row. Logits of it, (rows, vocab)."""
-
-    def reorder(self, rows: Ints) -> None:
-        """Let row i go on from what row `rows[i]` has read."""
-
-    def read(self, inputs: Mapping[str, Ints], count: int) -> Floats:
-        """Read several more tokens of each row. Logits of the last `count`, (rows, count, vocab)."""
-
-    def keep(self, count: int, inputs: Mapping[str, Ints]) -> None:
-        """Forget what `read` read but for the first `count` of its logits' tokens; `inputs` are all tokens that stay."""
-
-    def last_hidden(self) -> Floats:
-        """The last layer's hidden states of the tokens of the last call, (rows, tokens, hidden)."""
-
-    def choose(self, rows: Ints) -> None:
-        """As `reorder`, and the same for what is recorded of the last step."""
-
-
-class Streamer(Protocol):
-    """Takes the tokens as they come: first the prompts, then one a row."""
-
-    def put(self, value: Any) -> None:
-        """Take ids, (rows, prompt) or (rows,)."""
-
-    def end(self) -> None:
-        """There are no more."""
-
-
-@dataclass
-class Decoded:
-    """What came out; see `generation.GenerateBeamDecoderOnlyOutput`. Scores and logits where asked for."""
-
-    sequences: Ints = field(default_factory=lambda: np.zeros((0, 0), np.int64))
-    scores: list[Floats] = field(default_factory=list)
-    logits: list[Floats] = field(default_factory=list)
-    sequences_scores: Floats | None = None
-    beam_indices: Ints | None = None
-
-    def record(self, config: GenerationConfig, scores: Floats, logits: Floats) -> None:
-        """Keep the scores and logits of a step, if asked for."""
-        if config.return_dict_in_generate and config.output_scores:
-            self.scores.append(scores)
-        if config.return_dict_in_generate and config.output_logits:
-            self.logits.append(logits)
-
-    def kept(self, config: GenerationConfig) -> tuple[Floats, ...] | None:
-        """The scores so far, as stopping criteria get them."""
-        return tuple(self.scores) if config.return_dict_in_generate and config.output_scores else None
+from roberta.common.generation.prompts import Plan
+from roberta.common.generation.walk import Decoded, Draws, Seed, StepperProtocol, Streamer, Walk, perturbed
+from roberta.common.values import Floats, Ints
 
 
 def decode(
-    stepper: Stepper,
+    stepper: StepperProtocol,
     plan: Plan,
     seed: int | Sequence[Seed],
     *,
     streamer: Streamer | None = None,
-    assistant: Stepper | None = None,
+    assistant: StepperProtocol | None = None,
     guesses: Plan | None = None,
 ) -> Decoded:
     """Run the search that the settings name; `seed` decides the draws of sampling (see `Draws`).
@@ -98,9 +32,6 @@ def decode(
     Args:
         assistant: guesses tokens, by the plan `guesses`, which has none of the caller's processors and criteria.
     """
-    from roberta.common.generation.assisted import walk_assisted
-    from roberta.common.generation.contrastive import walk_contrastive
-
     draws = Draws(seed, len(plan.rows.input_ids))
     if assistant is not None or plan.config.prompt_lookup_num_tokens is not None:
         return walk_assisted(stepper, plan, draws, assistant, streamer, plan if guesses is None else guesses)
@@ -113,47 +44,7 @@ def decode(
     return _walk(stepper, plan, draws, streamer)
 
 
-def is_contrastive(config: GenerationConfig) -> bool:
-    """Whether the settings name contrastive search."""
-    is_plain = config.num_beams == 1 and not config.do_sample
-    return bool(config.penalty_alpha) and is_plain and (config.top_k or 0) > 1
-
-
-class Walk:
-    """One token after the other for each row: what greedy search, sampling, assistants and contrastive search share."""
-
-    def __init__(self, plan: Plan, rows: Rows, decoded: Decoded, streamer: Streamer | None) -> None:
-        self.plan, self.rows, self.decoded, self.streamer = plan, rows, decoded, streamer
-        self.is_open = np.ones(len(rows.input_ids), bool)
-        if streamer is not None:
-            streamer.put(rows.shown)
-
-    def scored(self, logits: Floats) -> Floats:
-        """The scores of the next tokens, recorded."""
-        scores = self.plan.processed(self.rows.shown, logits)
-        self.decoded.record(self.plan.config, scores, logits)
-        check_choice(scores.max(axis=1)[self.is_open])
-        return scores
-
-    def take(self, tokens: Ints) -> bool:
-        """Append a token to each row; whether any row goes on."""
-        if self.plan.config.eos_token_ids:  # without end tokens rows go on until all of them end
-            tokens = np.where(self.is_open, tokens, self.plan.pad_token_id)
-        self.rows = self.rows.appended(tokens)
-        if self.streamer is not None:
-            self.streamer.put(tokens)
-        self.is_open &= ~self.plan.stopping(self.rows.shown, self.decoded.kept(self.plan.config))
-        return bool(self.is_open.any())
-
-    def done(self) -> Decoded:
-        """What came out."""
-        if self.streamer is not None:
-            self.streamer.end()
-        self.decoded.sequences = self.rows.shown
-        return self.decoded
-
-
-def _walk(stepper: Stepper, plan: Plan, draws: Draws, streamer: Streamer | None) -> Decoded:
+def _walk(stepper: StepperProtocol, plan: Plan, draws: Draws, streamer: Streamer | None) -> Decoded:
     """The best tokens, or drawn ones."""
     logits = stepper.start(plan.rows.inputs(), plan.copies)
     walk = Walk(plan, plan.rows.take(np.arange(len(logits)) // plan.copies), Decoded(), streamer)
@@ -165,7 +56,7 @@ def _walk(stepper: Stepper, plan: Plan, draws: Draws, streamer: Streamer | None)
         logits = stepper.step(walk.rows.inputs())
 
 
-def _beams(stepper: Stepper, plan: Plan, draws: Draws) -> Decoded:
+def _beams(stepper: StepperProtocol, plan: Plan, draws: Draws) -> Decoded:
     """The likeliest sequences that a beam search finds, best first."""
     config, decoded, beams = plan.config, Decoded(), plan.config.num_beams
     logits = stepper.start(plan.rows.inputs(), beams)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
+
+from roberta.common.values import Bools, Floats, Ints
 
 if TYPE_CHECKING:
     from roberta.common.generation.config import GenerationConfig
 
-Ints = npt.NDArray[np.integer[Any]]
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.floating[Any]]
+
+class Decodes(Protocol):
+    """A tokenizer, as far as `stop_strings` need one."""
+
+    def decode(self, ids: list[int], /, *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> Any:
+        """The text of a row."""
+
+
 # (ids of the rows so far, scores of each step where they are kept) -> which rows end; one answer counts for all
 Criterion = Callable[[Ints, Sequence[Floats] | None], Any]
 
@@ -42,7 +48,7 @@ class Stopping:
         return ends
 
 
-def criteria_of(config: GenerationConfig, tokenizer: Any) -> list[Criterion]:
+def criteria_of(config: GenerationConfig, tokenizer: Decodes | None) -> list[Criterion]:
     """The criteria that settings ask for: `max_time` and `stop_strings`.
 
     Raises:
@@ -63,7 +69,7 @@ def _until(end: float) -> Criterion:
     return lambda ids, scores: time.monotonic() >= end
 
 
-def _at_texts(texts: Sequence[str], tokenizer: Any) -> Criterion:
+def _at_texts(texts: Sequence[str], tokenizer: Decodes) -> Criterion:
     """Rows in whose text one of `texts` ends with the last token, or inside it."""
     longest = max(len(text.encode()) for text in texts)
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 # Below it a shorter bucket saves no time: the layers' fixed cost is larger than that of sixteen tokens.
 SHORTEST_BUCKET = 16
@@ -130,7 +130,7 @@ def buckets(longest: int, count: int = 8) -> tuple[int, ...]:
     return (*sorted(shorter), longest)
 
 
-def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def lists_of(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
     """The items in lists of `size`, the last one shorter; one list at a time is taken from a stream.
 
     Raises:
@@ -138,17 +138,17 @@ def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """
     if size < 1:
         raise ValueError(f"a window of {size} items would never end; size must be at least 1")
-    return _windows(iter(items), size)
+    return _lists_of(iter(items), size)
 
 
-def _windows(stream: Iterator[T], size: int) -> Iterator[list[T]]:
+def _lists_of(stream: Iterator[_T], size: int) -> Iterator[list[_T]]:
     while window := list(itertools.islice(stream, size)):
         yield window
 
 
 def bounded(
-    items: Iterable[T], cost: Callable[[T], int], *, budget: int, most: int, first: int | None = None
-) -> Iterator[list[T]]:
+    items: Iterable[_T], cost: Callable[[_T], int], *, budget: int, most: int, first: int | None = None
+) -> Iterator[list[_T]]:
     """Consecutive items in lists of at most `most`, whose costs stay within a budget; a stream is read list by list.
 
     Where the stream fails, the items before are given first, and then its error is raised.
@@ -166,8 +166,8 @@ def bounded(
     return _bounded(iter(items), cost, budget, most, most if first is None else min(first, most))
 
 
-def _bounded(stream: Iterator[T], cost: Callable[[T], int], budget: int, most: int, size: int) -> Iterator[list[T]]:
-    window: list[T] = []
+def _bounded(stream: Iterator[_T], cost: Callable[[_T], int], budget: int, most: int, size: int) -> Iterator[list[_T]]:
+    window: list[_T] = []
     total, failure = 0, None
     while True:
         try:

@@ -10,7 +10,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from roberta.common.inference import unpadding
-from roberta.common.inference.unpadding import Arrays, Cut, Tokens
+from roberta.common.inference.unpadding import Cut, Tokens
+from roberta.common.values import Arrays
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def chosen_dtype(dtype: str | None, own: str, choices: tuple[str, ...]) -> str:
     return dtype
 
 
-def infer(
+def run_fast_or_plain(
     model: Any,
     batch: Mapping[str, np.ndarray],
     *,
@@ -91,7 +92,7 @@ def infer(
         cut: the rows of each piece.
 
     Raises:
-        ValueError: as `unpadding.infer`, or another dtype than its own for a model or a batch that has no fast pass.
+        ValueError: as `unpadding.run_batch`, or another dtype than its own for a model or a batch that has no fast pass.
     """
     chosen, own = dtypes
 
@@ -99,7 +100,7 @@ def infer(
         require_own(chosen, own, altered)
         return plain(piece)
 
-    return unpadding.infer(
+    return unpadding.run_batch(
         batch, model.config, model.head,
         altered=bool(altered), pools=model.head in unpadding.PER_ROW and has_pooler, where=where,
         batch_tokens=batch_tokens, run=lambda tokens: fast()(tokens), run_padded=run_padded, cut=cut,

@@ -10,11 +10,11 @@ import numpy as np
 from roberta.common.inference.unpadding import Tokens
 from roberta.common.parameters import Head
 
-Part = Callable[[Any], Any]  # hidden states -> their projection
-Results = Callable[[Any, Tokens], dict[str, Any]]
+_Part = Callable[[Any], Any]  # hidden states -> their projection
+_Results = Callable[[Any, Tokens], dict[str, Any]]
 
 
-class HeadParts(Protocol):
+class HeadProtocol(Protocol):
     """The parts of a model's head, in a backend's tensors; states are (tokens, hidden).
 
     What the methods return must not hold the model, which what is laid out of it would then keep alive.
@@ -24,14 +24,14 @@ class HeadParts(Protocol):
     rows: Callable[[Any, np.ndarray], Any]
     tanh: Callable[[Any], Any]
 
-    def dense(self, path: str) -> Part:
+    def dense(self, path: str) -> _Part:
         """The projection by a part such as "classifier.dense", in the model's own dtype."""
 
     def language(self) -> Callable[[Any, np.ndarray], Any]:
         """From the states and the places of the tokens that are asked for to logits, in the dtype of the layers."""
 
 
-def head_results(head: Head, parts: HeadParts, has_pooler: bool) -> Results:
+def head_results(head: Head, parts: HeadProtocol, has_pooler: bool) -> _Results:
     """What makes the results of a class.
 
     Args:
@@ -39,7 +39,7 @@ def head_results(head: Head, parts: HeadParts, has_pooler: bool) -> Results:
     """
     rows, tanh = parts.rows, parts.tanh
 
-    def of_first(hide: Part, label: Part) -> Results:
+    def of_first(hide: _Part, label: _Part) -> _Results:
         """Of each row's first token: a projection, tanh, and a projection to labels."""
         return lambda hidden, tokens: {"logits": label(tanh(hide(rows(hidden, tokens.first))))}
 

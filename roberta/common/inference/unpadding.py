@@ -1,6 +1,6 @@
 """What the three `infer` share: a batch taken apart into its real tokens, and results back in the caller's order.
 
-Rows are ordered by length, or as the backend cuts a batch, in pieces of at most `batch_tokens` real tokens. A backend
+_Rows are ordered by length, or as the backend cuts a batch, in pieces of at most `batch_tokens` real tokens. A backend
 runs one piece of `Tokens` after another; nothing is computed at padding.
 """
 
@@ -16,8 +16,8 @@ from roberta.common import padding
 from roberta.common.config import RobertaConfig
 from roberta.common.inference.batching import check_budget, groups
 from roberta.common.parameters import Head
+from roberta.common.values import Arrays, check_ids, positions_of
 
-Arrays = dict[str, np.ndarray]
 Cut = Callable[[np.ndarray, int], list[np.ndarray]]
 
 # Head -> the results it has for every token, and those for every row.
@@ -58,7 +58,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Rows:
+class _Rows:
     """A checked batch: (rows, seq) each; `asked` and `real` are bool, `real` is where a token is attended to."""
 
     ids: np.ndarray
@@ -73,7 +73,7 @@ def by_length(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     return groups(lengths, batch_tokens, padded=False)
 
 
-def infer(
+def run_batch(
     batch: Mapping[str, np.ndarray],
     config: RobertaConfig,
     head: Head,
@@ -179,33 +179,19 @@ def _check_where(where: np.ndarray, head: Head, given: Mapping[str, np.ndarray])
         raise ValueError("where marks padding, of which there are no results; mark tokens whose attention_mask is 1")
 
 
-def position_ids(input_ids: np.ndarray, pad_token_id: int) -> np.ndarray:
-    """As `position_ids` of the backends' layers: tokens are numbered from `pad_token_id + 1`, padding keeps its id."""
-    is_token = input_ids != pad_token_id
-    numbers: np.ndarray = is_token.cumsum(axis=1) * is_token + pad_token_id
-    return numbers
-
-
-def check_range(name: str, values: np.ndarray, limit: int, way_out: str) -> None:
-    """Raise `ValueError` unless all `values` are from 0 to `limit - 1`."""
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high >= limit:
-        raise ValueError(f"{name} holds {low if low < 0 else high}, allowed are 0 to {limit - 1}; {way_out}")
-
-
-def _rows(given: Mapping[str, np.ndarray], config: RobertaConfig, where: np.ndarray | None) -> Rows:
+def _rows(given: Mapping[str, np.ndarray], config: RobertaConfig, where: np.ndarray | None) -> _Rows:
     ids = given["input_ids"].astype(np.int64)
     real = given["attention_mask"].astype(bool) if "attention_mask" in given else np.ones(ids.shape, bool)
-    check_range("input_ids", ids, config.vocab_size, "is the tokenizer this model's?")
-    positions = given.get("position_ids", position_ids(ids, config.pad_token_id)).astype(np.int64)
-    check_range(
+    check_ids("input_ids", ids, config.vocab_size, "is the tokenizer this model's?")
+    positions = given.get("position_ids", positions_of(ids, config.pad_token_id)).astype(np.int64)
+    check_ids(
         "position_ids", positions, config.max_position_embeddings,
         f"this model takes {config.max_length_tokens} tokens: truncate with "
         f"tokenizer(..., truncation=True, max_length={config.max_length_tokens})",
     )  # fmt: skip
     types = given.get("token_type_ids", np.zeros_like(ids)).astype(np.int64)
-    check_range("token_type_ids", types, config.type_vocab_size, "most RoBERTa models know type 0 only")
-    return Rows(ids, positions, types, real, real if where is None else where)
+    check_ids("token_type_ids", types, config.type_vocab_size, "most RoBERTa models know type 0 only")
+    return _Rows(ids, positions, types, real, real if where is None else where)
 
 
 def _unpadded(
@@ -240,7 +226,7 @@ def _unpadded(
 
 
 def _pieces(
-    rows: Rows, per_token: bool, pools: bool, batch_tokens: int, cut: Cut
+    rows: _Rows, per_token: bool, pools: bool, batch_tokens: int, cut: Cut
 ) -> Iterator[tuple[np.ndarray, Tokens]]:
     """Pieces of the batch: which rows, and their tokens."""
     lengths = rows.real.sum(axis=1)

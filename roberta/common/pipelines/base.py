@@ -13,11 +13,11 @@ from tqdm import tqdm
 from roberta.common.config import RobertaConfig
 from roberta.common.finite import are_finite, listed, not_finite
 from roberta.common.inference.batching import bounded, check_budget, groups
-from roberta.common.inference.unpadding import Arrays
 from roberta.common.parameters import Head
 from roberta.common.pipelines.arrays import rectangle
 from roberta.common.pipelines.inputs import InputError, Item, PipelineOptions, TextOptions, text_of
 from roberta.common.tokenizer.base import TokenizerBase
+from roberta.common.values import Arrays
 
 WINDOW_TEXTS = 1024  # texts that are tokenised together, at most, so that rows of one length meet
 WINDOW_CHARACTERS = 2**20  # length of these texts together: a token takes about a hundred bytes until its results exist

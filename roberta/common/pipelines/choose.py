@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from roberta.common.inference.unpadding import Arrays
 from roberta.common.pipelines.arrays import softmax
 from roberta.common.pipelines.base import Pipeline, Row
 from roberta.common.pipelines.inputs import Item, TextOptions, fields_of, require_count, text_of
+from roberta.common.values import Arrays
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,26 @@ the new one, whole.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
+import re
+import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock
-
-from roberta.common.storage.folder_swap import aside_of, beside, new_beside, put_back, swap, sync
 
 Content = bytes | Iterable[bytes | memoryview]
 
 # A folder whose parent may not be written, or that is a mount point itself, as volumes of containers are.
 _NOT_BESIDE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)
 _PATIENCE = 60  # seconds that a reader waits for a writer
+_RENAME_EXCHANGE = 2  # linux/fs.h
+_AT_FDCWD = -100  # fcntl.h
+_ASIDE = ".old.tmp"  # ends the name of the old folder while the new one takes its place in two steps
 
 
 class CheckpointError(OSError, ValueError):
@@ -54,9 +59,9 @@ def write_folder(
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(_locked(_lock_beside(target)))
-            put_back(target)
-            _remove_litter([*beside(target), *_temporary_files(target)])
-            temporary = new_beside(target)
+            _put_back(target)
+            _remove_litter([*_beside(target), *_temporary_files(target)])
+            temporary = _new_beside(target)
         except OSError as error:
             if error.errno not in _NOT_BESIDE or not target.is_dir():
                 raise
@@ -75,7 +80,7 @@ def kept_from_writers(folder: Path) -> Iterator[None]:
     """
     target = folder.resolve()
     with _locked(_lock_beside(target), seconds=_PATIENCE, pause=0.0005):  # writers without a pause leave little time
-        put_back(target)
+        _put_back(target)
         yield
 
 
@@ -88,19 +93,19 @@ def restore(folder: Path) -> None:
         CheckpointError: it lies aside, and may not be moved; names the place.
     """
     target = folder.resolve()
-    aside = None if target.exists() else aside_of(target)
+    aside = None if target.exists() else _aside_of(target)
     if aside is None:
         return
     try:
         with _locked(_lock_beside(target), seconds=_PATIENCE):
-            put_back(target)
+            _put_back(target)
     except OSError as error:
         raise CheckpointError(
             f"{folder} was being replaced when its writer died; move {aside} there: {error}"
         ) from error
 
 
-def pieces(path: Path) -> Iterator[bytes]:
+def file_pieces(path: Path) -> Iterator[bytes]:
     """The bytes of a file, 16 MB at a time."""
     with open(path, "rb") as file:
         while piece := file.read(2**24):
@@ -145,12 +150,12 @@ def _write_beside(
     else:
         _fill(temporary, target, files, kept=old - tops - gone)
         try:
-            swap(temporary, target)
+            _swap(temporary, target)
         except OSError as error:
             if error.errno not in _NOT_BESIDE or not target.is_dir():
                 raise
             # contents that come in pieces are spent by now, but they lie in the folder beside
-            _write_inside(target, {name: pieces(temporary / name) for name in files}, stale)
+            _write_inside(target, {name: file_pieces(temporary / name) for name in files}, stale)
         sync(target.parent)
 
 
@@ -222,3 +227,82 @@ def _remove_litter(litter: Iterable[Path]) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+# -- a new folder in the place of an old one: in one step where the system can, else in two that can be mended ------------
+
+
+def _beside(target: Path) -> list[Path]:
+    """What writers of this folder, and of no other whose name begins alike, have beside it."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.\d+\.[0-9a-f]{{8}}\.tmp({re.escape(_ASIDE)})?")
+    try:
+        return [path for path in target.parent.iterdir() if name.fullmatch(path.name)]
+    except OSError:  # no such parent, or one that may not be listed
+        return []
+
+
+def _new_beside(target: Path) -> Path:
+    """An empty folder beside another, to be filled and swapped with it."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary.mkdir()
+    return temporary
+
+
+def _aside_of(target: Path) -> Path | None:
+    """The old folder that lies aside, whole, if there is one."""
+    return next((path for path in _beside(target) if path.name.endswith(_ASIDE)), None)
+
+
+def _put_back(target: Path) -> None:
+    """Give the old folder its name again, where a writer died between the two steps."""
+    aside = None if target.exists() else _aside_of(target)
+    if aside is not None:
+        aside.rename(target)
+        sync(target.parent)
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Put `temporary` in the place of `target`; the old folder, if any, ends at `temporary`."""
+    if not target.exists():
+        temporary.rename(target)
+        return
+    inside = _working_directory_below(target)
+    if not _exchange(temporary, target):
+        aside = temporary.with_name(f"{temporary.name}{_ASIDE}")
+        target.rename(aside)  # without an atomic exchange a reader may find no folder for a moment, never a torn one
+        try:
+            temporary.rename(target)
+        except OSError:
+            aside.rename(target)
+            raise
+        aside.rename(temporary)
+    if inside is not None:
+        os.chdir(target / inside)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths in one step; False where the system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
+
+
+def _working_directory_below(target: Path) -> Path | None:
+    """The current directory relative to `target`, when it is inside: after a swap it would be the old folder."""
+    with contextlib.suppress(OSError, ValueError):
+        return Path.cwd().relative_to(target)
+    return None
+
+
+def sync(folder: Path) -> None:
+    """Wait until the names in a folder are safe on the disk."""
+    if sys.platform == "win32":  # opens no folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -12,14 +12,15 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from math import prod
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
 from roberta.common.storage.folders import CheckpointError, kept_from_writers, restore
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 ATTEMPTS = 3  # to read a folder between two saves, before its writers are made to wait
 
@@ -58,6 +59,12 @@ class HeldFile:
         skipped = start % mmap.ALLOCATIONGRANULARITY
         return np.frombuffer(self._map(start - skipped, skipped + size, mmap.ACCESS_READ), np.uint8, size, skipped)
 
+    def array(self, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """Values that begin at a byte, mapped by themselves as `map` does."""
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        return self.map(start, prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
     @cached_property
     def private(self) -> np.ndarray:
         """All bytes, uint8 (size,), mapped as one; what is written into them stays in memory.
@@ -81,7 +88,7 @@ class HeldFile:
             raise CheckpointError(f"{self} was replaced while it was read; load it again")
 
 
-def read_one_save(path: Path, read: Callable[[], Result]) -> Result:
+def read_one_save(path: Path, read: Callable[[], _Result]) -> _Result:
     """What `read` returns, all files that it opened in a folder being of one save.
 
     `read` is called again when the folder was replaced meanwhile; the last time, writers wait for it.

@@ -7,7 +7,6 @@ one commit. Nothing of a repository is executed. huggingface_hub is imported whe
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -15,11 +14,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from roberta.common.keywords import OF_WEIGHTS, meaningful, suggestion
 from roberta.common.storage.folders import CheckpointError, restore
-from roberta.common.storage.names import FORMATS, is_plain_name, weight_files
+from roberta.common.storage.names import FORMATS, find_weights, read_index, weight_files, weights_key
 
 CARD = "README.md"
 
@@ -31,7 +30,17 @@ _UPLOADED_TEXTS = (
     *_TEXTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "merges.txt", "chat_template.jinja", CARD,
 )  # fmt: skip
-_MAX_INDEX = 16 * 2**20  # bytes; the index of a model of 1000 layers has 2 MB
+
+
+class HubOptions(TypedDict, total=False):
+    """Where a name is looked up: the arguments of huggingface_hub of the same names; None is the default of each."""
+
+    revision: str | None
+    subfolder: str | None
+    cache_dir: str | Path | None
+    force_download: bool
+    local_files_only: bool
+    token: str | bool | None
 
 
 @dataclass(frozen=True)
@@ -39,12 +48,12 @@ class _Repository:
     """A model on the hub at one revision, and how it is reached."""
 
     name: str
-    revision: str
-    subfolder: str
-    cache_dir: str | Path | None
-    force_download: bool
-    local_files_only: bool
-    token: str | bool | None
+    revision: str = "main"
+    subfolder: str = ""
+    cache_dir: str | Path | None = None
+    force_download: bool = False
+    local_files_only: bool = False
+    token: str | bool | None = None
 
     def __str__(self) -> str:
         inside = f", subfolder {self.subfolder}" if self.subfolder else ""
@@ -54,37 +63,20 @@ class _Repository:
 # -- from the hub --------------------------------------------------------------------------------------------
 
 
-def local_folder(
-    name_or_path: str | Path,
-    *,
-    files: Sequence[str],
-    revision: str | None = "main",
-    subfolder: str | None = "",
-    cache_dir: str | Path | None = None,
-    force_download: bool = False,
-    local_files_only: bool = False,
-    token: str | bool | None = None,
-) -> Path:
+def local_folder(name_or_path: str | Path, *, files: Sequence[str], **where: Unpack[HubOptions]) -> Path:
     """A local folder with those of `files` that are there: the folder itself, or a snapshot in the cache.
 
     Args:
-        files: plain names; of a hub name, exactly these are fetched. What a repository (offline: the cache)
-            has not is left out, as it may be in a folder.
+        files: plain names; of a hub name, exactly these are fetched. What a repository (offline: the cache) does not
+            have is left out, as it may be in a folder.
 
     Raises:
         CheckpointError: no such folder, name or revision; a name that cannot be reached; none of `files`.
     """
-    subfolder, revision = (
-        subfolder or "",
-        revision or "main",
-    )  # None for either, as programs pass on what they were given
-    folder = _existing_folder(name_or_path, subfolder)
-    if folder is not None:
-        return folder
-    repository = _Repository(
-        str(name_or_path), revision, subfolder.strip("/"), cache_dir, force_download, local_files_only, token
-    )
-    repository, there = _names(repository, files)
+    place = _folder_or_repository(name_or_path, where)
+    if isinstance(place, Path):
+        return place
+    repository, there = _names(place, files)
     wanted = [file for file in files if file in there]
     if not wanted:
         raise CheckpointError(f"{repository} has none of {', '.join(files)}; check the name and the subfolder")
@@ -96,45 +88,32 @@ def local_checkpoint(
     *,
     formats: tuple[str, ...] | None = None,
     variant: str | None = None,
-    revision: str | None = "main",
-    subfolder: str | None = "",
-    cache_dir: str | Path | None = None,
-    force_download: bool = False,
-    local_files_only: bool = False,
-    token: str | bool | None = None,
+    **where: Unpack[HubOptions],
 ) -> Path:
     """A local folder with a model's config and weights: the folder itself, or a snapshot in the hub's cache.
 
     Of a hub name, the texts and the weights of the first format that is there are fetched, shards included.
 
     Args:
-        formats: of `file_names.FORMATS`, best first; None for all.
+        formats: of `names.FORMATS`, best first; None for all.
         variant: the mark in `model.fp16.safetensors`.
 
     Raises:
         CheckpointError: no such folder, name or revision; a name that cannot be reached; no weights of the
             formats; an index that names a file outside its folder (before any shard is fetched).
     """
-    subfolder, revision = (
-        subfolder or "",
-        revision or "main",
-    )  # None for either, as programs pass on what they were given
-    folder = _existing_folder(name_or_path, subfolder)
-    if folder is not None:
-        return folder
-    repository = _Repository(
-        str(name_or_path), revision, subfolder.strip("/"), cache_dir, force_download, local_files_only, token
-    )
-    wanted = [name for format_ in formats or tuple(FORMATS) for name in weight_files(format_, variant)]
-    repository, there = _names(repository, wanted)
-    weights = next((name for name in wanted if name in there), None)
-    if weights is None:
-        others = sorted(name for name in there if _weights_key(name) is not None)
-        has = f"{', '.join(others)}; check variant, use_safetensors and from_*" if others else "no weights"
-        raise CheckpointError(f"{repository} has none of {', '.join(wanted)}; it has {has}")
+    place = _folder_or_repository(name_or_path, where)
+    if isinstance(place, Path):
+        return place
+    # the weights to fetch, of all that the hub or the cache has
+    known = [name for format_ in formats or tuple(FORMATS) for name in weight_files(format_, variant)]
+    repository, there = _names(place, known)
+    weights = find_weights(repository, there, formats, variant)
+    # the texts first, whose commit is that of everything
     repository, folder = _fetch(repository, [*(text for text in _TEXTS if text in there), weights])
     if weights.endswith(".json"):
-        _fetch(repository, _shards(folder / weights))
+        suffix = PurePosixPath(weights.partition(".index.")[0]).suffix
+        _fetch(repository, sorted(set(read_index(folder / weights, suffix).values())))
     return folder
 
 
@@ -144,9 +123,11 @@ def commit_of(folder: Path) -> str | None:
     return found[1] if found else None
 
 
-def _existing_folder(name_or_path: str | Path, subfolder: str) -> Path | None:
-    """The folder of that name, or None when it can only be a name on the hub."""
+def _folder_or_repository(name_or_path: str | Path, where: HubOptions) -> Path | _Repository:
+    """The folder of that name, or the repository when it can only be a name on the hub."""
     name = str(name_or_path)
+    options: dict[str, Any] = {key: value for key, value in where.items() if value is not None}
+    subfolder: str = options.pop("subfolder", "")
     path = Path(name_or_path)
     if name:
         restore(path)
@@ -159,7 +140,8 @@ def _existing_folder(name_or_path: str | Path, subfolder: str) -> Path | None:
     is_path = isinstance(name_or_path, Path) or name.startswith((".", "~", os.sep)) or name.count("/") > 1
     if is_path or "\\" in name:
         raise CheckpointError(f"{name} does not exist; give a folder, or a hub name such as organisation/name")
-    return None
+    revision = options.pop("revision", "") or "main"
+    return _Repository(name, revision, subfolder.strip("/"), **options)
 
 
 def _names(repository: _Repository, known: Sequence[str]) -> tuple[_Repository, set[str]]:
@@ -173,11 +155,9 @@ def _names(repository: _Repository, known: Sequence[str]) -> tuple[_Repository, 
     reason: Exception | None = None
     if not repository.local_files_only:
         try:
+            seconds = constants.HF_HUB_ETAG_TIMEOUT
             info = HfApi().model_info(
-                repository.name,
-                revision=repository.revision,
-                token=repository.token,
-                timeout=constants.HF_HUB_ETAG_TIMEOUT,
+                repository.name, revision=repository.revision, token=repository.token, timeout=seconds
             )
             return repository, set(_inside(repository, (file.rfilename for file in info.siblings or ())))
         except (errors.RevisionNotFoundError, errors.HFValidationError) as error:
@@ -246,23 +226,6 @@ def _download(repository: _Repository, name: str) -> Path:
         )
     except Exception as error:  # the transport's own errors differ between versions (requests, httpx)
         raise _explained(error, repository, name) from error
-
-
-def _shards(index: Path) -> list[str]:
-    """The files that an index names; refused when one is not a file of the index's own folder and format."""
-    if index.stat().st_size > _MAX_INDEX:
-        raise CheckpointError(f"{index} is too large for an index")
-    try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        names = set()
-    if not names:
-        raise CheckpointError(f'{index} is no index of shards: it needs {{"weight_map": {{tensor: file}}}}')
-    suffix = PurePosixPath(index.name.partition(".index.")[0]).suffix
-    for name in names:
-        if not isinstance(name, str) or not is_plain_name(name) or not name.endswith(suffix):
-            raise CheckpointError(f"{index} names {name!r}, no {suffix} file beside it; it is not fetched")
-    return sorted(names)
 
 
 # -- to the hub ----------------------------------------------------------------------------------------------
@@ -433,31 +396,13 @@ def _tagged(card: Path, repo_id: str, tags: Sequence[str]) -> bytes:
 
 
 def _is_uploaded(name: str) -> bool:
-    return name in _UPLOADED_TEXTS or _weights_key(name) is not None
+    return name in _UPLOADED_TEXTS or weights_key(name) is not None
 
 
 def _superseded(names: Sequence[str], there: Iterable[str]) -> list[str]:
     """Those weights files of the repository that belong to the checkpoint that `names` replaces."""
-    keys = {_weights_key(name) for name in names} - {None}
-    return [name for name in there if _weights_key(name) in keys and name not in names]
-
-
-def _weights_key(name: str) -> tuple[str, str] | None:
-    """(suffix, variant) of a weights file, a shard or an index; None of any other file.
-
-    Files of one key make one checkpoint: model.safetensors, model-00001-of-00002.safetensors and
-    model.safetensors.index.json all have (".safetensors", "").
-    """
-    for stem, suffix in FORMATS.values():
-        start, end = re.escape(stem), re.escape(suffix)
-        for pattern in (
-            rf"{start}(?:\.([\w-]+?))?(?:-\d+-of-\d+)?{end}",
-            rf"{start}{end}\.index(?:\.([\w-]+))?\.json",
-        ):
-            found = re.fullmatch(pattern, name)
-            if found:
-                return suffix, found[1] or ""
-    return None
+    keys = {weights_key(name) for name in names} - {None}
+    return [name for name in there if weights_key(name) in keys and name not in names]
 
 
 # -- errors --------------------------------------------------------------------------------------------------

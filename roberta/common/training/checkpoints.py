@@ -18,8 +18,7 @@ from typing import Any
 from roberta.common.checkpoint.checkpoint import is_stale, weight_contents
 from roberta.common.config import read_json
 from roberta.common.formats.safetensors_file import Source
-from roberta.common.storage.folder_swap import sync
-from roberta.common.storage.folders import CheckpointError, Content, pieces, write_folder
+from roberta.common.storage.folders import CheckpointError, Content, file_pieces, sync, write_folder
 from roberta.common.training.optimizer_state import STATE_FILES, TrainingState, load_training_state, state_contents
 
 _FOLDER, _TRAINER_FILE = "checkpoints", "trainer.json"
@@ -114,7 +113,7 @@ class Checkpoints:
         source = self.path(update)
         names = [path.name for path in source.iterdir() if path.name not in (*STATE_FILES, _TRAINER_FILE)]
         try:
-            files = {name: pieces(source / name) for name in names}
+            files = {name: file_pieces(source / name) for name in names}
             write_folder(self.output, files, stale=lambda name: is_stale(name, None))
         except OSError as error:
             raise CheckpointError(f"{self.output}: no model was written: {error}; {self.what_is_kept()}") from error

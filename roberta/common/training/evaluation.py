@@ -16,10 +16,11 @@ from roberta.common.pipelines.base import RESULT_BYTES, Model, Row
 from roberta.common.pipelines.inputs import Item
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training import metrics
-from roberta.common.training.data.batches import IGNORED, Collated, Draw, Feature, longest_row
+from roberta.common.training.data.batches import Collated, Draw, Feature, longest_row
 from roberta.common.training.data.fields import Question
 from roberta.common.training.data.tasks import Task
 from roberta.common.training.metrics import Metrics, entity_scheme
+from roberta.common.values import IGNORED
 
 _LONGEST_ANSWER = 30  # tokens, as in the official baselines of SQuAD
 _BATCH_TOKENS = 4096  # of the features that are padded together; `infer` divides them further

@@ -12,13 +12,13 @@ from shutil import rmtree
 import numpy as np
 
 from roberta.common.checkpoint.checkpoint import open_checkpoint, save_checkpoint
-from roberta.common.checkpoint.loading import HubOptions, open_pretrained
+from roberta.common.checkpoint.loading import open_pretrained
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.config_protocol import checked_config
 from roberta.common.formats.safetensors_file import Source, StoredTensor, numpy_dtype
 from roberta.common.parameters import HEAD_PARTS, Head, Parameter, parameters
 from roberta.common.storage.folders import CheckpointError
-from roberta.common.storage.hub import local_checkpoint
+from roberta.common.storage.hub import HubOptions, local_checkpoint
 
 _DEFAULT_HUB = HubOptions(
     revision="main", subfolder="", cache_dir=None, force_download=False, local_files_only=False, token=None

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from roberta.common.checkpoint.loading import DTYPES
+from roberta.common.dtype_names import FLOAT_DTYPES
 from roberta.common.formats import safetensors_file
 from roberta.common.formats.safetensors_file import MAX_HEADER, Source, StoredTensor, numpy_dtype
 from roberta.common.storage.folders import CheckpointError, Content, write_folder
@@ -110,30 +110,34 @@ def state_contents(state: TrainingState) -> dict[str, Content]:
     }
     settings = {"algorithm": _ALGORITHM, "groups": [asdict(group) for group in state.groups]}
     text = json.dumps(settings, indent=2) + "\n"
-    return {TENSORS_FILE: safetensors_file.pieces(tensors), SETTINGS_FILE: text.encode()}
+    return {TENSORS_FILE: safetensors_file.safetensors_pieces(tensors), SETTINGS_FILE: text.encode()}
 
 
 def load_training_state(folder: str | Path, *, dtype: str | None = None) -> TrainingState:
     """The training state in a folder; moments are mapped from the disk and read when they are used.
 
     Args:
-        dtype: of the moments, one of `roberta.common.checkpoint.loading.DTYPES`; None keeps that of the file.
+        dtype: of the moments, one of `roberta.common.dtype_names.FLOAT_DTYPES`; None keeps that of the file.
 
     Raises:
         CheckpointError: there is none, or it is damaged; one error lists everything that is wrong.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
+    if dtype is not None and dtype not in FLOAT_DTYPES:
+        raise ValueError(f"dtype={dtype!r} is not one of {', '.join(FLOAT_DTYPES)}")
     file, settings = Path(folder) / TENSORS_FILE, Path(folder) / SETTINGS_FILE
     lacking = [path.name for path in (file, settings) if not path.is_file()]
     if lacking:
         raise CheckpointError(f"{folder} has no {' and no '.join(lacking)}; write both with save_training_state")
-    tensors, groups = read_one_save(Path(folder), lambda: (safetensors_file.read(file), _read_groups(settings)))
+    tensors, groups = read_one_save(
+        Path(folder), lambda: (safetensors_file.read_safetensors(file), _read_groups(settings))
+    )
     step = tensors.pop(_STEP, None)
     wrong = [] if step is not None else [f"missing: {_STEP}"]
     if step is not None and (step.dtype != "int64" or step.shape not in ((), (1,)) or step.load().item() < 0):
         wrong.append(f"{_STEP} is {step.dtype} {list(step.shape)}, and must be one int64 of at least 0")
-    wrong += [f"{name} has dtype {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in DTYPES]
+    wrong += [
+        f"{name} has dtype {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in FLOAT_DTYPES
+    ]
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     _raise(str(file), [*wrong, *_disagreements(shapes, groups)])
     moments = {name: _load(tensor, dtype) for name, tensor in tensors.items()}

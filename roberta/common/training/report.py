@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from roberta.common.tokenizer.base import TokenizerBase
-from roberta.common.training.data.batches import IGNORED, Feature
+from roberta.common.training.data.batches import Feature
 from roberta.common.training.data.features import Making
 from roberta.common.training.data.labels import Labels
 from roberta.common.training.data.records import Reading
 from roberta.common.training.data.tasks import Task
+from roberta.common.values import IGNORED
 
 REPORT_FILE = "data.json"
 _EXAMPLES = 3

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from roberta.common.training.data.tasks import Task
+from roberta.common.values import IGNORED
 
 Feature = Mapping[str, Any]  # "input_ids": ints, or a list of them for each choice; and the labels of the task
 Draw = tuple[int, int, int]  # (seed, epoch, index): seeds what is drawn for one feature in one epoch
-IGNORED = -100  # a label that is not a target
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import numpy as np
 
 from roberta.common.inference.batching import buckets
 from roberta.common.pipelines.arrays import rectangle
-from roberta.common.training.data.batches import IGNORED, Collated, Draw, Feature, count_targets
+from roberta.common.training.data.batches import Collated, Draw, Feature, count_targets
 from roberta.common.training.data.masking import Masker
 from roberta.common.training.data.tasks import Task, check_task
+from roberta.common.values import IGNORED
 
 POSITIONS_MULTIPLE = 64  # so that XLA compiles few programs for the many numbers of masked tokens
 _Inputs = dict[str, np.ndarray]

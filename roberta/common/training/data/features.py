@@ -14,11 +14,11 @@ from typing import Any, cast
 import numpy as np
 
 from roberta.common.config import RobertaConfig
-from roberta.common.inference.batching import windows
+from roberta.common.inference.batching import lists_of
 from roberta.common.pipelines.answer import LONGEST_STRIDE, LONGEST_WINDOW
 from roberta.common.pipelines.windows import Text, TextWindow, spans, tokenised
 from roberta.common.tokenizer.base import TokenizerBase
-from roberta.common.training.data.batches import IGNORED, Feature
+from roberta.common.training.data.batches import Feature
 from roberta.common.training.data.fields import (
     AnswerSpan,
     Document,
@@ -31,6 +31,7 @@ from roberta.common.training.data.fields import (
 from roberta.common.training.data.labels import Labels
 from roberta.common.training.data.records import Unusable
 from roberta.common.training.data.tasks import Task
+from roberta.common.values import IGNORED
 
 _NO_TYPES = (
     "the tokenizer's rows have token types other than 0 (by its post_processor), which training does not support; remove "
@@ -146,7 +147,7 @@ def make_features(
     making = making or Making()
     features: list[Feature] = []
     number = 0
-    for chunk in windows(examples, _CHUNK):
+    for chunk in lists_of(examples, _CHUNK):
         if task == "question-answering":
             questions = cast(list[Question], chunk)
             features += _of_questions(questions, number, tokenizer, lengths, making, for_evaluation=for_evaluation)
@@ -278,7 +279,7 @@ def make_documents(documents: Iterable[Document], tokenizer: TokenizerBase) -> I
     A stream is tokenised as it is read, so that only one document of a large file is in memory.
     """
     sentences = ((number, text) for number, document in enumerate(documents) for text in document.sentences)
-    rows = itertools.chain.from_iterable(_sentences(chunk, tokenizer) for chunk in windows(sentences, _CHUNK))
+    rows = itertools.chain.from_iterable(_sentences(chunk, tokenizer) for chunk in lists_of(sentences, _CHUNK))
     for _, group in itertools.groupby(rows, key=lambda row: row[0]):
         yield [ids for _, ids in group]
 
