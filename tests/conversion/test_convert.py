@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from roberta import CheckpointError, cli
-from roberta.common.checkpoint.loading import DTYPES
+from roberta.common.dtype_names import FLOAT_DTYPES
 from roberta.common.finite import not_finite
 from roberta.common.formats.safetensors_file import numpy_dtype, read_safetensors
 from roberta.conversion import convert
@@ -316,7 +316,7 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_the_command_knows_the_formats_of_the_converter() -> None:
     assert cli.CHECKPOINT_FORMATS == ALL == get_args(CheckpointFormat)
-    assert cli.CHECKPOINT_DTYPES == DTYPES
+    assert cli.CHECKPOINT_DTYPES == FLOAT_DTYPES
 
 
 def test_no_framework_is_imported(tmp_path: Path) -> None:
