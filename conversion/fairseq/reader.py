@@ -74,7 +74,7 @@ def read_fairseq(
     chosen, named = _choose(path, tensors, head, found, own)
     spelling = replace(spelling, head=named or spelling.head)
     canonicals, notes = _canonical(path, tensors, chosen, named)
-    # what only a file of ours has, beside fairseq's own tensors
+    # what only a file that we wrote has, beside fairseq's own tensors
     rest = _tensors(path, own.get("rest", {}))
     fields = config_fields(path, found, form)
     config = _config(path, canonicals, fields, own, chosen, spelling)

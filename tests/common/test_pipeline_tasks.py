@@ -303,7 +303,7 @@ def test_a_framework_or_dtype_that_does_not_exist_is_refused(
 
 def test_a_loaded_model_has_its_framework_and_dtype(folder: Path) -> None:
     model = stand_in("ForMaskedLM", folder / "words")
-    with pytest.raises(ValueError, match="framework='flax', but the model is of 'pt'"):
+    with pytest.raises(ValueError, match="framework='flax', but the model belongs to 'pt'"):
         pipeline("fill-mask", model, framework="flax")
     with pytest.raises(ValueError, match="dtype='float64' applies when a model is loaded"):
         pipeline("fill-mask", model, dtype="float64")
