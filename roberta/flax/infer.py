@@ -12,12 +12,13 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 
 from roberta.common.inference import dispatch, unpadding
 from roberta.common.inference.batching import packs
@@ -27,6 +28,9 @@ from roberta.common.inference.unpadding import Arrays, Tokens
 from roberta.flax.layers import ACTIVATIONS
 from roberta.flax.parts import Parts, alteration
 from roberta.flax.weights import Params, to_numpy
+
+if TYPE_CHECKING:
+    from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
 
 # Tokens that go through a program together. Reading the weights takes as long as computing 32 tokens, and more than
 # 1,024 gain nothing: what they need leaves the CPU's cache.
@@ -228,7 +232,7 @@ class FastModel:
         kind, wide: the dtypes of products, and of all else.
     """
 
-    def __init__(self, model: Any, params: Params, dtype: str) -> None:
+    def __init__(self, model: "FlaxRobertaPreTrainedModel", params: Params, dtype: str) -> None:
         self.config = model.config
         self.kind = jnp.dtype(dtype)
         self.wide = np.dtype(np.float64 if dtype == "float64" else np.float32)
@@ -240,7 +244,7 @@ class FastModel:
         self.layers = [self.layer(base["encoder"]["layer"][str(index)], heads) for index in layers]
         self.head = head_results(model.head, HeadParts(self, params), "pooler" in params)
 
-    def put(self, array: Any, dtype: Any) -> Array:
+    def put(self, array: Array | np.ndarray, dtype: DTypeLike) -> Array:
         """On the model's device in a dtype; what is there already stays as it is.
 
         The programs' own results are there: numpy in their place would be compiled for a second time.
@@ -349,7 +353,7 @@ class FastModel:
             result[places[start:stop]] = to_numpy(finish(self.layers[-1], *parts, **options))[: stop - start]
 
 
-def _widened(array: Any, size: int, axis: int) -> np.ndarray:
+def _widened(array: Array | np.ndarray, size: int, axis: int) -> np.ndarray:
     """An array with zeros at the end of an axis."""
     values = to_numpy(array)
     missing = size - values.shape[axis]
@@ -398,7 +402,7 @@ _models = FastModels(Parts, alteration)
 
 
 def infer(  # noqa: D103 - described in PretrainedBase
-    model: Any,
+    model: "FlaxRobertaPreTrainedModel",
     batch: Mapping[str, np.ndarray],
     *,
     where: np.ndarray | None = None,
@@ -419,12 +423,12 @@ def infer(  # noqa: D103 - described in PretrainedBase
     )  # fmt: skip
 
 
-def release(model: Any) -> None:
+def release(model: "FlaxRobertaPreTrainedModel") -> None:
     """Free the memory that `infer` prepared; its next call makes it again."""
     _models.release(model)
 
 
-def plain(model: Any, params: Params, piece: Arrays) -> Arrays:
+def plain(model: "FlaxRobertaPreTrainedModel", params: Params, piece: Arrays) -> Arrays:
     """The forward pass, as numpy what `infer` returns of it."""
     found = unpadding.results(model(**piece, params=params, return_dict=True), model.head)
     results = {name: to_numpy(value) for name, value in found.items()}

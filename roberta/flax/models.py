@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
-from roberta.common.checkpoint.pretrained import MakesOutput
+from roberta.common.checkpoint.pretrained import MakesOutput, head_mask_error
 from roberta.common.config import RobertaConfig
 from roberta.common.outputs import (
     BaseModelOutputWithPoolingAndCrossAttentions,
@@ -27,6 +27,7 @@ from roberta.common.outputs import (
 from roberta.flax import cache as kv
 from roberta.flax.generation import GenerationMixin
 from roberta.flax.layers import (
+    Attended,
     ClassificationHead,
     Dropout,
     Embeddings,
@@ -84,13 +85,7 @@ class RobertaModelModule(RobertaModule):
             encoder_hidden_states: (batch, key, hidden), with `encoder_attention_mask`; for cross-attention.
         """
         config = self.config
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds, and not both")
-        if encoder_hidden_states is not None and not config.add_cross_attention:
-            raise ValueError(
-                "encoder_hidden_states need cross-attention; make the model with "
-                "RobertaConfig(is_decoder=True, add_cross_attention=True)"
-            )
+        self.check_given(input_ids, inputs_embeds, encoder_hidden_states)
         cache = kv.as_cache(self.variables.get("cache"))
         if cache is not None and not config.is_decoder:
             raise ValueError("past_key_values need a decoder; make the model with RobertaConfig(is_decoder=True)")
@@ -107,20 +102,15 @@ class RobertaModelModule(RobertaModule):
             new_tokens = kv.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
             self.put_variable("cache", kv.TOKENS, past_tokens + new_tokens)
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens, deterministic)
-        states_bias = None
-        if encoder_hidden_states is not None:
-            states_bias = attention_bias(encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden)
         past = None if cache is None else kv.length(cache)
+        bias = attention_bias(attention_mask, seq, keys, config.is_decoder, hidden, past)
+        masks = self.head_masks(head_mask)
+        own, cross = [Attended(bias, mask) for mask in masks], [None] * len(masks)
+        if encoder_hidden_states is not None:
+            bias = attention_bias(encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden)
+            cross = [Attended(bias, mask, encoder_hidden_states) for mask in masks]
         needs_attentions = self.or_config(output_attentions, "output_attentions")
-        hidden_states, attentions, cross_attentions = self.encoder(
-            hidden,
-            attention_bias(attention_mask, seq, keys, config.is_decoder, hidden, past),
-            self.head_masks(head_mask),
-            encoder_hidden_states,
-            states_bias,
-            needs_attentions,
-            deterministic,
-        )
+        hidden_states, attentions, cross_attentions = self.encoder(hidden, own, cross, needs_attentions, deterministic)
         has_cross = needs_attentions and encoder_hidden_states is not None
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden_states[-1],
@@ -152,10 +142,7 @@ class RobertaModelModule(RobertaModule):
         if head_mask is None:
             return [None] * layers
         if head_mask.ndim not in (1, 2) or (head_mask.ndim == 2 and head_mask.shape[0] != layers):
-            raise ValueError(
-                f"head_mask of shape {tuple(head_mask.shape)} does not fit; give "
-                f"({self.config.num_attention_heads},) or ({layers}, {self.config.num_attention_heads})"
-            )
+            raise head_mask_error(tuple(head_mask.shape), self.config)
         rows = jnp.broadcast_to(head_mask, (layers, head_mask.shape[-1])).astype(self.dtype)
         return [row.reshape(1, -1, 1, 1) for row in rows]
 

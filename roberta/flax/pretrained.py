@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self, overload
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from flax.core import unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
@@ -43,7 +44,7 @@ _WHOLE = ("input_ids", "token_type_ids", "position_ids")
 _HEADS_WITH_CACHE: tuple[Head, ...] = ("Model", "ForCausalLM")
 
 
-def _unflattened(kind: type[ModelOutput], names: tuple[str, ...], values: Any) -> ModelOutput:
+def _unflattened(kind: type[ModelOutput], names: tuple[str, ...], values: Iterable[Any]) -> ModelOutput:
     output = kind()
     for name, value in zip(names, values, strict=True):
         output[name] = value  # JAX puts None and markers in place of arrays
@@ -127,24 +128,24 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
 
     def __call__(
         self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        encoder_hidden_states: Any = None,
-        encoder_attention_mask: Any = None,
+        input_ids: npt.ArrayLike | None = None,
+        attention_mask: Mapping[str, Any] | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        position_ids: npt.ArrayLike | None = None,
+        head_mask: Mapping[str, Any] | None = None,
+        encoder_hidden_states: npt.ArrayLike | None = None,
+        encoder_attention_mask: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         dropout_rng: Array | None = None,
         train: bool = False,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        past_key_values: Any = None,
-        inputs_embeds: Any = None,
-        labels: Any = None,
-        start_positions: Any = None,
-        end_positions: Any = None,
+        past_key_values: Mapping[str, Any] | None = None,
+        inputs_embeds: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        start_positions: npt.ArrayLike | None = None,
+        end_positions: npt.ArrayLike | None = None,
         use_cache: bool | None = None,
         num_items_in_batch: int | Array | None = None,
     ) -> Any:
@@ -446,15 +447,15 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         filled = flatten_dict(self.init_weights(self.key, self.input_shape, params))
         return unflatten_dict(filled | {path: filled[path].astype(kept("float32", dtype)) for path in missing})
 
-    def to_bf16(self, params: Mapping[str, Any], mask: Any = None) -> Params:
+    def to_bf16(self, params: Mapping[str, Any], mask: Mapping[str, Any] | None = None) -> Params:
         """`params` in bfloat16; where the tree of booleans `mask` is False they stay."""
         return _cast(params, jnp.bfloat16, mask)
 
-    def to_fp16(self, params: Mapping[str, Any], mask: Any = None) -> Params:
+    def to_fp16(self, params: Mapping[str, Any], mask: Mapping[str, Any] | None = None) -> Params:
         """`params` in float16; where the tree of booleans `mask` is False they stay."""
         return _cast(params, jnp.float16, mask)
 
-    def to_fp32(self, params: Mapping[str, Any], mask: Any = None) -> Params:
+    def to_fp32(self, params: Mapping[str, Any], mask: Mapping[str, Any] | None = None) -> Params:
         """`params` in float32; where the tree of booleans `mask` is False they stay."""
         return _cast(params, jnp.float32, mask)
 
@@ -571,11 +572,6 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         """A small batch the model can run on."""
         return {"input_ids": jnp.array([[0, 3, 2]]) % self.config.vocab_size}
 
-    @classmethod
-    def can_generate(cls) -> bool:
-        """Whether the class has `generate`."""
-        return hasattr(cls, "generate")
-
     def num_parameters(self, exclude_embeddings: bool = False) -> int:
         """Number of parameters, tied ones once."""
         skipped = ("embedding",) if exclude_embeddings else ()
@@ -587,14 +583,14 @@ def _shape(parameter: Parameter) -> tuple[int, ...]:
     return parameter.shape[::-1] if parameter.kind == "dense" else parameter.shape
 
 
-def _places(leaf: Any) -> list[str]:
+def _places(leaf: object) -> list[str]:
     """Where the values of a leaf are."""
     if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
         return ["numpy" if isinstance(leaf, np.ndarray) else type(leaf).__name__]
     return [f"{device.platform}:{device.id}" for device in leaf.devices()]
 
 
-def _as_array(value: Any, is_whole: bool = False) -> Array:
+def _as_array(value: npt.ArrayLike, is_whole: bool = False) -> Array:
     """What callers hand in (lists, numpy, tensors of other frameworks) as a JAX array.
 
     Args:
@@ -623,7 +619,7 @@ def _fitting(value: Array, old: Array) -> Array:
     return jnp.asarray(value, old.dtype)
 
 
-def _cast(params: Mapping[str, Any], dtype: DTypeLike, mask: Any) -> Params:
+def _cast(params: Mapping[str, Any], dtype: DTypeLike, mask: Mapping[str, Any] | None) -> Params:
     """Floating leaves in another type, where `mask` is True or None."""
     params = unfreeze(params)
     chosen = jax.tree.map(lambda _: True, params) if mask is None else unfreeze(mask)

@@ -9,15 +9,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
+from flax import linen as nn
 from jax import Array
 
 from roberta.flax.layers import are_sums_split, check_values
 from roberta.flax.parts import Made, has_interceptors, is_own_module
+
+if TYPE_CHECKING:
+    from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
 
 UNCOMPILED = 2  # shapes of a model that run operation by operation
 PROGRAMS = 8  # that are kept of a model
@@ -44,7 +48,9 @@ class Kept:
 _KEPT: WeakKeyDictionary[Any, Kept] = WeakKeyDictionary()
 
 
-def run(model: Any, variables: Variables, inputs: Inputs, rngs: Variables, flags: Mapping[str, Any]) -> tuple[Any, Any]:
+def run(
+    model: "FlaxRobertaPreTrainedModel", variables: Variables, inputs: Inputs, rngs: Variables, flags: Mapping[str, Any]
+) -> tuple[Any, Any]:
     """The output of a model's module, and the cache it has written."""
     directly = partial(apply, model.module, flags)
     program = chosen(model, variables, inputs, rngs, flags) if may_compile(model, variables, inputs, rngs) else None
@@ -58,12 +64,12 @@ def run(model: Any, variables: Variables, inputs: Inputs, rngs: Variables, flags
         return directly(variables, inputs, rngs)  # which raises the `ValueError` itself
 
 
-def apply(module: Any, flags: Mapping[str, Any], variables: Variables, inputs: Inputs, rngs: Variables) -> Any:
+def apply(module: nn.Module, flags: Mapping[str, Any], variables: Variables, inputs: Inputs, rngs: Variables) -> Any:
     """`module.apply`; ids, positions and labels are always checked."""
     return module.apply(variables, **inputs, **flags, rngs=rngs, mutable=["cache"])
 
 
-def may_compile(model: Any, variables: Variables, inputs: Inputs, rngs: Variables) -> bool:
+def may_compile(model: "FlaxRobertaPreTrainedModel", variables: Variables, inputs: Inputs, rngs: Variables) -> bool:
     """Whether a call is of our own module, without a cache, on values that are there and arrays.
 
     Steps with a cache have few shapes; in a caller's `jax.jit` or `jax.grad` there are no values.
@@ -75,7 +81,7 @@ def may_compile(model: Any, variables: Variables, inputs: Inputs, rngs: Variable
 
 
 def chosen(
-    model: Any, variables: Variables, inputs: Inputs, rngs: Variables, flags: Mapping[str, Any]
+    model: "FlaxRobertaPreTrainedModel", variables: Variables, inputs: Inputs, rngs: Variables, flags: Mapping[str, Any]
 ) -> Callable[..., Any] | None:
     """The program for a call, made when there is none; None for one of the first shapes."""
     kept = _KEPT.get(model)
@@ -94,7 +100,7 @@ def chosen(
     return kept.programs[key]
 
 
-def _traced(module: Any, flags: Mapping[str, Any], variables: Variables, inputs: Inputs, rngs: Variables) -> Any:
+def _traced(module: nn.Module, flags: Mapping[str, Any], variables: Variables, inputs: Inputs, rngs: Variables) -> Any:
     """`apply` with its checks, whatever the caller has set for code of his own."""
     with check_values(True):
         return apply(module, flags, variables, inputs, rngs)

@@ -6,17 +6,21 @@ A leaf is written as it is, whatever library made the tree. Leaves of another ki
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
+from jax import Array
 
 from roberta.common.checkpoint.saving import Wrong, changed_fields, checked
 from roberta.common.formats import flax_msgpack
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.parameters import Parameter, parameters
 from roberta.flax.weights import from_native
+
+if TYPE_CHECKING:
+    from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
 
 logger = logging.getLogger(__name__)
 Table = dict[str, Parameter]
@@ -26,7 +30,7 @@ _GATHER = (
 )
 
 
-def to_write(model: Any, params: Mapping[str, Any] | None = None) -> dict[str, Source]:
+def to_write(model: "FlaxRobertaPreTrainedModel", params: Mapping[str, Any] | None = None) -> dict[str, Source]:
     """The tensors that make the model, by canonical name.
 
     Args:
@@ -66,12 +70,12 @@ def _those_given(class_name: str, table: Table, tensors: Mapping[str, Source]) -
     return {name: parameter for name, parameter in table.items() if name in tensors}
 
 
-def _source(leaf: Any, is_transposed: bool) -> Source:
+def _source(leaf: Array | np.ndarray, is_transposed: bool) -> Source:
     shape = tuple(leaf.shape[::-1] if is_transposed else leaf.shape)
     return shape, np.dtype(leaf.dtype).name, lambda: from_native(leaf, is_transposed)
 
 
-def _unreadable(path: str, leaf: Any) -> list[Wrong]:
+def _unreadable(path: str, leaf: object) -> list[Wrong]:
     """Why the values of a leaf cannot be read."""
     if isinstance(leaf, np.ndarray):
         return []
@@ -86,7 +90,7 @@ def _unreadable(path: str, leaf: Any) -> list[Wrong]:
     return []
 
 
-def _other_module(model: Any) -> list[Wrong]:
+def _other_module(model: "FlaxRobertaPreTrainedModel") -> list[Wrong]:
     """A module in the place of the class's own, with computations of its own."""
     if type(model.module).__call__ is model.module_class.__call__:
         return []

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -33,11 +34,11 @@ class Layout:
         """A whole copy on each device."""
         return None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec())
 
-    def places(self, state: Any) -> Any:
+    def places(self, state: object) -> Any:
         """The sharding of each leaf of a tree; None for one device."""
         return None if self.mesh is None else jax.tree.map(self.place, state)
 
-    def place(self, leaf: Any) -> NamedSharding:
+    def place(self, leaf: npt.ArrayLike) -> NamedSharding:
         """Where a leaf is: its longest axis that the devices divide is split, or it is everywhere."""
         assert self.mesh is not None
         shape = np.shape(leaf)
@@ -49,7 +50,7 @@ class Layout:
             self.mesh, PartitionSpec(*("data" if axis == longest else None for axis in range(longest + 1)))
         )
 
-    def put_state(self, state: Any) -> Any:
+    def put_state(self, state: object) -> Any:
         """A tree of arrays, each where it belongs."""
         return state if self.mesh is None else jax.device_put(state, self.places(state))
 

@@ -14,12 +14,13 @@ import optax
 from flax import linen as nn
 from flax.training.train_state import TrainState
 from jax import Array
+from jax.tree_util import KeyPath
 
 from roberta.common.config import RobertaConfig
 from roberta.common.formats.flax_msgpack import canonical_name
 from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import MicroBatch
-from roberta.common.training.data.tasks import HEADS, Task
+from roberta.common.training.data.tasks import Task, check_task
 from roberta.common.training.optimizer_state import Group, TrainingState
 from roberta.common.training.recipes import Recipe
 from roberta.common.training.run import Run
@@ -27,6 +28,7 @@ from roberta.common.training.settings import Settings
 from roberta.flax.layers import check_range, check_values, position_ids, split_sums
 from roberta.flax.losses import check_labels, classification_loss, next_token_loss, span_loss, token_loss
 from roberta.flax.optimizers import fill_optimizer, read_optimizer
+from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
 from roberta.flax.sharding import Layout, layout
 from roberta.flax.weights import Params, checked, native
 
@@ -49,12 +51,10 @@ class Trainer:
         CheckpointError: `resumed` does not fit the model.
     """
 
-    def __init__(self, model: Any, settings: Settings, resumed: TrainingState | None = None) -> None:
-        if model.head != HEADS[settings.task]:
-            raise ValueError(
-                f"task {settings.task!r} trains FlaxRoberta{HEADS[settings.task]}, and the model is a "
-                f"{type(model).__name__}; load it with the class of the task"
-            )
+    def __init__(
+        self, model: FlaxRobertaPreTrainedModel, settings: Settings, resumed: TrainingState | None = None
+    ) -> None:
+        check_task(model, settings.task)
         self.model, self.settings = model, settings
         self.rate = settings.recipe.learning_rate if resumed is None else resumed.groups[0].learning_rate
         module = trained_module(model, settings)
@@ -110,7 +110,7 @@ class Trainer:
         return tuple(Group(*shared, decay, some) for decay, some in pairs if some)
 
 
-def train(model: Any, run: Run) -> Trainer:
+def train(model: FlaxRobertaPreTrainedModel, run: Run) -> Trainer:
     """Make the updates that are left of a run."""
     trainer = Trainer(model, run.settings, run.resumed)
     for number, batch in enumerate(run.batches.updates(run.start, run.stop), run.start + 1):
@@ -149,7 +149,9 @@ def task_loss(
     )
 
 
-def masked_scores(module: Any, input_ids: Array, attention_mask: Array, positions: Array, deterministic: bool) -> Array:
+def masked_scores(
+    module: nn.Module, input_ids: Array, attention_mask: Array, positions: Array, deterministic: bool
+) -> Array:
     """Scores of every vocabulary entry at some tokens only: (n, vocab).
 
     Args:
@@ -166,7 +168,7 @@ def _wide(logits: Array) -> Array:
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
-def trained_module(model: Any, settings: Settings) -> Any:
+def trained_module(model: FlaxRobertaPreTrainedModel, settings: Settings) -> Any:
     """The model's module with the settings' dtype, after the model's config was given the recipe's dropout.
 
     A head keeps its own, where the config has one.
@@ -189,7 +191,7 @@ def optimizer(recipe: Recipe, params: Params) -> optax.GradientTransformation:
         params: arrays, or shapes.
     """
 
-    def is_decayed(path: Any, leaf: Any) -> bool:
+    def is_decayed(path: KeyPath, leaf: object) -> bool:
         return decays(canonical_name("/".join(key.key for key in path))[0], recipe)
 
     mask = None if recipe.decays_all else jax.tree_util.tree_map_with_path(is_decayed, params)
@@ -201,7 +203,7 @@ def optimizer(recipe: Recipe, params: Params) -> optax.GradientTransformation:
     )
 
 
-def programs(module: Any, settings: Settings, spread: Layout, state: TrainState) -> tuple[Any, Any, Any]:
+def programs(module: nn.Module, settings: Settings, spread: Layout, state: TrainState) -> tuple[Any, Any, Any]:
     """The three compiled functions of an update: gradients of a micro-batch, their sum, and the new state.
 
     The first is compiled for each shape of a micro-batch, the others once. The sum takes the memory of what is summed,

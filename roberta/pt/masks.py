@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from roberta.pt.facts import Facts
 from roberta.pt.layers import warn_of_padding
 
 
-class Masks:
+class Masks(Facts):
     """The methods that turn a mask of 1 and 0 into what is added to scores; part of `RobertaPreTrainedModel`."""
 
     def get_extended_attention_mask(

@@ -62,12 +62,13 @@ def fill_optimizer(state: TrainingState, optimizer: torch.optim.Optimizer, model
         optimizer.state[parameter] = own
 
 
-def _split(tensor: torch.Tensor, like: Any) -> torch.Tensor:
+def _split(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """A tensor, split over processes where `like` is."""
     if not hasattr(like, "full_tensor"):
         return tensor
-    from torch.distributed.tensor import distribute_tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
+    assert isinstance(like, DTensor)
     return distribute_tensor(tensor, like.device_mesh, like.placements)
 
 

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from roberta.common.config import RobertaConfig
 from roberta.common.parameters import Head
 from roberta.pt.layers import (
     Attention,
@@ -28,6 +29,9 @@ from roberta.pt.layers import (
     ResidualOutput,
     SelfAttention,
 )
+
+if TYPE_CHECKING:
+    from roberta.pt.pretrained import RobertaPreTrainedModel
 
 Kinds = dict[str, type[nn.Module]]
 
@@ -54,7 +58,7 @@ CHILDREN: dict[type[nn.Module], Kinds] = {
     nn.Linear: {}, nn.LayerNorm: {}, nn.Embedding: {}, nn.Dropout: {},
 }  # fmt: skip
 # Head -> what stands beside the encoder.
-BESIDE: dict[Head, Kinds] = {
+BESIDE: dict[Head | None, Kinds] = {
     "ForCausalLM": {"lm_head": LMHead},
     "ForMaskedLM": {"lm_head": LMHead},
     "ForSequenceClassification": {"classifier": ClassificationHead},
@@ -87,7 +91,7 @@ def code_of(kinds: set[type[nn.Module]]) -> dict[tuple[type[nn.Module], str], An
 CODE = code_of(set(CHILDREN))  # at import: what is there before a caller can patch a class
 
 
-def alteration(model: Any) -> str:
+def alteration(model: "RobertaPreTrainedModel") -> str:
     """What of a model is not this library's own, or keeps its weights from being read; "" where nothing is so."""
     from roberta.pt import models  # which imports this module, by way of `infer`
 
@@ -102,12 +106,12 @@ def alteration(model: Any) -> str:
     return _altered_module(model)
 
 
-def _is_foreign(function: Any, kind: type[nn.Module]) -> bool:
+def _is_foreign(function: FunctionType, kind: type[nn.Module]) -> bool:
     """Whether a function that a class runs was written in another file."""
     return function.__code__.co_filename != sys.modules[kind.__module__].__file__
 
 
-def _altered_module(model: Any) -> str:
+def _altered_module(model: "RobertaPreTrainedModel") -> str:
     """What of the modules is not as expected."""
     expected, first = expected_modules(model), next(model.parameters())
     found = dict(model.named_modules(remove_duplicate=False))
@@ -119,7 +123,7 @@ def _altered_module(model: Any) -> str:
     return f"{min(missing)} is missing" if missing else ""
 
 
-def expected_modules(model: Any) -> dict[str, type[nn.Module]]:
+def expected_modules(model: "RobertaPreTrainedModel") -> dict[str, type[nn.Module]]:
     """The class of each module of a model as this library builds it, by name."""
     base = model.base_model
     prefix = "" if base is model else f"{model.base_model_prefix}."
@@ -139,7 +143,7 @@ def expected_modules(model: Any) -> dict[str, type[nn.Module]]:
     return found
 
 
-def _alteration(module: nn.Module, kind: type[nn.Module] | None, config: Any) -> str:
+def _alteration(module: nn.Module, kind: type[nn.Module] | None, config: RobertaConfig) -> str:
     """What of one module is not as expected; "" where nothing is so."""
     if type(module) is not kind:
         return f"is a {type(module).__module__}.{type(module).__qualname__}"
@@ -182,7 +186,7 @@ class Parts:
     is not: what is kept for it must not keep it.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: "RobertaPreTrainedModel") -> None:
         modules = list(model.modules())
         self.code = code_of({type(model), type(model.base_model)}) | CODE
         self.kind, self.count = type(model), len(vars(model))
@@ -199,6 +203,7 @@ class Parts:
             (module._parameters, name, parameter.detach(), version(parameter))
             for module in modules
             for name, parameter in module._parameters.items()
+            if parameter is not None
         ]
 
     def are_current(self, model: nn.Module) -> bool:
@@ -211,7 +216,7 @@ class Parts:
             and all(_is_as_it_was(*module) for module in self.modules)
             and all(table[name] is value for table, name, value in self.settings)
             and all(now == then for now, then in self.children)
-            and all(_is_value(table.get(name), *old) for table, name, *old in self.parameters)
+            and all(_is_value(table.get(name), old, count) for table, name, old, count in self.parameters)
         )
 
 

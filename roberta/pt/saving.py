@@ -5,7 +5,7 @@ has names of its own in the state dict, and is refused by `roberta.common.checkp
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from roberta.common.checkpoint.saving import Wrong, changed_fields, checked, fields_changed
+from roberta.common.config import RobertaConfig
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.parameters import Kind, Parameter, parameters
 from roberta.pt.layers import Intermediate
 from roberta.pt.parts import without_dropout
 from roberta.pt.sources import table_of
 from roberta.pt.weights import to_numpy
+
+if TYPE_CHECKING:
+    from roberta.pt.pretrained import RobertaPreTrainedModel
 
 # Kind of a weight -> PyTorch's layer with such a weight, and what it computes.
 _PLAIN: dict[Kind, tuple[Any, Callable[[Any, Tensor], Tensor]]] = {
@@ -36,7 +40,7 @@ _GATHER = (
 )
 
 
-def to_write(model: Any, state_dict: Mapping[str, Tensor] | None = None) -> dict[str, Source]:
+def to_write(model: "RobertaPreTrainedModel", state_dict: Mapping[str, Tensor] | None = None) -> dict[str, Source]:
     """The tensors that make the model, by canonical name.
 
     Args:
@@ -62,7 +66,7 @@ def to_write(model: Any, state_dict: Mapping[str, Tensor] | None = None) -> dict
     )
 
 
-def _is_known(model: Any, name: str) -> bool:
+def _is_known(model: "RobertaPreTrainedModel", name: str) -> bool:
     """Whether this library says what a tensor is for: in a class of the caller's own, of the encoder alone."""
     return model.head is not None or name.startswith("roberta.")
 
@@ -101,7 +105,7 @@ def _unreadable(name: str, tensor: Tensor) -> list[Wrong]:
     return []
 
 
-def _untied(config: Any, state: Mapping[str, Any]) -> list[Wrong]:
+def _untied(config: RobertaConfig, state: Mapping[str, Any]) -> list[Wrong]:
     """What the config ties, or every LM head does, and is not the same."""
     pairs = [("lm_head.decoder.bias", "lm_head.bias", "give both the same values")]
     if config.tie_word_embeddings:
@@ -119,11 +123,11 @@ def _same(one: Tensor, other: Tensor) -> bool:
         return True  # what cannot be read has an error of its own
     if one.data_ptr() == other.data_ptr() and one.shape == other.shape:
         return True
-    return one.shape == other.shape and one.dtype == other.dtype and np.array_equal(*_bits(one, other))
+    return one.shape == other.shape and one.dtype == other.dtype and np.array_equal(_bits(one), _bits(other))
 
 
-def _bits(*tensors: Tensor) -> Iterable[np.ndarray]:
-    return (np.ascontiguousarray(to_numpy(tensor)).reshape(-1).view(np.uint8) for tensor in tensors)
+def _bits(tensor: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(to_numpy(tensor)).reshape(-1).view(np.uint8)
 
 
 def _configs(model: nn.Module) -> Iterable[Any]:
@@ -132,7 +136,7 @@ def _configs(model: nn.Module) -> Iterable[Any]:
     )
 
 
-def _changed_settings(model: Any) -> list[Wrong]:
+def _changed_settings(model: "RobertaPreTrainedModel") -> list[Wrong]:
     """Settings of layers that the config does not say any more."""
     config, found = model.config, dict[str, Any]()
     for module in (model if model.head is not None else model.base_model).modules():

@@ -1,23 +1,28 @@
 """Rows of a data set as a `tf.data.Dataset` of batches that a model takes and `fit` trains on."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
+if TYPE_CHECKING:
+    from roberta.common.tokenizer.base import TokenizerBase
+
 Row = Mapping[str, Any]
+Dataset = Sequence[Row] | Mapping[str, Sequence[Any]]  # or a `datasets.Dataset`
 LABELS = {"label": "labels", "label_ids": "labels"}  # names of a column -> the model's argument
 
 
 def tf_dataset(
-    dataset: Any,
+    dataset: Dataset,
     *,
     names: Sequence[str],
     label_names: Sequence[str],
     batch_size: int,
     shuffle: bool,
-    tokenizer: Any,
+    tokenizer: "TokenizerBase | None",
     collate: Callable[..., Mapping[str, Any]] | None,
     collate_options: Mapping[str, Any] | None,
     drop_remainder: bool | None,
@@ -61,7 +66,7 @@ def tf_dataset(
 class Rows:
     """The rows of a data set by number, with the columns that are wanted."""
 
-    def __init__(self, dataset: Any, wanted: set[str]) -> None:
+    def __init__(self, dataset: Dataset, wanted: set[str]) -> None:
         self.dataset = dataset
         self.is_columns = isinstance(dataset, Mapping)
         self.count = len(next(iter(dataset.values()))) if self.is_columns and dataset else len(dataset)
@@ -109,7 +114,7 @@ def stacked(rows: Sequence[Row]) -> dict[str, np.ndarray]:
     return result
 
 
-def padded(tokenizer: Any) -> Callable[[Sequence[Row]], Mapping[str, Any]]:
+def padded(tokenizer: "TokenizerBase") -> Callable[[Sequence[Row]], Mapping[str, Any]]:
     """A collator of rows: what the tokenizer makes is padded by it, the rest is stacked."""
 
     def collate(rows: Sequence[Row]) -> dict[str, Any]:
@@ -125,7 +130,7 @@ def _alone(values: dict[str, Any]) -> Any:
     return next(iter(values.values())) if len(values) == 1 else values
 
 
-def _array(value: Any) -> np.ndarray:
+def _array(value: npt.ArrayLike) -> np.ndarray:
     """Whole numbers as int64, others as float32."""
     array = np.asarray(value)
     return array.astype(np.int64 if array.dtype.kind in "iub" else np.float32)

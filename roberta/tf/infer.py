@@ -168,12 +168,12 @@ programs = functools.cache(Programs)
 # -- one model's weights ---------------------------------------------------------------------------------------------
 
 
-def values(model: Any) -> list[Tensor]:
+def values(model: keras.Model) -> list[Tensor]:
     """Every parameter's value now."""
     return [value(variable) for variable, _ in native(model).values()]
 
 
-def value(variable: Any) -> Tensor:
+def value(variable: keras.Variable) -> Tensor:
     """A variable's value now, read by the operation alone, which takes a third of the time that Keras does."""
     own = variable.value
     if isinstance(own, tf.distribute.DistributedValues):
@@ -181,7 +181,7 @@ def value(variable: Any) -> Tensor:
     return tf.raw_ops.ReadVariableOp(resource=own.handle, dtype=own.dtype)
 
 
-def cast(variable: Any, dtype: str) -> Tensor:
+def cast(variable: keras.Variable | Tensor, dtype: str) -> Tensor:
     """A variable's value, or a tensor, in `dtype`; the same memory if that is its own."""
     own = variable if isinstance(variable, Tensor) else value(variable)
     return own if own.dtype == dtype else tf.cast(own, dtype)
@@ -220,7 +220,7 @@ class FastModel:
             takes other.
     """
 
-    def __init__(self, model: Any, dtype: str, *, is_kept: bool) -> None:
+    def __init__(self, model: keras.Model, dtype: str, *, is_kept: bool) -> None:
         base, config = model.base_model, model.config
         self.made_from = values(model) if is_kept else []
         self.embeddings = base.embeddings
@@ -279,7 +279,7 @@ class HeadParts:
     rows = staticmethod(tf.gather)
     tanh = staticmethod(tf.tanh)
 
-    def __init__(self, model: Any, run: Programs, dtype: str) -> None:
+    def __init__(self, model: keras.Model, run: Programs, dtype: str) -> None:
         self.model, self.run, self.dtype = model, run, dtype
 
     def dense(self, path: str) -> Callable[[Tensor], Tensor]:
@@ -300,7 +300,7 @@ _models = FastModels(Parts, alteration)
 
 
 def infer(  # noqa: D103 - described in PretrainedBase
-    model: Any,
+    model: keras.Model,
     batch: Mapping[str, np.ndarray],
     *,
     where: np.ndarray | None = None,
@@ -328,7 +328,7 @@ def laid_out(model: keras.Model, dtype: str) -> FastModel:
     return _models.laid_out(model, dtype, lambda: FastModel(model, dtype, is_kept=True))
 
 
-def release(model: Any) -> None:
+def release(model: keras.Model) -> None:
     """Free the memory that `infer` prepared; its next call makes it again."""
     _models.release(model)
 

@@ -5,19 +5,19 @@ everything first and then sets the moments and the step. Settings are the caller
 `Group.arguments`.
 """
 
-from typing import Any
-
 from roberta.common.formats.safetensors_file import numpy_dtype
 from roberta.common.training.optimizer_state import Group, TrainingState, check_fits, entries, refuse
 from roberta.tf.weights import assign, canonical, keras, native, to_numpy
 
-NAMES = {"exp_avg": "_momentums", "exp_avg_sq": "_velocities"}  # moment -> attribute of Keras' optimizer
+MOMENT_ATTRIBUTES = {"exp_avg": "_momentums", "exp_avg_sq": "_velocities"}  # moment -> attribute of Keras' optimizer
 REFUSED = ("amsgrad", "use_ema", "gradient_accumulation_steps")  # they change the update, or keep more tensors
 
-Found = dict[str, tuple[Any, bool]]  # canonical name -> Keras' variable, and whether it is stored transposed
+Variables = dict[
+    str, tuple[keras.Variable, bool]
+]  # canonical name -> Keras' variable, and whether it is stored transposed
 
 
-def read_optimizer(optimizer: Any, model: Any) -> TrainingState:
+def read_optimizer(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> TrainingState:
     """The state of a `keras.optimizers.AdamW`, or a subclass, over variables of one of our TensorFlow models.
 
     Raises:
@@ -35,7 +35,7 @@ def read_optimizer(optimizer: Any, model: Any) -> TrainingState:
     return TrainingState(int(to_numpy(optimizer.iterations)), arrays, groups, "the Keras optimizer")
 
 
-def fill_optimizer(state: TrainingState, optimizer: Any, model: Any) -> None:
+def fill_optimizer(state: TrainingState, optimizer: keras.optimizers.Optimizer, model: keras.Model) -> None:
     """Set moments and step of a `keras.optimizers.AdamW`, or a subclass, over one of our TensorFlow models.
 
     An optimizer that has made no step yet is built over the model's trainable variables.
@@ -54,7 +54,7 @@ def fill_optimizer(state: TrainingState, optimizer: Any, model: Any) -> None:
     optimizer.iterations.assign(state.step)
 
 
-def _moments(optimizer: Any, model: Any) -> tuple[Found, Found]:
+def _moments(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> tuple[Variables, Variables]:
     """The variables that an optimizer trains, by canonical name, and its moments by entry."""
     if not isinstance(optimizer, keras.optimizers.AdamW):
         raise TypeError(f"the optimizer is a {type(optimizer).__name__}, and has to be a keras.optimizers.AdamW")
@@ -66,7 +66,7 @@ def _moments(optimizer: Any, model: Any) -> tuple[Found, Found]:
     if len(found) < len(places):
         raise ValueError(f"the optimizer has {len(places) - len(found)} variables that are not of the model")
     moments = {
-        entry: (getattr(optimizer, NAMES[moment])[places[id(found[name][0])]], found[name][1])
+        entry: (getattr(optimizer, MOMENT_ATTRIBUTES[moment])[places[id(found[name][0])]], found[name][1])
         for moment, name, entry in entries(found)
     }
     return found, moments

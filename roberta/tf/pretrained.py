@@ -5,9 +5,10 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 import numpy as np
+import numpy.typing as npt
 import optree
 import tensorflow as tf
 from tensorflow import Tensor
@@ -32,10 +33,13 @@ from roberta.common.tokenizer.encoding import BatchEncoding
 from roberta.tf import datasets, model_card, quantised, serving
 from roberta.tf.fitting import KerasLoops
 from roberta.tf.infer import infer, release
-from roberta.tf.layers import draws_parameters
+from roberta.tf.layers import DType, draws_parameters
 from roberta.tf.saving import to_write
 from roberta.tf.symbols import WHOLE, symbol
 from roberta.tf.weights import assign, keras, native, replace, to_numpy
+
+if TYPE_CHECKING:
+    from roberta.common.tokenizer.base import TokenizerBase
 
 for _output in OUTPUTS:  # for keras.tree; tf.nest knows every mapping
     optree.register_pytree_node(
@@ -79,7 +83,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
     supports_xla_generation = False  # `generate` runs one step after another; `jit_compile` is for calls
 
     def __init__(
-        self, config: RobertaConfig, *, dtype: Any = None, name: str | None = None, trainable: bool = True
+        self, config: RobertaConfig, *, dtype: DType = None, name: str | None = None, trainable: bool = True
     ) -> None:
         """Keras' options: `dtype` is one or a policy such as "mixed_bfloat16", by default the global one."""
         config = self.config_to_build(config)
@@ -222,7 +226,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         *,
         saved_model: bool = False,
         version: int = 1,
-        signatures: Any = None,
+        signatures: serving.Signatures = None,
         max_shard_size: int | str = "5GB",
         safe_serialization: bool = True,
         variant: str | None = None,
@@ -278,7 +282,12 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         return {"config": config, "dtype": policy, "name": self.name, "trainable": self.trainable, **options}
 
     @classmethod
-    def from_config(cls, config: Any, custom_objects: dict[str, Any] | None = None, **keras_options: Any) -> Any:
+    def from_config(
+        cls,
+        config: RobertaConfig | Mapping[str, Any],
+        custom_objects: dict[str, Any] | None = None,
+        **keras_options: Any,
+    ) -> Any:
         """The model that `get_config`, a `RobertaConfig` or a dict of its fields describes, with new parameters."""
         if isinstance(config, RobertaConfig):
             return cls._from_config(config, **keras_options)
@@ -293,7 +302,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         """A model with new parameters."""
         return cls(config, **keras_options)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: object = None) -> None:
         """Nothing is left to build: the constructor made every variable."""
 
     def build_in_name_scope(self) -> None:
@@ -336,7 +345,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         """The word embedding."""
         return self.base_model.embeddings.word_embeddings
 
-    def set_input_embeddings(self, value: Any) -> None:
+    def set_input_embeddings(self, value: keras.layers.Layer | npt.ArrayLike) -> None:
         """Give the word embedding, and so a tied LM head, the rows of a layer or a matrix (vocab, hidden)."""
         rows = _rows(value)
         self.resize_token_embeddings(len(rows))
@@ -349,7 +358,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             return None
         return self.get_input_embeddings() if lm_head.decoder is None else lm_head.decoder
 
-    def set_output_embeddings(self, value: Any) -> None:
+    def set_output_embeddings(self, value: keras.layers.Layer | npt.ArrayLike) -> None:
         """Give the LM head, and so a tied word embedding, the rows of a layer or a matrix (vocab, hidden)."""
         if self.get_lm_head() is None:
             raise ValueError(f"{type(self).__name__} has no LM head")
@@ -422,7 +431,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         """`resize_token_embeddings`, by the name that transformers calls."""
         return self.resize_token_embeddings(new_num_tokens)
 
-    def _get_word_embedding_weight(self, embedding_layer: Any) -> tf.Variable | None:
+    def _get_word_embedding_weight(self, embedding_layer: keras.layers.Layer) -> tf.Variable | None:
         """The matrix of what `get_input_embeddings` or `get_output_embeddings` gives, as TensorFlow's variable."""
         return getattr(getattr(embedding_layer, "embeddings", getattr(embedding_layer, "kernel", None)), "value", None)
 
@@ -500,7 +509,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         filepath: str | Path,
         format: str = "tf_saved_model",
         verbose: bool | None = None,
-        input_signature: Any = None,
+        input_signature: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Write a SavedModel (or another of Keras' formats), by default of ids and mask of any batch size and length."""
@@ -514,10 +523,10 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
 
     def prepare_tf_dataset(
         self,
-        dataset: Any,
+        dataset: datasets.Dataset,
         batch_size: int = 8,
         shuffle: bool = True,
-        tokenizer: Any = None,
+        tokenizer: "TokenizerBase | None" = None,
         collate_fn: Callable[..., Mapping[str, Any]] | None = None,
         collate_fn_args: Mapping[str, Any] | None = None,
         drop_remainder: bool | None = None,
@@ -565,11 +574,6 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         found = vars(self).get(name) if name is not None else None
         return found if isinstance(found, keras.layers.Layer) else super().get_layer(name, index)
 
-    @classmethod
-    def can_generate(cls) -> bool:
-        """Whether the class has `generate`."""
-        return hasattr(cls, "generate")
-
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Number of parameters, tied ones once; not those of adapters, which freeze what they adapt."""
         return sum(
@@ -581,19 +585,19 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
 
 
 @functools.lru_cache(maxsize=64)
-def _takes(call: Any) -> tuple[tuple[str, ...], bool]:
+def _takes(call: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
     """The names of a call's parameters, and whether it takes others by name."""
     parameters = [one for one in inspect.signature(call).parameters.values() if one.name != "self"]
     names = tuple(one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
     return names, any(one.kind == one.VAR_KEYWORD for one in parameters)
 
 
-def _as_tensor(value: Any) -> Any:
+def _as_tensor(value: object) -> Any:
     """Nested lists as a tensor; everything else as it is."""
     return tf.convert_to_tensor(value) if isinstance(value, list | tuple) else value
 
 
-def _is_argument_list(value: Any) -> bool:
+def _is_argument_list(value: object) -> bool:
     """Whether a list holds arguments, and not, as [[0, 5, 2]] does, the numbers of one."""
     if not isinstance(value, list):
         return False
@@ -602,7 +606,7 @@ def _is_argument_list(value: Any) -> bool:
     )
 
 
-def _without_adapter(layer: Any) -> Any:
+def _without_adapter(layer: keras.layers.Layer) -> keras.layers.Layer:
     """`layer`; `ValueError` where Keras' LoRA adapts it, whose matrix is the sum of two."""
     if getattr(layer, "lora_enabled", False):
         raise ValueError(
@@ -612,7 +616,7 @@ def _without_adapter(layer: Any) -> Any:
     return layer
 
 
-def _rows(value: Any) -> np.ndarray:
+def _rows(value: keras.layers.Layer | npt.ArrayLike) -> np.ndarray:
     """The (vocab, hidden) matrix of an embedding, of a dense layer, or the array itself."""
     if isinstance(value, keras.layers.Dense):
         return to_numpy(value.kernel).T

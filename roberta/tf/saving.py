@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from roberta.common.checkpoint.saving import Wrong, changed_fields, checked, fields_changed
+from roberta.common.config import RobertaConfig
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.formats.tf_h5 import LEAVES
 from roberta.common.parameters import Kind, Parameter, parameters
@@ -28,7 +29,7 @@ _PLAIN: dict[Kind, tuple[Any, Callable[[Any, Tensor], Tensor]]] = {
 _REPLACE = "put one of the original class in its place, whose weight has the same effect"
 
 
-def to_write(model: Any) -> dict[str, Source]:
+def to_write(model: keras.Model) -> dict[str, Source]:
     """The tensors that make the model, by canonical name.
 
     Raises:
@@ -46,7 +47,7 @@ def to_write(model: Any) -> dict[str, Source]:
     return checked(type(model).__name__, table, tensors, extra=extra, wrong=wrong)
 
 
-def _owner(model: Any, name: str) -> Any:
+def _owner(model: keras.Model, name: str) -> keras.layers.Layer | None:
     """The layer with a parameter; None where there is none of that path."""
     part = model
     for step in name.split(".")[:-1]:
@@ -57,13 +58,13 @@ def _owner(model: Any, name: str) -> Any:
     return part
 
 
-def _source(variable: Any, is_transposed: bool) -> Source:
+def _source(variable: keras.Variable | Tensor, is_transposed: bool) -> Source:
     """A variable, or the tensor that a layer makes of several."""
     shape = tuple(variable.shape[::-1] if is_transposed else variable.shape)
     return shape, keras.backend.standardize_dtype(variable.dtype), lambda: canonical(variable, is_transposed)
 
 
-def _extra(model: Any, owners: Iterable[Any], found: Mapping[str, Any]) -> list[str]:
+def _extra(model: keras.Model, owners: Iterable[keras.layers.Layer | None], found: Mapping[str, Any]) -> list[str]:
     """The paths of variables that a folder has no place for."""
     known = {id(variable) for variable in found.values()}
     for layer in owners:
@@ -73,7 +74,7 @@ def _extra(model: Any, owners: Iterable[Any], found: Mapping[str, Any]) -> list[
     return [variable.path for variable in own if id(variable) not in known]
 
 
-def _layers(part: Any) -> Iterator[Any]:
+def _layers(part: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
     """A layer and those that are its parts now: Keras goes on to list one that another has replaced."""
     yield part
     inner = (
@@ -87,11 +88,11 @@ def _layers(part: Any) -> Iterator[Any]:
                 yield from _layers(one)
 
 
-def _configs(model: Any) -> Iterable[Any]:
+def _configs(model: keras.Model) -> Iterable[RobertaConfig]:
     return (layer.config for layer in _layers(model) if isinstance(getattr(layer, "config", None), type(model.config)))
 
 
-def _quantised(model: Any) -> list[Wrong]:
+def _quantised(model: keras.Model) -> list[Wrong]:
     """Layers that compute with quantised values."""
     modes = {getattr(layer, "quantization_mode", None) for layer in _layers(model)} - {None}
     way = "save the model before it is quantised, and quantise what is loaded"
@@ -101,7 +102,7 @@ def _quantised(model: Any) -> list[Wrong]:
     ]
 
 
-def _changed_settings(model: Any) -> list[Wrong]:
+def _changed_settings(model: keras.Model) -> list[Wrong]:
     """Settings of layers that the config does not say any more."""
     config, found = model.config, dict[str, Any]()
     lm_head = model.get_lm_head()
@@ -125,7 +126,7 @@ def _other_layers(owners: Mapping[str, Any], table: Mapping[str, Parameter]) -> 
     ]
 
 
-def _is_plain(layer: Any, parameter: Parameter) -> bool:
+def _is_plain(layer: keras.layers.Layer, parameter: Parameter) -> bool:
     """Whether a layer computes what ours with these parameters does; one of another class is tried."""
     own, compute = _PLAIN[parameter.kind]
     is_linear = getattr(layer, "activation", None) in (None, keras.activations.linear)
@@ -142,6 +143,6 @@ def _is_plain(layer: Any, parameter: Parameter) -> bool:
         return False
 
 
-def _normalised(layer: Any, probe: Tensor) -> Tensor:
+def _normalised(layer: keras.layers.LayerNormalization, probe: Tensor) -> Tensor:
     mean, variance = tf.nn.moments(probe, axes=[-1], keepdims=True)
     return tf.nn.batch_normalization(probe, mean, variance, layer.beta, layer.gamma, layer.epsilon)

@@ -87,7 +87,7 @@ def test_what_is_allowed_is_there(family: str, name: str) -> None:
 def test_a_backend_has_no_other_files(family: str) -> None:
     # PyTorch: what tools ask of it that they ask of no other
     own = {
-        "pt": {"facts.py", "masks.py", "checkpointing.py", "adapters.py", "sources.py", "trainer_folders.py"},
+        "pt": {"facts.py", "masks.py", "checkpointing.py", "adapters.py", "sources.py", "trainer_folders.py", "int8.py"},
         "tf": {
             "adamw.py", "symbols.py", "metrics.py", "fitting.py",
             "weighing.py", "serving.py", "datasets.py", "keras_names.py", "quantised.py", "model_card.py",

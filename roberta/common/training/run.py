@@ -25,7 +25,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Trainer(Protocol):
     """A model and its optimizer, in one framework."""
 
-    model: Any  # one of the public classes: `to_save`, `infer`, `release_infer`
+    @property
+    def model(self) -> Any:
+        """One of the public classes: `to_save`, `infer`, `release_infer`."""
 
     def state(self) -> TrainingState:
         """What the optimizer knows."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from roberta.common.parameters import Head
 
@@ -18,3 +18,12 @@ HEADS: dict[Task, Head] = {
     "question-answering": "ForQuestionAnswering",
     "multiple-choice": "ForMultipleChoice",
 }
+
+
+def check_task(model: Any, task: Task) -> None:
+    """Raise `ValueError` where a task trains another class than the model's."""
+    if model.head != HEADS[task]:
+        raise ValueError(
+            f"task {task!r} trains {model.class_prefix}Roberta{HEADS[task]}, and the model is a "
+            f"{type(model).__name__}; load it with the class of the task"
+        )
