@@ -18,7 +18,7 @@ from roberta.common.generation.prompts import Rows
 from roberta.common.generation.search import Streamer
 from roberta.common.generation.stepping import StepperBase
 from roberta.common.outputs import ModelOutput
-from roberta.flax import cache as kv
+from roberta.flax import cache as caches
 from roberta.flax.layers import check_values
 from roberta.flax.parts import Made
 from roberta.flax.weights import Params
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROUNDING = 64  # calls of about the same length share one compiled step
 
 
-class Stepper(StepperBase):
+class ModelStepper(StepperBase):
     """A model of Flax and its cache, as the driver steps through it.
 
     Attributes:
@@ -46,15 +46,15 @@ class Stepper(StepperBase):
         params: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(model, config, extra)
-        past = kv.as_cache(self.extra.pop("past_key_values", None))
+        past = caches.as_cache(self.extra.pop("past_key_values", None))
         self.call = _compiled(model)
         self.params = model.params if params is None else params
         rounded = -(-max_length // ROUNDING) * ROUNDING
         self.room = min(rounded, max(model.config.max_position_embeddings, max_length))
-        self.length = int(kv.length(past))  # tokens in the cache
+        self.length = int(caches.length(past))  # tokens in the cache
         if past is not None:
-            self.room = max(self.room, kv.max_length(past))
-            self.cache = kv.with_room(past, self.room)
+            self.room = max(self.room, caches.max_length(past))
+            self.cache = caches.with_room(past, self.room)
         elif config.use_cache:
             self.cache = model.init_cache(rows.input_ids.shape[0], self.room)
 
@@ -102,7 +102,7 @@ class Stepper(StepperBase):
     def reorder(self, rows: np.ndarray) -> None:
         """Take the rows of the cache from `rows`."""
         if self.cache is not None:
-            self.cache = kv.reorder(self.cache, jnp.asarray(rows))
+            self.cache = caches.reorder(self.cache, jnp.asarray(rows))
 
     def cached(self) -> int:
         """Number of tokens in the cache."""
@@ -110,10 +110,10 @@ class Stepper(StepperBase):
 
     def cut(self, length: int, tokens: np.ndarray) -> None:
         """Cut the cache to `length` tokens."""
-        self.cache = kv.cut(self.cache, length, jnp.asarray(tokens, jnp.int32))
+        self.cache = caches.cut(self.cache, length, jnp.asarray(tokens, jnp.int32))
 
 
-class Framework(driver.Framework):
+class NativeTensors(driver.Framework):
     """Arrays of JAX.
 
     Args:
@@ -127,16 +127,16 @@ class Framework(driver.Framework):
         """An array as a tensor."""
         return jnp.asarray(values)
 
-    def stepper_class(self, model: "FlaxRobertaPreTrainedModel", *arguments: Any) -> Stepper:
+    def stepper_class(self, model: "FlaxRobertaPreTrainedModel", *arguments: Any) -> ModelStepper:
         """A stepper with the parameters of the call, if the model is the call's own, and no assistant."""
-        return Stepper(model, *arguments, self.params if model is self.model else None)
+        return ModelStepper(model, *arguments, self.params if model is self.model else None)
 
 
 class GenerationMixin(GenerationBase):
     """`generate()` for a class whose call gives next-token logits."""
 
-    def _tensors(self) -> Framework:
-        return Framework(self, None)
+    def _tensors(self) -> NativeTensors:
+        return NativeTensors(self, None)
 
     def generate(
         self,
@@ -171,7 +171,7 @@ class GenerationMixin(GenerationBase):
         if seed is None:
             seed = int(np.random.randint(2**62))
         with contextlib.nullcontext() if trace else jax.disable_jit():
-            return driver.generate(self, call_of(locals()), Framework(self, params))
+            return driver.generate(self, call_of(locals()), NativeTensors(self, params))
 
     def prepare_inputs_for_generation(
         self, input_ids: Array, max_length: int, attention_mask: Array | None = None
@@ -216,7 +216,12 @@ def _compiled(model: "FlaxRobertaPreTrainedModel") -> Callable[..., Any]:
         alive = weakref.ref(model)  # what is kept for the model must not keep it
 
         def call(
-            params: Params, inputs: Mapping[str, Any], cache: kv.Cache | None, first: Array, count: int, **flags: bool
+            params: Params,
+            inputs: Mapping[str, Any],
+            cache: caches.Cache | None,
+            first: Array,
+            count: int,
+            **flags: bool,
         ) -> Any:
             output = alive()(**inputs, params=params, past_key_values=cache, return_dict=True, **flags)
             output.logits = jax.lax.dynamic_slice_in_dim(output.logits, first, count, axis=1)

@@ -35,7 +35,7 @@ def _gelu(x: Array) -> Array:
     return nn.gelu(x, approximate=False)
 
 
-ACTIVATIONS = {
+ACTIVATION_FUNCTIONS = {
     "gelu": _gelu,  # erf, not tanh: fairseq trained with the exact GELU
     "gelu_python": _gelu,
     "gelu_10": lambda x: _gelu(x).clip(-10, 10),
@@ -100,7 +100,7 @@ def is_traced(*values: Array) -> bool:
     return any(isinstance(value, jax.core.Tracer) for value in values)
 
 
-def check(is_wrong: Array, values: tuple[Array, ...], message: Callable[..., str]) -> None:
+def check_when_run(is_wrong: Array, values: tuple[Array, ...], message: Callable[..., str]) -> None:
     """Raise `ValueError(message(*values))` if `is_wrong`: now, or when the compiled code runs."""
 
     def complain(is_wrong: np.ndarray, *values: np.ndarray) -> None:
@@ -120,7 +120,7 @@ def check_range(name: str, values: Array, limit: int, way_out: str) -> None:
     if values.size == 0:
         return
     low, high = values.min(), values.max()
-    check(
+    check_when_run(
         (low < 0) | (high >= limit),
         (low, high),
         lambda low, high: f"{name} holds {low if low < 0 else high}, allowed are 0 to {limit - 1}; {way_out}",
@@ -458,7 +458,7 @@ class Intermediate(nn.Module):
 
     def setup(self) -> None:
         self.dense = dense(self.config, self.config.intermediate_size, self.dtype)
-        self.activation = ACTIVATIONS[self.config.hidden_act]
+        self.activation = ACTIVATION_FUNCTIONS[self.config.hidden_act]
 
     def __call__(self, hidden: Array) -> Array:
         """(batch, seq, hidden) -> (batch, seq, intermediate)."""

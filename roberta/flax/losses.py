@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import Array
 
 from roberta.common.config import RobertaConfig
-from roberta.flax.layers import check
+from roberta.flax.layers import check_when_run
 
 IGNORED = -100
 
@@ -106,7 +106,7 @@ def check_labels(name: str, labels: Array, classes: int) -> None:
         return
     labels = whole(labels)
     wrong = (labels != IGNORED) & ((labels < 0) | (labels >= classes))
-    check(
+    check_when_run(
         wrong.any(),
         (labels.flatten()[wrong.argmax()],),
         lambda label: f"{name} holds {label}; allowed are 0 to {classes - 1}, and {IGNORED} for what does not count",

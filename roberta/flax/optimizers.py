@@ -21,7 +21,7 @@ from roberta.flax.weights import from_native, to_array
 MOMENT_FIELDS = {"exp_avg": "mu", "exp_avg_sq": "nu"}  # moment -> field of optax' ScaleByAdamState
 CARRIED = ("count", "mu", "nu", "hyperparams")  # fields of optax' states that are carried, or are settings
 
-Leaves = dict[str, tuple[Array, bool]]  # entry -> leaf, and whether it is stored transposed
+_Leaves = dict[str, tuple[Array, bool]]  # entry -> leaf, and whether it is stored transposed
 
 
 def read_optimizer(opt_state: optax.OptState, *, groups: Sequence[Group]) -> TrainingState:
@@ -67,7 +67,7 @@ def fill_optimizer(state: TrainingState, opt_state: optax.OptState) -> optax.Opt
     return jax.tree.map(lambda leaf: leaf.copy() if leaf is step else leaf, filled)
 
 
-def _moments(opt_state: optax.OptState) -> tuple[Any, Leaves]:
+def _moments(opt_state: optax.OptState) -> tuple[Any, _Leaves]:
     """The one state of Adam in an optax state, and its moments by entry."""
 
     def is_adam(node: object) -> bool:

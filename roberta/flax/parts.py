@@ -43,7 +43,7 @@ def has_interceptors() -> bool:
 
 
 def alteration(model: "FlaxRobertaPreTrainedModel", params: Mapping[str, Any]) -> str:
-    """What of a model is not this library's own, or keeps its weights from being read; "" where nothing is so."""
+    """Say what in a model is not this library's own, or keeps its weights from being read; "" if nothing does."""
     from roberta.flax import models  # which imports this module, by way of `infer`
 
     module, kind = model.module, getattr(models, f"FlaxRoberta{model.head}")
@@ -67,7 +67,7 @@ def _is_linens(function: FunctionType) -> bool:
 
 
 def _altered_params(model: "FlaxRobertaPreTrainedModel", params: Mapping[str, Any]) -> str:
-    """What of a tree of parameters is not as the table says."""
+    """Say what in a tree of parameters differs from the table; "" if nothing does."""
     found, wanted = flatten_dict(params, sep="/"), flatten_dict(model.params_shape_tree, sep="/")
     names = sorted(found.keys() ^ wanted.keys())
     if names:

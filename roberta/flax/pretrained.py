@@ -33,12 +33,12 @@ from roberta.common.formats.safetensors_file import Source
 from roberta.common.outputs import OUTPUTS, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, LANGUAGE_MODELS, Head, Parameter, parameters
 from roberta.common.storage.hub import upload_arguments, upload_folder
-from roberta.flax import cache as kv
+from roberta.flax import cache as caches
 from roberta.flax.infer import infer, release
 from roberta.flax.layers import normal
-from roberta.flax.programs import run
+from roberta.flax.programs import run_module
 from roberta.flax.saving import to_write
-from roberta.flax.weights import Params, checked, kept, to_array, to_native, to_numpy
+from roberta.flax.weights import Params, checked_dtype, kept, to_array, to_native, to_numpy
 
 _WHOLE = ("input_ids", "token_type_ids", "position_ids")
 _HEADS_WITH_CACHE: tuple[Head, ...] = ("Model", "ForCausalLM")
@@ -116,7 +116,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         self.name_or_path = config.name_or_path
         self.input_shape = input_shape
         self.key = jax.random.key(seed)
-        self.dtype = checked(dtype)
+        self.dtype = checked_dtype(dtype)
         self.module = self.module_class(config, self.dtype, gradient_checkpointing=gradient_checkpointing, **options)
         self._do_init = _do_init
         self._params = self.init_weights(self.key, input_shape) if _do_init else None
@@ -176,10 +176,12 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
             "end_positions": end_positions,
             "num_items_in_batch": num_items_in_batch,
         }
+        # as arrays of JAX, which this class has to take
         inputs = {name: _as_array(value, name in _WHOLE) for name, value in values.items() if value is not None}
         self._check_accepted(inputs, has_cache=past_key_values is not None)
         variables = {"params": self.params if params is None else params}
-        cache = kv.as_cache(past_key_values)
+        # the cache: the caller's, or an empty one of full length
+        cache = caches.as_cache(past_key_values)
         if cache is None and use_cache and labels is None and self._may_cache:
             given = inputs.get("input_ids", inputs.get("inputs_embeds"))
             cache = self.init_cache(given.shape[0], max(self.config.max_length_tokens, given.shape[1]))
@@ -190,7 +192,10 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
             "deterministic": not train,
         }
         variables = variables if cache is None else {**variables, "cache": cache}
-        output, changed = run(self, variables, inputs, {} if dropout_rng is None else {"dropout": dropout_rng}, flags)
+        # the module, which returns the cache that it has written
+        output, changed = run_module(
+            self, variables, inputs, {} if dropout_rng is None else {"dropout": dropout_rng}, flags
+        )
         if cache is not None and use_cache is not False and labels is None:
             output.past_key_values = unfreeze(changed["cache"])
         has_names = self.config.return_dict if return_dict is None else return_dict
@@ -208,14 +213,14 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         if unknown:
             raise TypeError(f"{type(self).__name__} does not take {', '.join(unknown)}; see its module's arguments")
 
-    def init_cache(self, batch_size: int, max_length: int) -> kv.Cache:
+    def init_cache(self, batch_size: int, max_length: int) -> caches.Cache:
         """An empty cache with room for `max_length` tokens a row, padding included."""
         if not self._may_cache:
             raise ValueError(
                 f"{type(self).__name__} with is_decoder={self.config.is_decoder} has no cache; only FlaxRobertaModel "
                 "and FlaxRobertaForCausalLM with RobertaConfig(is_decoder=True) have"
             )
-        cache = kv.empty(self.config, batch_size, max_length, self.dtype)
+        cache = caches.empty(self.config, batch_size, max_length, self.dtype)
         return cache if self.head == "Model" else {"roberta": cache}
 
     # -- loading and saving --------------------------------------------------------------------------------------
@@ -265,7 +270,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
                 float16 or bfloat16, so that training in bfloat16 updates float32 ones; `to_bf16` and its like cast
                 them. They are float64 when that is asked for, and only then. `torch_dtype` is its older name.
             output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}). What the
-                file lacks is then reported, and new, in the encoder too.
+                file lacks, in the encoder too, is then reported and newly initialised.
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_tf: which files to take; by default whatever is there.
             _do_init: False returns (model, params), and the loading info behind them; the model holds no parameters,
@@ -277,10 +282,12 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         Raises:
             CheckpointError: one error for everything that does not fit; no partly filled model is returned.
         """
+        # which arguments are the hub's, and which the class's
         hub = HubOptions(
             revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
             local_files_only=local_files_only, token=token,
         )  # fmt: skip
+        # config and tensors, checked against the table
         found = open_pretrained(
             pretrained_model_name_or_path,
             cls.head,
@@ -295,8 +302,9 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
             is_reported=output_loading_info,
             may_be_partial=not _do_init,
         )
+        # a model without parameters, then the tree of those found
         wanted = dtype if torch_dtype is None else torch_dtype
-        target = checked(found.dtype(None if wanted is None else _dtype_name(wanted)))
+        target = checked_dtype(found.dtype(None if wanted is None else _dtype_name(wanted)))
         model = cls(
             found.config, input_shape, seed, target, _do_init=False,
             gradient_checkpointing=gradient_checkpointing, add_pooling_layer=add_pooling_layer,
@@ -305,6 +313,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         tensors = found.match.found.items()
         params = to_native((name, tensor.load(), kept(tensor.dtype, target)) for name, tensor in tensors)
         model._missing_keys = frozenset(model.required_params - set(flatten_dict(params)))
+        # what was missing or left over, and the parameters into the model or beside it
         report_to_user(found.report, cls.__name__)
         if _do_init:
             model._do_init, model._params = True, model.fill_missing(params, target)

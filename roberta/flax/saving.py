@@ -1,7 +1,7 @@
-"""What of a Flax model goes into a folder, and what of it a folder cannot hold.
+"""Which leaves of a Flax model's parameters are saved, and what a folder cannot hold.
 
 A leaf is written as it is, whatever library made the tree. Leaves of another kind, too many or too few are refused by
-`roberta.common.checkpoint.saving`; here is what names do not tell.
+`roberta.common.checkpoint.saving`; this module finds what names do not tell.
 """
 
 import logging
@@ -22,8 +22,8 @@ from roberta.flax.weights import from_native
 if TYPE_CHECKING:
     from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
 
-logger = logging.getLogger(__name__)
-Table = dict[str, Parameter]
+_logger = logging.getLogger(__name__)
+_Table = dict[str, Parameter]
 
 _GATHER = (
     "gather it first: jax.experimental.multihost_utils.process_allgather(params, tiled=True), and give it as params="
@@ -58,11 +58,11 @@ def to_write(model: "FlaxRobertaPreTrainedModel", params: Mapping[str, Any] | No
     return checked(type(model).__name__, table, tensors, extra=extra, wrong=wrong)
 
 
-def _those_given(class_name: str, table: Table, tensors: Mapping[str, Source]) -> Table:
+def _those_given(class_name: str, table: _Table, tensors: Mapping[str, Source]) -> _Table:
     """The part of the table that the given params have; a warning names the rest."""
     missing = [name for name in table if name not in tensors]
     if missing:
-        logger.warning(
+        _logger.warning(
             "%s: saved without %s, which params lack; init_weights(rng, input_shape, params=params) fills them in",
             class_name,
             ", ".join(missing),

@@ -18,7 +18,7 @@ BY_ROW = ("input_ids", "attention_mask", "token_type_ids")  # inputs whose first
 
 
 @dataclass(frozen=True)
-class Layout:
+class MeshLayout:
     """How arrays are spread.
 
     Attributes:
@@ -72,17 +72,17 @@ class Layout:
         return found
 
 
-def layout(sharding: Literal["none", "data", "full"]) -> Layout:
+def make_layout(sharding: Literal["none", "data", "full"]) -> MeshLayout:
     """The layout of `Settings.sharding`, over all devices of this process.
 
     Raises:
         ValueError: there are several processes.
     """
     if sharding == "none":
-        return Layout(None, False)
+        return MeshLayout(None, False)
     if jax.process_count() > 1:
         raise ValueError(
             f"sharding={sharding!r} takes the devices of one process, and JAX has {jax.process_count()} processes; "
             "start one process that sees all devices"
         )
-    return Layout(Mesh(np.array(jax.devices()), ("data",)), sharding == "full")
+    return MeshLayout(Mesh(np.array(jax.devices()), ("data",)), sharding == "full")

@@ -29,8 +29,8 @@ from roberta.flax.layers import check_range, check_values, position_ids, split_s
 from roberta.flax.losses import check_labels, classification_loss, next_token_loss, span_loss, token_loss
 from roberta.flax.optimizers import fill_optimizer, read_optimizer
 from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
-from roberta.flax.sharding import Layout, layout
-from roberta.flax.weights import Params, checked, native
+from roberta.flax.sharding import MeshLayout, make_layout
+from roberta.flax.weights import Params, checked_dtype, native
 
 TARGETS = ("positions", "labels", "start_positions", "end_positions")  # inputs that the encoder does not see
 UNDECAYED = ("bias", "norm", "norm_bias")  # kinds of parameters, where the recipe spares some
@@ -58,14 +58,14 @@ class Trainer:
         self.model, self.settings = model, settings
         self.rate = settings.recipe.learning_rate if resumed is None else resumed.groups[0].learning_rate
         module = trained_module(model, settings)
-        kind = checked("float32" if settings.dtype == "bfloat16" else settings.dtype)
+        kind = checked_dtype("float32" if settings.dtype == "bfloat16" else settings.dtype)
         params = jax.tree.map(lambda leaf: jnp.array(leaf, kind, copy=True), model.params)
         state = TrainState.create(apply_fn=module.apply, params=params, tx=optimizer(settings.recipe, params))
         if resumed is not None:
             state = state.replace(step=resumed.step, opt_state=fill_optimizer(resumed, state.opt_state))
-        self.layout = layout(settings.sharding)
+        self.layout = make_layout(settings.sharding)
         self._set(self.layout.put_state(state))
-        self._gradients, self._add, self._apply = programs(module, settings, self.layout, self.train_state)
+        self._gradients, self._add, self._apply = update_programs(module, settings, self.layout, self.train_state)
 
     def _set(self, state: TrainState) -> None:
         self.train_state = state
@@ -176,7 +176,7 @@ def trained_module(model: FlaxRobertaPreTrainedModel, settings: Settings) -> Any
     dropout = settings.recipe.dropout
     if dropout is not None:  # the module has the same config
         model.config.update_checked({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
-    return model.module.clone(dtype=checked(settings.dtype))
+    return model.module.clone(dtype=checked_dtype(settings.dtype))
 
 
 def decays(name: str, recipe: Recipe) -> bool:
@@ -203,7 +203,9 @@ def optimizer(recipe: Recipe, params: Params) -> optax.GradientTransformation:
     )
 
 
-def programs(module: nn.Module, settings: Settings, spread: Layout, state: TrainState) -> tuple[Any, Any, Any]:
+def update_programs(
+    module: nn.Module, settings: Settings, spread: MeshLayout, state: TrainState
+) -> tuple[Any, Any, Any]:
     """The three compiled functions of an update: gradients of a micro-batch, their sum, and the new state.
 
     The first is compiled for each shape of a micro-batch, the others once. The sum takes the memory of what is summed,
@@ -222,9 +224,11 @@ def programs(module: nn.Module, settings: Settings, spread: Layout, state: Train
         with check_values(False), split_sums(False):
             return jax.value_and_grad(loss)(params)
 
+    # micro-batches after the first are added to the sum
     def add(total: tuple[Array, Params], more: tuple[Array, Params]) -> tuple[Array, Params]:
         return jax.tree.map(jnp.add, total, more)
 
+    # one update, which leaves everything as it was where loss or gradients are not finite
     def apply(state: TrainState, gradients: Params, loss: Array, learning_rate: Array) -> tuple[TrainState, Array]:
         rate, size = (
             learning_rate.astype(loss.dtype),
@@ -236,6 +240,7 @@ def programs(module: nn.Module, settings: Settings, spread: Layout, state: Train
         kept = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new, state)
         return kept, jnp.where(is_finite, loss, loss + size)
 
+    # where results are put: weights split or everywhere
     pair = None if places is None else (spread.everywhere, places.params)
     return (
         jax.jit(gradients, out_shardings=pair),

@@ -14,7 +14,7 @@ from torch import Tensor
 from roberta.common.formats.safetensors_file import pieces
 from roberta.common.storage.folders import Content, write_folder
 from roberta.pt.facts import Facts
-from roberta.pt.sources import stored
+from roberta.pt.sources import stored_tensors
 
 _PREFIX = "base_model.model."  # of the names in peft's own files
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
@@ -72,7 +72,7 @@ class Adapters(Facts):
             adapter_name: "default" when not given.
             revision, token, adapter_kwargs: of the download.
             is_trainable: leave the adapter's parameters trainable, instead of frozen.
-            device_map, max_memory, offload_folder, offload_index: of no effect: an adapter goes where the model is.
+            device_map, max_memory, offload_folder, offload_index: ignored: an adapter goes where the model is.
 
         Raises:
             ValueError: the name is taken, nothing to load from is given, or tensors of the adapter have no place.
@@ -158,7 +158,7 @@ class Adapters(Facts):
             raise ValueError(f"several adapters are active: {names}; choose one with set_adapter(name), and save it")
         tensors = self.get_adapter_state_dict(names[0], state_dict)
         prefix = _PREFIX if save_peft_format else ""
-        sources = {f"{prefix}{name}": (t.shape, t.dtype, t.load) for name, t in (stored(tensors) or {}).items()}
+        sources = {f"{prefix}{name}": (t.shape, t.dtype, t.load) for name, t in (stored_tensors(tensors) or {}).items()}
         files: dict[str, Content] = {
             WEIGHTS_FILE: pieces(sources),
             CONFIG_FILE: _config_text(self.peft_config[names[0]]),

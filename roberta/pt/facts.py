@@ -12,7 +12,7 @@ from roberta.common.config import RobertaConfig
 from roberta.common.parameters import Head
 from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def causal_loss(
@@ -21,7 +21,7 @@ def causal_loss(
     """`losses.next_token_loss` under the arguments that transformers calls a loss with.
 
     Args:
-        vocab_size: of no effect: the logits say it.
+        vocab_size: ignored: the logits say it.
     """
     return next_token_loss(logits, labels, num_items_in_batch)
 
@@ -156,7 +156,7 @@ class Facts(PretrainedBase, nn.Module):
         if ids is not None:
             return int(ids.numel())
         if not self.warnings_issued.get("estimate_tokens"):
-            logger.warning("a batch without %s: its tokens and operations cannot be counted", self.main_input_name)
+            _logger.warning("a batch without %s: its tokens and operations cannot be counted", self.main_input_name)
             self.warnings_issued["estimate_tokens"] = True
         return 0
 

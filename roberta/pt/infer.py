@@ -21,7 +21,7 @@ from roberta.common.inference.dispatch import FastModels
 from roberta.common.inference.heads import head_results
 from roberta.common.inference.unpadding import Arrays, Tokens
 from roberta.pt import int8
-from roberta.pt.layers import ACTIVATIONS, Attention, Embeddings, Layer
+from roberta.pt.layers import ACTIVATION_FUNCTIONS, Attention, Embeddings, Layer
 from roberta.pt.parts import Parts, alteration, without_dropout
 from roberta.pt.weights import to_numpy
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from roberta.pt.pretrained import RobertaPreTrainedModel
 
 GELU = ("gelu", "gelu_python")
-
-Results = dict[str, Tensor]
 
 MOST_FEW = 256  # tokens up to which oneDNN's layout is faster with AVX2: `python -m benchmarks kernels`
 
@@ -44,7 +42,7 @@ def rounded(count: int) -> int:
     return -(-count // step) * step
 
 
-def filled(places: np.ndarray, size: int) -> np.ndarray:
+def _filled(places: np.ndarray, size: int) -> np.ndarray:
     """`size` places, the last one again and again behind the others."""
     return places if len(places) in (0, size) else places[np.minimum(np.arange(size), len(places) - 1)]
 
@@ -71,7 +69,7 @@ def linear(weight: Tensor, bias: Tensor, dtype: str, *, gelu: bool = False) -> L
     weight is laid out when they come a second time; for many tokens torch's library stays, with GELU by itself.
 
     Args:
-        dtype: "int8" computes with weights and inputs of 8 bits, inputs scaled anew for every call.
+        dtype: "int8" computes with weights and inputs of 8 bits, inputs scaled in every call.
         gelu: apply it (erf) to the result.
     """
     if dtype == "int8":
@@ -137,13 +135,13 @@ class FastLayer:
         self.width = max(len(weight), layer.intermediate.dense.out_features)
         self.head_size = attention.self.config.head_size
         self.causal = causal
-        self.out = dense(attention.output.dense, dtype)
-        self.attention_norm = norm(attention.output.LayerNorm, dtype)
+        self.out = fast_dense(attention.output.dense, dtype)
+        self.attention_norm = fast_norm(attention.output.LayerNorm, dtype)
         activation = layer.intermediate.activation
-        self.up = dense(layer.intermediate.dense, dtype, gelu=activation in GELU)
-        self.activation = None if activation in GELU else ACTIVATIONS[activation]
-        self.down = dense(layer.output.dense, dtype)
-        self.output_norm = norm(layer.output.LayerNorm, dtype)
+        self.up = fast_dense(layer.intermediate.dense, dtype, gelu=activation in GELU)
+        self.activation = None if activation in GELU else ACTIVATION_FUNCTIONS[activation]
+        self.down = fast_dense(layer.output.dense, dtype)
+        self.output_norm = fast_norm(layer.output.LayerNorm, dtype)
 
     def __call__(self, hidden: Tensor, lengths: list[tuple[int, int]], kept: Tensor | None, scratch: Scratch) -> Tensor:
         """Hidden states of all tokens, or of those `kept`: (kept, hidden).
@@ -184,13 +182,13 @@ def compute_dtype(dtype: str) -> torch.dtype:
     return torch.float32 if dtype == "int8" else getattr(torch, dtype)
 
 
-def dense(module: nn.Linear, dtype: str, *, gelu: bool = False) -> Linear:
+def fast_dense(module: nn.Linear, dtype: str, *, gelu: bool = False) -> Linear:
     """The projection of a layer's module."""
     kind = compute_dtype(dtype)
     return linear(module.weight.detach().to(kind), module.bias.detach().to(kind), dtype, gelu=gelu)
 
 
-def norm(module: nn.LayerNorm, dtype: str) -> Callable[[Tensor], Tensor]:
+def fast_norm(module: nn.LayerNorm, dtype: str) -> Callable[[Tensor], Tensor]:
     """The norm of a module."""
     kind = compute_dtype(dtype)
     weight, bias = module.weight.detach().to(kind), module.bias.detach().to(kind)
@@ -204,18 +202,18 @@ class FastModel:
         base = model.base_model
         self.embeddings: Embeddings = base.embeddings
         self.kind = compute_dtype(dtype)
-        self.embedding_norm = norm(self.embeddings.LayerNorm, dtype)
+        self.embedding_norm = fast_norm(self.embeddings.LayerNorm, dtype)
         self.layers = [FastLayer(cast(Layer, one), dtype, base.config.is_decoder) for one in base.encoder.layer]
         self.width = max((layer.width for layer in self.layers), default=0)
         self.most_rounded = most_rounded(model, dtype)
         head: Any = model.head
-        self.head = head_results(head, HeadParts(model, dtype), getattr(model, "pooler", None) is not None)
+        self.head = head_results(head, HeadKernels(model, dtype), getattr(model, "pooler", None) is not None)
 
     def __call__(self, tokens: Tokens) -> Arrays:
         """The results of one piece, as `unpadding.infer` asks for them."""
         with torch.inference_mode():
             results = self.head(self.encode(tokens), tokens)
-            return {name: to_numpy(widened(values)) for name, values in results.items()}
+            return {name: to_numpy(_as_float(values)) for name, values in results.items()}
 
     def encode(self, tokens: Tokens) -> Tensor:
         """Last hidden states of `tokens.kept`: (kept, hidden)."""
@@ -247,7 +245,7 @@ class FastModel:
 
     def rounded(self, places: np.ndarray) -> np.ndarray:
         """Places of tokens, the last one repeated, for as many as the library has programs for."""
-        return filled(places, rounded(len(places))) if len(places) <= self.most_rounded else places
+        return _filled(places, rounded(len(places))) if len(places) <= self.most_rounded else places
 
 
 def most_rounded(model: "RobertaPreTrainedModel", dtype: str) -> float:
@@ -261,7 +259,7 @@ def most_rounded(model: "RobertaPreTrainedModel", dtype: str) -> float:
     return MOST_FEW if dtype == "float32" and torch.backends.mkldnn.is_available() else 0
 
 
-class HeadParts:
+class HeadKernels:
     """The parts of a model's head: the language head in the dtype of the layers, the small ones in the model's own."""
 
     rows: Callable[[Any, Any], Any] = staticmethod(operator.getitem)
@@ -279,14 +277,14 @@ class HeadParts:
     def language(self) -> Callable[[Tensor, np.ndarray], Tensor]:
         """States and the places of tokens -> logits."""
         head: Any = self.model.lm_head
-        transform = dense(head.dense, self.dtype, gelu=True)
-        normalise = norm(head.layer_norm, self.dtype)
-        decode = dense(head.decoder, self.dtype)
+        transform = fast_dense(head.dense, self.dtype, gelu=True)
+        normalise = fast_norm(head.layer_norm, self.dtype)
+        decode = fast_dense(head.decoder, self.dtype)
         limit = most_rounded(self.model, self.dtype)
 
         def logits(hidden: Tensor, asked: np.ndarray) -> Tensor:
             count = len(asked)
-            hidden = hidden[filled(asked, rounded(count)) if count <= limit else asked]
+            hidden = hidden[_filled(asked, rounded(count)) if count <= limit else asked]
             return decode(normalise(transform(hidden)))[:count]
 
         return logits
@@ -317,7 +315,7 @@ def infer(  # noqa: D103 - described in PretrainedBase
         model, batch,
         where=where, batch_tokens=batch_tokens, dtypes=(chosen, own), altered=altered,
         has_pooler=getattr(model, "pooler", model) is not None, fast=lambda: _models.laid_out(model, chosen, made),
-        plain=lambda piece: plain(model, piece),
+        plain=lambda piece: run_plain(model, piece),
     )  # fmt: skip
 
 
@@ -326,16 +324,16 @@ def release(model: "RobertaPreTrainedModel") -> None:
     _models.release(model)
 
 
-def plain(model: "RobertaPreTrainedModel", piece: Arrays) -> Arrays:
+def run_plain(model: "RobertaPreTrainedModel", piece: Arrays) -> Arrays:
     """The forward pass in eval mode, as numpy what `infer` returns of it."""
     inputs = {name: torch.from_numpy(array).to(model.device) for name, array in piece.items()}
     with torch.no_grad(), without_dropout(model):  # inference mode would spoil what a caller's hooks keep
         output = model(**inputs, return_dict=True)
     head: Any = model.head
     found = unpadding.results(output, head)
-    return {name: to_numpy(widened(value)) for name, value in found.items()}
+    return {name: to_numpy(_as_float(value)) for name, value in found.items()}
 
 
-def widened(values: Tensor) -> Tensor:
+def _as_float(values: Tensor) -> Tensor:
     """As numpy has it: numbers of 16 bits as float32."""
     return values.float() if values.element_size() == 2 else values

@@ -20,7 +20,7 @@ from roberta.common.lengths import distance_error, mask_error, way_out_of_length
 from roberta.pt.cache import Cache, LayerCache, extend
 from roberta.pt.weights import drop_repeated, restore_repeated
 
-ACTIVATIONS = {
+ACTIVATION_FUNCTIONS = {
     "gelu": F.gelu,  # erf, not tanh: fairseq trained with the exact GELU
     "gelu_python": F.gelu,
     "gelu_10": lambda x: F.gelu(x).clip(-10, 10),
@@ -314,7 +314,7 @@ class Intermediate(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(batch, seq, hidden) -> (batch, seq, intermediate)."""
-        return ACTIVATIONS[self.activation](self.dense(hidden))
+        return ACTIVATION_FUNCTIONS[self.activation](self.dense(hidden))
 
 
 class Layer(nn.Module):

@@ -24,7 +24,7 @@ class Masks(Facts):
         Args:
             attention_mask: 1 and 0, (batch, key) or (batch, seq, key).
             input_shape: (batch, seq) of the tokens; read in a decoder only.
-            device: of no effect: the result is where the mask is.
+            device: ignored: the result is where the mask is.
             dtype: of the result; by default the model's own.
 
         Returns:
@@ -48,7 +48,7 @@ class Masks(Facts):
         Args:
             input_shape: (batch, seq).
             attention_mask: 1 and 0, (batch, key).
-            device: of no effect: the result is where the mask is.
+            device: ignored: the result is where the mask is.
         """
         seq, keys = input_shape[1], attention_mask.shape[1]
         key_index = torch.arange(keys, device=attention_mask.device)

@@ -20,7 +20,7 @@ from roberta.common.outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from roberta.pt import cache as kv
+from roberta.pt import cache as caches
 from roberta.pt.generation import GenerationMixin
 from roberta.pt.layers import (
     Attended,
@@ -59,7 +59,7 @@ class RobertaModel(RobertaPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        past_key_values: kv.PastKeyValues = None,
+        past_key_values: caches.PastKeyValues = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -79,17 +79,20 @@ class RobertaModel(RobertaPreTrainedModel):
         """
         config = self.config
         self.check_given(input_ids, inputs_embeds, encoder_hidden_states)
-        cache = kv.as_cache(past_key_values)
+        # the tokens of this call, and those they attend to
+        cache = caches.as_cache(past_key_values)
         if attention_mask is None and input_ids is not None and cache is None:
             warn_of_padding(input_ids, config)
         tokens = inputs_embeds if input_ids is None else input_ids
         assert tokens is not None
         seq = tokens.shape[1]
-        keys = kv.length(cache) + seq
+        keys = caches.length(cache) + seq
         if cache_position is not None:
-            kv.check_position(cache_position, keys - seq, seq)
-        past_tokens = kv.past_tokens(cache, attention_mask)
+            caches.check_position(cache_position, keys - seq, seq)
+        # positions go on behind the cached tokens
+        past_tokens = caches.past_tokens(cache, attention_mask)
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens)
+        # what each layer attends to: its own tokens, and an encoder's states
         bias = attention_bias(attention_mask, seq, keys, config.is_decoder, hidden)
         masks = self.head_masks(head_mask)
         own = [Attended(bias, mask) for mask in masks]
@@ -97,15 +100,17 @@ class RobertaModel(RobertaPreTrainedModel):
         if encoder_hidden_states is not None:
             bias = attention_bias(encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden)
             cross = [Attended(bias, mask, encoder_hidden_states) for mask in masks]
+        # the layers
         needs_attentions = self.or_config(output_attentions, "output_attentions")
         hidden_states, attentions, cross_attentions, presents = self.encoder(
             hidden, own, cross, cache, needs_attentions
         )
+        # the output, of what the caller or the config asks for
         has_cross = needs_attentions and encoder_hidden_states is not None
         present = None
         if config.is_decoder and self.or_config(use_cache, "use_cache"):
-            new_tokens = kv.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
-            present = kv.Cache(presents, past_tokens + new_tokens)
+            new_tokens = caches.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
+            present = caches.Cache(presents, past_tokens + new_tokens)
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden_states[-1],
             pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
@@ -160,7 +165,7 @@ class RobertaForCausalLM(GenerationMixin, RobertaPreTrainedModel):
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
-        past_key_values: kv.PastKeyValues = None,
+        past_key_values: caches.PastKeyValues = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Kinds = dict[str, type[nn.Module]]
 
-# Class -> the modules in it. What may be missing is not looked for: cross-attention, a pooler.
+# Class -> the modules in it. Optional ones (cross-attention, a pooler) may be missing.
 CHILDREN: dict[type[nn.Module], Kinds] = {
     Embeddings: {
         "word_embeddings": nn.Embedding, "position_embeddings": nn.Embedding, "token_type_embeddings": nn.Embedding,
@@ -68,18 +68,18 @@ BESIDE: dict[Head | None, Kinds] = {
 }
 ENCODER: Kinds = {"embeddings": Embeddings, "encoder": Encoder, "pooler": Pooler}
 OPTIONAL = ("crossattention", "distance_embedding", "pooler")
-PARAMETERS: dict[type[nn.Module], set[str]] = {
+PARAMETER_NAMES: dict[type[nn.Module], set[str]] = {
     nn.Linear: {"weight", "bias"}, nn.LayerNorm: {"weight", "bias"}, nn.Embedding: {"weight"}, LMHead: {"bias"},
 }  # fmt: skip
-# Class -> attributes that its code reads, and a caller may have set anew.
-SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
+# Class -> attributes that its code reads, and that a caller may have replaced.
+READ_ATTRIBUTES: dict[type[nn.Module], tuple[str, ...]] = {
     Embeddings: ("config",), SelfAttention: ("config",), Intermediate: ("activation",), nn.Embedding: ("max_norm",),
 }  # fmt: skip
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def code_of(kinds: set[type[nn.Module]]) -> dict[tuple[type[nn.Module], str], Any]:
-    """What classes run, by class and name: the functions of ours, and `forward` of torch's."""
+    """What classes run, by class and name: all functions of our classes, and `forward` of torch's."""
     found = {(nn.Module, "__call__"): nn.Module.__call__}
     for kind in kinds:
         is_ours = kind.__module__.startswith(__package__)
@@ -92,7 +92,7 @@ CODE = code_of(set(CHILDREN))  # at import: what is there before a caller can pa
 
 
 def alteration(model: "RobertaPreTrainedModel") -> str:
-    """What of a model is not this library's own, or keeps its weights from being read; "" where nothing is so."""
+    """Say what in a model is not this library's own, or keeps its weights from being read; "" if nothing does."""
     from roberta.pt import models  # which imports this module, by way of `infer`
 
     kinds = (getattr(models, f"Roberta{model.head}"), models.RobertaModel)
@@ -112,7 +112,7 @@ def _is_foreign(function: FunctionType, kind: type[nn.Module]) -> bool:
 
 
 def _altered_module(model: "RobertaPreTrainedModel") -> str:
-    """What of the modules is not as expected."""
+    """Say which module is not as expected; "" if all are."""
     expected, first = expected_modules(model), next(model.parameters())
     found = dict(model.named_modules(remove_duplicate=False))
     for name, module in found.items():
@@ -144,7 +144,7 @@ def expected_modules(model: "RobertaPreTrainedModel") -> dict[str, type[nn.Modul
 
 
 def _alteration(module: nn.Module, kind: type[nn.Module] | None, config: RobertaConfig) -> str:
-    """What of one module is not as expected; "" where nothing is so."""
+    """Say what in one module is not as expected; "" if nothing is."""
     if type(module) is not kind:
         return f"is a {type(module).__module__}.{type(module).__qualname__}"
     own = vars(module)
@@ -154,8 +154,8 @@ def _alteration(module: nn.Module, kind: type[nn.Module] | None, config: Roberta
     if methods:
         return f"has a {methods[0]} of its own"
     given = {name for name, parameter in module._parameters.items() if parameter is not None}
-    if given != PARAMETERS.get(kind, set()) or module._buffers:
-        names = ", ".join(sorted((given ^ PARAMETERS.get(kind, set())) | set(module._buffers)))
+    if given != PARAMETER_NAMES.get(kind, set()) or module._buffers:
+        names = ", ".join(sorted((given ^ PARAMETER_NAMES.get(kind, set())) | set(module._buffers)))
         return f"has other parameters or buffers: {names}"
     if own.get("config", config) is not config:
         return "has a config of its own"
@@ -163,7 +163,7 @@ def _alteration(module: nn.Module, kind: type[nn.Module] | None, config: Roberta
 
 
 def _unreadable(module: nn.Module, first: Tensor) -> str:
-    """Why parameters of a module cannot be read as numbers of the first one's dtype and device; "" if they can."""
+    """Say why a module's parameters cannot be read with the first one's dtype and device; "" if they can."""
     for name, parameter in module._parameters.items():
         if type(parameter) is not nn.Parameter:
             return f"has a {name} of class {type(parameter).__qualname__}"
@@ -195,7 +195,7 @@ class Parts:
         self.settings = [
             (vars(module), name, vars(module)[name])
             for module in modules
-            for name in SETTINGS.get(type(module), ("config",) if "config" in vars(module) else ())
+            for name in READ_ATTRIBUTES.get(type(module), ("config",) if "config" in vars(module) else ())
         ]
         self.children = [(module._modules, dict(module._modules)) for module in modules]
         # the old values are held, so that no others can have their address

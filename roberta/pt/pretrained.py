@@ -33,7 +33,7 @@ from roberta.pt.infer import infer, release
 from roberta.pt.layers import Attention, Layer, LMHead
 from roberta.pt.masks import Masks
 from roberta.pt.saving import to_write
-from roberta.pt.sources import DeviceMap, device_of, own_arguments, stored, table_of
+from roberta.pt.sources import DeviceMap, device_of, own_arguments, stored_tensors, table_of
 from roberta.pt.trainer_folders import follow_trainer
 from roberta.pt.weights import as_state, tie_again, to_numpy
 
@@ -78,7 +78,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
 
     Attributes:
         config: the `RobertaConfig` the model was built from.
-        head: which class this is, in the table of parameters; None of a class of your own, whose encoder is
+        head: which class this is, in the table of parameters; None in your own subclass, whose encoder is
             `self.roberta = RobertaModel(config)` and which calls `self.post_init()` at the end of its constructor.
     """
 
@@ -160,16 +160,17 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
                 makes tensors (`torch.device` as a context, `torch.set_default_device`). Under "meta" no values are read.
             generation_config: what `generate` does by default, instead of the folder's.
             output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}). What the
-                file lacks is then reported, and new, in the encoder too.
+                file lacks, in the encoder too, is then reported and newly initialised.
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_tf, from_flax: which files to take; by default whatever is there.
-            weights_only: of no effect: no code in a file is ever run.
+            weights_only: ignored: no code in a file is ever run.
             config: instead of the one beside the weights, or where it is.
-            config_overrides: fields of the config to replace; of a class of your own, also what its constructor takes.
+            config_overrides: fields of the config to replace; for your own subclass, also what its constructor takes.
 
         Raises:
             CheckpointError: one error for everything that does not fit; no partly filled model is returned.
         """
+        # which arguments are the hub's, and which the class's
         hub = HubOptions(
             revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
             local_files_only=local_files_only, token=token,
@@ -186,6 +187,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             built.append(cls(config, *model_args, **options))
             return table_of(built[0])
 
+        # config and tensors, checked against the table
         found = open_pretrained(
             pretrained_model_name_or_path,
             cls.head,
@@ -200,9 +202,10 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             is_reported=output_loading_info,
-            tensors=stored(state_dict),
+            tensors=stored_tensors(state_dict),
             table=own_table,
         )
+        # a model without memory, then its values
         wanted = dtype if dtype is not None else torch_dtype
         found.config.dtype = found.dtype(None if wanted is None else str(wanted))
         target = getattr(torch, found.config.dtype)
@@ -212,6 +215,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             with torch.device("meta"), NoDraws():  # no memory, no first values: they come from the file
                 model = cls(found.config, *model_args, **options)
         model.fill(found, target, device)
+        # what was missing or left over, and the model ready for use
         report_to_user(found.report, cls.__name__)
         if generation_config is not None and model.can_generate():
             model.generation_config = generation_config
@@ -281,7 +285,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         Args:
             is_main_process: False writes nothing: of several processes one saves.
             state_dict: saved instead of the model's own, such as one gathered from several devices.
-            save_function: of no effect on model.safetensors; pytorch_model.bin is written by `torch.save`'s format only.
+            save_function: ignored for model.safetensors; pytorch_model.bin is written in the format of `torch.save` only.
             max_shard_size: bytes, or a text such as "500MB"; larger models are split into several files.
             safe_serialization: False writes pytorch_model.bin instead of model.safetensors.
             token: of the upload.
@@ -444,7 +448,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         lm_head.bias = new_embeddings.bias
 
     def get_position_embeddings(self) -> nn.Embedding:
-        """Not there, as in transformers' RoBERTa.
+        """Not supported, as in transformers' RoBERTa.
 
         Raises:
             NotImplementedError: says where the table is.
@@ -452,7 +456,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         raise NotImplementedError("get_position_embeddings: take model.base_model.embeddings.position_embeddings")
 
     def resize_position_embeddings(self, new_num_position_embeddings: int) -> None:
-        """Not there, as in transformers' RoBERTa.
+        """Not supported, as in transformers' RoBERTa.
 
         Raises:
             NotImplementedError: says what to do.
@@ -553,7 +557,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         """What attention is computed by: "sdpa" when nothing is asked for.
 
         Args:
-            is_init_check: of no effect.
+            is_init_check: ignored.
 
         Raises:
             ValueError: neither "sdpa" nor "eager" is asked for.

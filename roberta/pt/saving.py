@@ -1,7 +1,8 @@
-"""What of a PyTorch model goes into a folder, and what of it a folder cannot hold.
+"""Which tensors of a PyTorch model are saved, and what a folder cannot hold.
 
-A parameter is written as it is. What computes it anew in every pass (an adapter, a parametrization, a mask of pruning)
-has names of its own in the state dict, and is refused by `roberta.common.checkpoint.saving`; here is what names do not tell.
+A parameter is written as it is. What computes it in every pass (an adapter, a parametrization, a mask of pruning)
+has names of its own in the state dict, and is refused by `roberta.common.checkpoint.saving`; this module finds what
+names do not tell.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -158,7 +159,7 @@ def _other_layers(model: nn.Module, table: Mapping[str, Parameter]) -> list[Wron
 
 
 def _is_plain(module: Any, parameter: Parameter) -> bool:
-    """Whether a layer computes what PyTorch's own with these parameters does; one of another class is tried."""
+    """Whether a layer computes what PyTorch's own would with these parameters; a layer of another class is tried."""
     own, compute = _PLAIN[parameter.kind]
     if type(module).forward is own.forward and "forward" not in vars(module):
         return True
@@ -170,5 +171,5 @@ def _is_plain(module: Any, parameter: Parameter) -> bool:
         with torch.no_grad(), without_dropout(module):
             found, wanted = module(probe), compute(module, probe)
         return torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
-    except Exception:  # whatever it is, it is none of ours
+    except Exception:  # whatever it is, it is not one of our layers
         return False

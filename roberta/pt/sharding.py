@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from roberta.pt.training import Loss, Trainer
 
 Sharding = Literal["none", "data", "full"]
-PATIENCE = timedelta(days=1)  # the first process may evaluate for longer than PyTorch's half hour
+_PATIENCE = timedelta(days=1)  # the first process may evaluate for longer than PyTorch's half hour
 GO_ON, MODEL, STATE, END = range(4)
 
 
@@ -42,7 +42,7 @@ def join(sharding: Sharding, device: torch.device) -> tuple[int, int]:
                 f"sharding={sharding!r} is for several processes, and this is one alone; start it with "
                 "torchrun --nproc-per-node PROCESSES -m roberta train ..., or take sharding='none'"
             )
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     return dist.get_rank(), dist.get_world_size()
 
 
@@ -78,7 +78,7 @@ def total(value: Tensor, world: int) -> float:
     return float(value)
 
 
-def whole(model: RobertaPreTrainedModel) -> RobertaPreTrainedModel:
+def whole_model(model: RobertaPreTrainedModel) -> RobertaPreTrainedModel:
     """A copy of a model that is split over the processes, which all ask for it."""
     state = {name: gathered(parameter.detach()) for name, (parameter, _) in native(model).items()}
     with torch.device("meta"), NoDraws():

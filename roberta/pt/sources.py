@@ -20,7 +20,7 @@ DeviceMap = str | int | torch.device | Mapping[str, str | int | torch.device] | 
 AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
-def stored(state_dict: Mapping[str, Any] | None) -> dict[str, StoredTensor] | None:
+def stored_tensors(state_dict: Mapping[str, Any] | None) -> dict[str, StoredTensor] | None:
     """Tensors of a state dict as those of a file; a model loaded from them shares no memory with them."""
     if state_dict is None:
         return None
@@ -45,7 +45,7 @@ def device_of(device_map: DeviceMap) -> torch.device | None:
         device_map: None; "auto", the accelerator if there is one; a device, its name or its number; or {"": device}.
 
     Raises:
-        ValueError: a map that splits the model, or is no device.
+        ValueError: a map that splits the model, or is not a device.
     """
     if isinstance(device_map, Mapping):
         devices = {str(device) for device in device_map.values()}
@@ -65,7 +65,7 @@ def device_of(device_map: DeviceMap) -> torch.device | None:
         return torch.device(device_map)
     except (RuntimeError, TypeError):
         raise ValueError(
-            f'device_map={device_map!r} is no device; give "auto", "cpu", a device such as "cuda:0", or {{"": device}}'
+            f'device_map={device_map!r} is not a device; give "auto", "cpu", a device such as "cuda:0", or {{"": device}}'
         ) from None
 
 

@@ -42,7 +42,7 @@ class Trainer:
         resumed: what the optimizer knew when the training stopped; None for a new one.
 
     Raises:
-        ValueError: the model is of another task, or the settings want several processes and there is one alone.
+        ValueError: the model is of another task, or the settings want several processes and there is only one.
         CheckpointError: `resumed` is of another model.
     """
 
@@ -65,7 +65,7 @@ class Trainer:
         if self.settings.sharding != "full":
             return self._model
         if self._gathered is None:
-            self._gathered = sharding.whole(self._model)
+            self._gathered = sharding.whole_model(self._model)
         return self._gathered
 
     def update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
@@ -100,7 +100,7 @@ class Trainer:
         inputs, share = part(micro_batch.inputs, self.settings.task, self.rank, self.world)
         loss = self._loss(tensors(inputs, self._model.device, keeps_padding=self.settings.compile))
         weight = micro_batch.weight * share
-        (loss * (weight * self.world)).backward()  # processes' gradients are averaged, and have to be added
+        (loss * (weight * self.world)).backward()  # processes' gradients are averaged, and must be added
         return loss.detach().cpu().double() * weight
 
     def _seed(self, number: int, index: int) -> int:

@@ -14,19 +14,19 @@ from roberta.common.generation.mixin import GenerationBase, call_of
 from roberta.common.generation.prompts import Rows
 from roberta.common.generation.search import Streamer
 from roberta.common.generation.stepping import StepperBase
-from roberta.tf import cache as kv
+from roberta.tf import cache as caches
 from roberta.tf.weights import keras
 
 
-class Stepper(StepperBase):
+class ModelStepper(StepperBase):
     """A model of Keras and its cache, as the driver steps through it."""
 
     def __init__(
         self, model: keras.Model, config: GenerationConfig, rows: Rows, max_length: int, extra: Mapping[str, Any]
     ) -> None:
         super().__init__(model, config, extra)
-        self.cache = kv.as_cache(self.extra.pop("past_key_values", None))
-        self.length = kv.length(self.cache)
+        self.cache = caches.as_cache(self.extra.pop("past_key_values", None))
+        self.length = caches.length(self.cache)
 
     def run(self, inputs: Mapping[str, np.ndarray], count: int = 1) -> Any:
         """Call the model on numpy arguments, those of the tokens that are not in the cache."""
@@ -59,22 +59,22 @@ class Stepper(StepperBase):
     def reorder(self, rows: np.ndarray) -> None:
         """Take the rows of the cache from `rows`."""
         if self.cache is not None:
-            self.cache = kv.reorder(self.cache, tf.constant(rows))
+            self.cache = caches.reorder(self.cache, tf.constant(rows))
 
     def cached(self) -> int:
         """Number of tokens in the cache, a prefix included."""
-        return kv.length(self.cache)
+        return caches.length(self.cache)
 
     def cut(self, length: int, tokens: np.ndarray) -> None:
         """Cut the cache to `length` tokens of the rows, behind a prefix."""
         prefix = self.cached() - self.length
-        self.cache = kv.cut(self.cache, prefix + length, tf.constant(tokens, tf.int32))
+        self.cache = caches.cut(self.cache, prefix + length, tf.constant(tokens, tf.int32))
 
 
-class Framework(driver.Framework):
+class NativeTensors(driver.Framework):
     """Tensors of TensorFlow."""
 
-    stepper_class = Stepper
+    stepper_class = ModelStepper
     call_name = "call"
 
     def native(self, values: np.ndarray) -> Tensor:
@@ -85,8 +85,8 @@ class Framework(driver.Framework):
 class GenerationMixin(GenerationBase):
     """`generate()` for a class whose call gives next-token logits."""
 
-    def _tensors(self) -> Framework:
-        return Framework()
+    def _tensors(self) -> NativeTensors:
+        return NativeTensors()
 
     def generate(
         self,
@@ -109,7 +109,7 @@ class GenerationMixin(GenerationBase):
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
-        past_key_values: kv.PastKeyValues = None,
+        past_key_values: caches.PastKeyValues = None,
         tokenizer: object = None,
         **settings: Any,
     ) -> Any:
@@ -120,7 +120,7 @@ class GenerationMixin(GenerationBase):
     def prepare_inputs_for_generation(
         self,
         input_ids: Tensor,
-        past_key_values: kv.PastKeyValues = None,
+        past_key_values: caches.PastKeyValues = None,
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         cache_position: Tensor | None = None,
@@ -134,7 +134,7 @@ class GenerationMixin(GenerationBase):
             cache_position: int, (new,), the numbers of the tokens to run.
             kwargs: further arguments of the call, given on as they are.
         """
-        past = kv.length(kv.as_cache(past_key_values))
+        past = caches.length(caches.as_cache(past_key_values))
         new = input_ids.shape[1] - past if cache_position is None else cache_position.shape[0]
         inputs: dict[str, Any] = {"past_key_values": past_key_values, "attention_mask": attention_mask, **kwargs}
         inputs.pop("labels", None)

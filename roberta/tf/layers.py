@@ -37,7 +37,7 @@ def _gelu_tanh(x: Tensor) -> Tensor:
     return 0.5 * x * (1 + tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-ACTIVATIONS = {
+ACTIVATION_FUNCTIONS = {
     "gelu": _gelu,  # erf, not tanh: fairseq trained with the exact GELU
     "gelu_python": _gelu,
     "gelu_10": lambda x: tf.clip_by_value(_gelu(x), -10, 10),
@@ -68,7 +68,7 @@ def size(tensor: Tensor, axis: int) -> int | Tensor:
     return tf.shape(tensor)[axis] if static is None else static
 
 
-def check(values: Tensor, limit: int, before: str, after: str) -> Tensor:
+def check_when_run(values: Tensor, limit: int, before: str, after: str) -> Tensor:
     """`values` as int32, all from 0 to `limit - 1`; else an error: `before`, a wrong value, `after`."""
     if not is_traced():
         array = values.numpy()
@@ -83,10 +83,10 @@ def check(values: Tensor, limit: int, before: str, after: str) -> Tensor:
 
 
 def check_range(name: str, values: Tensor, limit: int, way_out: str) -> Tensor:
-    """`values` as int32; `ValueError` unless all are integers from 0 to `limit - 1` (see `check`)."""
+    """`values` as int32; `ValueError` unless all are integers from 0 to `limit - 1` (see `check_when_run`)."""
     if not values.dtype.is_integer:
         raise ValueError(f"{name} is of type {values.dtype.name}; give integers")
-    return check(values, limit, f"{name} holds ", f", allowed are 0 to {limit - 1}; {way_out}")
+    return check_when_run(values, limit, f"{name} holds ", f", allowed are 0 to {limit - 1}; {way_out}")
 
 
 def warn_of_padding(input_ids: Tensor, config: RobertaConfig) -> None:
@@ -416,7 +416,7 @@ class Intermediate(_Block):
     def __init__(self, config: RobertaConfig, dtype: DType = None) -> None:
         super().__init__(config, dtype)
         self.dense = dense(config.hidden_size, config.intermediate_size, self.dtype_policy)
-        self.activation = ACTIVATIONS[config.hidden_act]
+        self.activation = ACTIVATION_FUNCTIONS[config.hidden_act]
 
     def call(self, hidden: Tensor) -> Tensor:
         """(batch, seq, hidden) -> (batch, seq, intermediate)."""

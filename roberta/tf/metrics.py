@@ -36,7 +36,7 @@ def on_logits(change: Callable[..., Triple], y: Nested, y_pred: Nested, sample_w
 def counted(labels: Tensor, logits: Tensor, sample_weight: Tensor | None) -> Triple:
     """Only what has a label other than -100, one after another: (n,), (n, classes), (n,).
 
-    Metrics have to lack the rest: Keras hands a weight to `weighted_metrics` alone.
+    Metrics must not see the rest: Keras hands a weight to `weighted_metrics` alone.
     """
     classes = logits.shape[-1]
     is_column = labels.shape.rank == logits.shape.rank and labels.shape[-1] == 1

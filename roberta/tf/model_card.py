@@ -11,7 +11,7 @@ from roberta.tf.weights import keras
 Names = str | Sequence[str] | None
 
 
-def write(folder: str | Path, model: keras.Model, name: str, facts: Mapping[str, Names]) -> None:
+def write_card(folder: str | Path, model: keras.Model, name: str, facts: Mapping[str, Names]) -> None:
     """Write the card into a folder, which is made if it is not there.
 
     Args:

@@ -25,7 +25,7 @@ from roberta.common.outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from roberta.tf import cache as kv
+from roberta.tf import cache as caches
 from roberta.tf.generation import GenerationMixin
 from roberta.tf.layers import (
     Attended,
@@ -83,7 +83,7 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        past_key_values: kv.PastKeyValues = None,
+        past_key_values: caches.PastKeyValues = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -101,30 +101,35 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
         """
         config = self.config
         self.check_given(input_ids, inputs_embeds, encoder_hidden_states)
-        cache = kv.as_cache(past_key_values)
+        # the tokens of this call, and those they attend to
+        cache = caches.as_cache(past_key_values)
         if cache is not None and not config.is_decoder:
             raise ValueError("past_key_values need a decoder; make the model with RobertaConfig(is_decoder=True)")
         if attention_mask is None and input_ids is not None and cache is None:
             warn_of_padding(input_ids, config)
         seq = size(inputs_embeds if input_ids is None else input_ids, 1)
-        keys = kv.length(cache) + seq
-        past_tokens = kv.past_tokens(cache, attention_mask)
+        keys = caches.length(cache) + seq
+        # positions go on behind the cached tokens
+        past_tokens = caches.past_tokens(cache, attention_mask)
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens=past_tokens)
+        # what each layer attends to: its own tokens, and an encoder's states
         bias = attention_bias(attention_mask, seq, keys, config.is_decoder, hidden)
         masks = self.head_masks(head_mask)
         own, cross = [Attended(bias, mask) for mask in masks], [None] * len(masks)
         if encoder_hidden_states is not None:
             bias = attention_bias(encoder_attention_mask, seq, size(encoder_hidden_states, 1), False, hidden)
             cross = [Attended(bias, mask, encoder_hidden_states) for mask in masks]
+        # the layers
         needs_attentions = self.or_config(output_attentions, "output_attentions")
         hidden_states, attentions, cross_attentions, presents = self.encoder(
             hidden, own=own, cross=cross, cache=cache, need_weights=needs_attentions
         )
+        # the output, of what the caller or the config asks for
         has_cross = needs_attentions and encoder_hidden_states is not None
         present = None
         if config.is_decoder and self.or_config(use_cache, "use_cache"):
-            new_tokens = kv.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
-            present = kv.Cache(presents, past_tokens + new_tokens)
+            new_tokens = caches.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
+            present = caches.Cache(presents, past_tokens + new_tokens)
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden_states[-1],
             pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
@@ -175,7 +180,7 @@ class TFRobertaForCausalLM(GenerationMixin, TFRobertaPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        past_key_values: kv.PastKeyValues = None,
+        past_key_values: caches.PastKeyValues = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,

@@ -7,12 +7,12 @@ everything first and then sets the moments and the step. Settings are the caller
 
 from roberta.common.formats.safetensors_file import numpy_dtype
 from roberta.common.training.optimizer_state import Group, TrainingState, check_fits, entries, refuse
-from roberta.tf.weights import assign, canonical, keras, native, to_numpy
+from roberta.tf.weights import assign, canonical_array, keras, native, to_numpy
 
 MOMENT_ATTRIBUTES = {"exp_avg": "_momentums", "exp_avg_sq": "_velocities"}  # moment -> attribute of Keras' optimizer
-REFUSED = ("amsgrad", "use_ema", "gradient_accumulation_steps")  # they change the update, or keep more tensors
+REFUSED_OPTIONS = ("amsgrad", "use_ema", "gradient_accumulation_steps")  # they change the update, or keep more tensors
 
-Variables = dict[
+_Variables = dict[
     str, tuple[keras.Variable, bool]
 ]  # canonical name -> Keras' variable, and whether it is stored transposed
 
@@ -24,7 +24,7 @@ def read_optimizer(optimizer: keras.optimizers.Optimizer, model: keras.Model) ->
         ValueError: the optimizer has an option of no other framework, or variables that are not of the model.
     """
     found, moments = _moments(optimizer, model)
-    arrays = {entry: canonical(variable, is_turned) for entry, (variable, is_turned) in moments.items()}
+    arrays = {entry: canonical_array(variable, is_turned) for entry, (variable, is_turned) in moments.items()}
     decay = float(optimizer.weight_decay or 0.0)
     decays = {name: decay if optimizer._use_weight_decay(variable) else 0.0 for name, (variable, _) in found.items()}
     shared = (float(to_numpy(optimizer.learning_rate)), optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
@@ -54,11 +54,11 @@ def fill_optimizer(state: TrainingState, optimizer: keras.optimizers.Optimizer, 
     optimizer.iterations.assign(state.step)
 
 
-def _moments(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> tuple[Variables, Variables]:
+def _moments(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> tuple[_Variables, _Variables]:
     """The variables that an optimizer trains, by canonical name, and its moments by entry."""
     if not isinstance(optimizer, keras.optimizers.AdamW):
-        raise TypeError(f"the optimizer is a {type(optimizer).__name__}, and has to be a keras.optimizers.AdamW")
-    refuse({option: getattr(optimizer, option) for option in REFUSED})
+        raise TypeError(f"the optimizer is a {type(optimizer).__name__}, and must be a keras.optimizers.AdamW")
+    refuse({option: getattr(optimizer, option) for option in REFUSED_OPTIONS})
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
     places = {id(variable): place for place, variable in enumerate(optimizer._trainable_variables)}

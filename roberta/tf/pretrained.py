@@ -177,7 +177,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
                 config or the file says; or a Keras policy such as "mixed_bfloat16". By default Keras' global
                 policy, which is float32. `torch_dtype` is its older name.
             output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}). What the
-                file lacks is then reported, and new, in the encoder too.
+                file lacks, in the encoder too, is then reported and newly initialised.
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_flax: which files to take; by default whatever is there.
             config: instead of the one beside the weights, or where it is.
@@ -186,6 +186,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         Raises:
             CheckpointError: one error for everything that does not fit; no partly filled model is returned.
         """
+        # which arguments are the hub's, and which the class's
         hub = HubOptions(
             revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
             local_files_only=local_files_only, token=token,
@@ -193,6 +194,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         if cls.head == "Model" and model_args:
             add_pooling_layer, *model_args = model_args
         options = {} if cls.head != "Model" else {"add_pooling_layer": add_pooling_layer}
+        # config and tensors, checked against the table
         found = open_pretrained(
             pretrained_model_name_or_path,
             cls.head,
@@ -206,6 +208,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             is_reported=output_loading_info,
         )
+        # a model without first values, then its values
         policy = dtype if dtype is not None else torch_dtype
         if policy is not None and not str(getattr(policy, "name", policy)).startswith("mixed_"):
             policy = found.dtype(getattr(policy, "name", str(policy)))
@@ -217,6 +220,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             variable, transposed = variables[name]
             assign(variable, tensor.load(), transposed)
         model.initialise([name for name in variables if name not in found.match.found])
+        # what was missing or left over
         report_to_user(found.report, cls.__name__)
         return (model, loading_info(found.report)) if output_loading_info else model
 
@@ -258,7 +262,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             safe_serialization=safe_serialization,
         )
         if saved_model:
-            serving.write(self, Path(save_directory) / "saved_model" / str(version), signatures)
+            serving.write_saved_model(self, Path(save_directory) / "saved_model" / str(version), signatures)
         if upload is not None:
             upload_folder(save_directory, **upload)
 
@@ -445,7 +449,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         return None if lm_head is None else f"{self.name}/{lm_head.name}"
 
     def prune_heads(self, heads_to_prune: Mapping[int, Sequence[int]]) -> None:
-        """Not here: Keras' layers keep their sizes."""
+        """Not supported: Keras' layers keep their sizes."""
         raise NotImplementedError(
             f"{type(self).__name__} cannot prune the heads {dict(heads_to_prune)}; prune a model of PyTorch, save it, and "
             f"load it here, or give the constructor a config with pruned_heads"
@@ -567,7 +571,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             "language": language, "license": license, "base_model": finetuned_from, "pipeline_tag": tasks,
             "tags": tags, "datasets": dataset_tags or dataset, "dataset_config": dataset_args,
         }  # fmt: skip
-        model_card.write(output_dir, self, model_name, facts)
+        model_card.write_card(output_dir, self, model_name, facts)
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> keras.layers.Layer:
         """A layer by its attribute's name, such as "roberta" or "classifier", or as Keras finds it."""

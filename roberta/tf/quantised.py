@@ -17,7 +17,7 @@ def policies(model: keras.Model) -> dict[str, Any]:
 
 
 def quantise(model: keras.Model, wanted: Mapping[str, Any]) -> Any:
-    """`model`, with the layers quantised that were so in the one that `policies` looked at."""
+    """`model`, with the same layers quantised as in the model that `policies` was given."""
     layers = list(model._flatten_layers())
     for number, policy in wanted.items():
         layers[int(number)].dtype_policy = keras.dtype_policies.deserialize(

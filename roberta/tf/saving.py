@@ -1,4 +1,4 @@
-"""What of a Keras model goes into a folder, and what of it a folder cannot hold.
+"""Which variables of a Keras model are saved, and what a folder cannot hold.
 
 Keras' own LoRA is written merged: the kernel of such a layer is what it computes with.
 """
@@ -14,8 +14,8 @@ from roberta.common.config import RobertaConfig
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.formats.tf_h5 import LEAVES
 from roberta.common.parameters import Kind, Parameter, parameters
-from roberta.tf.layers import ACTIVATIONS, Embedding, Intermediate
-from roberta.tf.weights import canonical, keras
+from roberta.tf.layers import ACTIVATION_FUNCTIONS, Embedding, Intermediate
+from roberta.tf.weights import canonical_array, keras
 
 # Kind of a weight -> our layer with such a weight, and what it computes.
 _PLAIN: dict[Kind, tuple[Any, Callable[[Any, Tensor], Tensor]]] = {
@@ -48,7 +48,7 @@ def to_write(model: keras.Model) -> dict[str, Source]:
 
 
 def _owner(model: keras.Model, name: str) -> keras.layers.Layer | None:
-    """The layer with a parameter; None where there is none of that path."""
+    """The layer with a parameter; None where no layer has that path."""
     part = model
     for step in name.split(".")[:-1]:
         try:
@@ -61,7 +61,7 @@ def _owner(model: keras.Model, name: str) -> keras.layers.Layer | None:
 def _source(variable: keras.Variable | Tensor, is_transposed: bool) -> Source:
     """A variable, or the tensor that a layer makes of several."""
     shape = tuple(variable.shape[::-1] if is_transposed else variable.shape)
-    return shape, keras.backend.standardize_dtype(variable.dtype), lambda: canonical(variable, is_transposed)
+    return shape, keras.backend.standardize_dtype(variable.dtype), lambda: canonical_array(variable, is_transposed)
 
 
 def _extra(model: keras.Model, owners: Iterable[keras.layers.Layer | None], found: Mapping[str, Any]) -> list[str]:
@@ -109,8 +109,8 @@ def _changed_settings(model: keras.Model) -> list[Wrong]:
     if lm_head is not None and config.tie_word_embeddings != (lm_head.decoder is None):
         found["tie_word_embeddings"] = not config.tie_word_embeddings
     for layer in _layers(model):
-        if isinstance(layer, Intermediate) and layer.activation is not ACTIVATIONS[config.hidden_act]:
-            names = [name for name, activation in ACTIVATIONS.items() if activation is layer.activation]
+        if isinstance(layer, Intermediate) and layer.activation is not ACTIVATION_FUNCTIONS[config.hidden_act]:
+            names = [name for name, activation in ACTIVATION_FUNCTIONS.items() if activation is layer.activation]
             found["hidden_act"] = names[0] if names else layer.activation
         if isinstance(layer, keras.layers.LayerNormalization) and layer.epsilon != config.layer_norm_eps:
             found["layer_norm_eps"] = layer.epsilon
@@ -127,7 +127,7 @@ def _other_layers(owners: Mapping[str, Any], table: Mapping[str, Parameter]) -> 
 
 
 def _is_plain(layer: keras.layers.Layer, parameter: Parameter) -> bool:
-    """Whether a layer computes what ours with these parameters does; one of another class is tried."""
+    """Whether a layer computes what ours would with these parameters; a layer of another class is tried."""
     own, compute = _PLAIN[parameter.kind]
     is_linear = getattr(layer, "activation", None) in (None, keras.activations.linear)
     if type(layer).call is own.call and "call" not in vars(layer) and is_linear:
@@ -139,7 +139,7 @@ def _is_plain(layer: keras.layers.Layer, parameter: Parameter) -> bool:
         found, wanted = (tf.cast(one, tf.float64) for one in (layer(probe), compute(layer, probe)))
         bound = 1e-3 * (1e-6 + tf.reduce_max(tf.abs(wanted)))
         return found.shape == wanted.shape and bool(tf.reduce_all(tf.abs(found - wanted) <= bound))
-    except Exception:  # whatever it is, it is none of ours
+    except Exception:  # whatever it is, it is not one of our layers
         return False
 
 

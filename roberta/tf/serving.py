@@ -49,7 +49,7 @@ def forget(model: keras.Model) -> None:
     _FUNCTIONS.pop(model, None)
 
 
-def write(model: keras.Model, folder: Path, signatures: Signatures = None) -> None:
+def write_saved_model(model: keras.Model, folder: Path, signatures: Signatures = None) -> None:
     """A SavedModel; `signatures`: a function of the model's, or functions by name.
 
     By default "serving_default" takes int32, and "int64_serving" int64.

@@ -27,7 +27,7 @@ from roberta.tf.adamw import AdamW
 from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss, widened
 from roberta.tf.optimizers import fill_optimizer, read_optimizer
 from roberta.tf.pretrained import no_initialisation
-from roberta.tf.weights import assign, canonical, keras, native
+from roberta.tf.weights import assign, canonical_array, keras, native
 
 TARGETS = ("labels", "positions", "start_positions", "end_positions")
 POLICIES = {"float32": "float32", "float64": "float64", "bfloat16": "mixed_bfloat16"}
@@ -41,7 +41,7 @@ class Trainer:
         resumed: what the optimizer knew when the training stopped; None for a new one.
 
     Attributes:
-        model: the one that is trained: the given one where it has the dtype and the dropout of the settings and there
+        model: what is trained: the given model where it has the dtype and the dropout of the settings and there
             is no sharding, else a copy, as Keras cannot change these of a model that is built.
 
     Raises:
@@ -308,7 +308,7 @@ def fitting(model: keras.Model, settings: Settings, is_copied: bool) -> Any:
         copy = type(model).from_config({**model.get_config(), "config": config.to_dict(), "dtype": policy})
     given = native(model)
     for name, (variable, is_turned) in native(copy).items():
-        assign(variable, canonical(*given[name]), is_turned)
+        assign(variable, canonical_array(*given[name]), is_turned)
         variable.trainable = given[name][0].trainable
     if model.is_gradient_checkpointing:
         copy.gradient_checkpointing_enable()

@@ -11,7 +11,7 @@ from roberta.common.outputs import ModelOutput
 from roberta.tf.losses import IGNORED, _problem_type, classification_loss, span_loss, token_loss, whole, widened
 from roberta.tf.weights import keras
 
-Weights = npt.ArrayLike | Tensor | Sequence[Tensor]
+_Weights = npt.ArrayLike | Tensor | Sequence[Tensor]
 
 
 def own_loss(head: str, labels: Sequence[Tensor], logits: Tensor | Sequence[Tensor], config: RobertaConfig) -> Tensor:
@@ -23,7 +23,7 @@ def own_loss(head: str, labels: Sequence[Tensor], logits: Tensor | Sequence[Tens
     return token_loss(widened(logits) if head == "ForCausalLM" else logits, labels[0])
 
 
-def weighed_loss(model: keras.Model, output: ModelOutput, labels: Sequence[Tensor], sample_weight: Weights) -> Tensor:
+def weighed_loss(model: keras.Model, output: ModelOutput, labels: Sequence[Tensor], sample_weight: _Weights) -> Tensor:
     """The sum of each loss times its weight, over the number of losses: with weights of 1 the model's own loss.
 
     Args:
