@@ -88,28 +88,23 @@ class ModelStepper(StepperBase):
         return output
 
     def repeated(self, tree: object, copies: int) -> Any:
-        """A tree with each row of its arrays `copies` times; not the number of tokens in a cache, which all rows share."""
+        # not the number of tokens in a cache, which all rows share
         return jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, axis=0) if jnp.ndim(leaf) else leaf, tree)
 
     def rows(self, values: Array, rows: np.ndarray) -> Array:
-        """An array with its rows taken from `rows`."""
         return values[jnp.asarray(rows)]
 
     def wide(self, values: Array) -> np.ndarray:
-        """Logits or states as numpy, in float32 or wider."""
         return np.asarray(values.astype(jnp.promote_types(values.dtype, jnp.float32)))
 
     def reorder(self, rows: np.ndarray) -> None:
-        """Take the rows of the cache from `rows`."""
         if self.cache is not None:
             self.cache = caches.reorder(self.cache, jnp.asarray(rows))
 
     def cached(self) -> int:
-        """Number of tokens in the cache."""
         return self.length
 
     def cut(self, length: int, tokens: np.ndarray) -> None:
-        """Cut the cache to `length` tokens."""
         self.cache = caches.cut(self.cache, length, jnp.asarray(tokens, jnp.int32))
 
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 UNCOMPILED = 2  # shapes of a model that run_module operation by operation
 PROGRAMS = 8  # that are kept of a model
 
-_Inputs = Mapping[str, Array]
-_Variables = Mapping[str, Any]
+Inputs = Mapping[str, Array]
+Variables = Mapping[str, Any]
 
 
 @dataclass
@@ -50,9 +50,9 @@ _KEPT: WeakKeyDictionary[Any, Kept] = WeakKeyDictionary()
 
 def run_module(
     model: "FlaxRobertaPreTrainedModel",
-    variables: _Variables,
-    inputs: _Inputs,
-    rngs: _Variables,
+    variables: Variables,
+    inputs: Inputs,
+    rngs: Variables,
     flags: Mapping[str, Any],
 ) -> tuple[Any, Any]:
     """The output of a model's module, and the cache it has written."""
@@ -68,12 +68,12 @@ def run_module(
         return directly(variables, inputs, rngs)  # which raises the `ValueError` itself
 
 
-def apply(module: nn.Module, flags: Mapping[str, Any], variables: _Variables, inputs: _Inputs, rngs: _Variables) -> Any:
+def apply(module: nn.Module, flags: Mapping[str, Any], variables: Variables, inputs: Inputs, rngs: Variables) -> Any:
     """`module.apply`; ids, positions and labels are always checked."""
     return module.apply(variables, **inputs, **flags, rngs=rngs, mutable=["cache"])
 
 
-def may_compile(model: "FlaxRobertaPreTrainedModel", variables: _Variables, inputs: _Inputs, rngs: _Variables) -> bool:
+def may_compile(model: "FlaxRobertaPreTrainedModel", variables: Variables, inputs: Inputs, rngs: Variables) -> bool:
     """Whether a call is of our own module, without a cache, on values that are there and arrays.
 
     Steps with a cache have few shapes; in a caller's `jax.jit` or `jax.grad` there are no values.
@@ -86,9 +86,9 @@ def may_compile(model: "FlaxRobertaPreTrainedModel", variables: _Variables, inpu
 
 def _program(
     model: "FlaxRobertaPreTrainedModel",
-    variables: _Variables,
-    inputs: _Inputs,
-    rngs: _Variables,
+    variables: Variables,
+    inputs: Inputs,
+    rngs: Variables,
     flags: Mapping[str, Any],
 ) -> Callable[..., Any] | None:
     """The program for a call, made when there is none; None for one of the first shapes."""
@@ -108,9 +108,7 @@ def _program(
     return kept.programs[key]
 
 
-def _traced(
-    module: nn.Module, flags: Mapping[str, Any], variables: _Variables, inputs: _Inputs, rngs: _Variables
-) -> Any:
+def _traced(module: nn.Module, flags: Mapping[str, Any], variables: Variables, inputs: Inputs, rngs: Variables) -> Any:
     """`apply` with its checks, whatever the caller has set for code of his own."""
     with check_values(True):
         return apply(module, flags, variables, inputs, rngs)

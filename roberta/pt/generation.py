@@ -34,7 +34,6 @@ class ModelStepper(StepperBase):
         self.length = caches.length(self.cache)
 
     def run(self, inputs: Mapping[str, np.ndarray], count: int = 1) -> Any:
-        """Call the model on numpy arguments, those of the tokens that are not in the cache."""
         device = self.model.device
         native = {name: torch.from_numpy(values).to(device) for name, values in inputs.items()}
         total, past = native["input_ids"].shape[1], 0 if self.cache is None else self.length
@@ -52,28 +51,22 @@ class ModelStepper(StepperBase):
         return self.model(**prepared, **self.outputs_wanted(), return_dict=True)
 
     def repeated(self, tree: object, copies: int) -> Any:
-        """A tree with each row of its tensors `copies` times."""
         return _pytree.tree_map_only(Tensor, lambda tensor: tensor.repeat_interleave(copies, dim=0), tree)
 
     def rows(self, values: Tensor, rows: np.ndarray) -> Tensor:
-        """A tensor with its rows taken from `rows`."""
         return values[torch.from_numpy(rows).to(values.device)]
 
     def wide(self, values: Tensor) -> np.ndarray:
-        """Logits or states as numpy, in float32 or wider."""
         return values.detach().to(torch.promote_types(values.dtype, torch.float32)).cpu().numpy()
 
     def reorder(self, rows: np.ndarray) -> None:
-        """Take the rows of the cache from `rows`."""
         if self.cache is not None:
             self.cache = caches.reorder(self.cache, torch.from_numpy(rows).to(self.model.device))
 
     def cached(self) -> int:
-        """Number of tokens in the cache, a prefix included."""
         return caches.length(self.cache)
 
     def cut(self, length: int, tokens: np.ndarray) -> None:
-        """Cut the cache to `length` tokens of the rows, behind a prefix."""
         prefix = self.cached() - self.length
         self.cache = caches.cut(self.cache, prefix + length, torch.from_numpy(tokens).to(self.model.device))
 

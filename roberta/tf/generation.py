@@ -29,7 +29,6 @@ class ModelStepper(StepperBase):
         self.length = caches.length(self.cache)
 
     def run(self, inputs: Mapping[str, np.ndarray], count: int = 1) -> Any:
-        """Call the model on numpy arguments, those of the tokens that are not in the cache."""
         native = {name: tf.constant(values, tf.int32) for name, values in inputs.items()}
         total, past = native["input_ids"].shape[1], 0 if self.cache is None else self.length
         self.check_new(past, total)
@@ -45,28 +44,22 @@ class ModelStepper(StepperBase):
         return self.model(**prepared, **self.outputs_wanted(), return_dict=True)
 
     def repeated(self, tree: object, copies: int) -> Any:
-        """A tree with each row of its tensors `copies` times."""
         return tf.nest.map_structure(lambda leaf: tf.repeat(leaf, copies, axis=0) if tf.is_tensor(leaf) else leaf, tree)
 
     def rows(self, values: Tensor, rows: np.ndarray) -> Tensor:
-        """A tensor with its rows taken from `rows`."""
         return tf.gather(values, rows)
 
     def wide(self, values: Tensor) -> np.ndarray:
-        """Logits or states as numpy, in float32 or wider."""
         return tf.cast(values, tf.float64 if values.dtype == tf.float64 else tf.float32).numpy()
 
     def reorder(self, rows: np.ndarray) -> None:
-        """Take the rows of the cache from `rows`."""
         if self.cache is not None:
             self.cache = caches.reorder(self.cache, tf.constant(rows))
 
     def cached(self) -> int:
-        """Number of tokens in the cache, a prefix included."""
         return caches.length(self.cache)
 
     def cut(self, length: int, tokens: np.ndarray) -> None:
-        """Cut the cache to `length` tokens of the rows, behind a prefix."""
         prefix = self.cached() - self.length
         self.cache = caches.cut(self.cache, prefix + length, tf.constant(tokens, tf.int32))
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from roberta.common.generation.config import GenerationConfig
 
-Inputs = Mapping[str, npt.NDArray[Any]]
+_Inputs = Mapping[str, npt.NDArray[Any]]
 
 
 class StepperBase:
@@ -40,7 +40,7 @@ class StepperBase:
 
     # -- what a backend does -------------------------------------------------------------------------------------
 
-    def run(self, inputs: Inputs, count: int = 1) -> Any:
+    def run(self, inputs: _Inputs, count: int = 1) -> Any:
         """Call the model on numpy arguments, those of the tokens that are not in the cache.
 
         Args:
@@ -74,7 +74,7 @@ class StepperBase:
 
     # -- what all do ---------------------------------------------------------------------------------------------
 
-    def start(self, inputs: Inputs, copies: int) -> npt.NDArray[Any]:
+    def start(self, inputs: _Inputs, copies: int) -> npt.NDArray[Any]:
         """Run the prompts once, and go on with `copies` rows of each."""
         output = dict(self.run(inputs))
         self.embeds = None
@@ -82,17 +82,17 @@ class StepperBase:
         self.extra = {**self.repeated(self.extra, copies), **head_mask}
         return self.record(self.repeated(output, copies))
 
-    def step(self, inputs: Inputs) -> npt.NDArray[Any]:
+    def step(self, inputs: _Inputs) -> npt.NDArray[Any]:
         """Run the next token of each row."""
         return self.record(self.run(inputs))
 
-    def read(self, inputs: Inputs, count: int) -> npt.NDArray[Any]:
+    def read(self, inputs: _Inputs, count: int) -> npt.NDArray[Any]:
         """Run several tokens of each row."""
         self.last = self.run(inputs, count)
         self.cache = self.last.get("past_key_values")
         return self.wide(self.last["logits"][:, -count:])
 
-    def keep(self, count: int, inputs: Inputs) -> None:
+    def keep(self, count: int, inputs: _Inputs) -> None:
         """Cut the cache to these tokens; of the last call, note the first `count` tokens as a step each."""
         before = self.cached() - self.last["logits"].shape[1]
         for index in range(count):
