@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from flax.core import unfreeze
 from jax import Array
+from jax.tree_util import KeyPath
 from jax.typing import DTypeLike
 
 from roberta.common.config import RobertaConfig
 
-NAMES = ("cached_key", "cached_value", "cache_index")
+LAYER_KEYS = ("cached_key", "cached_value", "cache_index")
 TOKENS = "cached_tokens"
 
 LayerCache = dict[str, Array]
@@ -31,7 +32,7 @@ def empty(config: RobertaConfig, batch_size: int, max_length: int, dtype: DTypeL
         shape = (batch_size, max_length, config.heads_kept(index), config.head_size)
         return dict(
             zip(
-                NAMES,
+                LAYER_KEYS,
                 (jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((), jnp.int32)),
                 strict=True,
             )
@@ -41,7 +42,7 @@ def empty(config: RobertaConfig, batch_size: int, max_length: int, dtype: DTypeL
     return {"encoder": {"layer": layers}, TOKENS: jnp.zeros((batch_size, 1), jnp.int32)}
 
 
-def as_cache(past_key_values: Any) -> Cache | None:
+def as_cache(past_key_values: Mapping[str, Any] | None) -> Cache | None:
     """A cache from what callers hand in: what `init_cache` or an earlier call returned, frozen or not."""
     if past_key_values is None or (isinstance(past_key_values, Mapping) and not past_key_values):
         return None
@@ -114,7 +115,7 @@ def with_room(cache: Cache, size: int) -> Cache:
     """The cache with room for at least `size` tokens a row."""
     missing = size - max_length(cache)
 
-    def changed(keys: Any, part: Array) -> Array:
+    def changed(keys: KeyPath, part: Array) -> Array:
         if missing <= 0 or keys[-1].key not in ("cached_key", "cached_value"):
             return part
         return jnp.pad(part, ((0, 0), (0, missing), (0, 0), (0, 0)))
@@ -135,7 +136,7 @@ def cut(cache: Cache | None, size: int, tokens: Array) -> Cache | None:
     if cache is None:
         return None
 
-    def changed(keys: Any, part: Array) -> Array:
+    def changed(keys: KeyPath, part: Array) -> Array:
         name = keys[-1].key
         if name == "cache_index":
             return jnp.asarray(size, part.dtype)

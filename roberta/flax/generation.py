@@ -3,7 +3,7 @@
 import contextlib
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,116 +14,58 @@ from roberta.common.generation import driver
 from roberta.common.generation.config import GenerationConfig
 from roberta.common.generation.mixin import GenerationBase, call_of
 from roberta.common.generation.prompts import Rows
-from roberta.common.generation.walk import Seed
-from roberta.flax import cache as kv
+from roberta.common.generation.stepping import StepperBase
+from roberta.common.generation.walk import Seed, Streamer
+from roberta.common.outputs import ModelOutput
+from roberta.flax import cache as caches
 from roberta.flax.layers import check_values
 from roberta.flax.parts import Made
+from roberta.flax.weights import Params
+
+if TYPE_CHECKING:
+    from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
 
 ROUNDING = 64  # calls of about the same length share one compiled step
 
 
-class Stepper:
-    """A model, its cache, and what its calls returned: what `common.generation.walk.StepperProtocol` asks for.
+class ModelStepper(StepperBase):
+    """A model of Flax and its cache, as the driver steps through it.
 
     Attributes:
-        attentions, hidden_states: of each step, where the settings ask for them.
-        cache: of the last step.
         room: tokens that arrays are made for, so that every step has the same shapes and is compiled once.
     """
 
     def __init__(
         self,
-        model: Any,
+        model: "FlaxRobertaPreTrainedModel",
         config: GenerationConfig,
         rows: Rows,
         max_length: int,
         extra: Mapping[str, Any],
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model = model
-        self.config = config
-        self.extra = {**extra}
-        self.embeds = self.extra.pop("inputs_embeds", None)
-        past = kv.as_cache(self.extra.pop("past_key_values", None))
+        super().__init__(model, config, extra)
+        past = caches.as_cache(self.extra.pop("past_key_values", None))
         self.call = _compiled(model)
         self.params = model.params if params is None else params
         rounded = -(-max_length // ROUNDING) * ROUNDING
         self.room = min(rounded, max(model.config.max_position_embeddings, max_length))
-        self.length = int(kv.length(past))  # tokens in the cache
+        self.length = int(caches.length(past))  # tokens in the cache
         if past is not None:
-            self.room = max(self.room, kv.max_length(past))
-            self.cache: Any = kv.with_room(past, self.room)
-        else:
-            self.cache = model.init_cache(rows.input_ids.shape[0], self.room) if config.use_cache else None
-        self.attentions: list[Any] = []
-        self.hidden_states: list[Any] = []
-        self.last: Mapping[str, Any] = {}
+            self.room = max(self.room, caches.max_length(past))
+            self.cache = caches.with_room(past, self.room)
+        elif config.use_cache:
+            self.cache = model.init_cache(rows.input_ids.shape[0], self.room)
 
-    def start(self, inputs: Mapping[str, np.ndarray], copies: int) -> np.ndarray:
-        """Run the prompts once, and go on with `copies` rows of each."""
-
-        def repeated(tree: Any) -> Any:
-            # not the number of tokens in a cache, which all rows share
-            return jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, axis=0) if jnp.ndim(leaf) else leaf, tree)
-
-        output = dict(self.run(inputs))
-        self.embeds = None
-        head_mask = {name: self.extra.pop(name) for name in ("head_mask",) if name in self.extra}
-        self.extra = {**repeated(self.extra), **head_mask}
-        return self.record(repeated(output))
-
-    def step(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Run the next token of each row."""
-        return self.record(self.run(inputs))
-
-    def read(self, inputs: Mapping[str, np.ndarray], count: int) -> np.ndarray:
-        """Run several tokens of each row."""
-        self.last = self.run(inputs, count)
-        self.cache = self.last.get("past_key_values")
-        return _wide(self.last["logits"])
-
-    def keep(self, count: int, inputs: Mapping[str, np.ndarray]) -> None:
-        """Cut the cache to these tokens; of the last call, note the first `count` tokens as a step each."""
-        read = self.last["logits"].shape[1] if count else 0
-        for index in range(count):
-            there = slice(index, index + 1)
-            keys = self.length - read + index + 1
-            weights, hidden = self.last.get("attentions"), self.last.get("hidden_states")
-            self.attentions.append(weights and tuple(layer[:, :, there, :keys] for layer in weights))
-            self.hidden_states.append(hidden and tuple(layer[:, there] for layer in hidden))
-        ids = inputs["input_ids"]
-        tokens = (ids != self.model.config.pad_token_id).sum(axis=1, keepdims=True)
-        self.length = ids.shape[1]
-        self.cache = kv.cut(self.cache, self.length, jnp.asarray(tokens, jnp.int32))
-
-    def reorder(self, rows: np.ndarray) -> None:
-        """Take the rows of the cache from `rows`."""
-        if self.cache is not None:
-            self.cache = kv.reorder(self.cache, jnp.asarray(rows))
-
-    def choose(self, rows: np.ndarray) -> None:
-        """Take the rows of the cache, and of what the last step noted, from `rows`."""
-        self.reorder(rows)
-        for noted in (self.attentions, self.hidden_states):
-            noted[-1] = noted[-1] and tuple(layer[jnp.asarray(rows)] for layer in noted[-1])
-
-    def last_hidden(self) -> np.ndarray:
-        """The last layer's hidden states of the last call."""
-        return _wide(self.last["hidden_states"][-1])
-
-    def run(self, inputs: Mapping[str, np.ndarray], count: int = 0) -> Any:
+    def run(self, inputs: Mapping[str, np.ndarray], count: int = 1) -> Any:
         """Call the model on numpy arguments, those of the tokens that are not in the cache.
 
         Args:
-            count: logits of so many last tokens, (rows, count, vocab); 0: of the last one, (rows, vocab).
+            count: logits of so many last tokens, (rows, count, vocab).
         """
         length = inputs["input_ids"].shape[1]
         past = self.length if self.cache is not None else 0
-        if past >= length:
-            raise ValueError(
-                f"past_key_values hold {past} tokens and input_ids {length}; give the ids of all tokens, those of the cache "
-                "and at least one more"
-            )
+        self.check_new(past, length)
         seq = length - past
         native = {name: values[:, past:] for name, values in inputs.items() if name != "attention_mask"}
         # room behind the tokens is masked, and no token before it sees it
@@ -133,60 +75,62 @@ class Stepper:
         native["attention_mask"] = np.pad(inputs["attention_mask"], padding)
         if self.embeds is not None:
             native = {**{n: v for n, v in native.items() if n != "input_ids"}, "inputs_embeds": self.embeds[:, past:]}
-        wants = self.config.return_dict_in_generate
+        options = {"count": count, "use_cache": self.config.use_cache, **self.outputs_wanted()}
         with check_values(False):  # the plan has checked ids and lengths
-            output = self.call(
-                self.params,
-                {**native, **self.extra},
-                self.cache,
-                seq - max(count, 1),
-                count=max(count, 1),
-                use_cache=self.config.use_cache,
-                output_attentions=wants and self.config.output_attentions,
-                output_hidden_states=(wants and self.config.output_hidden_states) or bool(self.config.penalty_alpha),
-            )
+            output = self.call(self.params, {**native, **self.extra}, self.cache, seq - count, **options)
         self.length = length
-        if not count:
-            output.logits = output.logits[:, 0]
+        # what was computed for the room is not shown
         if output.attentions is not None:
             output.attentions = tuple(weights[:, :, :seq, :length] for weights in output.attentions)
         if output.hidden_states is not None:
             output.hidden_states = tuple(hidden[:, :seq] for hidden in output.hidden_states)
         return output
 
-    def record(self, output: Mapping[str, Any]) -> np.ndarray:
-        """Note what a call returned; its last logits as numpy, (rows, vocab), in float32 or wider."""
-        self.last = output
-        self.cache = output.get("past_key_values")
-        self.attentions.append(output.get("attentions"))
-        self.hidden_states.append(output.get("hidden_states"))
-        return _wide(output["logits"])
+    def repeated(self, tree: object, copies: int) -> Any:
+        # not the number of tokens in a cache, which all rows share
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, axis=0) if jnp.ndim(leaf) else leaf, tree)
+
+    def rows(self, values: Array, rows: np.ndarray) -> Array:
+        return values[jnp.asarray(rows)]
+
+    def wide(self, values: Array) -> np.ndarray:
+        return np.asarray(values.astype(jnp.promote_types(values.dtype, jnp.float32)))
+
+    def reorder(self, rows: np.ndarray) -> None:
+        if self.cache is not None:
+            self.cache = caches.reorder(self.cache, jnp.asarray(rows))
+
+    def cached(self) -> int:
+        return self.length
+
+    def cut(self, length: int, tokens: np.ndarray) -> None:
+        self.cache = caches.cut(self.cache, length, jnp.asarray(tokens, jnp.int32))
 
 
-class Framework(driver.FrameworkBase):
+class NativeTensors(driver.FrameworkBase):
     """Arrays of JAX.
 
     Args:
         model, params: a model and the parameters taken instead of its own.
     """
 
-    def __init__(self, model: Any, params: Mapping[str, Any] | None) -> None:
+    def __init__(self, model: "FlaxRobertaPreTrainedModel", params: Mapping[str, Any] | None) -> None:
         self.model, self.params = model, params
 
     def native(self, values: np.ndarray) -> Array:
         """An array as a tensor."""
         return jnp.asarray(values)
 
-    def stepper_class(self, model: Any, *arguments: Any) -> Stepper:
+    def stepper_class(self, model: "FlaxRobertaPreTrainedModel", *arguments: Any) -> ModelStepper:
         """A stepper with the parameters of the call, if the model is the call's own, and no assistant."""
-        return Stepper(model, *arguments, self.params if model is self.model else None)
+        return ModelStepper(model, *arguments, self.params if model is self.model else None)
 
 
 class GenerationMixin(GenerationBase):
     """`generate()` for a class whose call gives next-token logits."""
 
-    def _tensors(self) -> Framework:
-        return Framework(self, None)
+    def _tensors(self) -> NativeTensors:
+        return NativeTensors(self, None)
 
     def generate(
         self,
@@ -195,24 +139,24 @@ class GenerationMixin(GenerationBase):
         prng_key: Array | None = None,
         trace: bool = True,
         params: Mapping[str, Any] | None = None,
-        logits_processor: Any = None,
+        logits_processor: Sequence[Callable[..., Any]] | None = None,
         *,
-        stopping_criteria: Any = None,
-        prefix_allowed_tokens_fn: Any = None,
+        stopping_criteria: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
+        prefix_allowed_tokens_fn: Callable[[int, Array], Any] | None = None,
         synced_gpus: bool | None = None,
-        assistant_model: Any = None,
-        streamer: Any = None,
+        assistant_model: "GenerationMixin | None" = None,
+        streamer: Streamer | None = None,
         negative_prompt_ids: Array | None = None,
         negative_prompt_attention_mask: Array | None = None,
         use_model_defaults: bool | None = None,
-        custom_generate: Any = None,
+        custom_generate: str | Callable[..., Any] | None = None,
         inputs: Array | None = None,
         attention_mask: Array | None = None,
         token_type_ids: Array | None = None,
         position_ids: Array | None = None,
         inputs_embeds: Array | None = None,
-        past_key_values: Any = None,
-        tokenizer: Any = None,
+        past_key_values: Mapping[str, Any] | None = None,
+        tokenizer: object = None,
         seed: int | Sequence[Seed] | None = None,
         **settings: Any,
     ) -> Any:
@@ -221,7 +165,7 @@ class GenerationMixin(GenerationBase):
         if seed is None:
             seed = int(np.random.randint(2**62))
         with contextlib.nullcontext() if trace else jax.disable_jit():
-            return driver.generate(self, call_of(locals()), Framework(self, params))
+            return driver.generate(self, call_of(locals()), NativeTensors(self, params))
 
     def prepare_inputs_for_generation(
         self, input_ids: Array, max_length: int, attention_mask: Array | None = None
@@ -241,16 +185,13 @@ class GenerationMixin(GenerationBase):
             "position_ids": is_token.cumsum(axis=1) * is_token + self.config.pad_token_id,
         }
 
-    def update_inputs_for_generation(self, model_outputs: Any, model_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def update_inputs_for_generation(
+        self, model_outputs: ModelOutput, model_kwargs: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """What the next call of such a loop takes beside the new tokens, from what the last one took and returned."""
         last = model_kwargs["position_ids"][:, -1:]
         updated = {"past_key_values": model_outputs["past_key_values"], "position_ids": last + 1}
         return {**model_kwargs, **updated}
-
-
-def _wide(values: Array) -> np.ndarray:
-    """Logits or states as numpy, in float32 or wider."""
-    return np.asarray(values.astype(jnp.promote_types(values.dtype, jnp.float32)))
 
 
 def _seed(prng_key: Array) -> int:
@@ -262,13 +203,20 @@ def _seed(prng_key: Array) -> int:
 _compiled_calls: weakref.WeakKeyDictionary[Any, tuple[Made, Callable[..., Any]]] = weakref.WeakKeyDictionary()
 
 
-def _compiled(model: Any) -> Callable[..., Any]:
+def _compiled(model: "FlaxRobertaPreTrainedModel") -> Callable[..., Any]:
     """The model's call, compiled once a shape and kept while it is what it was; `count` of the logits from `first` on."""
     made, compiled = _compiled_calls.get(model, (None, None))
     if made is None or compiled is None or not made.is_current(model):
         alive = weakref.ref(model)  # what is kept for the model must not keep it
 
-        def call(params: Any, inputs: Any, cache: Any, first: Array, count: int, **flags: bool) -> Any:
+        def call(
+            params: Params,
+            inputs: Mapping[str, Any],
+            cache: caches.Cache | None,
+            first: Array,
+            count: int,
+            **flags: bool,
+        ) -> Any:
             output = alive()(**inputs, params=params, past_key_values=cache, return_dict=True, **flags)
             output.logits = jax.lax.dynamic_slice_in_dim(output.logits, first, count, axis=1)
             return output

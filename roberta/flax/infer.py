@@ -12,12 +12,13 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 
 from roberta.common.inference import dispatch, unpadding
 from roberta.common.inference.batching import packs
@@ -25,9 +26,12 @@ from roberta.common.inference.dispatch import FastModels
 from roberta.common.inference.heads import head_results
 from roberta.common.inference.unpadding import Tokens
 from roberta.common.values import Arrays
-from roberta.flax.layers import ACTIVATIONS
+from roberta.flax.layers import ACTIVATION_FUNCTIONS
 from roberta.flax.parts import Parts, alteration
 from roberta.flax.weights import Params, to_numpy
+
+if TYPE_CHECKING:
+    from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
 
 # Tokens that go through a program together. Reading the weights takes as long as computing 32 tokens, and more than
 # 1,024 gain nothing: what they need leaves the CPU's cache.
@@ -44,13 +48,13 @@ Projection = tuple[Array, Array]  # kernel (inputs, outputs), bias
 # -- compiled: one program for each size ------------------------------------------------------------------------------
 
 
-def dense(hidden: Array, projection: Projection) -> Array:
+def project(hidden: Array, projection: Projection) -> Array:
     """(tokens, inputs) -> (tokens, outputs): the product in the kernel's dtype, the sum in that of `hidden`."""
     kernel, bias = projection
     return jax.lax.dot(hidden.astype(kernel.dtype), kernel, preferred_element_type=hidden.dtype) + bias
 
 
-def norm(hidden: Array, scale_and_bias: tuple[Array, Array], eps: float) -> Array:
+def normalise(hidden: Array, scale_and_bias: tuple[Array, Array], eps: float) -> Array:
     """The layer norm of each token."""
     scale, bias = scale_and_bias
     centred = hidden - hidden.mean(axis=-1, keepdims=True)
@@ -73,9 +77,10 @@ def attend(
     Source: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al. 2022.
     """
     kind = weights["project"][0].dtype
-    projected = dense(hidden, weights["project"]).reshape(len(hidden) // BLOCK, BLOCK, 3, -1, head_size)
+    projected = project(hidden, weights["project"]).reshape(len(hidden) // BLOCK, BLOCK, 3, -1, head_size)
     query, key, value = projected.transpose(2, 0, 3, 1, 4)  # (block, head, BLOCK, head size) each
     query, key, value = (query * head_size**-0.5).astype(kind), key.astype(kind), value.astype(kind)
+    # which row each token is of, and its place in the pack, by block
     row = row.reshape(-1, BLOCK)
     place = jnp.arange(row.size).reshape(row.shape)
     product = partial(jnp.einsum, preferred_element_type=hidden.dtype)
@@ -98,6 +103,7 @@ def attend(
             total.at[at].set(total[at] * scale + exponentials.sum(axis=-1)),
         )
 
+    # run over the tiles, and divide the sums of weighted values by those of weights
     nothing = jnp.zeros(query.shape, hidden.dtype)
     lowest = jnp.full(query.shape[:-1], HIDDEN_BY_MASK, hidden.dtype)
     context, _, total = jax.lax.fori_loop(0, count, step, (nothing, lowest, jnp.zeros_like(lowest)))
@@ -108,9 +114,9 @@ def attend(
 @partial(jax.jit, static_argnames=("activation", "eps"))
 def finish(weights: Weights, context: Array, hidden: Array, *, activation: str, eps: float) -> Array:
     """What follows attention in a layer: (tokens, head * head size) and its input (tokens, hidden) -> its output."""
-    hidden = norm(dense(context, weights["join"]) + hidden, weights["attention_norm"], eps)
-    wide = ACTIVATIONS[activation](dense(hidden, weights["widen"]))
-    return norm(dense(wide, weights["narrow"]) + hidden, weights["output_norm"], eps)
+    hidden = normalise(project(context, weights["out"]) + hidden, weights["attention_norm"], eps)
+    wide = ACTIVATION_FUNCTIONS[activation](project(hidden, weights["up"]))
+    return normalise(project(wide, weights["down"]) + hidden, weights["output_norm"], eps)
 
 
 @partial(jax.jit, static_argnames=("head_size", "causal", "activation", "eps"))
@@ -126,7 +132,7 @@ def layer(
 @partial(jax.jit, static_argnames=("eps",))
 def score(weights: Weights, hidden: Array, *, eps: float) -> Array:
     """The LM head: (tokens, hidden) -> (tokens, vocab)."""
-    hidden = norm(ACTIVATIONS["gelu"](dense(hidden, weights["dense"])), weights["norm"], eps)
+    hidden = normalise(ACTIVATION_FUNCTIONS["gelu"](project(hidden, weights["dense"])), weights["norm"], eps)
     table, bias = weights["decoder"]  # (vocab, hidden)
     return jnp.einsum("th,vh->tv", hidden.astype(table.dtype), table, preferred_element_type=hidden.dtype) + bias
 
@@ -134,7 +140,7 @@ def score(weights: Weights, hidden: Array, *, eps: float) -> Array:
 # -- which rows go together -------------------------------------------------------------------------------------------
 
 
-def cut(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+def cut_packs(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     """The rows of each piece, as `unpadding.run_batch` asks: packs of the largest size, as many as the budget holds."""
     size = min(batch_tokens, SIZES[-1])
     found = packs(lengths, size)
@@ -204,7 +210,7 @@ def packed(lengths: list[int], causal: bool) -> list[Pack]:
     return found
 
 
-def padded(values: np.ndarray, size: int) -> np.ndarray:
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
     """`size` rows, those after the values 0."""
     if len(values) == size:
         return values
@@ -229,7 +235,7 @@ class FastModel:
         kind, wide: the dtypes of products, and of all else.
     """
 
-    def __init__(self, model: Any, params: Params, dtype: str) -> None:
+    def __init__(self, model: "FlaxRobertaPreTrainedModel", params: Params, dtype: str) -> None:
         self.config = model.config
         self.kind = jnp.dtype(dtype)
         self.wide = np.dtype(np.float64 if dtype == "float64" else np.float32)
@@ -239,9 +245,9 @@ class FastModel:
         layers = range(self.config.num_hidden_layers)
         heads = max((self.config.heads_kept(index) for index in layers), default=0)
         self.layers = [self.layer(base["encoder"]["layer"][str(index)], heads) for index in layers]
-        self.head = head_results(model.head, HeadParts(self, params), "pooler" in params)
+        self.head = head_results(model.head, HeadKernels(self, params), "pooler" in params)
 
-    def put(self, array: Any, dtype: Any) -> Array:
+    def put(self, array: Array | np.ndarray, dtype: DTypeLike) -> Array:
         """On the model's device in a dtype; what is there already stays as it is.
 
         The programs' own results are there: numpy in their place would be compiled for a second time.
@@ -270,15 +276,15 @@ class FastModel:
             "kernel": np.concatenate(kernels, axis=1),
             "bias": np.concatenate([_widened(part["bias"], width, axis=0) for part in parts]),
         }
-        join = attention["output"]["dense"]
-        if join["kernel"].shape[0] < width:
-            join = {**join, "kernel": _widened(join["kernel"], width, axis=0)}
+        out = attention["output"]["dense"]
+        if out["kernel"].shape[0] < width:
+            out = {**out, "kernel": _widened(out["kernel"], width, axis=0)}
         return {
             "project": self.projection(project),
-            "join": self.projection(join),
+            "out": self.projection(out),
             "attention_norm": self.norm(attention["output"]["LayerNorm"]),
-            "widen": self.projection(params["intermediate"]["dense"]),
-            "narrow": self.projection(params["output"]["dense"]),
+            "up": self.projection(params["intermediate"]["dense"]),
+            "down": self.projection(params["output"]["dense"]),
             "output_norm": self.norm(params["output"]["LayerNorm"]),
         }
 
@@ -310,7 +316,7 @@ class FastModel:
             wanted = kept[places] - pack.start
             if not len(wanted):
                 continue  # no other pack sees it
-            hidden = self.put(padded(embedded[pack.start : pack.stop], pack.size), self.wide)
+            hidden = self.put(_padded(embedded[pack.start : pack.stop], pack.size), self.wide)
             is_late = pack.size not in SMALL and len(wanted) < pack.stop - pack.start
             for weights in self.layers[:-1] if is_late else self.layers:
                 hidden = self.run_layer(weights, hidden, pack)
@@ -346,18 +352,18 @@ class FastModel:
         places = np.concatenate([np.arange(part[2].start, part[2].stop) for part in late])
         options = {"activation": self.config.hidden_act, "eps": self.config.layer_norm_eps}
         for start, stop, size in chunks(len(places), LARGE):
-            parts = (self.put(padded(values[start:stop], size), self.wide) for values in (context, hidden))
+            parts = (self.put(_padded(values[start:stop], size), self.wide) for values in (context, hidden))
             result[places[start:stop]] = to_numpy(finish(self.layers[-1], *parts, **options))[: stop - start]
 
 
-def _widened(array: Any, size: int, axis: int) -> np.ndarray:
+def _widened(array: Array | np.ndarray, size: int, axis: int) -> np.ndarray:
     """An array with zeros at the end of an axis."""
     values = to_numpy(array)
     missing = size - values.shape[axis]
     return np.pad(values, [(0, missing if index == axis else 0) for index in range(values.ndim)]) if missing else values
 
 
-class HeadParts:
+class HeadKernels:
     """The parts of a model's head: the language head by programs, those of a few labels in numpy."""
 
     rows = staticmethod(operator.getitem)
@@ -388,7 +394,7 @@ class HeadParts:
             hidden = hidden[asked]
             result = np.empty((len(hidden), table.shape[0]), fast.wide)
             for start, stop, size in chunks(len(hidden), (SMALL[0], LARGE[0])):
-                part = score(weights, padded(hidden[start:stop], size), eps=fast.config.layer_norm_eps)
+                part = score(weights, _padded(hidden[start:stop], size), eps=fast.config.layer_norm_eps)
                 result[start:stop] = to_numpy(part)[: stop - start]
             return result
 
@@ -399,7 +405,7 @@ _models = FastModels(Parts, alteration)
 
 
 def infer(  # noqa: D103 - described in PretrainedBase
-    model: Any,
+    model: "FlaxRobertaPreTrainedModel",
     batch: Mapping[str, np.ndarray],
     *,
     where: np.ndarray | None = None,
@@ -416,16 +422,16 @@ def infer(  # noqa: D103 - described in PretrainedBase
         where=where, batch_tokens=batch_tokens, dtypes=(chosen, own), altered=altered,
         has_pooler=model.head != "Model" or bool(getattr(model.module, "add_pooling_layer", True)),
         fast=lambda: _models.laid_out(model, chosen, lambda: FastModel(model, tree, chosen)),
-        plain=lambda piece: plain(model, tree, piece), cut=cut,
+        plain=lambda piece: run_plain(model, tree, piece), cut=cut_packs,
     )  # fmt: skip
 
 
-def release(model: Any) -> None:
+def release(model: "FlaxRobertaPreTrainedModel") -> None:
     """Free the memory that `infer` prepared; its next call makes it again."""
     _models.release(model)
 
 
-def plain(model: Any, params: Params, piece: Arrays) -> Arrays:
+def run_plain(model: "FlaxRobertaPreTrainedModel", params: Params, piece: Arrays) -> Arrays:
     """The forward pass, as numpy what `infer` returns of it."""
     found = unpadding.results(model(**piece, params=params, return_dict=True), model.head)
     results = {name: to_numpy(value) for name, value in found.items()}

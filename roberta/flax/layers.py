@@ -9,10 +9,10 @@ eager code raises at once, as the cause of JAX's own. `check_values` leaves the 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,8 @@ from jax.typing import DTypeLike
 
 from roberta.common import padding
 from roberta.common.config import RobertaConfig
-from roberta.flax import cache as kv
+from roberta.common.lengths import distance_error, mask_error, way_out_of_length
+from roberta.flax.cache import LAYER_KEYS, LayerCache, extend
 
 
 def _gelu_tanh(x: Array) -> Array:
@@ -34,7 +35,7 @@ def _gelu(x: Array) -> Array:
     return nn.gelu(x, approximate=False)
 
 
-ACTIVATIONS = {
+ACTIVATION_FUNCTIONS = {
     "gelu": _gelu,  # erf, not tanh: fairseq trained with the exact GELU
     "gelu_python": _gelu,
     "gelu_10": lambda x: _gelu(x).clip(-10, 10),
@@ -99,7 +100,7 @@ def is_traced(*values: Array) -> bool:
     return any(isinstance(value, jax.core.Tracer) for value in values)
 
 
-def check(is_wrong: Array, values: tuple[Array, ...], message: Callable[..., str]) -> None:
+def check_when_run(is_wrong: Array, values: tuple[Array, ...], message: Callable[..., str]) -> None:
     """Raise `ValueError(message(*values))` if `is_wrong`: now, or when the compiled code runs."""
 
     def complain(is_wrong: np.ndarray, *values: np.ndarray) -> None:
@@ -119,7 +120,7 @@ def check_range(name: str, values: Array, limit: int, way_out: str) -> None:
     if values.size == 0:
         return
     low, high = values.min(), values.max()
-    check(
+    check_when_run(
         (low < 0) | (high >= limit),
         (low, high),
         lambda low, high: f"{name} holds {low if low < 0 else high}, allowed are 0 to {limit - 1}; {way_out}",
@@ -140,12 +141,6 @@ def warn_of_padding(input_ids: Array, config: RobertaConfig, past: Array | int) 
     ends = ids[:, :1] if config.is_decoder else ids[:, :: max(1, ids.shape[1] - 1)]
     if (ends == config.pad_token_id).any():
         padding.say(config.pad_token_id)
-
-
-def way_out_of_length(config: RobertaConfig) -> str:
-    """What to do about a sequence that is too long."""
-    longest = config.max_length_tokens
-    return f"this model takes {longest} tokens: truncate with tokenizer(..., truncation=True, max_length={longest})"
 
 
 def position_ids(input_ids: Array, pad_token_id: int, past_tokens: Array | int = 0) -> Array:
@@ -182,10 +177,7 @@ def attention_bias(
     """
     if mask is not None:
         if mask.ndim not in (2, 3, 4) or mask.shape[-1] != keys or (mask.ndim > 2 and mask.shape[-2] != queries):
-            raise ValueError(
-                f"attention mask of shape {tuple(mask.shape)} does not fit {queries} tokens that attend to {keys}; "
-                f"give (batch, {keys}), (batch, {queries}, {keys}) or (batch, 1 or heads, {queries}, {keys})"
-            )
+            raise mask_error(tuple(mask.shape), queries, keys)
         causal = causal and mask.ndim == 2
         if mask.ndim < 4:
             mask = mask.reshape(mask.shape[0], 1, 1 if mask.ndim == 2 else queries, keys)
@@ -233,7 +225,7 @@ def embedding(
     return Embedding(rows, size, dtype=dtype, embedding_init=normal(config, padding_id), padding_id=padding_id)
 
 
-def product(hidden: Array, kernel: Array, dimension_numbers: Any = None, precision: Any = None) -> Array:
+def product(hidden: Array, kernel: Array, dimension_numbers: object = None, precision: object = None) -> Array:
     """(..., inputs) times (inputs, outputs): what projections take for linen's `dot_general`.
 
     XLA's CPU kernel adds up all inputs in one float32 number, and so loses twice the digits that PyTorch's does;
@@ -323,6 +315,20 @@ class Embeddings(nn.Module):
         return self.dropout(self.LayerNorm(hidden), deterministic)
 
 
+class Attended(NamedTuple):
+    """What an attention reads beside the hidden states.
+
+    Attributes:
+        bias: see `attention_bias`.
+        head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
+        encoder_hidden_states: (batch, key, hidden), for cross-attention; None for self-attention.
+    """
+
+    bias: Array | None = None
+    head_mask: Array | None = None
+    encoder_hidden_states: Array | None = None
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention of the tokens to themselves and the cache, or to an encoder's states."""
 
@@ -342,9 +348,7 @@ class SelfAttention(nn.Module):
     def __call__(
         self,
         hidden: Array,
-        bias: Array | None,
-        head_mask: Array | None,
-        states: Array | None,
+        attended: Attended,
         need_weights: bool,
         deterministic: bool = True,
     ) -> tuple[Array, Array | None]:
@@ -352,22 +356,17 @@ class SelfAttention(nn.Module):
 
         Args:
             hidden: (batch, seq, hidden).
-            bias: see `attention_bias`.
-            head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
-            states: the encoder's, (batch, key, hidden): cross-attention; None for self-attention.
 
         Returns:
             (batch, seq, head * head size); weights (batch, head, seq, key) after dropout and head mask, if needed.
         """
+        bias, head_mask, states = attended
         source = hidden if states is None else states
-        query, key, value = (
-            self.split(self.query(hidden)),
-            self.split(self.key(source)),
-            self.split(self.value(source)),
-        )
+        query = self.split(self.query(hidden))
+        key, value = self.split(self.key(source)), self.split(self.value(source))
         past = self.past() if states is None else None
         if past is not None:
-            present = kv.extend(past, key, value)
+            present = extend(past, key, value)
             key, value = present["cached_key"], present["cached_value"]
             if self.is_mutable_collection("cache"):
                 for name, part in present.items():
@@ -382,11 +381,11 @@ class SelfAttention(nn.Module):
         context = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
         return context.reshape(*hidden.shape[:2], -1), weights if need_weights else None
 
-    def past(self) -> kv.LayerCache | None:
+    def past(self) -> LayerCache | None:
         """This attention's entry in the cache."""
-        if not self.config.is_decoder or not self.has_variable("cache", kv.NAMES[0]):
+        if not self.config.is_decoder or not self.has_variable("cache", LAYER_KEYS[0]):
             return None
-        return {name: self.get_variable("cache", name) for name in kv.NAMES}
+        return {name: self.get_variable("cache", name) for name in LAYER_KEYS}
 
     def split(self, projected: Array) -> Array:
         """(batch, seq, head * head size) -> (batch, seq, head, head size)."""
@@ -402,10 +401,7 @@ class SelfAttention(nn.Module):
         """
         limit = self.config.max_position_embeddings
         if key.shape[1] > limit:
-            raise ValueError(
-                f"{key.shape[1]} tokens, padding included, exceed the {limit} distances of this model; "
-                f"{way_out_of_length(self.config)}"
-            )
+            raise distance_error(key.shape[1], self.config)
         distance = (jnp.arange(query.shape[1]) + start).reshape(-1, 1) - jnp.arange(key.shape[1])  # (seq, key)
         table = self.distance_embedding(distance + limit - 1)  # (seq, key, head size)
         scores = jnp.einsum("bqhd,qkd->bhqk", query, table)
@@ -445,14 +441,12 @@ class Attention(nn.Module):
     def __call__(
         self,
         hidden: Array,
-        bias: Array | None,
-        head_mask: Array | None,
-        states: Array | None,
+        attended: Attended,
         need_weights: bool,
         deterministic: bool = True,
     ) -> tuple[Array, Array | None]:
         """As `SelfAttention`, with (batch, seq, hidden) as the first result."""
-        context, weights = self.self(hidden, bias, head_mask, states, need_weights, deterministic)
+        context, weights = self.self(hidden, attended, need_weights, deterministic)
         return self.output(context, hidden, deterministic), weights
 
 
@@ -464,7 +458,7 @@ class Intermediate(nn.Module):
 
     def setup(self) -> None:
         self.dense = dense(self.config, self.config.intermediate_size, self.dtype)
-        self.activation = ACTIVATIONS[self.config.hidden_act]
+        self.activation = ACTIVATION_FUNCTIONS[self.config.hidden_act]
 
     def __call__(self, hidden: Array) -> Array:
         """(batch, seq, hidden) -> (batch, seq, intermediate)."""
@@ -489,32 +483,26 @@ class Layer(nn.Module):
     def __call__(
         self,
         hidden: Array,
-        bias: Array | None,
-        head_mask: Array | None,
-        states: Array | None,
-        states_bias: Array | None,
+        own: Attended,
+        cross: Attended | None,
         need_weights: bool,
         deterministic: bool = True,
     ) -> tuple[Array, Array | None, Array | None]:
         """One layer: (batch, seq, hidden), attention weights, and cross-attention weights.
 
         Args:
-            states: the encoder's, for cross-attention; `states_bias` is their `attention_bias`.
+            own, cross: of self-attention and of cross-attention, which is left out without.
         """
-        hidden, weights = self.attention(hidden, bias, head_mask, None, need_weights, deterministic)
+        hidden, weights = self.attention(hidden, own, need_weights, deterministic)
         cross_weights = None
-        if states is None and self.config.add_cross_attention and self.is_initializing():
-            states = hidden  # so that the parameters are made
-        if states is not None:
-            hidden, cross_weights = self.crossattention(
-                hidden, states_bias, head_mask, states, need_weights, deterministic
-            )
+        if cross is None and self.config.add_cross_attention and self.is_initializing():
+            cross = Attended(None, own.head_mask, hidden)  # so that the parameters are made
+        if cross is not None:
+            hidden, cross_weights = self.crossattention(hidden, cross, need_weights, deterministic)
         chunk = self.config.chunk_size_feed_forward
-        if chunk:
-            parts = jnp.split(hidden, list(range(chunk, hidden.shape[1], chunk)), axis=1)
-            parts = [self.feed_forward(part, deterministic) for part in parts]
-            return jnp.concatenate(parts, axis=1), weights, cross_weights
-        return self.feed_forward(hidden, deterministic), weights, cross_weights
+        parts = jnp.split(hidden, list(range(chunk, hidden.shape[1], chunk)), axis=1) if chunk else [hidden]
+        done = [self.feed_forward(part, deterministic) for part in parts]
+        return done[0] if len(done) == 1 else jnp.concatenate(done, axis=1), weights, cross_weights
 
     def feed_forward(self, hidden: Array, deterministic: bool) -> Array:
         """(batch, seq, hidden), each token by itself."""
@@ -530,11 +518,13 @@ class Layers(nn.Module):
 
     def setup(self) -> None:
         # static: need_weights and deterministic, counted from self
-        layer = nn.remat(Layer, static_argnums=(6, 7)) if self.gradient_checkpointing else Layer
+        layer = nn.remat(Layer, static_argnums=(4, 5)) if self.gradient_checkpointing else Layer
         indices = range(self.config.num_hidden_layers)
         self.layers = [layer(self.config, index, self.dtype, name=str(index)) for index in indices]
 
-    def __call__(self, index: int, *arguments: Array | bool | None) -> tuple[Array, Array | None, Array | None]:
+    def __call__(
+        self, index: int, *arguments: Array | Attended | bool | None
+    ) -> tuple[Array, Array | None, Array | None]:
         """One layer."""
         return self.layers[index](*arguments)
 
@@ -552,17 +542,15 @@ class Encoder(nn.Module):
     def __call__(
         self,
         hidden: Array,
-        bias: Array | None,
-        head_mask: list[Array | None],
-        states: Array | None,
-        states_bias: Array | None,
+        own: Sequence[Attended],
+        cross: Sequence[Attended | None],
         need_weights: bool,
         deterministic: bool = True,
     ) -> tuple[list[Array], list[Array | None], list[Array | None]]:
         """Run the layers.
 
         Args:
-            head_mask: one for each layer.
+            own, cross: one for each layer.
 
         Returns:
             all hidden states, the input first; attention weights; cross-attention weights.
@@ -570,7 +558,7 @@ class Encoder(nn.Module):
         hidden_states, attentions, cross_attentions = [hidden], [], []
         for index in range(self.config.num_hidden_layers):
             hidden, weights, cross_weights = self.layer(
-                index, hidden, bias, head_mask[index], states, states_bias, need_weights, deterministic
+                index, hidden, own[index], cross[index], need_weights, deterministic
             )
             hidden_states.append(hidden)
             attentions.append(weights)

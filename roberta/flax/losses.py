@@ -10,7 +10,7 @@ from jax import Array
 
 from roberta.common.config import RobertaConfig
 from roberta.common.values import IGNORED
-from roberta.flax.layers import check
+from roberta.flax.layers import check_when_run
 
 
 def token_loss(logits: Array, labels: Array, count: int | Array | None = None) -> Array:
@@ -105,7 +105,7 @@ def check_labels(name: str, labels: Array, classes: int) -> None:
         return
     labels = whole(labels)
     wrong = (labels != IGNORED) & ((labels < 0) | (labels >= classes))
-    check(
+    check_when_run(
         wrong.any(),
         (labels.flatten()[wrong.argmax()],),
         lambda label: f"{name} holds {label}; allowed are 0 to {classes - 1}, and {IGNORED} for what does not count",

@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
-from roberta.common.checkpoint.pretrained import MakesOutput
+from roberta.common.checkpoint.pretrained import MakesOutput, head_mask_error
 from roberta.common.config import RobertaConfig
 from roberta.common.outputs import (
     BaseModelOutputWithPoolingAndCrossAttentions,
@@ -24,9 +24,10 @@ from roberta.common.outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from roberta.flax import cache as kv
+from roberta.flax import cache as caches
 from roberta.flax.generation import GenerationMixin
 from roberta.flax.layers import (
+    Attended,
     ClassificationHead,
     Dropout,
     Embeddings,
@@ -84,43 +85,37 @@ class RobertaModelModule(RobertaModule):
             encoder_hidden_states: (batch, key, hidden), with `encoder_attention_mask`; for cross-attention.
         """
         config = self.config
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds, and not both")
-        if encoder_hidden_states is not None and not config.add_cross_attention:
-            raise ValueError(
-                "encoder_hidden_states need cross-attention; make the model with "
-                "RobertaConfig(is_decoder=True, add_cross_attention=True)"
-            )
-        cache = kv.as_cache(self.variables.get("cache"))
+        self.check_given(input_ids, inputs_embeds, encoder_hidden_states)
+        # the tokens of this call, and those they attend to: with a cache all its room
+        cache = caches.as_cache(self.variables.get("cache"))
         if cache is not None and not config.is_decoder:
             raise ValueError("past_key_values need a decoder; make the model with RobertaConfig(is_decoder=True)")
         if attention_mask is None and input_ids is not None:
-            warn_of_padding(input_ids, config, kv.length(cache))
+            warn_of_padding(input_ids, config, caches.length(cache))
         seq = (inputs_embeds if input_ids is None else input_ids).shape[1]
         keys = seq
         if cache is not None:
-            keys = kv.max_length(cache)
+            keys = caches.max_length(cache)
             self.check_room(cache, seq, attention_mask)
-            attention_mask = kv.widen(attention_mask, cache)
-        past_tokens = kv.past_tokens(cache, attention_mask)
-        if cache is not None and kv.TOKENS in cache and self.is_mutable_collection("cache"):
-            new_tokens = kv.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
-            self.put_variable("cache", kv.TOKENS, past_tokens + new_tokens)
+            attention_mask = caches.widen(attention_mask, cache)
+        # positions go on behind the cached tokens
+        past_tokens = caches.past_tokens(cache, attention_mask)
+        if cache is not None and caches.TOKENS in cache and self.is_mutable_collection("cache"):
+            new_tokens = caches.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
+            self.put_variable("cache", caches.TOKENS, past_tokens + new_tokens)
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens, deterministic)
-        states_bias = None
+        past = None if cache is None else caches.length(cache)
+        # what each layer attends to: its own tokens, and an encoder's states
+        bias = attention_bias(attention_mask, seq, keys, config.is_decoder, hidden, past)
+        masks = self.head_masks(head_mask)
+        own, cross = [Attended(bias, mask) for mask in masks], [None] * len(masks)
         if encoder_hidden_states is not None:
-            states_bias = attention_bias(encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden)
-        past = None if cache is None else kv.length(cache)
+            bias = attention_bias(encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden)
+            cross = [Attended(bias, mask, encoder_hidden_states) for mask in masks]
+        # the layers
         needs_attentions = self.or_config(output_attentions, "output_attentions")
-        hidden_states, attentions, cross_attentions = self.encoder(
-            hidden,
-            attention_bias(attention_mask, seq, keys, config.is_decoder, hidden, past),
-            self.head_masks(head_mask),
-            encoder_hidden_states,
-            states_bias,
-            needs_attentions,
-            deterministic,
-        )
+        hidden_states, attentions, cross_attentions = self.encoder(hidden, own, cross, needs_attentions, deterministic)
+        # the output, of what the caller or the config asks for
         has_cross = needs_attentions and encoder_hidden_states is not None
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden_states[-1],
@@ -133,11 +128,11 @@ class RobertaModelModule(RobertaModule):
         )
         return output if self.or_config(return_dict, "use_return_dict") else output.to_tuple()
 
-    def check_room(self, cache: kv.Cache, seq: int, attention_mask: Array | None) -> None:
+    def check_room(self, cache: caches.Cache, seq: int, attention_mask: Array | None) -> None:
         """Raise `ValueError` where `seq` more tokens do not fit the cache, or the mask does not cover them."""
-        end = jnp.asarray(kv.length(cache) + seq)
+        end = jnp.asarray(caches.length(cache) + seq)
         check_range(
-            "past_key_values with the new tokens", end, kv.max_length(cache) + 1,
+            "past_key_values with the new tokens", end, caches.max_length(cache) + 1,
             "make a longer cache with init_cache(batch_size, max_length)",
         )  # fmt: skip
         if attention_mask is not None:
@@ -152,10 +147,7 @@ class RobertaModelModule(RobertaModule):
         if head_mask is None:
             return [None] * layers
         if head_mask.ndim not in (1, 2) or (head_mask.ndim == 2 and head_mask.shape[0] != layers):
-            raise ValueError(
-                f"head_mask of shape {tuple(head_mask.shape)} does not fit; give "
-                f"({self.config.num_attention_heads},) or ({layers}, {self.config.num_attention_heads})"
-            )
+            raise head_mask_error(tuple(head_mask.shape), self.config)
         rows = jnp.broadcast_to(head_mask, (layers, head_mask.shape[-1])).astype(self.dtype)
         return [row.reshape(1, -1, 1, 1) for row in rows]
 

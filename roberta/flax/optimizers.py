@@ -11,18 +11,20 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax import Array
+from jax.tree_util import KeyPath
 
 from roberta.common.formats.flax_msgpack import canonical_name
 from roberta.common.training.optimizer_state import Group, TrainingState, check_fits
 from roberta.flax.weights import from_native, to_array
 
-NAMES = {"exp_avg": "mu", "exp_avg_sq": "nu"}  # moment -> field of optax' ScaleByAdamState
+MOMENT_FIELDS = {"exp_avg": "mu", "exp_avg_sq": "nu"}  # moment -> field of optax' ScaleByAdamState
 CARRIED = ("count", "mu", "nu", "hyperparams")  # fields of optax' states that are carried, or are settings
 
-Found = dict[str, tuple[Any, bool]]  # entry -> leaf, and whether it is stored transposed
+_Leaves = dict[str, tuple[Array, bool]]  # entry -> leaf, and whether it is stored transposed
 
 
-def read_optimizer(opt_state: Any, *, groups: Sequence[Group]) -> TrainingState:
+def read_optimizer(opt_state: optax.OptState, *, groups: Sequence[Group]) -> TrainingState:
     """The state of an `optax.adamw`, or of a chain with one `scale_by_adam`, over parameters of our Flax models.
 
     Args:
@@ -36,7 +38,7 @@ def read_optimizer(opt_state: Any, *, groups: Sequence[Group]) -> TrainingState:
     return TrainingState(int(adam.count), arrays, tuple(groups), "the optax state")
 
 
-def fill_optimizer(state: TrainingState, opt_state: Any) -> Any:
+def fill_optimizer(state: TrainingState, opt_state: optax.OptState) -> optax.OptState:
     """An optax state like `opt_state`, what `init` or `update` returned, with these moments and this step.
 
     Every `count` is set: a schedule of the learning rate goes on where it was.
@@ -52,23 +54,23 @@ def fill_optimizer(state: TrainingState, opt_state: Any) -> Any:
     check_fits(state, wanted)
 
     def new(moment: str) -> Any:
-        def leaf(path: Any, old: Any) -> Any:
+        def leaf(path: KeyPath, old: Array) -> Any:
             name, is_turned = _canonical(path)
             array = state.moments[f"{moment}.{name}"]
             return to_array(array.T if is_turned else array, old.dtype)
 
-        return jax.tree_util.tree_map_with_path(leaf, getattr(adam, NAMES[moment]))
+        return jax.tree_util.tree_map_with_path(leaf, getattr(adam, MOMENT_FIELDS[moment]))
 
     step = to_array(np.array(state.step), adam.count.dtype)
-    filled = optax.tree_utils.tree_set(opt_state, count=step, **{name: new(m) for m, name in NAMES.items()})
+    filled = optax.tree_utils.tree_set(opt_state, count=step, **{name: new(m) for m, name in MOMENT_FIELDS.items()})
     # each count its own array: a step that is given the state's memory takes no array twice
     return jax.tree.map(lambda leaf: leaf.copy() if leaf is step else leaf, filled)
 
 
-def _moments(opt_state: Any) -> tuple[Any, Found]:
+def _moments(opt_state: optax.OptState) -> tuple[Any, _Leaves]:
     """The one state of Adam in an optax state, and its moments by entry."""
 
-    def is_adam(node: Any) -> bool:
+    def is_adam(node: object) -> bool:
         return isinstance(node, optax.ScaleByAdamState)
 
     adams = [node for node in jax.tree_util.tree_leaves(opt_state, is_leaf=is_adam) if is_adam(node)]
@@ -83,14 +85,14 @@ def _moments(opt_state: Any) -> tuple[Any, Found]:
                 f"the optax state has {jax.tree_util.keystr(path)}, which no other framework has a place for"
             )
     moments = {}
-    for moment, attribute in NAMES.items():
+    for moment, attribute in MOMENT_FIELDS.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(adams[0], attribute)):
             name, is_turned = _canonical(path)
             moments[f"{moment}.{name}"] = (leaf, is_turned)
     return adams[0], moments
 
 
-def _canonical(path: Any) -> tuple[str, bool]:
+def _canonical(path: KeyPath) -> tuple[str, bool]:
     """The canonical name of a leaf of Flax's tree, and whether it is stored transposed."""
     name, is_turned = canonical_name("/".join(key.key for key in path))
     return name, is_turned

@@ -6,8 +6,8 @@ expected, runs its own code, and the tree of parameters has what the table says 
 
 import inspect
 from collections.abc import Mapping
-from types import FunctionType
-from typing import Any
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,11 @@ from flax.traverse_util import flatten_dict
 
 from roberta.flax import layers
 
+if TYPE_CHECKING:
+    from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
 
-def code_of(module: Any) -> dict[tuple[type[nn.Module], str], Any]:
+
+def code_of(module: ModuleType) -> dict[tuple[type[nn.Module], str], Any]:
     """What the linen classes of a Python module run, by class and name."""
     kinds = {kind for kind in vars(module).values() if inspect.isclass(kind) and issubclass(kind, nn.Module)}
     return {
@@ -39,8 +42,8 @@ def has_interceptors() -> bool:
     return len(linen._global_interceptor_stack) > 0
 
 
-def alteration(model: Any, params: Mapping[str, Any]) -> str:
-    """What of a model is not this library's own, or keeps its weights from being read; "" where nothing is so."""
+def alteration(model: "FlaxRobertaPreTrainedModel", params: Mapping[str, Any]) -> str:
+    """Say what in a model is not this library's own, or keeps its weights from being read; "" if nothing does."""
     from roberta.flax import models  # which imports this module, by way of `infer`
 
     module, kind = model.module, getattr(models, f"FlaxRoberta{model.head}")
@@ -58,13 +61,13 @@ def alteration(model: Any, params: Mapping[str, Any]) -> str:
     return _altered_params(model, params)
 
 
-def _is_linens(function: Any) -> bool:
+def _is_linens(function: FunctionType) -> bool:
     """Whether linen has wrapped a method, as it does when a class is made."""
     return hasattr(function, "method_handler_wrapped")
 
 
-def _altered_params(model: Any, params: Mapping[str, Any]) -> str:
-    """What of a tree of parameters is not as the table says."""
+def _altered_params(model: "FlaxRobertaPreTrainedModel", params: Mapping[str, Any]) -> str:
+    """Say what in a tree of parameters differs from the table; "" if nothing does."""
     found, wanted = flatten_dict(params, sep="/"), flatten_dict(model.params_shape_tree, sep="/")
     names = sorted(found.keys() ^ wanted.keys())
     if names:
@@ -77,7 +80,7 @@ def _altered_params(model: Any, params: Mapping[str, Any]) -> str:
     return ""
 
 
-def is_own_module(model: Any) -> bool:
+def is_own_module(model: "FlaxRobertaPreTrainedModel") -> bool:
     """Whether a model's linen module is of one of this library's classes."""
     kind = type(model.module)
     return kind is model.module_class and kind.__module__.startswith(__package__)
@@ -86,14 +89,14 @@ def is_own_module(model: Any) -> bool:
 class Made:
     """What a model's programs are traced from, at one moment, to be looked at later: module, settings and code."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: "FlaxRobertaPreTrainedModel") -> None:
         from roberta.flax import models
 
         self.code = code_of(models) | CODE
         self.module, self.dtype, self.kind = model.module, model.dtype, type(model)
         self.config, self.config_was = vars(model.config), dict(vars(model.config))
 
-    def is_current(self, model: Any) -> bool:
+    def is_current(self, model: "FlaxRobertaPreTrainedModel") -> bool:
         """Whether nothing of it was replaced or changed."""
         return (
             type(model) is self.kind
@@ -108,11 +111,11 @@ class Made:
 class Parts:
     """A model without `alteration` and its parameters at one moment, to be looked at later."""
 
-    def __init__(self, model: Any, params: Mapping[str, Any]) -> None:
+    def __init__(self, model: "FlaxRobertaPreTrainedModel", params: Mapping[str, Any]) -> None:
         self.made = Made(model)
         self.leaves, self.structure = jax.tree.flatten(params)
 
-    def are_current(self, model: Any, params: Mapping[str, Any]) -> bool:
+    def are_current(self, model: "FlaxRobertaPreTrainedModel", params: Mapping[str, Any]) -> bool:
         """Whether nothing was replaced; arrays of numpy can change where they are, those of JAX cannot."""
         leaves, structure = jax.tree.flatten(params)
         return (

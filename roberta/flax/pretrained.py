@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self, overload
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from flax.core import unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
@@ -31,18 +32,18 @@ from roberta.common.formats.safetensors_file import Source
 from roberta.common.outputs import OUTPUTS, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, LANGUAGE_MODELS, Head, Parameter, parameters
 from roberta.common.storage.hub import HubOptions, upload_arguments, upload_folder
-from roberta.flax import cache as kv
+from roberta.flax import cache as caches
 from roberta.flax.infer import infer, release
 from roberta.flax.layers import normal
-from roberta.flax.programs import run
+from roberta.flax.programs import run_module
 from roberta.flax.saving import to_write
-from roberta.flax.weights import Params, checked, kept, to_array, to_native, to_numpy
+from roberta.flax.weights import Params, checked_dtype, kept, to_array, to_native, to_numpy
 
 _WHOLE = ("input_ids", "token_type_ids", "position_ids")
 _HEADS_WITH_CACHE: tuple[Head, ...] = ("Model", "ForCausalLM")
 
 
-def _unflattened(kind: type[ModelOutput], names: tuple[str, ...], values: Any) -> ModelOutput:
+def _unflattened(kind: type[ModelOutput], names: tuple[str, ...], values: Iterable[Any]) -> ModelOutput:
     output = kind()
     for name, value in zip(names, values, strict=True):
         output[name] = value  # JAX puts None and markers in place of arrays
@@ -114,7 +115,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         self.name_or_path = config.name_or_path
         self.input_shape = input_shape
         self.key = jax.random.key(seed)
-        self.dtype = checked(dtype)
+        self.dtype = checked_dtype(dtype)
         self.module = self.module_class(config, self.dtype, gradient_checkpointing=gradient_checkpointing, **options)
         self._do_init = _do_init
         self._params = self.init_weights(self.key, input_shape) if _do_init else None
@@ -126,24 +127,24 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
 
     def __call__(
         self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        encoder_hidden_states: Any = None,
-        encoder_attention_mask: Any = None,
+        input_ids: npt.ArrayLike | None = None,
+        attention_mask: Mapping[str, Any] | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        position_ids: npt.ArrayLike | None = None,
+        head_mask: Mapping[str, Any] | None = None,
+        encoder_hidden_states: npt.ArrayLike | None = None,
+        encoder_attention_mask: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         dropout_rng: Array | None = None,
         train: bool = False,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        past_key_values: Any = None,
-        inputs_embeds: Any = None,
-        labels: Any = None,
-        start_positions: Any = None,
-        end_positions: Any = None,
+        past_key_values: Mapping[str, Any] | None = None,
+        inputs_embeds: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        start_positions: npt.ArrayLike | None = None,
+        end_positions: npt.ArrayLike | None = None,
         use_cache: bool | None = None,
         num_items_in_batch: int | Array | None = None,
     ) -> Any:
@@ -174,10 +175,12 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
             "end_positions": end_positions,
             "num_items_in_batch": num_items_in_batch,
         }
+        # as arrays of JAX, which this class has to take
         inputs = {name: _as_array(value, name in _WHOLE) for name, value in values.items() if value is not None}
         self._check_accepted(inputs, has_cache=past_key_values is not None)
         variables = {"params": self.params if params is None else params}
-        cache = kv.as_cache(past_key_values)
+        # the cache: the caller's, or an empty one of full length
+        cache = caches.as_cache(past_key_values)
         if cache is None and use_cache and labels is None and self._may_cache:
             given = inputs.get("input_ids", inputs.get("inputs_embeds"))
             cache = self.init_cache(given.shape[0], max(self.config.max_length_tokens, given.shape[1]))
@@ -188,7 +191,10 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
             "deterministic": not train,
         }
         variables = variables if cache is None else {**variables, "cache": cache}
-        output, changed = run(self, variables, inputs, {} if dropout_rng is None else {"dropout": dropout_rng}, flags)
+        # the module, which returns the cache that it has written
+        output, changed = run_module(
+            self, variables, inputs, {} if dropout_rng is None else {"dropout": dropout_rng}, flags
+        )
         if cache is not None and use_cache is not False and labels is None:
             output.past_key_values = unfreeze(changed["cache"])
         has_names = self.config.return_dict if return_dict is None else return_dict
@@ -206,14 +212,14 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         if unknown:
             raise TypeError(f"{type(self).__name__} does not take {', '.join(unknown)}; see its module's arguments")
 
-    def init_cache(self, batch_size: int, max_length: int) -> kv.Cache:
+    def init_cache(self, batch_size: int, max_length: int) -> caches.Cache:
         """An empty cache with room for `max_length` tokens a row, padding included."""
         if not self._may_cache:
             raise ValueError(
                 f"{type(self).__name__} with is_decoder={self.config.is_decoder} has no cache; only FlaxRobertaModel "
                 "and FlaxRobertaForCausalLM with RobertaConfig(is_decoder=True) have"
             )
-        cache = kv.empty(self.config, batch_size, max_length, self.dtype)
+        cache = caches.empty(self.config, batch_size, max_length, self.dtype)
         return cache if self.head == "Model" else {"roberta": cache}
 
     # -- loading and saving --------------------------------------------------------------------------------------
@@ -263,7 +269,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
                 float16 or bfloat16, so that training in bfloat16 updates float32 ones; `to_bf16` and its like cast
                 them. They are float64 when that is asked for, and only then. `torch_dtype` is its older name.
             output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}). What the
-                file lacks is then reported, and new, in the encoder too.
+                file lacks, in the encoder too, is then reported and newly initialised.
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_tf: which files to take; by default whatever is there.
             _do_init: False returns (model, params), and the loading info behind them; the model holds no parameters,
@@ -275,10 +281,12 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         Raises:
             CheckpointError: one error for everything that does not fit; no partly filled model is returned.
         """
+        # which arguments are the hub's, and which the class's
         hub = HubOptions(
             revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
             local_files_only=local_files_only, token=token,
         )  # fmt: skip
+        # config and tensors, checked against the table
         found = open_pretrained(
             pretrained_model_name_or_path,
             cls.head,
@@ -293,8 +301,9 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
             is_reported=output_loading_info,
             may_be_partial=not _do_init,
         )
+        # a model without parameters, then the tree of those found
         wanted = dtype if torch_dtype is None else torch_dtype
-        target = checked(found.dtype(None if wanted is None else _dtype_name(wanted)))
+        target = checked_dtype(found.dtype(None if wanted is None else _dtype_name(wanted)))
         model = cls(
             found.config, input_shape, seed, target, _do_init=False,
             gradient_checkpointing=gradient_checkpointing, add_pooling_layer=add_pooling_layer,
@@ -303,6 +312,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         tensors = found.match.found.items()
         params = to_native((name, tensor.load(), kept(tensor.dtype, target)) for name, tensor in tensors)
         model._missing_keys = frozenset(model.required_params - set(flatten_dict(params)))
+        # what was missing or left over, and the parameters into the model or beside it
         report_to_user(found.report, cls.__name__)
         if _do_init:
             model._do_init, model._params = True, model.fill_missing(params, target)
@@ -445,15 +455,15 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         filled = flatten_dict(self.init_weights(self.key, self.input_shape, params))
         return unflatten_dict(filled | {path: filled[path].astype(kept("float32", dtype)) for path in missing})
 
-    def to_bf16(self, params: Mapping[str, Any], mask: Any = None) -> Params:
+    def to_bf16(self, params: Mapping[str, Any], mask: Mapping[str, Any] | None = None) -> Params:
         """`params` in bfloat16; where the tree of booleans `mask` is False they stay."""
         return _cast(params, jnp.bfloat16, mask)
 
-    def to_fp16(self, params: Mapping[str, Any], mask: Any = None) -> Params:
+    def to_fp16(self, params: Mapping[str, Any], mask: Mapping[str, Any] | None = None) -> Params:
         """`params` in float16; where the tree of booleans `mask` is False they stay."""
         return _cast(params, jnp.float16, mask)
 
-    def to_fp32(self, params: Mapping[str, Any], mask: Any = None) -> Params:
+    def to_fp32(self, params: Mapping[str, Any], mask: Mapping[str, Any] | None = None) -> Params:
         """`params` in float32; where the tree of booleans `mask` is False they stay."""
         return _cast(params, jnp.float32, mask)
 
@@ -570,11 +580,6 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         """A small batch the model can run on."""
         return {"input_ids": jnp.array([[0, 3, 2]]) % self.config.vocab_size}
 
-    @classmethod
-    def can_generate(cls) -> bool:
-        """Whether the class has `generate`."""
-        return hasattr(cls, "generate")
-
     def num_parameters(self, exclude_embeddings: bool = False) -> int:
         """Number of parameters, tied ones once."""
         skipped = ("embedding",) if exclude_embeddings else ()
@@ -586,14 +591,14 @@ def _shape(parameter: Parameter) -> tuple[int, ...]:
     return parameter.shape[::-1] if parameter.kind == "dense" else parameter.shape
 
 
-def _places(leaf: Any) -> list[str]:
+def _places(leaf: object) -> list[str]:
     """Where the values of a leaf are."""
     if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
         return ["numpy" if isinstance(leaf, np.ndarray) else type(leaf).__name__]
     return [f"{device.platform}:{device.id}" for device in leaf.devices()]
 
 
-def _as_array(value: Any, is_whole: bool = False) -> Array:
+def _as_array(value: npt.ArrayLike, is_whole: bool = False) -> Array:
     """What callers hand in (lists, numpy, tensors of other frameworks) as a JAX array.
 
     Args:
@@ -622,7 +627,7 @@ def _fitting(value: Array, old: Array) -> Array:
     return jnp.asarray(value, old.dtype)
 
 
-def _cast(params: Mapping[str, Any], dtype: DTypeLike, mask: Any) -> Params:
+def _cast(params: Mapping[str, Any], dtype: DTypeLike, mask: Mapping[str, Any] | None) -> Params:
     """Floating leaves in another type, where `mask` is True or None."""
     params = unfreeze(params)
     chosen = jax.tree.map(lambda _: True, params) if mask is None else unfreeze(mask)

@@ -1,7 +1,7 @@
-"""The plain call in bounded memory: the first shapes run operation by operation, further ones through kept programs.
+"""The plain call in bounded memory: the first shapes run_module operation by operation, further ones through kept programs.
 
-JAX compiles every operation anew for every shape and forgets none: some 80 MB and seconds for each new length. So a
-model runs `UNCOMPILED` shapes that way, which suits whoever has one or two, and each further one through a program of
+JAX compiles every operation again for every shape and forgets none: some 80 MB and seconds for each new length. So a
+model runs `UNCOMPILED` shapes that way, which suits callers with one or two, and each further one through a program of
 its own, of which the last `PROGRAMS` are kept. The numbers are the same, to rounding.
 """
 
@@ -9,17 +9,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
+from flax import linen as nn
 from jax import Array
 
 from roberta.flax.layers import are_sums_split, check_values
 from roberta.flax.parts import Made, has_interceptors, is_own_module
 
-UNCOMPILED = 2  # shapes of a model that run operation by operation
+if TYPE_CHECKING:
+    from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
+
+UNCOMPILED = 2  # shapes of a model that run_module operation by operation
 PROGRAMS = 8  # that are kept of a model
 
 Inputs = Mapping[str, Array]
@@ -44,10 +48,16 @@ class Kept:
 _KEPT: WeakKeyDictionary[Any, Kept] = WeakKeyDictionary()
 
 
-def run(model: Any, variables: Variables, inputs: Inputs, rngs: Variables, flags: Mapping[str, Any]) -> tuple[Any, Any]:
+def run_module(
+    model: "FlaxRobertaPreTrainedModel",
+    variables: Variables,
+    inputs: Inputs,
+    rngs: Variables,
+    flags: Mapping[str, Any],
+) -> tuple[Any, Any]:
     """The output of a model's module, and the cache it has written."""
     directly = partial(apply, model.module, flags)
-    program = chosen(model, variables, inputs, rngs, flags) if may_compile(model, variables, inputs, rngs) else None
+    program = _program(model, variables, inputs, rngs, flags) if may_compile(model, variables, inputs, rngs) else None
     if program is None:
         return directly(variables, inputs, rngs)
     try:
@@ -58,12 +68,12 @@ def run(model: Any, variables: Variables, inputs: Inputs, rngs: Variables, flags
         return directly(variables, inputs, rngs)  # which raises the `ValueError` itself
 
 
-def apply(module: Any, flags: Mapping[str, Any], variables: Variables, inputs: Inputs, rngs: Variables) -> Any:
+def apply(module: nn.Module, flags: Mapping[str, Any], variables: Variables, inputs: Inputs, rngs: Variables) -> Any:
     """`module.apply`; ids, positions and labels are always checked."""
     return module.apply(variables, **inputs, **flags, rngs=rngs, mutable=["cache"])
 
 
-def may_compile(model: Any, variables: Variables, inputs: Inputs, rngs: Variables) -> bool:
+def may_compile(model: "FlaxRobertaPreTrainedModel", variables: Variables, inputs: Inputs, rngs: Variables) -> bool:
     """Whether a call is of our own module, without a cache, on values that are there and arrays.
 
     Steps with a cache have few shapes; in a caller's `jax.jit` or `jax.grad` there are no values.
@@ -74,8 +84,12 @@ def may_compile(model: Any, variables: Variables, inputs: Inputs, rngs: Variable
     return all(isinstance(leaf, jax.Array | np.ndarray) and not isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
-def chosen(
-    model: Any, variables: Variables, inputs: Inputs, rngs: Variables, flags: Mapping[str, Any]
+def _program(
+    model: "FlaxRobertaPreTrainedModel",
+    variables: Variables,
+    inputs: Inputs,
+    rngs: Variables,
+    flags: Mapping[str, Any],
 ) -> Callable[..., Any] | None:
     """The program for a call, made when there is none; None for one of the first shapes."""
     kept = _KEPT.get(model)
@@ -94,7 +108,7 @@ def chosen(
     return kept.programs[key]
 
 
-def _traced(module: Any, flags: Mapping[str, Any], variables: Variables, inputs: Inputs, rngs: Variables) -> Any:
+def _traced(module: nn.Module, flags: Mapping[str, Any], variables: Variables, inputs: Inputs, rngs: Variables) -> Any:
     """`apply` with its checks, whatever the caller has set for code of his own."""
     with check_values(True):
         return apply(module, flags, variables, inputs, rngs)

@@ -1,16 +1,17 @@
-"""What of a Flax model goes into a folder, and what of it a folder cannot hold.
+"""Which leaves of a Flax model's parameters are saved, and what a folder cannot hold.
 
 A leaf is written as it is, whatever library made the tree. Leaves of another kind, too many or too few are refused by
-`roberta.common.checkpoint.saving`; here is what names do not tell.
+`roberta.common.checkpoint.saving`; this module finds what names do not tell.
 """
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
+from jax import Array
 
 from roberta.common.checkpoint.saving import Wrong, changed_fields, checked_tensors
 from roberta.common.formats import flax_msgpack
@@ -18,15 +19,18 @@ from roberta.common.formats.safetensors_file import Source
 from roberta.common.parameters import Parameter, parameters
 from roberta.flax.weights import from_native
 
-logger = logging.getLogger(__name__)
-Table = dict[str, Parameter]
+if TYPE_CHECKING:
+    from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
+
+_logger = logging.getLogger(__name__)
+_Table = dict[str, Parameter]
 
 _GATHER = (
     "gather it first: jax.experimental.multihost_utils.process_allgather(params, tiled=True), and give it as params="
 )
 
 
-def to_write(model: Any, params: Mapping[str, Any] | None = None) -> dict[str, Source]:
+def to_write(model: "FlaxRobertaPreTrainedModel", params: Mapping[str, Any] | None = None) -> dict[str, Source]:
     """The tensors that make the model, by canonical name.
 
     Args:
@@ -54,11 +58,11 @@ def to_write(model: Any, params: Mapping[str, Any] | None = None) -> dict[str, S
     return checked_tensors(type(model).__name__, table, tensors, extra=extra, wrong=wrong)
 
 
-def _those_given(class_name: str, table: Table, tensors: Mapping[str, Source]) -> Table:
+def _those_given(class_name: str, table: _Table, tensors: Mapping[str, Source]) -> _Table:
     """The part of the table that the given params have; a warning names the rest."""
     missing = [name for name in table if name not in tensors]
     if missing:
-        logger.warning(
+        _logger.warning(
             "%s: saved without %s, which params lack; init_weights(rng, input_shape, params=params) fills them in",
             class_name,
             ", ".join(missing),
@@ -66,12 +70,12 @@ def _those_given(class_name: str, table: Table, tensors: Mapping[str, Source]) -
     return {name: parameter for name, parameter in table.items() if name in tensors}
 
 
-def _source(leaf: Any, is_transposed: bool) -> Source:
+def _source(leaf: Array | np.ndarray, is_transposed: bool) -> Source:
     shape = tuple(leaf.shape[::-1] if is_transposed else leaf.shape)
     return shape, np.dtype(leaf.dtype).name, lambda: from_native(leaf, is_transposed)
 
 
-def _unreadable(path: str, leaf: Any) -> list[Wrong]:
+def _unreadable(path: str, leaf: object) -> list[Wrong]:
     """Why the values of a leaf cannot be read."""
     if isinstance(leaf, np.ndarray):
         return []
@@ -86,7 +90,7 @@ def _unreadable(path: str, leaf: Any) -> list[Wrong]:
     return []
 
 
-def _other_module(model: Any) -> list[Wrong]:
+def _other_module(model: "FlaxRobertaPreTrainedModel") -> list[Wrong]:
     """A module in the place of the class's own, with computations of its own."""
     if type(model.module).__call__ is model.module_class.__call__:
         return []

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -17,7 +18,7 @@ BY_ROW = ("input_ids", "attention_mask", "token_type_ids")  # inputs whose first
 
 
 @dataclass(frozen=True)
-class Layout:
+class MeshLayout:
     """How arrays are spread.
 
     Attributes:
@@ -33,11 +34,11 @@ class Layout:
         """A whole copy on each device."""
         return None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec())
 
-    def places(self, state: Any) -> Any:
+    def places(self, state: object) -> Any:
         """The sharding of each leaf of a tree; None for one device."""
         return None if self.mesh is None else jax.tree.map(self.place, state)
 
-    def place(self, leaf: Any) -> NamedSharding:
+    def place(self, leaf: npt.ArrayLike) -> NamedSharding:
         """Where a leaf is: its longest axis that the devices divide is split, or it is everywhere."""
         assert self.mesh is not None
         shape = np.shape(leaf)
@@ -49,7 +50,7 @@ class Layout:
             self.mesh, PartitionSpec(*("data" if axis == longest else None for axis in range(longest + 1)))
         )
 
-    def put_state(self, state: Any) -> Any:
+    def put_state(self, state: object) -> Any:
         """A tree of arrays, each where it belongs."""
         return state if self.mesh is None else jax.device_put(state, self.places(state))
 
@@ -71,17 +72,17 @@ class Layout:
         return found
 
 
-def layout(sharding: Literal["none", "data", "full"]) -> Layout:
+def make_layout(sharding: Literal["none", "data", "full"]) -> MeshLayout:
     """The layout of `Settings.sharding`, over all devices of this process.
 
     Raises:
         ValueError: there are several processes.
     """
     if sharding == "none":
-        return Layout(None, False)
+        return MeshLayout(None, False)
     if jax.process_count() > 1:
         raise ValueError(
             f"sharding={sharding!r} takes the devices of one process, and JAX has {jax.process_count()} processes; "
             "start one process that sees all devices"
         )
-    return Layout(Mesh(np.array(jax.devices()), ("data",)), sharding == "full")
+    return MeshLayout(Mesh(np.array(jax.devices()), ("data",)), sharding == "full")

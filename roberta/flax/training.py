@@ -14,20 +14,22 @@ import optax
 from flax import linen as nn
 from flax.training.train_state import TrainState
 from jax import Array
+from jax.tree_util import KeyPath
 
 from roberta.common.config import RobertaConfig
 from roberta.common.formats.flax_msgpack import canonical_name
 from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import MicroBatch
-from roberta.common.training.data.tasks import HEADS, Task
+from roberta.common.training.data.tasks import Task, check_class
 from roberta.common.training.optimizer_state import Group, TrainingState
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
 from roberta.flax.layers import check_range, check_values, position_ids, split_sums
 from roberta.flax.losses import check_labels, classification_loss, next_token_loss, span_loss, token_loss
 from roberta.flax.optimizers import fill_optimizer, read_optimizer
-from roberta.flax.sharding import Layout, layout
-from roberta.flax.weights import Params, checked, native
+from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
+from roberta.flax.sharding import MeshLayout, make_layout
+from roberta.flax.weights import Params, checked_dtype, native
 
 TARGETS = ("positions", "labels", "start_positions", "end_positions")  # inputs that the encoder does not see
 UNDECAYED = ("bias", "norm", "norm_bias")  # kinds of parameters, where the recipe spares some
@@ -48,23 +50,21 @@ class Trainer:
         CheckpointError: `resumed` does not fit the model.
     """
 
-    def __init__(self, model: Any, settings: Settings, resumed: TrainingState | None = None) -> None:
-        if model.head != HEADS[settings.task]:
-            raise ValueError(
-                f"task {settings.task!r} trains FlaxRoberta{HEADS[settings.task]}, and the model is a "
-                f"{type(model).__name__}; load it with the class of the task"
-            )
+    def __init__(
+        self, model: FlaxRobertaPreTrainedModel, settings: Settings, resumed: TrainingState | None = None
+    ) -> None:
+        check_class(model, settings.task)
         self.model, self.settings = model, settings
         self.rate = settings.recipe.learning_rate if resumed is None else resumed.groups[0].learning_rate
         module = trained_module(model, settings)
-        kind = checked("float32" if settings.dtype == "bfloat16" else settings.dtype)
+        kind = checked_dtype("float32" if settings.dtype == "bfloat16" else settings.dtype)
         params = jax.tree.map(lambda leaf: jnp.array(leaf, kind, copy=True), model.params)
         state = TrainState.create(apply_fn=module.apply, params=params, tx=optimizer(settings.recipe, params))
         if resumed is not None:
             state = state.replace(step=resumed.step, opt_state=fill_optimizer(resumed, state.opt_state))
-        self.layout = layout(settings.sharding)
+        self.layout = make_layout(settings.sharding)
         self._set(self.layout.put_state(state))
-        self._gradients, self._add, self._apply = programs(module, settings, self.layout, self.train_state)
+        self._gradients, self._add, self._apply = update_programs(module, settings, self.layout, self.train_state)
 
     def _set(self, state: TrainState) -> None:
         self.train_state = state
@@ -109,7 +109,7 @@ class Trainer:
         return tuple(Group(*shared, decay, some) for decay, some in pairs if some)
 
 
-def train(model: Any, run: Run) -> Trainer:
+def train(model: FlaxRobertaPreTrainedModel, run: Run) -> Trainer:
     """Make the updates that are left of a run."""
     trainer = Trainer(model, run.settings, run.resumed)
     for number, batch in enumerate(run.batches.updates(run.start, run.stop), run.start + 1):
@@ -148,7 +148,9 @@ def task_loss(
     )
 
 
-def masked_scores(module: Any, input_ids: Array, attention_mask: Array, positions: Array, deterministic: bool) -> Array:
+def masked_scores(
+    module: nn.Module, input_ids: Array, attention_mask: Array, positions: Array, deterministic: bool
+) -> Array:
     """Scores of every vocabulary entry at some tokens only: (n, vocab).
 
     Args:
@@ -165,7 +167,7 @@ def _wide(logits: Array) -> Array:
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
-def trained_module(model: Any, settings: Settings) -> Any:
+def trained_module(model: FlaxRobertaPreTrainedModel, settings: Settings) -> Any:
     """The model's module with the settings' dtype, after the model's config was given the recipe's dropout.
 
     A head keeps its own, where the config has one.
@@ -173,7 +175,7 @@ def trained_module(model: Any, settings: Settings) -> Any:
     dropout = settings.recipe.dropout
     if dropout is not None:  # the module has the same config
         model.config.update_checked({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
-    return model.module.clone(dtype=checked(settings.dtype))
+    return model.module.clone(dtype=checked_dtype(settings.dtype))
 
 
 def decays(name: str, recipe: Recipe) -> bool:
@@ -188,7 +190,7 @@ def optimizer(recipe: Recipe, params: Params) -> optax.GradientTransformation:
         params: arrays, or shapes.
     """
 
-    def is_decayed(path: Any, leaf: Any) -> bool:
+    def is_decayed(path: KeyPath, leaf: object) -> bool:
         return decays(canonical_name("/".join(key.key for key in path))[0], recipe)
 
     mask = None if recipe.decays_all else jax.tree_util.tree_map_with_path(is_decayed, params)
@@ -200,7 +202,9 @@ def optimizer(recipe: Recipe, params: Params) -> optax.GradientTransformation:
     )
 
 
-def programs(module: Any, settings: Settings, spread: Layout, state: TrainState) -> tuple[Any, Any, Any]:
+def update_programs(
+    module: nn.Module, settings: Settings, spread: MeshLayout, state: TrainState
+) -> tuple[Any, Any, Any]:
     """The three compiled functions of an update: gradients of a micro-batch, their sum, and the new state.
 
     The first is compiled for each shape of a micro-batch, the others once. The sum takes the memory of what is summed,
@@ -219,9 +223,11 @@ def programs(module: Any, settings: Settings, spread: Layout, state: TrainState)
         with check_values(False), split_sums(False):
             return jax.value_and_grad(loss)(params)
 
+    # micro-batches after the first are added to the sum
     def add(total: tuple[Array, Params], more: tuple[Array, Params]) -> tuple[Array, Params]:
         return jax.tree.map(jnp.add, total, more)
 
+    # one update, which leaves everything as it was where loss or gradients are not finite
     def apply(state: TrainState, gradients: Params, loss: Array, learning_rate: Array) -> tuple[TrainState, Array]:
         rate, size = (
             learning_rate.astype(loss.dtype),
@@ -233,6 +239,7 @@ def programs(module: Any, settings: Settings, spread: Layout, state: TrainState)
         kept = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new, state)
         return kept, jnp.where(is_finite, loss, loss + size)
 
+    # where results are put: weights split or everywhere
     pair = None if places is None else (spread.everywhere, places.params)
     return (
         jax.jit(gradients, out_shardings=pair),

@@ -28,10 +28,12 @@ def to_numpy(array: Array) -> np.ndarray:
 
 def to_array(array: np.ndarray, dtype: DTypeLike) -> Array:
     """A JAX array of its own memory with the values of `array`."""
-    return jnp.array(array, dtype=checked(dtype), copy=True)  # asarray may keep the memory, which may be a mapped file
+    return jnp.array(
+        array, dtype=checked_dtype(dtype), copy=True
+    )  # asarray may keep the memory, which may be a mapped file
 
 
-def checked(dtype: DTypeLike) -> jnp.dtype:
+def checked_dtype(dtype: DTypeLike) -> jnp.dtype:
     """The dtype; `ValueError` for float64 while JAX has it switched off and would take float32 in silence."""
     if jnp.dtype(dtype) == jnp.float64 and not jax.config.jax_enable_x64:
         raise ValueError(
@@ -48,7 +50,7 @@ def kept(stored: str, computed: DTypeLike) -> jnp.dtype:
     float64 when the model computes in it, as its gradients need it, and only then, as JAX has it switched off.
     """
     if jnp.dtype(computed) == jnp.float64:
-        return checked(computed)
+        return checked_dtype(computed)
     return jnp.dtype("float32" if stored == "float64" else stored)
 
 

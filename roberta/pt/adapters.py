@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from roberta.common.formats.safetensors_file import safetensors_pieces
 from roberta.common.storage.folders import Content, write_folder
-from roberta.pt.sources import stored
+from roberta.pt.facts import Facts
+from roberta.pt.sources import stored_tensors
 
 _PREFIX = "base_model.model."  # of the names in peft's own files
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
@@ -27,7 +28,7 @@ def _peft(name: str = "peft") -> Any:
         raise ImportError("adapters need peft, which is not installed; pip install peft") from error
 
 
-class Adapters:
+class Adapters(Facts):
     """Adding, loading and switching adapters; part of `RobertaPreTrainedModel`."""
 
     _hf_peft_config_loaded = False  # the name that Trainer and peft look for
@@ -54,8 +55,8 @@ class Adapters:
         adapter_name: str | None = None,
         revision: str | None = None,
         token: str | None = None,
-        device_map: Any = "auto",
-        max_memory: Any = None,
+        device_map: object = "auto",
+        max_memory: object = None,
         offload_folder: str | None = None,
         offload_index: int | None = None,
         peft_config: Any = None,
@@ -71,7 +72,7 @@ class Adapters:
             adapter_name: "default" when not given.
             revision, token, adapter_kwargs: of the download.
             is_trainable: leave the adapter's parameters trainable, instead of frozen.
-            device_map, max_memory, offload_folder, offload_index: of no effect: an adapter goes where the model is.
+            device_map, max_memory, offload_folder, offload_index: ignored: an adapter goes where the model is.
 
         Raises:
             ValueError: the name is taken, nothing to load from is given, or tensors of the adapter have no place.
@@ -157,7 +158,7 @@ class Adapters:
             raise ValueError(f"several adapters are active: {names}; choose one with set_adapter(name), and save it")
         tensors = self.get_adapter_state_dict(names[0], state_dict)
         prefix = _PREFIX if save_peft_format else ""
-        sources = {f"{prefix}{name}": (t.shape, t.dtype, t.load) for name, t in stored(tensors).items()}
+        sources = {f"{prefix}{name}": (t.shape, t.dtype, t.load) for name, t in (stored_tensors(tensors) or {}).items()}
         files: dict[str, Content] = {
             WEIGHTS_FILE: safetensors_pieces(sources),
             CONFIG_FILE: _config_text(self.peft_config[names[0]]),
@@ -180,7 +181,7 @@ class Adapters:
         if missing:
             raise ValueError(f"the model has no adapter {missing[0]!r}; it has {sorted(self.peft_config)}")
 
-    def _adapter_layers(self) -> Iterator[nn.Module]:
+    def _adapter_layers(self) -> Iterator[Any]:
         """The modules that peft put into the model."""
         kinds = (_peft("peft.tuners.tuners_utils").BaseTunerLayer, _peft("peft.utils").ModulesToSaveWrapper)
         return (module for module in self.modules() if isinstance(module, kinds))

@@ -5,13 +5,14 @@ A layer's entry is (key, value), or (key, value, cross key, cross value) with cr
 """
 
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree
 
 LayerCache = tuple[Tensor, ...]
+PastKeyValues = Iterable[Iterable[Tensor | None]] | None  # what callers hand in, see `as_cache`
 
 
 class Cache(tuple[LayerCache, ...]):
@@ -40,12 +41,12 @@ class Cache(tuple[LayerCache, ...]):
 _pytree.register_pytree_node(
     Cache,
     lambda cache: ([*cache, cache.tokens], None),
-    lambda parts, _: Cache(parts[:-1], parts[-1]),
+    lambda parts, _: Cache(list(parts)[:-1], list(parts)[-1]),
     serialized_type_name="roberta.Cache",
 )
 
 
-def as_cache(past_key_values: Any) -> Cache | None:
+def as_cache(past_key_values: PastKeyValues) -> Cache | None:
     """A cache from what callers hand in: ours, transformers' cache objects, tuples with None for absent parts."""
     if past_key_values is None:
         return None
@@ -74,7 +75,7 @@ def check_position(cache_position: Tensor, past: int, seq: int) -> None:
     """
     if cache_position.shape != (seq,):
         raise ValueError(f"cache_position of shape {tuple(cache_position.shape)} does not fit {seq} tokens; omit it")
-    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     if is_traced or cache_position.is_meta:
         return
     if cache_position.tolist() != list(range(past, past + seq)):
@@ -99,6 +100,7 @@ def past_tokens(cache: Cache | None, attention_mask: Tensor | None) -> Tensor | 
 def count_tokens(input_ids: Tensor | None, inputs_embeds: Tensor | None, pad_token_id: int) -> Tensor:
     """Number of tokens of each row that take a position, (batch, 1); of embeddings, all."""
     if input_ids is None:
+        assert inputs_embeds is not None
         batch, seq, _ = inputs_embeds.shape
         return torch.full((batch, 1), seq, device=inputs_embeds.device)
     return (input_ids != pad_token_id).sum(dim=1, keepdim=True)

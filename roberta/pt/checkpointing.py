@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from roberta.pt.adapters import Adapters
 from roberta.pt.layers import Encoder
 
 
-class Checkpointing:
+class Checkpointing(Adapters):
     """The switches of gradient checkpointing; part of `RobertaPreTrainedModel`."""
 
     _require_grads_hook: Any = None
@@ -82,7 +83,8 @@ class Checkpointing:
     def enable_input_require_grads(self) -> None:
         """Have the output of the word embedding require a gradient, so that layers behind a frozen one get theirs."""
         self.disable_input_require_grads()
-        self._require_grads_hook = self.get_input_embeddings().register_forward_hook(_require_grad)
+        embeddings: nn.Embedding = self.get_input_embeddings()  # type: ignore[operator]
+        self._require_grads_hook = embeddings.register_forward_hook(_require_grad)
 
     def disable_input_require_grads(self) -> None:
         """Undo `enable_input_require_grads`."""

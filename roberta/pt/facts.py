@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from roberta.common.checkpoint.pretrained import PretrainedBase
+from roberta.common.config import RobertaConfig
 from roberta.common.parameters import Head
 from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def causal_loss(
@@ -19,7 +21,7 @@ def causal_loss(
     """`losses.next_token_loss` under the arguments that transformers calls a loss with.
 
     Args:
-        vocab_size: of no effect: the logits say it.
+        vocab_size: ignored: the logits say it.
     """
     return next_token_loss(logits, labels, num_items_in_batch)
 
@@ -31,10 +33,13 @@ LOSSES: dict[Head, Callable[..., Tensor]] = {
 }  # fmt: skip
 
 
-class Facts:
+class Facts(PretrainedBase, nn.Module):
     """Facts of a class and of a model; part of `RobertaPreTrainedModel`."""
 
     head: ClassVar[Head | None] = None
+    config: RobertaConfig
+    name_or_path: str
+    warnings_issued: dict[str, bool]  # which code of others writes into
 
     # What tools read of a class.
     supports_gradient_checkpointing = True
@@ -43,6 +48,7 @@ class Facts:
     supports_pp_plan = False
     tp_size: ClassVar[int | None] = None
     generation_config: Any = None  # of a class that generates, a `GenerationConfig`
+    _generation_fields: Mapping[str, Any] | None = None
     model_tags: list[str] | None = None
     # modules that stay on one device when others split a model
     _no_split_modules: ClassVar[list[str]] = ["RobertaEmbeddings", "RobertaLayer"]
@@ -62,11 +68,6 @@ class Facts:
     _is_stateful = False
     transformer_backbone_name = "roberta"  # which part peft gives the prefixes of prefix tuning
     _auto_class: ClassVar[str | None] = None
-
-    @classmethod
-    def can_generate(cls) -> bool:
-        """Whether the class has `generate`."""
-        return hasattr(cls, "generate")
 
     @classmethod
     def is_backend_compatible(cls) -> bool:
@@ -119,10 +120,12 @@ class Facts:
         Setting one replaces it in the causal language model: it is called with `logits`, `labels`, `vocab_size` and
         `num_items_in_batch`.
         """
-        given = vars(self).get("_loss_function") or self._modules.get("loss_function")  # a function or a module
-        if given is None and self.head not in LOSSES:
+        own = LOSSES.get(self.head) if self.head is not None else None
+        given: Any = vars(self).get("_loss_function") or self._modules.get("loss_function")  # a function or a module
+        found = own if given is None else given
+        if found is None:
             raise AttributeError(f"{type(self).__name__} computes no loss")
-        return LOSSES[self.head] if given is None else given
+        return found
 
     @loss_function.setter
     def loss_function(self, value: Callable[..., Tensor] | None) -> None:
@@ -153,7 +156,7 @@ class Facts:
         if ids is not None:
             return int(ids.numel())
         if not self.warnings_issued.get("estimate_tokens"):
-            logger.warning("a batch without %s: its tokens and operations cannot be counted", self.main_input_name)
+            _logger.warning("a batch without %s: its tokens and operations cannot be counted", self.main_input_name)
             self.warnings_issued["estimate_tokens"] = True
         return 0
 

@@ -6,11 +6,10 @@ the CPU's matrix library once, on the first call. The numbers are those of `forw
 
 import math
 import operator
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -22,15 +21,17 @@ from roberta.common.inference.dispatch import FastModels
 from roberta.common.inference.heads import head_results
 from roberta.common.inference.unpadding import Tokens
 from roberta.common.values import Arrays
-from roberta.pt.layers import ACTIVATIONS, Attention, Embeddings, Layer
+from roberta.pt import int8
+from roberta.pt.layers import ACTIVATION_FUNCTIONS, Attention, Embeddings, Layer
 from roberta.pt.parts import Parts, alteration, without_dropout
 from roberta.pt.weights import to_numpy
 
+if TYPE_CHECKING:
+    from roberta.pt.pretrained import RobertaPreTrainedModel
+
 GELU = ("gelu", "gelu_python")
 
-Results = dict[str, Tensor]
-
-FEW = 256  # tokens up to which oneDNN's layout is faster with AVX2: `python -m benchmarks kernels`
+MOST_FEW = 256  # tokens up to which oneDNN's layout is faster with AVX2: `python -m benchmarks kernels`
 
 
 def rounded(count: int) -> int:
@@ -42,7 +43,7 @@ def rounded(count: int) -> int:
     return -(-count // step) * step
 
 
-def filled(places: np.ndarray, size: int) -> np.ndarray:
+def _filled(places: np.ndarray, size: int) -> np.ndarray:
     """`size` places, the last one again and again behind the others."""
     return places if len(places) in (0, size) else places[np.minimum(np.arange(size), len(places) - 1)]
 
@@ -69,17 +70,18 @@ def linear(weight: Tensor, bias: Tensor, dtype: str, *, gelu: bool = False) -> L
     weight is laid out when they come a second time; for many tokens torch's library stays, with GELU by itself.
 
     Args:
-        dtype: "int8" computes with weights and inputs of 8 bits, inputs scaled anew for every call.
+        dtype: "int8" computes with weights and inputs of 8 bits, inputs scaled in every call.
         gelu: apply it (erf) to the result.
     """
     if dtype == "int8":
-        return _int8(weight, bias, gelu)
+        project, has_gelu = int8.linear_int8(weight, bias, gelu)
+        return with_gelu(project) if gelu and not has_gelu else project
     if weight.device.type == "cpu" and _prefers_onednn(weight.dtype):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
-        after = ("gelu", [], "none") if gelu else ("none", [], "")
+        after: tuple[str, list[object], str] = ("gelu", [], "none") if gelu else ("none", [], "")
         return lambda hidden, scratch=None: torch.ops.mkldnn._linear_pointwise(hidden, packed, bias, *after)
-    project: Linear = FewTokens(weight, bias) if _is_float_on_cpu(weight) else partial(_plain, weight=weight, bias=bias)
-    return with_gelu(project) if gelu else project
+    plain: Linear = FewTokens(weight, bias) if _is_float_on_cpu(weight) else partial(_plain, weight=weight, bias=bias)
+    return with_gelu(plain) if gelu else plain
 
 
 def with_gelu(project: Linear) -> Linear:
@@ -103,7 +105,7 @@ class FewTokens:
 
     def __call__(self, hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
         """(tokens, outputs)."""
-        is_few = 0 < len(hidden) <= FEW
+        is_few = 0 < len(hidden) <= MOST_FEW
         self.calls += is_few
         if self.packed is None and self.calls > 1:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
@@ -118,64 +120,8 @@ def _is_float_on_cpu(weight: Tensor) -> bool:
 
 def _prefers_onednn(dtype: torch.dtype) -> bool:
     if dtype == torch.bfloat16:
-        return _has_avx512() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return _has_avx512() and dtype == torch.float32
-
-
-def _has_avx512() -> bool:
-    return "AVX512" in torch.backends.cpu.get_cpu_capability()
-
-
-def _int8(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
-    """Weights in 8 bits with one scale for each output, inputs in 8 with one for each call.
-
-    The library is oneDNN where the CPU multiplies 8 bits (VNNI), and else FBGEMM, which is faster there; PyTorch means
-    to take FBGEMM's tensors out one day, and then oneDNN is left.
-    """
-    if _int8_is_onednns():
-        return _int8_onednn(weight, bias, gelu)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.quantize_per_tensor, torch.quantize_per_channel", UserWarning)
-        zeros = torch.zeros(len(weight), dtype=torch.long)
-        codes = torch.quantize_per_channel(weight, _scale(weight).double(), zeros, 0, torch.qint8)
-    packed = torch.ops.quantized.linear_prepack(codes, bias)
-
-    def project(hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
-        # inputs in 7 bits: else pairs of products overflow the 16 bits of their sum
-        return torch.ops.quantized.linear_dynamic(hidden, packed, True)
-
-    return with_gelu(project) if gelu else project
-
-
-def _int8_is_onednns() -> bool:
-    return torch.cpu._is_vnni_supported() or not hasattr(torch, "quantize_per_channel")
-
-
-def _scale(weight: Tensor) -> Tensor:
-    return weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
-
-
-def _int8_onednn(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
-    scale = _scale(weight)
-    packed = torch.ops.onednn.qlinear_prepack((weight / scale.unsqueeze(1)).round().to(torch.int8), None)
-    zeros = torch.zeros(len(weight), dtype=torch.long)
-    levels = 255 if torch.cpu._is_vnni_supported() else 127  # else pairs of products overflow the 16 bits of their sum
-    fused = gelu and _has_avx512()
-    after = ("gelu", [], "none") if fused else ("none", [], "")
-
-    def project(hidden: Tensor, scratch: Scratch | None = None) -> Tensor:
-        if not len(hidden):
-            return hidden.new_empty(0, len(weight))
-        low, high = (float(value) for value in hidden.aminmax())
-        low, high = min(low, 0.0), max(high, 0.0)  # so that 0 stays 0
-        step = max((high - low) / levels, torch.finfo(torch.float32).tiny)
-        zero = round(-low / step)
-        codes = (hidden / step).add_(zero).round_().clamp_(0, levels).to(torch.uint8)
-        return torch.ops.onednn.qlinear_pointwise(
-            codes, step, zero, packed, scale, zeros, bias, 1.0, 0, torch.float32, *after
-        )
-
-    return with_gelu(project) if gelu and not fused else project
+        return int8.has_avx512() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return int8.has_avx512() and dtype == torch.float32
 
 
 class FastLayer:
@@ -190,13 +136,13 @@ class FastLayer:
         self.width = max(len(weight), layer.intermediate.dense.out_features)
         self.head_size = attention.self.config.head_size
         self.causal = causal
-        self.join = dense(attention.output.dense, dtype)
-        self.attention_norm = norm(attention.output.LayerNorm, dtype)
+        self.out = fast_dense(attention.output.dense, dtype)
+        self.attention_norm = fast_norm(attention.output.LayerNorm, dtype)
         activation = layer.intermediate.activation
-        self.widen = dense(layer.intermediate.dense, dtype, gelu=activation in GELU)
-        self.activation = None if activation in GELU else ACTIVATIONS[activation]
-        self.narrow = dense(layer.output.dense, dtype)
-        self.output_norm = norm(layer.output.LayerNorm, dtype)
+        self.up = fast_dense(layer.intermediate.dense, dtype, gelu=activation in GELU)
+        self.activation = None if activation in GELU else ACTIVATION_FUNCTIONS[activation]
+        self.down = fast_dense(layer.output.dense, dtype)
+        self.output_norm = fast_norm(layer.output.LayerNorm, dtype)
 
     def __call__(self, hidden: Tensor, lengths: list[tuple[int, int]], kept: Tensor | None, scratch: Scratch) -> Tensor:
         """Hidden states of all tokens, or of those `kept`: (kept, hidden).
@@ -207,11 +153,11 @@ class FastLayer:
         context = self.attend(self.project(hidden, scratch), lengths)
         if kept is not None:
             context, hidden = context[kept], hidden[kept]
-        hidden = self.attention_norm(self.join(context).add_(hidden))
-        wide = self.widen(hidden, scratch)
+        hidden = self.attention_norm(self.out(context).add_(hidden))
+        wide = self.up(hidden, scratch)
         if self.activation is not None:
             wide = self.activation(wide)
-        return self.output_norm(self.narrow(wide).add_(hidden))
+        return self.output_norm(self.down(wide).add_(hidden))
 
     def attend(self, projected: Tensor, lengths: list[tuple[int, int]]) -> Tensor:
         """(tokens, 3 * head * head size) -> (tokens, head * head size), each row's tokens among themselves.
@@ -237,13 +183,13 @@ def compute_dtype(dtype: str) -> torch.dtype:
     return torch.float32 if dtype == "int8" else getattr(torch, dtype)
 
 
-def dense(module: nn.Linear, dtype: str, *, gelu: bool = False) -> Linear:
+def fast_dense(module: nn.Linear, dtype: str, *, gelu: bool = False) -> Linear:
     """The projection of a layer's module."""
     kind = compute_dtype(dtype)
     return linear(module.weight.detach().to(kind), module.bias.detach().to(kind), dtype, gelu=gelu)
 
 
-def norm(module: nn.LayerNorm, dtype: str) -> Callable[[Tensor], Tensor]:
+def fast_norm(module: nn.LayerNorm, dtype: str) -> Callable[[Tensor], Tensor]:
     """The norm of a module."""
     kind = compute_dtype(dtype)
     weight, bias = module.weight.detach().to(kind), module.bias.detach().to(kind)
@@ -253,21 +199,22 @@ def norm(module: nn.LayerNorm, dtype: str) -> Callable[[Tensor], Tensor]:
 class FastModel:
     """A model's weights laid out for one dtype."""
 
-    def __init__(self, model: Any, dtype: str) -> None:
+    def __init__(self, model: "RobertaPreTrainedModel", dtype: str) -> None:
         base = model.base_model
         self.embeddings: Embeddings = base.embeddings
         self.kind = compute_dtype(dtype)
-        self.embedding_norm = norm(self.embeddings.LayerNorm, dtype)
-        self.layers = [FastLayer(layer, dtype, base.config.is_decoder) for layer in base.encoder.layer]
+        self.embedding_norm = fast_norm(self.embeddings.LayerNorm, dtype)
+        self.layers = [FastLayer(cast(Layer, one), dtype, base.config.is_decoder) for one in base.encoder.layer]
         self.width = max((layer.width for layer in self.layers), default=0)
         self.most_rounded = most_rounded(model, dtype)
-        self.head = head_results(model.head, HeadParts(model, dtype), getattr(model, "pooler", None) is not None)
+        head: Any = model.head
+        self.head = head_results(head, HeadKernels(model, dtype), getattr(model, "pooler", None) is not None)
 
     def __call__(self, tokens: Tokens) -> Arrays:
         """The results of one piece, as `unpadding.run_batch` asks for them."""
         with torch.inference_mode():
             results = self.head(self.encode(tokens), tokens)
-            return {name: to_numpy(widened(values)) for name, values in results.items()}
+            return {name: to_numpy(_as_float(values)) for name, values in results.items()}
 
     def encode(self, tokens: Tokens) -> Tensor:
         """Last hidden states of `tokens.kept`: (kept, hidden)."""
@@ -299,45 +246,46 @@ class FastModel:
 
     def rounded(self, places: np.ndarray) -> np.ndarray:
         """Places of tokens, the last one repeated, for as many as the library has programs for."""
-        return filled(places, rounded(len(places))) if len(places) <= self.most_rounded else places
+        return _filled(places, rounded(len(places))) if len(places) <= self.most_rounded else places
 
 
-def most_rounded(model: Any, dtype: str) -> float:
+def most_rounded(model: "RobertaPreTrainedModel", dtype: str) -> float:
     """Up to how many tokens oneDNN computes with a program for each number of them; 0 where other libraries do."""
     if model.device.type != "cpu":
         return 0
     if dtype == "int8":
-        return math.inf if _int8_is_onednns() else 0
+        return math.inf if int8.runs_on_onednn() else 0
     if _prefers_onednn(compute_dtype(dtype)):
         return math.inf
-    return FEW if dtype == "float32" and torch.backends.mkldnn.is_available() else 0
+    return MOST_FEW if dtype == "float32" and torch.backends.mkldnn.is_available() else 0
 
 
-class HeadParts:
+class HeadKernels:
     """The parts of a model's head: the language head in the dtype of the layers, the small ones in the model's own."""
 
-    rows = staticmethod(operator.getitem)
-    tanh = staticmethod(torch.tanh)
+    rows: Callable[[Any, Any], Any] = staticmethod(operator.getitem)
+    tanh: Callable[[Any], Any] = staticmethod(torch.tanh)
 
-    def __init__(self, model: Any, dtype: str) -> None:
+    def __init__(self, model: "RobertaPreTrainedModel", dtype: str) -> None:
         self.model, self.dtype = model, dtype
 
     def dense(self, path: str) -> Callable[[Tensor], Tensor]:
         """A projection by its path."""
         module = self.model.get_submodule(path)
+        assert isinstance(module, nn.Linear)
         return lambda hidden: module(hidden.to(module.weight.dtype))
 
     def language(self) -> Callable[[Tensor, np.ndarray], Tensor]:
         """States and the places of tokens -> logits."""
-        head = self.model.lm_head
-        transform = dense(head.dense, self.dtype, gelu=True)
-        normalise = norm(head.layer_norm, self.dtype)
-        decode = dense(head.decoder, self.dtype)
+        head: Any = self.model.lm_head
+        transform = fast_dense(head.dense, self.dtype, gelu=True)
+        normalise = fast_norm(head.layer_norm, self.dtype)
+        decode = fast_dense(head.decoder, self.dtype)
         limit = most_rounded(self.model, self.dtype)
 
         def logits(hidden: Tensor, asked: np.ndarray) -> Tensor:
             count = len(asked)
-            hidden = hidden[filled(asked, rounded(count)) if count <= limit else asked]
+            hidden = hidden[_filled(asked, rounded(count)) if count <= limit else asked]
             return decode(normalise(transform(hidden)))[:count]
 
         return logits
@@ -347,7 +295,7 @@ _models = FastModels(Parts, alteration)
 
 
 def infer(  # noqa: D103 - described in PretrainedBase
-    model: Any,
+    model: "RobertaPreTrainedModel",
     batch: Mapping[str, np.ndarray],
     *,
     where: np.ndarray | None = None,
@@ -368,24 +316,25 @@ def infer(  # noqa: D103 - described in PretrainedBase
         model, batch,
         where=where, batch_tokens=batch_tokens, dtypes=(chosen, own), altered=altered,
         has_pooler=getattr(model, "pooler", model) is not None, fast=lambda: _models.laid_out(model, chosen, made),
-        plain=lambda piece: plain(model, piece),
+        plain=lambda piece: run_plain(model, piece),
     )  # fmt: skip
 
 
-def release(model: Any) -> None:
+def release(model: "RobertaPreTrainedModel") -> None:
     """Free the memory that `infer` prepared; its next call makes it again."""
     _models.release(model)
 
 
-def plain(model: Any, piece: Arrays) -> Arrays:
+def run_plain(model: "RobertaPreTrainedModel", piece: Arrays) -> Arrays:
     """The forward pass in eval mode, as numpy what `infer` returns of it."""
     inputs = {name: torch.from_numpy(array).to(model.device) for name, array in piece.items()}
     with torch.no_grad(), without_dropout(model):  # inference mode would spoil what a caller's hooks keep
         output = model(**inputs, return_dict=True)
-    found = unpadding.results(output, model.head)
-    return {name: to_numpy(widened(value)) for name, value in found.items()}
+    head: Any = model.head
+    found = unpadding.results(output, head)
+    return {name: to_numpy(_as_float(value)) for name, value in found.items()}
 
 
-def widened(values: Tensor) -> Tensor:
+def _as_float(values: Tensor) -> Tensor:
     """As numpy has it: numbers of 16 bits as float32."""
     return values.float() if values.element_size() == 2 else values

@@ -5,9 +5,9 @@ Shapes: batch, seq (the tokens of this call), key (the cached tokens and these),
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +16,11 @@ from torch.utils.checkpoint import checkpoint
 
 from roberta.common import padding
 from roberta.common.config import RobertaConfig
-from roberta.pt import cache as kv
+from roberta.common.lengths import distance_error, mask_error, way_out_of_length
+from roberta.pt.cache import Cache, LayerCache, extend
 from roberta.pt.weights import drop_repeated, restore_repeated
 
-ACTIVATIONS = {
+ACTIVATION_FUNCTIONS = {
     "gelu": F.gelu,  # erf, not tanh: fairseq trained with the exact GELU
     "gelu_python": F.gelu,
     "gelu_10": lambda x: F.gelu(x).clip(-10, 10),
@@ -44,7 +45,7 @@ ACTIVATIONS = {
 
 def is_traced() -> bool:
     """Whether values are unknown now (compile, export, trace), so that a check of values cannot be made."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
 def has_values(tensor: Tensor) -> bool:
@@ -75,12 +76,6 @@ def warn_of_padding(input_ids: Tensor, config: RobertaConfig) -> None:
         padding.say(config.pad_token_id)
 
 
-def way_out_of_length(config: RobertaConfig) -> str:
-    """What to do about a sequence that is too long."""
-    longest = config.max_length_tokens
-    return f"this model takes {longest} tokens: truncate with tokenizer(..., truncation=True, max_length={longest})"
-
-
 def position_ids(input_ids: Tensor, pad_token_id: int, past_tokens: Tensor | int = 0) -> Tensor:
     """Number the tokens of each row from `pad_token_id + 1`; padding keeps `pad_token_id`.
 
@@ -97,7 +92,9 @@ def position_ids(input_ids: Tensor, pad_token_id: int, past_tokens: Tensor | int
     return (is_token.cumsum(dim=1) + past_tokens) * is_token + pad_token_id
 
 
-def create_position_ids_from_input_ids(input_ids: Tensor, padding_idx: int, past_key_values_length: int = 0) -> Tensor:
+def create_position_ids_from_input_ids(
+    input_ids: Tensor, padding_idx: int, past_key_values_length: Tensor | int = 0
+) -> Tensor:
     """`position_ids` under the name and arguments that transformers has for it."""
     return position_ids(input_ids, padding_idx, past_key_values_length)
 
@@ -116,10 +113,7 @@ def attention_bias(mask: Tensor | None, queries: int, keys: int, causal: bool, l
     """
     if mask is not None:
         if mask.dim() not in (2, 3, 4) or mask.shape[-1] != keys or (mask.dim() > 2 and mask.shape[-2] != queries):
-            raise ValueError(
-                f"attention mask of shape {tuple(mask.shape)} does not fit {queries} tokens that attend to {keys}; "
-                f"give (batch, {keys}), (batch, {queries}, {keys}) or (batch, 1 or heads, {queries}, {keys})"
-            )
+            raise mask_error(tuple(mask.shape), queries, keys)
         causal = causal and mask.dim() == 2
         if mask.dim() < 4:  # by reshape: indexing with None breaks exporters
             mask = mask.reshape(mask.shape[0], 1, 1 if mask.dim() == 2 else queries, keys)
@@ -160,6 +154,7 @@ class Embeddings(nn.Module):
         """Embed ids, or take `inputs_embeds` (batch, seq, hidden) for the word part. Result: (batch, seq, hidden)."""
         config, positions, past_tokens = self.config, position_ids, past_key_values_length
         if inputs_embeds is None:
+            assert input_ids is not None
             rows = getattr(self.word_embeddings, "num_embeddings", config.vocab_size)  # an adapter may stand in for it
             check_range("input_ids", input_ids, rows, "is the tokenizer this model's?")
             if positions is None:
@@ -185,6 +180,20 @@ class Embeddings(nn.Module):
         return torch.arange(first, first + seq, device=inputs_embeds.device).expand(batch, seq)
 
 
+class Attended(NamedTuple):
+    """What an attention reads beside the hidden states.
+
+    Attributes:
+        bias: see `attention_bias`.
+        head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
+        encoder_hidden_states: (batch, key, hidden), for cross-attention; None for self-attention.
+    """
+
+    bias: Tensor | None = None
+    head_mask: Tensor | None = None
+    encoder_hidden_states: Tensor | None = None
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention of the tokens to themselves and the cache, or to an encoder's states."""
 
@@ -202,31 +211,28 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        bias: Tensor | None = None,
-        head_mask: Tensor | None = None,
-        states: Tensor | None = None,
-        past: kv.LayerCache | None = None,
+        attended: "Attended | Tensor | None" = None,
+        past: LayerCache | None = None,
         need_weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None, kv.LayerCache]:
+    ) -> tuple[Tensor, Tensor | None, LayerCache]:
         """Attend; the context comes before the output projection.
 
         Args:
             hidden: (batch, seq, hidden).
-            bias: see `attention_bias`.
-            head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
-            states: the encoder's, (batch, key, hidden): cross-attention; None for self-attention.
+            attended: a tensor is taken as its `bias`.
             past: cached (key, value) of this attention.
 
         Returns:
             (batch, seq, head * head size); weights (batch, head, seq, key) after dropout and head mask, if needed;
             and the (key, value) to cache.
         """
+        bias, head_mask, states = attended if isinstance(attended, Attended) else Attended(attended)
         query = self.split(self.query(hidden))
         if states is not None and past is not None:
             key, value = past
         else:
             source = hidden if states is None else states
-            key, value = kv.extend(past, self.split(self.key(source)), self.split(self.value(source)))
+            key, value = extend(past, self.split(self.key(source)), self.split(self.value(source)))
         if self.distance_embedding is not None:
             distances = self.distance_scores(query, key) / math.sqrt(query.shape[-1])
             bias = distances if bias is None else distances + bias
@@ -252,10 +258,8 @@ class SelfAttention(nn.Module):
         """
         limit = self.config.max_position_embeddings
         if key.shape[2] > limit:
-            raise ValueError(
-                f"{key.shape[2]} tokens, padding included, exceed the {limit} distances of this model; "
-                f"{way_out_of_length(self.config)}"
-            )
+            raise distance_error(key.shape[2], self.config)
+        assert self.distance_embedding is not None
         index = torch.arange(key.shape[2], device=key.device)
         distance = index[key.shape[2] - query.shape[2] :].reshape(-1, 1) - index  # (seq, key)
         table = self.distance_embedding(distance + limit - 1)  # (seq, key, head size)
@@ -291,14 +295,12 @@ class Attention(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        bias: Tensor | None = None,
-        head_mask: Tensor | None = None,
-        states: Tensor | None = None,
-        past: kv.LayerCache | None = None,
+        attended: "Attended | Tensor | None" = None,
+        past: LayerCache | None = None,
         need_weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None, kv.LayerCache]:
+    ) -> tuple[Tensor, Tensor | None, LayerCache]:
         """As `SelfAttention`, with (batch, seq, hidden) as the first result."""
-        context, weights, present = self.self(hidden, bias, head_mask, states, past, need_weights)
+        context, weights, present = self.self(hidden, attended, past, need_weights)
         return self.output(context, hidden), weights, present
 
 
@@ -312,7 +314,7 @@ class Intermediate(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(batch, seq, hidden) -> (batch, seq, intermediate)."""
-        return ACTIVATIONS[self.activation](self.dense(hidden))
+        return ACTIVATION_FUNCTIONS[self.activation](self.dense(hidden))
 
 
 class Layer(nn.Module):
@@ -331,37 +333,33 @@ class Layer(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        bias: Tensor | None = None,
-        head_mask: Tensor | None = None,
-        states: Tensor | None = None,
-        states_bias: Tensor | None = None,
-        past: kv.LayerCache | None = None,
+        own: Attended | Tensor | None = None,
+        cross: Attended | None = None,
+        past: LayerCache | None = None,
         need_weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, kv.LayerCache]:
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, LayerCache]:
         """One layer: (batch, seq, hidden), attention weights, cross-attention weights, and what to cache.
 
         Args:
-            states: the encoder's, for cross-attention; `states_bias` is their `attention_bias`.
+            own, cross: of self-attention and of cross-attention, which is left out without.
         """
-        hidden, weights, present = self.attention(
-            hidden, bias, head_mask, None, None if past is None else past[:2], need_weights
-        )
+        own_past, cross_past = (None, None) if past is None else (past[:2], past[2:] or None)
+        hidden, weights, present = self.attention(hidden, own, own_past, need_weights)
         cross_weights = None
-        if states is not None:
-            cross_past = past[2:] if past is not None and len(past) == 4 else None
-            hidden, cross_weights, cross_present = self.crossattention(
-                hidden, states_bias, head_mask, states, cross_past, need_weights
-            )
+        if cross is not None:
+            assert self.crossattention is not None
+            hidden, cross_weights, cross_present = self.crossattention(hidden, cross, cross_past, need_weights)
             present = present + cross_present
-        if self.chunk:
-            parts = hidden.split(self.chunk, dim=1)
-            return (
-                torch.cat([self.feed_forward(part) for part in parts], dim=1),
-                weights,
-                cross_weights,
-                present,
-            )
-        return self.feed_forward(hidden), weights, cross_weights, present
+        parts = hidden.split(self.chunk, dim=1) if self.chunk else [hidden]
+        done = [self.feed_forward(part) for part in parts]
+        return done[0] if len(done) == 1 else torch.cat(done, dim=1), weights, cross_weights, present
+
+    def unpacked(
+        self, hidden: Tensor, past: LayerCache | None, need_weights: bool, *tensors: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, LayerCache]:
+        """The call with the tensors of `own` and `cross` one by one: reentrant checkpoints see no others."""
+        own, cross = tensors[:3], tensors[3:]
+        return self(hidden, Attended(*own), Attended(*cross) if cross else None, past, need_weights)
 
     def feed_forward(self, hidden: Tensor) -> Tensor:
         """(batch, seq, hidden), each token by itself."""
@@ -381,17 +379,15 @@ class Encoder(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        bias: Tensor | None,
-        head_mask: list[Tensor | None],
-        states: Tensor | None,
-        states_bias: Tensor | None,
-        cache: kv.Cache | None,
+        own: Sequence[Attended],
+        cross: Sequence[Attended | None],
+        cache: Cache | None,
         need_weights: bool,
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[kv.LayerCache, ...]]:
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[LayerCache, ...]]:
         """Run the layers.
 
         Args:
-            head_mask: one for each layer.
+            own, cross: one for each layer.
 
         Returns:
             all hidden states, the input first; attention weights; cross-attention weights; what to cache of each layer.
@@ -399,11 +395,12 @@ class Encoder(nn.Module):
         hidden_states, attentions, cross_attentions, presents = [hidden], [], [], []
         for index, layer in enumerate(self.layer):
             past = None if cache is None else cache[index]
-            arguments = (hidden, bias, head_mask[index], states, states_bias, past, need_weights)
             if self.gradient_checkpointing and self.training and index % self.checkpoint_every == 0:
-                hidden, weights, cross_weights, present = self.checkpoint_function(layer, *arguments)
+                tensors = (*own[index], *(cross[index] or ()))
+                outputs = self.checkpoint_function(layer.unpacked, hidden, past, need_weights, *tensors)
             else:
-                hidden, weights, cross_weights, present = layer(*arguments)
+                outputs = layer(hidden, own[index], cross[index], past, need_weights)
+            hidden, weights, cross_weights, present = outputs
             hidden_states.append(hidden)
             attentions.append(weights)
             cross_attentions.append(cross_weights)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from roberta.pt.facts import Facts
 from roberta.pt.layers import warn_of_padding
 
 
-class Masks:
+class Masks(Facts):
     """The methods that turn a mask of 1 and 0 into what is added to scores; part of `RobertaPreTrainedModel`."""
 
     def get_extended_attention_mask(
@@ -23,7 +24,7 @@ class Masks:
         Args:
             attention_mask: 1 and 0, (batch, key) or (batch, seq, key).
             input_shape: (batch, seq) of the tokens; read in a decoder only.
-            device: of no effect: the result is where the mask is.
+            device: ignored: the result is where the mask is.
             dtype: of the result; by default the model's own.
 
         Returns:
@@ -47,7 +48,7 @@ class Masks:
         Args:
             input_shape: (batch, seq).
             attention_mask: 1 and 0, (batch, key).
-            device: of no effect: the result is where the mask is.
+            device: ignored: the result is where the mask is.
         """
         seq, keys = input_shape[1], attention_mask.shape[1]
         key_index = torch.arange(keys, device=attention_mask.device)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from roberta.common.checkpoint.pretrained import head_mask_error
 from roberta.common.config import RobertaConfig
 from roberta.common.outputs import (
     BaseModelOutputWithPoolingAndCrossAttentions,
@@ -19,9 +20,18 @@ from roberta.common.outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from roberta.pt import cache as kv
+from roberta.pt import cache as caches
 from roberta.pt.generation import GenerationMixin
-from roberta.pt.layers import ClassificationHead, Embeddings, Encoder, LMHead, Pooler, attention_bias, warn_of_padding
+from roberta.pt.layers import (
+    Attended,
+    ClassificationHead,
+    Embeddings,
+    Encoder,
+    LMHead,
+    Pooler,
+    attention_bias,
+    warn_of_padding,
+)
 from roberta.pt.losses import classification_loss, span_loss, token_loss
 from roberta.pt.pretrained import RobertaPreTrainedModel
 
@@ -49,7 +59,7 @@ class RobertaModel(RobertaPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: caches.PastKeyValues = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -68,40 +78,39 @@ class RobertaModel(RobertaPreTrainedModel):
             cache_position: int, (seq,): the places of the tokens behind the cached ones, which the cache says already.
         """
         config = self.config
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds, and not both")
-        if encoder_hidden_states is not None and not config.add_cross_attention:
-            raise ValueError(
-                "encoder_hidden_states need cross-attention; make the model with "
-                "RobertaConfig(is_decoder=True, add_cross_attention=True)"
-            )
-        cache = kv.as_cache(past_key_values)
+        self.check_given(input_ids, inputs_embeds, encoder_hidden_states)
+        # the tokens of this call, and those they attend to
+        cache = caches.as_cache(past_key_values)
         if attention_mask is None and input_ids is not None and cache is None:
             warn_of_padding(input_ids, config)
-        seq = (inputs_embeds if input_ids is None else input_ids).shape[1]
-        keys = kv.length(cache) + seq
+        tokens = inputs_embeds if input_ids is None else input_ids
+        assert tokens is not None
+        seq = tokens.shape[1]
+        keys = caches.length(cache) + seq
         if cache_position is not None:
-            kv.check_position(cache_position, keys - seq, seq)
-        past_tokens = kv.past_tokens(cache, attention_mask)
+            caches.check_position(cache_position, keys - seq, seq)
+        # positions go on behind the cached tokens
+        past_tokens = caches.past_tokens(cache, attention_mask)
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens)
-        states_bias = None
+        # what each layer attends to: its own tokens, and an encoder's states
+        bias = attention_bias(attention_mask, seq, keys, config.is_decoder, hidden)
+        masks = self.head_masks(head_mask)
+        own = [Attended(bias, mask) for mask in masks]
+        cross: list[Attended | None] = [None] * len(masks)
         if encoder_hidden_states is not None:
-            states_bias = attention_bias(encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden)
-        hidden_states, attentions, cross_attentions, presents = self.encoder(
-            hidden,
-            attention_bias(attention_mask, seq, keys, config.is_decoder, hidden),
-            self.head_masks(head_mask),
-            encoder_hidden_states,
-            states_bias,
-            cache,
-            bool(self.or_config(output_attentions, "output_attentions")),
-        )
+            bias = attention_bias(encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden)
+            cross = [Attended(bias, mask, encoder_hidden_states) for mask in masks]
+        # the layers
         needs_attentions = self.or_config(output_attentions, "output_attentions")
+        hidden_states, attentions, cross_attentions, presents = self.encoder(
+            hidden, own, cross, cache, needs_attentions
+        )
+        # the output, of what the caller or the config asks for
         has_cross = needs_attentions and encoder_hidden_states is not None
         present = None
         if config.is_decoder and self.or_config(use_cache, "use_cache"):
-            new_tokens = kv.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
-            present = kv.Cache(presents, past_tokens + new_tokens)
+            new_tokens = caches.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
+            present = caches.Cache(presents, past_tokens + new_tokens)
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden_states[-1],
             pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
@@ -126,10 +135,7 @@ class RobertaModel(RobertaPreTrainedModel):
         if head_mask is None:
             return [None] * layers
         if head_mask.dim() not in (1, 2) or (head_mask.dim() == 2 and head_mask.shape[0] != layers):
-            raise ValueError(
-                f"head_mask of shape {tuple(head_mask.shape)} does not fit; give "
-                f"({self.config.num_attention_heads},) or ({layers}, {self.config.num_attention_heads})"
-            )
+            raise head_mask_error(tuple(head_mask.shape), self.config)
         rows = head_mask.expand(layers, -1).to(self.dtype)
         return [row.reshape(1, -1, 1, 1) for row in rows]
 
@@ -159,7 +165,7 @@ class RobertaForCausalLM(GenerationMixin, RobertaPreTrainedModel):
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: caches.PastKeyValues = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -183,15 +189,10 @@ class RobertaForCausalLM(GenerationMixin, RobertaPreTrainedModel):
                 vocab_size=self.config.vocab_size,
                 num_items_in_batch=num_items_in_batch,
             )
-        output = CausalLMOutputWithCrossAttentions(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            cross_attentions=outputs.cross_attentions,
-        )
-        return output if self.or_config(return_dict, "use_return_dict") else output.to_tuple()
+        return self.make_output(
+            CausalLMOutputWithCrossAttentions, outputs, return_dict, loss=loss, logits=logits,
+            past_key_values=outputs.past_key_values, cross_attentions=outputs.cross_attentions,
+        )  # fmt: skip
 
 
 class RobertaForMaskedLM(RobertaPreTrainedModel):
@@ -295,7 +296,7 @@ class RobertaForMultipleChoice(RobertaPreTrainedModel):
         return_dict: bool | None = None,
     ) -> MultipleChoiceModelOutput | tuple[Any, ...]:
         """Logits (batch, choices) from inputs (batch, choices, seq); `labels`: int, (batch,)."""
-        given = inputs_embeds if input_ids is None else input_ids
+        given: Any = inputs_embeds if input_ids is None else input_ids
         if given is not None and given.dim() != (4 if input_ids is None else 3):
             raise ValueError(f"multiple choice takes (batch, choices, seq), not the shape {tuple(given.shape)}")
 

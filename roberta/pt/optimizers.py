@@ -14,7 +14,7 @@ from torch import nn
 from roberta.common.training.optimizer_state import Group, TrainingState, check_fits, entries, refuse
 from roberta.pt.weights import gathered, native, to_numpy, to_tensor
 
-REFUSED = ("amsgrad", "maximize")  # they change the update, or keep tensors that the layout has no place for
+REFUSED_OPTIONS = ("amsgrad", "maximize")  # they change the update, or keep tensors that the layout has no place for
 
 
 def read_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> TrainingState:
@@ -62,25 +62,26 @@ def fill_optimizer(state: TrainingState, optimizer: torch.optim.Optimizer, model
         optimizer.state[parameter] = own
 
 
-def _split(tensor: torch.Tensor, like: Any) -> torch.Tensor:
+def _split(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """A tensor, split over processes where `like` is."""
     if not hasattr(like, "full_tensor"):
         return tensor
-    from torch.distributed.tensor import distribute_tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
+    assert isinstance(like, DTensor)
     return distribute_tensor(tensor, like.device_mesh, like.placements)
 
 
 def _groups(optimizer: torch.optim.Optimizer, model: nn.Module) -> tuple[tuple[Group, ...], dict[str, Any]]:
     """The groups of an optimizer, and its parameters by canonical name."""
     if not isinstance(optimizer, torch.optim.AdamW):
-        raise TypeError(f"the optimizer is a {type(optimizer).__name__}, and has to be a torch.optim.AdamW")
+        raise TypeError(f"the optimizer is a {type(optimizer).__name__}, and must be a torch.optim.AdamW")
     table = native(model)
     names = {parameter: name for name, (parameter, _) in table.items()}
     groups: list[Group] = []
     parameters: dict[str, Any] = {}
     for group in optimizer.param_groups:
-        refuse({option: group[option] for option in REFUSED})
+        refuse({option: group[option] for option in REFUSED_OPTIONS})
         unknown = [list(parameter.shape) for parameter in group["params"] if parameter not in names]
         if unknown:
             raise ValueError(f"the optimizer has parameters that are not of the model, of shapes {unknown}")

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from roberta.common.config import RobertaConfig
 from roberta.common.parameters import Head
 from roberta.pt.layers import (
     Attention,
@@ -29,9 +30,12 @@ from roberta.pt.layers import (
     SelfAttention,
 )
 
+if TYPE_CHECKING:
+    from roberta.pt.pretrained import RobertaPreTrainedModel
+
 Kinds = dict[str, type[nn.Module]]
 
-# Class -> the modules in it. What may be missing is not looked for: cross-attention, a pooler.
+# Class -> the modules in it. Optional ones (cross-attention, a pooler) may be missing.
 CHILDREN: dict[type[nn.Module], Kinds] = {
     Embeddings: {
         "word_embeddings": nn.Embedding, "position_embeddings": nn.Embedding, "token_type_embeddings": nn.Embedding,
@@ -54,7 +58,7 @@ CHILDREN: dict[type[nn.Module], Kinds] = {
     nn.Linear: {}, nn.LayerNorm: {}, nn.Embedding: {}, nn.Dropout: {},
 }  # fmt: skip
 # Head -> what stands beside the encoder.
-BESIDE: dict[Head, Kinds] = {
+BESIDE: dict[Head | None, Kinds] = {
     "ForCausalLM": {"lm_head": LMHead},
     "ForMaskedLM": {"lm_head": LMHead},
     "ForSequenceClassification": {"classifier": ClassificationHead},
@@ -64,18 +68,18 @@ BESIDE: dict[Head, Kinds] = {
 }
 ENCODER: Kinds = {"embeddings": Embeddings, "encoder": Encoder, "pooler": Pooler}
 OPTIONAL = ("crossattention", "distance_embedding", "pooler")
-PARAMETERS: dict[type[nn.Module], set[str]] = {
+PARAMETER_NAMES: dict[type[nn.Module], set[str]] = {
     nn.Linear: {"weight", "bias"}, nn.LayerNorm: {"weight", "bias"}, nn.Embedding: {"weight"}, LMHead: {"bias"},
 }  # fmt: skip
-# Class -> attributes that its code reads, and a caller may have set anew.
-SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
+# Class -> attributes that its code reads, and that a caller may have replaced.
+READ_ATTRIBUTES: dict[type[nn.Module], tuple[str, ...]] = {
     Embeddings: ("config",), SelfAttention: ("config",), Intermediate: ("activation",), nn.Embedding: ("max_norm",),
 }  # fmt: skip
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def code_of(kinds: set[type[nn.Module]]) -> dict[tuple[type[nn.Module], str], Any]:
-    """What classes run, by class and name: the functions of ours, and `forward` of torch's."""
+    """What classes run, by class and name: all functions of our classes, and `forward` of torch's."""
     found = {(nn.Module, "__call__"): nn.Module.__call__}
     for kind in kinds:
         is_ours = kind.__module__.startswith(__package__)
@@ -87,8 +91,8 @@ def code_of(kinds: set[type[nn.Module]]) -> dict[tuple[type[nn.Module], str], An
 CODE = code_of(set(CHILDREN))  # at import: what is there before a caller can patch a class
 
 
-def alteration(model: Any) -> str:
-    """What of a model is not this library's own, or keeps its weights from being read; "" where nothing is so."""
+def alteration(model: "RobertaPreTrainedModel") -> str:
+    """Say what in a model is not this library's own, or keeps its weights from being read; "" if nothing does."""
     from roberta.pt import models  # which imports this module, by way of `infer`
 
     kinds = (getattr(models, f"Roberta{model.head}"), models.RobertaModel)
@@ -102,13 +106,13 @@ def alteration(model: Any) -> str:
     return _altered_module(model)
 
 
-def _is_foreign(function: Any, kind: type[nn.Module]) -> bool:
+def _is_foreign(function: FunctionType, kind: type[nn.Module]) -> bool:
     """Whether a function that a class runs was written in another file."""
     return function.__code__.co_filename != sys.modules[kind.__module__].__file__
 
 
-def _altered_module(model: Any) -> str:
-    """What of the modules is not as expected."""
+def _altered_module(model: "RobertaPreTrainedModel") -> str:
+    """Say which module is not as expected; "" if all are."""
     expected, first = expected_modules(model), next(model.parameters())
     found = dict(model.named_modules(remove_duplicate=False))
     for name, module in found.items():
@@ -119,7 +123,7 @@ def _altered_module(model: Any) -> str:
     return f"{min(missing)} is missing" if missing else ""
 
 
-def expected_modules(model: Any) -> dict[str, type[nn.Module]]:
+def expected_modules(model: "RobertaPreTrainedModel") -> dict[str, type[nn.Module]]:
     """The class of each module of a model as this library builds it, by name."""
     base = model.base_model
     prefix = "" if base is model else f"{model.base_model_prefix}."
@@ -139,8 +143,8 @@ def expected_modules(model: Any) -> dict[str, type[nn.Module]]:
     return found
 
 
-def _alteration(module: nn.Module, kind: type[nn.Module] | None, config: Any) -> str:
-    """What of one module is not as expected; "" where nothing is so."""
+def _alteration(module: nn.Module, kind: type[nn.Module] | None, config: RobertaConfig) -> str:
+    """Say what in one module is not as expected; "" if nothing is."""
     if type(module) is not kind:
         return f"is a {type(module).__module__}.{type(module).__qualname__}"
     own = vars(module)
@@ -150,8 +154,8 @@ def _alteration(module: nn.Module, kind: type[nn.Module] | None, config: Any) ->
     if methods:
         return f"has a {methods[0]} of its own"
     given = {name for name, parameter in module._parameters.items() if parameter is not None}
-    if given != PARAMETERS.get(kind, set()) or module._buffers:
-        names = ", ".join(sorted((given ^ PARAMETERS.get(kind, set())) | set(module._buffers)))
+    if given != PARAMETER_NAMES.get(kind, set()) or module._buffers:
+        names = ", ".join(sorted((given ^ PARAMETER_NAMES.get(kind, set())) | set(module._buffers)))
         return f"has other parameters or buffers: {names}"
     if own.get("config", config) is not config:
         return "has a config of its own"
@@ -159,7 +163,7 @@ def _alteration(module: nn.Module, kind: type[nn.Module] | None, config: Any) ->
 
 
 def _unreadable(module: nn.Module, first: Tensor) -> str:
-    """Why parameters of a module cannot be read as numbers of the first one's dtype and device; "" if they can."""
+    """Say why a module's parameters cannot be read with the first one's dtype and device; "" if they can."""
     for name, parameter in module._parameters.items():
         if type(parameter) is not nn.Parameter:
             return f"has a {name} of class {type(parameter).__qualname__}"
@@ -182,7 +186,7 @@ class Parts:
     is not: what is kept for it must not keep it.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: "RobertaPreTrainedModel") -> None:
         modules = list(model.modules())
         self.code = code_of({type(model), type(model.base_model)}) | CODE
         self.kind, self.count = type(model), len(vars(model))
@@ -191,7 +195,7 @@ class Parts:
         self.settings = [
             (vars(module), name, vars(module)[name])
             for module in modules
-            for name in SETTINGS.get(type(module), ("config",) if "config" in vars(module) else ())
+            for name in READ_ATTRIBUTES.get(type(module), ("config",) if "config" in vars(module) else ())
         ]
         self.children = [(module._modules, dict(module._modules)) for module in modules]
         # the old values are held, so that no others can have their address
@@ -199,6 +203,7 @@ class Parts:
             (module._parameters, name, parameter.detach(), version(parameter))
             for module in modules
             for name, parameter in module._parameters.items()
+            if parameter is not None
         ]
 
     def are_current(self, model: nn.Module) -> bool:
@@ -211,7 +216,7 @@ class Parts:
             and all(_is_as_it_was(*module) for module in self.modules)
             and all(table[name] is value for table, name, value in self.settings)
             and all(now == then for now, then in self.children)
-            and all(_is_value(table.get(name), *old) for table, name, *old in self.parameters)
+            and all(_is_value(table.get(name), old, count) for table, name, old, count in self.parameters)
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -17,29 +17,31 @@ from roberta.common.checkpoint.loading import (
     report_to_user,
     resized,
 )
-from roberta.common.checkpoint.pretrained import PretrainedBase, rows_wanted
+from roberta.common.checkpoint.pretrained import rows_wanted
 from roberta.common.checkpoint.saving import dtype_of
 from roberta.common.config import RobertaConfig
 from roberta.common.formats import torch_bin
 from roberta.common.formats.safetensors_file import Source
+from roberta.common.generation.config import GenerationConfig
 from roberta.common.outputs import OUTPUTS
 from roberta.common.parameters import Parameter, kind_of
 from roberta.common.storage.hub import HubOptions, upload_arguments, upload_folder
-from roberta.pt.adapters import Adapters
 from roberta.pt.checkpointing import Checkpointing
-from roberta.pt.facts import LOSSES, Facts
+from roberta.pt.facts import LOSSES
 from roberta.pt.infer import infer, release
-from roberta.pt.layers import Attention, LMHead
+from roberta.pt.layers import Attention, Layer, LMHead
 from roberta.pt.masks import Masks
 from roberta.pt.saving import to_write
-from roberta.pt.sources import device_of, own_arguments, stored, table_of
+from roberta.pt.sources import DeviceMap, device_of, own_arguments, stored_tensors, table_of
 from roberta.pt.trainer_folders import follow_trainer
 from roberta.pt.weights import as_state, tie_again, to_numpy
 
+if TYPE_CHECKING:
+    from roberta.pt.models import RobertaModel
+
 for _output in OUTPUTS:
-    torch.jit.ignore(
-        _output
-    )  # TorchScript would take it for a class of its own; `trace(strict=False)` has a dictionary
+    # TorchScript would take it for a class of its own; `trace(strict=False)` has a dictionary
+    torch.jit.ignore(_output)
     _pytree.register_pytree_node(
         _output,
         lambda output: (list(output.values()), (type(output), tuple(output))),
@@ -56,7 +58,13 @@ for _output in OUTPUTS:
 class NoDraws(TorchFunctionMode):
     """While it lasts no values are drawn: on the meta device that would compute nothing, and import all of Dynamo."""
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         """Leave the tensor of `Tensor.normal_` and of `torch.nn.init` as it is."""
         options = kwargs or {}
         if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", None) == "torch.nn.init":
@@ -64,12 +72,12 @@ class NoDraws(TorchFunctionMode):
         return func(*args, **options)
 
 
-class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBase, nn.Module):
+class RobertaPreTrainedModel(Masks, Checkpointing):
     """What the seven classes share.
 
     Attributes:
         config: the `RobertaConfig` the model was built from.
-        head: which class this is, in the table of parameters; None of a class of your own, whose encoder is
+        head: which class this is, in the table of parameters; None in your own subclass, whose encoder is
             `self.roberta = RobertaModel(config)` and which calls `self.post_init()` at the end of its constructor.
     """
 
@@ -84,7 +92,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
         if config.attn_implementation is None:
             config.attn_implementation = "sdpa"
         self.loss_type = self.head if self.head in LOSSES else None  # which Trainer reads
-        self.warnings_issued: dict[str, bool] = {}  # which code of others writes into
+        self.warnings_issued = {}
         self.config = config
         self.name_or_path = config.name_or_path
         self.register_load_state_dict_post_hook(tie_again)
@@ -117,8 +125,8 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
         state_dict: Mapping[str, Tensor] | None = None,
         dtype: str | torch.dtype | None = None,
         torch_dtype: str | torch.dtype | None = None,
-        device_map: Any = None,
-        generation_config: Any = None,
+        device_map: DeviceMap = None,
+        generation_config: GenerationConfig | None = None,
         add_pooling_layer: bool = True,
         output_loading_info: bool = False,
         ignore_mismatched_sizes: bool = False,
@@ -151,32 +159,34 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
                 makes tensors (`torch.device` as a context, `torch.set_default_device`). Under "meta" no values are read.
             generation_config: what `generate` does by default, instead of the folder's.
             output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}). What the
-                file lacks is then reported, and new, in the encoder too.
+                file lacks, in the encoder too, is then reported and newly initialised.
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_tf, from_flax: which files to take; by default whatever is there.
-            weights_only: of no effect: no code in a file is ever run.
+            weights_only: ignored: no code in a file is ever run.
             config: instead of the one beside the weights, or where it is.
-            config_overrides: fields of the config to replace; of a class of your own, also what its constructor takes.
+            config_overrides: fields of the config to replace; for your own subclass, also what its constructor takes.
 
         Raises:
             CheckpointError: one error for everything that does not fit; no partly filled model is returned.
         """
+        # which arguments are the hub's, and which the class's
         hub = HubOptions(
             revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
             local_files_only=local_files_only, token=token,
         )  # fmt: skip
         if cls.head == "Model" and model_args:
-            add_pooling_layer, *model_args = model_args
+            add_pooling_layer, model_args = model_args[0], model_args[1:]
         options = own_arguments(cls, config_overrides) if cls.head is None else {}
         if cls.head == "Model":
             options["add_pooling_layer"] = add_pooling_layer
         device = device_of(device_map)
-        built: list[Self] = []
+        built: list[Any] = []
 
         def own_table(config: RobertaConfig) -> dict[str, Parameter]:
             built.append(cls(config, *model_args, **options))
             return table_of(built[0])
 
+        # config and tensors, checked against the table
         found = open_pretrained(
             pretrained_model_name_or_path,
             cls.head,
@@ -191,18 +201,20 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
             config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             is_reported=output_loading_info,
-            tensors=stored(state_dict),
+            tensors=stored_tensors(state_dict),
             table=own_table,
         )
+        # a model without memory, then its values
         wanted = dtype if dtype is not None else torch_dtype
         found.config.dtype = found.dtype(None if wanted is None else str(wanted))
         target = getattr(torch, found.config.dtype)
         if cls.head is None:
-            model = built[0].to(target)
+            model: Any = built[0].to(target)
         else:
             with torch.device("meta"), NoDraws():  # no memory, no first values: they come from the file
                 model = cls(found.config, *model_args, **options)
         model.fill(found, target, device)
+        # what was missing or left over, and the model ready for use
         report_to_user(found.report, cls.__name__)
         if generation_config is not None and model.can_generate():
             model.generation_config = generation_config
@@ -272,7 +284,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
         Args:
             is_main_process: False writes nothing: of several processes one saves.
             state_dict: saved instead of the model's own, such as one gathered from several devices.
-            save_function: of no effect on model.safetensors; pytorch_model.bin is written by `torch.save`'s format only.
+            save_function: ignored for model.safetensors; pytorch_model.bin is written in the format of `torch.save` only.
             max_shard_size: bytes, or a text such as "500MB"; larger models are split into several files.
             safe_serialization: False writes pytorch_model.bin instead of model.safetensors.
             token: of the upload.
@@ -408,9 +420,10 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
     # -- embeddings ----------------------------------------------------------------------------------------------
 
     @property
-    def base_model(self) -> "RobertaPreTrainedModel":
+    def base_model(self) -> "RobertaModel":
         """The encoder inside a head; a model without head is its own."""
-        return getattr(self, "roberta", self)
+        own: Any = self
+        return getattr(self, "roberta", own)
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The word embedding."""
@@ -427,13 +440,14 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         """Replace the LM head's projection, its bias included."""
-        if getattr(self, "lm_head", None) is None:
+        lm_head = getattr(self, "lm_head", None)
+        if lm_head is None:
             raise ValueError(f"{type(self).__name__} has no LM head")
-        self.lm_head.decoder = new_embeddings
-        self.lm_head.bias = new_embeddings.bias
+        lm_head.decoder = new_embeddings
+        lm_head.bias = new_embeddings.bias
 
     def get_position_embeddings(self) -> nn.Embedding:
-        """Not there, as in transformers' RoBERTa.
+        """Not supported, as in transformers' RoBERTa.
 
         Raises:
             NotImplementedError: says where the table is.
@@ -441,7 +455,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
         raise NotImplementedError("get_position_embeddings: take model.base_model.embeddings.position_embeddings")
 
     def resize_position_embeddings(self, new_num_position_embeddings: int) -> None:
-        """Not there, as in transformers' RoBERTa.
+        """Not supported, as in transformers' RoBERTa.
 
         Raises:
             NotImplementedError: says what to do.
@@ -479,10 +493,9 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
             return embedding
         embedding.weight = self._resized("word_embeddings.weight", embedding.weight, rows, mean_resizing)
         embedding.num_embeddings = rows
-        output = self.get_output_embeddings()
-        if output is not None:
-            self.lm_head.bias = self._resized("lm_head.bias", self.lm_head.bias, rows, mean_resizing)
-            output.bias = self.lm_head.bias
+        output, lm_head = self.get_output_embeddings(), getattr(self, "lm_head", None)
+        if output is not None and lm_head is not None:
+            output.bias = lm_head.bias = self._resized("lm_head.bias", lm_head.bias, rows, mean_resizing)
             output.out_features = rows
             if not self.config.tie_word_embeddings:
                 output.weight = self._resized("lm_head.decoder.weight", output.weight, rows, mean_resizing)
@@ -502,7 +515,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
         weight = self._resized("word_embeddings.weight", old_embeddings.weight, rows, mean_resizing)
         return nn.Embedding(rows, weight.shape[1], padding_idx=old_embeddings.padding_idx, _weight=weight)
 
-    def _resized(self, name: str, parameter: nn.Parameter, rows: int, mean_resizing: bool) -> nn.Parameter:
+    def _resized(self, name: str, parameter: Tensor, rows: int, mean_resizing: bool) -> nn.Parameter:
         old = parameter.shape[0]
         values = torch.from_numpy(
             resized(to_numpy(parameter.float() if parameter.dtype == torch.bfloat16 else parameter), rows, name)
@@ -535,7 +548,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
                 )
         for layer, heads in heads_to_prune.items():
             kept = [index for index, head in enumerate(present[layer]) if head not in heads]
-            _keep_heads(self.base_model.encoder.layer[layer].attention, kept, self.config.head_size)
+            _keep_heads(cast(Layer, self.base_model.encoder.layer[layer]).attention, kept, self.config.head_size)
             pruned[layer] = sorted({*pruned.get(layer, ()), *heads})
         self.config.pruned_heads = pruned
 
@@ -543,7 +556,7 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
         """What attention is computed by: "sdpa" when nothing is asked for.
 
         Args:
-            is_init_check: of no effect.
+            is_init_check: ignored.
 
         Raises:
             ValueError: neither "sdpa" nor "eager" is asked for.
@@ -555,9 +568,9 @@ class RobertaPreTrainedModel(Facts, Masks, Checkpointing, Adapters, PretrainedBa
 
     def set_attn_implementation(self, attn_implementation: str | dict[str, str]) -> None:
         """Switch between "sdpa" and "eager"; of a dictionary, what stands under "" is taken."""
-        if isinstance(attn_implementation, dict):
-            attn_implementation = attn_implementation.get("", self.config.attn_implementation)
-        self.config.update_checked({"attn_implementation": self.get_correct_attn_implementation(attn_implementation)})
+        by_part = attn_implementation if isinstance(attn_implementation, dict) else {"": attn_implementation}
+        wanted = by_part.get("", self.config.attn_implementation)
+        self.config.update_checked({"attn_implementation": self.get_correct_attn_implementation(wanted)})
 
 
 def _by_layer(pruned: Mapping[int, Iterable[int]], layers: int) -> dict[int, list[int]]:
@@ -568,7 +581,7 @@ def _by_layer(pruned: Mapping[int, Iterable[int]], layers: int) -> dict[int, lis
     return {layer: sorted(heads) for layer, heads in sorted(result.items())}
 
 
-def _is_torch_save(function: Any) -> bool:
+def _is_torch_save(function: Callable[..., Any]) -> bool:
     """Whether a function writes what `torch.save` does: itself, or accelerate's."""
     function = getattr(function, "__func__", function)
     return function is torch.save or getattr(function, "__module__", "").partition(".")[0] == "accelerate"

@@ -1,11 +1,12 @@
-"""What of a PyTorch model goes into a folder, and what of it a folder cannot hold.
+"""Which tensors of a PyTorch model are saved, and what a folder cannot hold.
 
-A parameter is written as it is. What computes it anew in every pass (an adapter, a parametrization, a mask of pruning)
-has names of its own in the state dict, and is refused by `roberta.common.checkpoint.saving`; here is what names do not tell.
+A parameter is written as it is. What computes it in every pass (an adapter, a parametrization, a mask of pruning)
+has names of its own in the state dict, and is refused by `roberta.common.checkpoint.saving`; this module finds what
+names do not tell.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,12 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from roberta.common.checkpoint.saving import Wrong, changed_fields, checked_tensors, fields_changed
+from roberta.common.config import RobertaConfig
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.parameters import Kind, Parameter, parameters
 from roberta.pt.layers import Intermediate
 from roberta.pt.parts import without_dropout
 from roberta.pt.sources import table_of
 from roberta.pt.weights import to_numpy
+
+if TYPE_CHECKING:
+    from roberta.pt.pretrained import RobertaPreTrainedModel
 
 # Kind of a weight -> PyTorch's layer with such a weight, and what it computes.
 _PLAIN: dict[Kind, tuple[Any, Callable[[Any, Tensor], Tensor]]] = {
@@ -36,7 +41,7 @@ _GATHER = (
 )
 
 
-def to_write(model: Any, state_dict: Mapping[str, Tensor] | None = None) -> dict[str, Source]:
+def to_write(model: "RobertaPreTrainedModel", state_dict: Mapping[str, Tensor] | None = None) -> dict[str, Source]:
     """The tensors that make the model, by canonical name.
 
     Args:
@@ -62,7 +67,7 @@ def to_write(model: Any, state_dict: Mapping[str, Tensor] | None = None) -> dict
     )
 
 
-def _is_known(model: Any, name: str) -> bool:
+def _is_known(model: "RobertaPreTrainedModel", name: str) -> bool:
     """Whether this library says what a tensor is for: in a class of the caller's own, of the encoder alone."""
     return model.head is not None or name.startswith("roberta.")
 
@@ -101,7 +106,7 @@ def _unreadable(name: str, tensor: Tensor) -> list[Wrong]:
     return []
 
 
-def _untied(config: Any, state: Mapping[str, Any]) -> list[Wrong]:
+def _untied(config: RobertaConfig, state: Mapping[str, Any]) -> list[Wrong]:
     """What the config ties, or every LM head does, and is not the same."""
     pairs = [("lm_head.decoder.bias", "lm_head.bias", "give both the same values")]
     if config.tie_word_embeddings:
@@ -119,11 +124,11 @@ def _same(one: Tensor, other: Tensor) -> bool:
         return True  # what cannot be read has an error of its own
     if one.data_ptr() == other.data_ptr() and one.shape == other.shape:
         return True
-    return one.shape == other.shape and one.dtype == other.dtype and np.array_equal(*_bits(one, other))
+    return one.shape == other.shape and one.dtype == other.dtype and np.array_equal(_bits(one), _bits(other))
 
 
-def _bits(*tensors: Tensor) -> Iterable[np.ndarray]:
-    return (np.ascontiguousarray(to_numpy(tensor)).reshape(-1).view(np.uint8) for tensor in tensors)
+def _bits(tensor: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(to_numpy(tensor)).reshape(-1).view(np.uint8)
 
 
 def _configs(model: nn.Module) -> Iterable[Any]:
@@ -132,7 +137,7 @@ def _configs(model: nn.Module) -> Iterable[Any]:
     )
 
 
-def _changed_settings(model: Any) -> list[Wrong]:
+def _changed_settings(model: "RobertaPreTrainedModel") -> list[Wrong]:
     """Settings of layers that the config does not say any more."""
     config, found = model.config, dict[str, Any]()
     for module in (model if model.head is not None else model.base_model).modules():
@@ -154,7 +159,7 @@ def _other_layers(model: nn.Module, table: Mapping[str, Parameter]) -> list[Wron
 
 
 def _is_plain(module: Any, parameter: Parameter) -> bool:
-    """Whether a layer computes what PyTorch's own with these parameters does; one of another class is tried."""
+    """Whether a layer computes what PyTorch's own would with these parameters; a layer of another class is tried."""
     own, compute = _PLAIN[parameter.kind]
     if type(module).forward is own.forward and "forward" not in vars(module):
         return True
@@ -166,5 +171,5 @@ def _is_plain(module: Any, parameter: Parameter) -> bool:
         with torch.no_grad(), without_dropout(module):
             found, wanted = module(probe), compute(module, probe)
         return torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
-    except Exception:  # whatever it is, it is none of ours
+    except Exception:  # whatever it is, it is not one of our layers
         return False

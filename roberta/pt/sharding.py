@@ -8,18 +8,23 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 
+from roberta.common.training.optimizer_state import TrainingState
 from roberta.common.training.run import AnyTrainer
-from roberta.pt.pretrained import NoDraws
+from roberta.pt.pretrained import NoDraws, RobertaPreTrainedModel
 from roberta.pt.weights import gathered, native
 
+if TYPE_CHECKING:
+    from roberta.pt.training import Loss, Trainer
+
 Sharding = Literal["none", "data", "full"]
-PATIENCE = timedelta(days=1)  # the first process may evaluate for longer than PyTorch's half hour
+_PATIENCE = timedelta(days=1)  # the first process may evaluate for longer than PyTorch's half hour
 GO_ON, MODEL, STATE, END = range(4)
 
 
@@ -37,17 +42,17 @@ def join(sharding: Sharding, device: torch.device) -> tuple[int, int]:
                 f"sharding={sharding!r} is for several processes, and this is one alone; start it with "
                 "torchrun --nproc-per-node PROCESSES -m roberta train ..., or take sharding='none'"
             )
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     return dist.get_rank(), dist.get_world_size()
 
 
-def spread(loss: Any, sharding: Sharding, compiles: bool) -> nn.Module:
+def spread(loss: "Loss", sharding: Sharding, compiles: bool) -> nn.Module:
     """The module of a model's loss, whose gradients are averaged over the processes."""
     if sharding == "full":
         from torch.distributed.fsdp import fully_shard
 
         device = loss.model.device.type
-        mesh = dist.init_device_mesh(device, (dist.get_world_size(),))
+        mesh = init_device_mesh(device, (dist.get_world_size(),))
         for layer in loss.model.base_model.encoder.layer:
             fully_shard(layer, mesh=mesh)
         fully_shard(loss, mesh=mesh)
@@ -58,14 +63,12 @@ def spread(loss: Any, sharding: Sharding, compiles: bool) -> nn.Module:
         # positions are not used
         unused = loss.model.config.add_cross_attention or loss.model.config.has_distances
         return nn.parallel.DistributedDataParallel(loss, find_unused_parameters=unused)
-    assert isinstance(loss, nn.Module)
     return loss
 
 
 def held_back(loss: nn.Module, is_held: bool) -> AbstractContextManager[Any]:
     """While it lasts, gradients of copies of a model stay where they are, if `is_held`."""
-    is_copy = isinstance(loss, nn.parallel.DistributedDataParallel)
-    return loss.no_sync() if is_copy and is_held else nullcontext()
+    return loss.no_sync() if is_held and isinstance(loss, nn.parallel.DistributedDataParallel) else nullcontext()
 
 
 def total(value: Tensor, world: int) -> float:
@@ -75,7 +78,7 @@ def total(value: Tensor, world: int) -> float:
     return float(value)
 
 
-def whole(model: Any) -> Any:
+def whole_model(model: RobertaPreTrainedModel) -> RobertaPreTrainedModel:
     """A copy of a model that is split over the processes, which all ask for it."""
     state = {name: gathered(parameter.detach()) for name, (parameter, _) in native(model).items()}
     with torch.device("meta"), NoDraws():
@@ -85,7 +88,7 @@ def whole(model: Any) -> Any:
     return copy.eval()
 
 
-def between(trainer: Any, finished: Callable[[AnyTrainer], None]) -> None:
+def between(trainer: "Trainer", finished: Callable[[AnyTrainer], None]) -> None:
     """Call `finished` in the first process; the others help it until it is done.
 
     Raises:
@@ -107,16 +110,16 @@ def between(trainer: Any, finished: Callable[[AnyTrainer], None]) -> None:
 class First:
     """A trainer as the first process sees it: the others join in what they all have a part of."""
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: "Trainer") -> None:
         self.trainer = trainer
 
     @property
-    def model(self) -> Any:
+    def model(self) -> RobertaPreTrainedModel:
         """The model with whole weights."""
         _send(MODEL)
         return self.trainer.model
 
-    def state(self) -> Any:
+    def state(self) -> TrainingState:
         """What the optimizer knows, whole."""
         _send(STATE)
         return self.trainer.state()
@@ -126,7 +129,7 @@ def _send(what: int) -> None:
     dist.broadcast(torch.tensor(what), src=0)
 
 
-def _help(trainer: Any) -> None:
+def _help(trainer: "Trainer") -> None:
     """Do what the first process asks for."""
     while (what := _received()) != GO_ON:
         if what == END:

@@ -3,20 +3,24 @@
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from roberta.common.config import RobertaConfig
 from roberta.common.formats.safetensors_file import StoredTensor
 from roberta.common.parameters import Parameter, kind_of, parameters
 from roberta.pt.weights import to_numpy
 
+if TYPE_CHECKING:
+    from roberta.pt.pretrained import RobertaPreTrainedModel
+
+DeviceMap = str | int | torch.device | Mapping[str, str | int | torch.device] | None
 AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
-def stored(state_dict: Mapping[str, Any] | None) -> dict[str, StoredTensor] | None:
+def stored_tensors(state_dict: Mapping[str, Any] | None) -> dict[str, StoredTensor] | None:
     """Tensors of a state dict as those of a file; a model loaded from them shares no memory with them."""
     if state_dict is None:
         return None
@@ -34,14 +38,14 @@ def _stored(name: str, tensor: Tensor) -> StoredTensor:
     return StoredTensor(name, tuple(tensor.shape), dtype, Path("state_dict"), lambda: to_numpy(tensor).copy())
 
 
-def device_of(device_map: Any) -> torch.device | None:
+def device_of(device_map: DeviceMap) -> torch.device | None:
     """The device to load on; None for where PyTorch puts tensors by default.
 
     Args:
         device_map: None; "auto", the accelerator if there is one; a device, its name or its number; or {"": device}.
 
     Raises:
-        ValueError: a map that splits the model, or is no device.
+        ValueError: a map that splits the model, or is not a device.
     """
     if isinstance(device_map, Mapping):
         devices = {str(device) for device in device_map.values()}
@@ -61,18 +65,18 @@ def device_of(device_map: Any) -> torch.device | None:
         return torch.device(device_map)
     except (RuntimeError, TypeError):
         raise ValueError(
-            f'device_map={device_map!r} is no device; give "auto", "cpu", a device such as "cuda:0", or {{"": device}}'
+            f'device_map={device_map!r} is not a device; give "auto", "cpu", a device such as "cuda:0", or {{"": device}}'
         ) from None
 
 
 def own_arguments(cls: type, given: dict[str, Any]) -> dict[str, Any]:
     """Take out of `given` what the constructor of a class of the caller's own takes beside the config."""
-    names = list(inspect.signature(cls.__init__).parameters)[2:]
+    names = list(inspect.signature(cls).parameters)[1:]
     fields = vars(RobertaConfig())
     return {name: given.pop(name) for name in names if name in given and name not in fields}
 
 
-def table_of(model: nn.Module) -> dict[str, Parameter]:
+def table_of(model: "RobertaPreTrainedModel") -> dict[str, Parameter]:
     """The tensors, by name, of a model whose class is in no table: the encoder's by its config, the others as they are."""
     base = model.base_model
     table = {}

@@ -29,16 +29,18 @@ def follow_trainer(model_class: type) -> None:
 def _callback(base: type, model_class: type) -> type:
     """A callback of that transformers: the texts go into each checkpoint, and at the end into the output folder."""
 
-    def write(folder: Path, state: Any, model: Any) -> None:
+    def write(folder: Path, state: Any, model: object) -> None:
         if state.is_world_process_zero and isinstance(model, model_class) and folder.is_dir():
             texts = model.texts_to_save(str(model.dtype).removeprefix("torch."))  # type: ignore[attr-defined]
             write_folder(folder, {name: text.encode() for name, text in texts.items()})
 
-    def on_save(self: Any, args: Any, state: Any, control: Any, *, model: Any = None, **others: Any) -> None:
+    def on_save(self: object, args: Any, state: Any, control: object, *, model: object = None, **others: Any) -> None:
         """After a checkpoint was written."""
         write(Path(args.output_dir, f"checkpoint-{state.global_step}"), state, model)
 
-    def on_train_end(self: Any, args: Any, state: Any, control: Any, *, model: Any = None, **others: Any) -> None:
+    def on_train_end(
+        self: object, args: Any, state: Any, control: object, *, model: object = None, **others: Any
+    ) -> None:
         """Before `trainer.save_model()`, which writes into the output folder."""
         write(Path(args.output_dir), state, model)
 

@@ -7,6 +7,7 @@ goes on needs the weights, the optimizer and that number.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import MicroBatch, rows_of_rank
-from roberta.common.training.data.tasks import HEADS, Task
+from roberta.common.training.data.tasks import Task, check_class
 from roberta.common.training.optimizer_state import Group, TrainingState
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
@@ -24,6 +25,7 @@ from roberta.common.values import IGNORED
 from roberta.pt import sharding
 from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
 from roberta.pt.optimizers import fill_optimizer, read_optimizer
+from roberta.pt.pretrained import RobertaPreTrainedModel
 from roberta.pt.weights import gathered, native
 
 TARGETS = ("labels", "positions", "start_positions", "end_positions")
@@ -39,16 +41,12 @@ class Trainer:
         resumed: what the optimizer knew when the training stopped; None for a new one.
 
     Raises:
-        ValueError: the model is of another task, or the settings want several processes and there is one alone.
+        ValueError: the model is of another task, or the settings want several processes and there is only one.
         CheckpointError: `resumed` is of another model.
     """
 
-    def __init__(self, model: Any, settings: Settings, resumed: TrainingState | None = None) -> None:
-        if model.head != HEADS[settings.task]:
-            raise ValueError(
-                f"task {settings.task!r} trains Roberta{HEADS[settings.task]}, and the model is a "
-                f"{type(model).__name__}; load it with the class of the task"
-            )
+    def __init__(self, model: RobertaPreTrainedModel, settings: Settings, resumed: TrainingState | None = None) -> None:
+        check_class(model, settings.task)
         self.settings = settings
         self.rank, self.world = sharding.join(settings.sharding, model.device)
         self._model = model.to(torch.float64 if settings.dtype == "float64" else torch.float32)
@@ -56,17 +54,17 @@ class Trainer:
         loss = Loss(model, settings.task, is_low=settings.dtype == "bfloat16")
         self._loss = sharding.spread(loss, settings.sharding, settings.compile)
         self.optimizer = adamw(model, settings.recipe)
-        self._gathered: Any = None
+        self._gathered: RobertaPreTrainedModel | None = None
         if resumed is not None:
             fill_optimizer(resumed, self.optimizer, model)
 
     @property
-    def model(self) -> Any:
+    def model(self) -> RobertaPreTrainedModel:
         """The model with whole weights; with sharding="full" a copy of this moment, which all processes ask for."""
         if self.settings.sharding != "full":
             return self._model
         if self._gathered is None:
-            self._gathered = sharding.whole(self._model)
+            self._gathered = sharding.whole_model(self._model)
         return self._gathered
 
     def update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
@@ -101,7 +99,7 @@ class Trainer:
         inputs, share = rows_of_rank(micro_batch.inputs, self.settings.task, self.rank, self.world)
         loss = self._loss(tensors(inputs, self._model.device, keeps_padding=self.settings.compile))
         weight = micro_batch.weight * share
-        (loss * (weight * self.world)).backward()  # processes' gradients are averaged, and have to be added
+        (loss * (weight * self.world)).backward()  # processes' gradients are averaged, and must be added
         return loss.detach().cpu().double() * weight
 
     def _seed(self, number: int, index: int) -> int:
@@ -123,7 +121,7 @@ class Trainer:
 class Loss(nn.Module):
     """The loss of a task as a module, as what spreads a model over processes begins at a module's call."""
 
-    def __init__(self, model: Any, task: Task, is_low: bool) -> None:
+    def __init__(self, model: RobertaPreTrainedModel, task: Task, is_low: bool) -> None:
         super().__init__()
         self.model, self.task, self.is_low = model, task, is_low
 
@@ -133,21 +131,21 @@ class Loss(nn.Module):
             return task_loss(self.model, inputs, self.task)
 
 
-def train(model: Any, run: Run, *, workers: int = 0) -> Trainer:
+def train(model: RobertaPreTrainedModel, run: Run, *, workers: int = 0) -> Trainer:
     """Make the updates of a run; with several processes, the first alone is seen by `run.finished`.
 
     Args:
         workers: processes that prepare batches ahead; 0 prepares them between updates.
     """
     trainer = Trainer(model, run.settings, run.resumed)
-    loader = DataLoader(Updates(run), batch_size=None, num_workers=workers, collate_fn=as_it_is)
+    loader = DataLoader(Updates(run), batch_size=None, num_workers=workers, collate_fn=as_it_is)  # type: ignore[arg-type]
     for numbered in loader:
         loss = trainer.update(numbered.micro_batches, run.learning_rate(numbered.number), numbered.number)
-        sharding.between(trainer, lambda seen, n=numbered.number, loss=loss: run.finished(n, loss, seen))
+        sharding.between(trainer, partial(run.finished, numbered.number, loss))
     return trainer
 
 
-def task_loss(model: Any, inputs: Mapping[str, Tensor], task: Task) -> Tensor:
+def task_loss(model: RobertaPreTrainedModel, inputs: Mapping[str, Tensor], task: Task) -> Tensor:
     """The mean loss of a batch over its targets, in float32 or wider.
 
     Args:
@@ -156,9 +154,10 @@ def task_loss(model: Any, inputs: Mapping[str, Tensor], task: Task) -> Tensor:
     """
     given = {name: value for name, value in inputs.items() if name not in TARGETS}
     if task == "mlm":
-        hidden = model.roberta(**given, return_dict=True).last_hidden_state
+        hidden = model.base_model(**given, return_dict=True).last_hidden_state
+        lm_head: Any = model.lm_head
         chosen = hidden.flatten(0, 1).index_select(0, inputs["positions"])
-        return token_loss(wide(model.lm_head(chosen)), inputs["labels"])
+        return token_loss(wide(lm_head(chosen)), inputs["labels"])
     outputs = model(**given, return_dict=True, **({"use_cache": False} if task == "clm" else {}))
     if task == "question-answering":
         start, end = wide(outputs.start_logits), wide(outputs.end_logits)
@@ -209,7 +208,7 @@ def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW([{"params": own, **arguments} for own, arguments in listed if own], fused=True)
 
 
-def set_dropout(model: Any, dropout: float | None) -> None:
+def set_dropout(model: RobertaPreTrainedModel, dropout: float | None) -> None:
     """Give hidden states and attention of a model another dropout; None leaves it.
 
     A head keeps its own, where the config has one.

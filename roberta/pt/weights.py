@@ -5,7 +5,7 @@ The one thing to know is what a tied LM head repeats: `lm_head.decoder.bias` is 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
@@ -13,6 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from roberta.common.formats.safetensors_file import StoredTensor
+
+if TYPE_CHECKING:
+    from roberta.pt.layers import LMHead
+    from roberta.pt.pretrained import RobertaPreTrainedModel
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
@@ -25,13 +29,13 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
 
 def to_tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
     """A tensor with the values of `array`; it takes over the memory of a writable array."""
-    array = np.require(array, requirements="CAW")
+    array = np.require(array, requirements=("C", "A", "W"))
     if array.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16).to(dtype)
     return torch.from_numpy(array).to(dtype)
 
 
-def gathered(tensor: Any) -> Tensor:
+def gathered(tensor: Tensor) -> Tensor:
     """The whole of a tensor that may be split over processes, which all ask for it."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
@@ -42,14 +46,14 @@ def native(model: nn.Module) -> dict[str, tuple[nn.Parameter, bool]]:
     return {name: (parameter, False) for name, parameter in model.named_parameters() if name in names}
 
 
-def drop_repeated(module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: Any) -> None:
+def drop_repeated(module: "LMHead", state: dict[str, Tensor], prefix: str, _metadata: object) -> None:
     """State-dict hook of the LM head: leave out what another name holds already."""
     state.pop(f"{prefix}decoder.bias", None)
     if module.is_tied:
         state.pop(f"{prefix}decoder.weight", None)
 
 
-def restore_repeated(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+def restore_repeated(module: "LMHead", state: dict[str, Tensor], prefix: str, *_: Any) -> None:
     """Load hook of the LM head: accept a state dict with or without the names that `drop_repeated` leaves out."""
     bias = state.get(f"{prefix}decoder.bias", state.get(f"{prefix}bias"))
     if bias is not None:
@@ -58,7 +62,7 @@ def restore_repeated(module: nn.Module, state: dict[str, Tensor], prefix: str, *
         state[f"{prefix}decoder.weight"] = module.decoder.weight.detach()
 
 
-def tie_again(module: nn.Module, _incompatible: Any) -> None:
+def tie_again(module: "RobertaPreTrainedModel", _incompatible: object) -> None:
     """Hook behind `load_state_dict`: with `assign=True` the tied names have become parameters of their own."""
     module.tie_weights()
 

@@ -1,7 +1,5 @@
 """AdamW as PyTorch and optax have it, in Keras."""
 
-from typing import Any
-
 import tensorflow as tf
 from tensorflow import Tensor
 
@@ -17,7 +15,7 @@ class AdamW(keras.optimizers.AdamW):
     twice. The step is one kernel of TensorFlow for each variable.
     """
 
-    def update_step(self, gradient: Tensor, variable: tf.Variable, learning_rate: Any) -> None:
+    def update_step(self, gradient: Tensor, variable: tf.Variable, learning_rate: Tensor | float) -> None:
         """Change a variable and its moments.
 
         The corrections are computed in float64 and given to the kernel as its rate and its epsilon: with
@@ -46,5 +44,5 @@ class AdamW(keras.optimizers.AdamW):
             grad=tf.cast(tf.convert_to_tensor(gradient), dtype),
         )
 
-    def _apply_weight_decay(self, variables: list[Any]) -> None:
+    def _apply_weight_decay(self, variables: list[keras.Variable]) -> None:
         """Nothing, where Keras takes the decay off before an update: `update_step` does."""

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 LayerCache = tuple[Tensor, ...]
+PastKeyValues = Iterable[Iterable[Tensor | None]] | None  # what callers hand in, see `as_cache`
 
 
 class Cache(tuple[LayerCache, ...]):
@@ -40,7 +41,7 @@ class Cache(tuple[LayerCache, ...]):
     def __tf_unflatten__(cls, metadata: None, parts: tuple[Any, ...]) -> Self:
         return cls(*parts)
 
-    def __tf_tracing_type__(self, context: Any) -> Any:
+    def __tf_tracing_type__(self, context: object) -> object:
         """For the arguments of a `tf.function`, which takes a tuple of any kind for a plain one."""
         from tensorflow.core.function.trace_type import custom_nest_trace_type, trace_type_builder
 
@@ -56,7 +57,7 @@ optree.register_pytree_node(
 )
 
 
-def as_cache(past_key_values: Any) -> Cache | None:
+def as_cache(past_key_values: PastKeyValues) -> Cache | None:
     """A cache from what callers hand in: ours, transformers' cache objects, tuples with None inside."""
     if past_key_values is None:
         return None

@@ -1,23 +1,28 @@
 """Rows of a data set as a `tf.data.Dataset` of batches that a model takes and `fit` trains on."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-Row = Mapping[str, Any]
+if TYPE_CHECKING:
+    from roberta.common.tokenizer.base import TokenizerBase
+
+_Row = Mapping[str, Any]
+Dataset = Sequence[_Row] | Mapping[str, Sequence[Any]]  # or a `datasets.Dataset`
 LABELS = {"label": "labels", "label_ids": "labels"}  # names of a column -> the model's argument
 
 
 def tf_dataset(
-    dataset: Any,
+    dataset: Dataset,
     *,
     names: Sequence[str],
     label_names: Sequence[str],
     batch_size: int,
     shuffle: bool,
-    tokenizer: Any,
+    tokenizer: "TokenizerBase | None",
     collate: Callable[..., Mapping[str, Any]] | None,
     collate_options: Mapping[str, Any] | None,
     drop_remainder: bool | None,
@@ -33,8 +38,8 @@ def tf_dataset(
     Raises:
         ValueError: there are no rows, or no column of the model's.
     """
-    rows = Rows(dataset, {*names, *LABELS})
-    collate = collate or (padded(tokenizer) if tokenizer is not None else stacked)
+    rows = _Rows(dataset, {*names, *LABELS})
+    collate = collate or (_padded(tokenizer) if tokenizer is not None else _stacked)
     drops = shuffle if drop_remainder is None else drop_remainder
     batches = len(rows) // batch_size if drops else -(-len(rows) // batch_size)
     if not batches:
@@ -45,7 +50,7 @@ def tf_dataset(
     def batch(numbers: Sequence[int]) -> Any:
         collated = collate([rows[int(number)] for number in numbers], **(collate_options or {}))
         arrays = {LABELS.get(name, name): _array(value) for name, value in collated.items()}
-        return split({name: value for name, value in arrays.items() if name in names}, label_names)
+        return _split({name: value for name, value in arrays.items() if name in names}, label_names)
 
     def generate() -> Iterator[Any]:
         order = np.random.permutation(len(rows)) if shuffle else np.arange(len(rows))
@@ -58,10 +63,10 @@ def tf_dataset(
     return result.prefetch(tf.data.AUTOTUNE) if prefetch else result
 
 
-class Rows:
+class _Rows:
     """The rows of a data set by number, with the columns that are wanted."""
 
-    def __init__(self, dataset: Any, wanted: set[str]) -> None:
+    def __init__(self, dataset: Dataset, wanted: set[str]) -> None:
         self.dataset = dataset
         self.is_columns = isinstance(dataset, Mapping)
         self.count = len(next(iter(dataset.values()))) if self.is_columns and dataset else len(dataset)
@@ -85,14 +90,14 @@ class Rows:
         return list(names if names is not None else self.dataset[0]) if self.count else []
 
 
-def split(batch: Mapping[str, Any], label_names: Sequence[str]) -> Any:
+def _split(batch: Mapping[str, Any], label_names: Sequence[str]) -> Any:
     """Inputs, or (inputs, labels), of a batch; one alone is not in a dict."""
     inputs = {name: value for name, value in batch.items() if name not in label_names}
     labels = {name: value for name, value in batch.items() if name in label_names}
     return (_alone(inputs), _alone(labels)) if labels else _alone(inputs)
 
 
-def stacked(rows: Sequence[Row]) -> dict[str, np.ndarray]:
+def _stacked(rows: Sequence[_Row]) -> dict[str, np.ndarray]:
     """Rows of one length, column by column.
 
     Raises:
@@ -109,14 +114,14 @@ def stacked(rows: Sequence[Row]) -> dict[str, np.ndarray]:
     return result
 
 
-def padded(tokenizer: Any) -> Callable[[Sequence[Row]], Mapping[str, Any]]:
-    """A collator of rows: what the tokenizer makes is padded by it, the rest is stacked."""
+def _padded(tokenizer: "TokenizerBase") -> Callable[[Sequence[_Row]], Mapping[str, Any]]:
+    """A collator of rows: what the tokenizer makes is _padded by it, the rest is _stacked."""
 
-    def collate(rows: Sequence[Row]) -> dict[str, Any]:
+    def collate(rows: Sequence[_Row]) -> dict[str, Any]:
         known = set(tokenizer.model_input_names) | {"token_type_ids", "special_tokens_mask"}
         texts = [{name: value for name, value in row.items() if name in known} for row in rows]
         rest = [{name: value for name, value in row.items() if name not in known} for row in rows]
-        return {**tokenizer.pad(texts, return_tensors="np"), **stacked(rest)}
+        return {**tokenizer.pad(texts, return_tensors="np"), **_stacked(rest)}
 
     return collate
 
@@ -125,7 +130,7 @@ def _alone(values: dict[str, Any]) -> Any:
     return next(iter(values.values())) if len(values) == 1 else values
 
 
-def _array(value: Any) -> np.ndarray:
+def _array(value: npt.ArrayLike) -> np.ndarray:
     """Whole numbers as int64, others as float32."""
     array = np.asarray(value)
     return array.astype(np.int64 if array.dtype.kind in "iub" else np.float32)

@@ -1,43 +1,50 @@
-"""Keras' loops over a model of ours: compile, fit, evaluate, predict, and what one step of each compares.
+"""Keras' loops over our models: compile, fit, evaluate, predict, and what one step of each compares.
 
 Without a loss given to `compile` the model's own is taken. Labels may be among the inputs or beside them as `y`, in
 either case; sample weights count in both losses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tensorflow import Tensor
 
 from roberta.common.outputs import ModelOutput
+from roberta.common.parameters import Head
 from roberta.tf.losses import widened
 from roberta.tf.metrics import counted, next_tokens, on_logits
 from roberta.tf.weighing import own_loss, weighed_loss
 from roberta.tf.weights import keras
 
+# what Keras' loops take, and hand over: arrays, tensors, nests of them, data sets
+_Batch = npt.ArrayLike | Tensor | Mapping[str, Any] | tf.data.Dataset | keras.utils.PyDataset | None
+_Callbacks = Sequence[keras.callbacks.Callback] | None
+_Loss = str | keras.losses.Loss | Callable[..., Tensor] | Mapping[str, Any] | None
+_Metrics = str | keras.metrics.Metric | Sequence[Any] | Mapping[str, Any] | None
 OWN_LOSS = ("auto_with_warning", "passthrough")  # transformers' names for the model's own loss
 
 
 class KerasLoops(keras.Model):
     """What the seven classes do in Keras' loops."""
 
-    head: Any
+    head: ClassVar[Head]
     _keeps_metrics = False
 
     def compile(
         self,
-        optimizer: Any = "rmsprop",
-        loss: Any = "auto_with_warning",
-        metrics: Any = None,
-        loss_weights: Any = None,
-        weighted_metrics: Any = None,
+        optimizer: str | keras.optimizers.Optimizer = "rmsprop",
+        loss: _Loss = "auto_with_warning",
+        metrics: _Metrics = None,
+        loss_weights: Sequence[float] | Mapping[str, float] | None = None,
+        weighted_metrics: _Metrics = None,
         run_eagerly: bool | None = None,
         steps_per_execution: int | None = None,
         *,
-        jit_compile: Any = "auto",
+        jit_compile: bool | str = "auto",
         auto_scale_loss: bool = True,
     ) -> None:
         """Keras' `compile`; nothing of an earlier one stays.
@@ -71,7 +78,7 @@ class KerasLoops(keras.Model):
         """Keras' hook: XLA on request only, as it drops checks and compiles for each new length."""
         return False
 
-    def _for_each_output(self, metrics: Any) -> Any:
+    def _for_each_output(self, metrics: _Metrics) -> Any:
         """Metrics by output, where there are two outputs and one list for both."""
         if self.head != "ForQuestionAnswering" or metrics is None or isinstance(metrics, Mapping):
             return metrics
@@ -84,22 +91,22 @@ class KerasLoops(keras.Model):
 
     def fit(
         self,
-        x: Any = None,
-        y: Any = None,
+        x: _Batch = None,
+        y: _Batch = None,
         batch_size: int | None = None,
         epochs: int = 1,
-        verbose: Any = "auto",
-        callbacks: Any = None,
+        verbose: int | str = "auto",
+        callbacks: _Callbacks = None,
         validation_split: float = 0.0,
-        validation_data: Any = None,
+        validation_data: _Batch = None,
         shuffle: bool = True,
         class_weight: Mapping[int, float] | None = None,
-        sample_weight: Any = None,
+        sample_weight: _Batch = None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
-        validation_freq: Any = 1,
+        validation_freq: int | Sequence[int] = 1,
         max_queue_size: int = 10,
         workers: int = 1,
         use_multiprocessing: bool = False,
@@ -124,13 +131,13 @@ class KerasLoops(keras.Model):
 
     def evaluate(
         self,
-        x: Any = None,
-        y: Any = None,
+        x: _Batch = None,
+        y: _Batch = None,
         batch_size: int | None = None,
-        verbose: Any = "auto",
-        sample_weight: Any = None,
+        verbose: int | str = "auto",
+        sample_weight: _Batch = None,
         steps: int | None = None,
-        callbacks: Any = None,
+        callbacks: _Callbacks = None,
         max_queue_size: int = 10,
         workers: int = 1,
         use_multiprocessing: bool = False,
@@ -147,11 +154,11 @@ class KerasLoops(keras.Model):
 
     def predict(
         self,
-        x: Any,
+        x: _Batch,
         batch_size: int | None = None,
-        verbose: Any = "auto",
+        verbose: int | str = "auto",
         steps: int | None = None,
-        callbacks: Any = None,
+        callbacks: _Callbacks = None,
         max_queue_size: int = 10,
         workers: int = 1,
         use_multiprocessing: bool = False,
@@ -163,9 +170,9 @@ class KerasLoops(keras.Model):
 
     def train_on_batch(
         self,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
+        x: _Batch,
+        y: _Batch = None,
+        sample_weight: _Batch = None,
         class_weight: Mapping[int, float] | None = None,
         reset_metrics: bool = True,
         return_dict: bool = False,
@@ -180,9 +187,9 @@ class KerasLoops(keras.Model):
 
     def test_on_batch(
         self,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
+        x: _Batch,
+        y: _Batch = None,
+        sample_weight: _Batch = None,
         reset_metrics: bool = True,
         return_dict: bool = False,
     ) -> Any:
@@ -194,22 +201,24 @@ class KerasLoops(keras.Model):
         finally:
             self._keeps_metrics = False
 
-    def predict_on_batch(self, x: Any) -> Any:
+    def predict_on_batch(self, x: _Batch) -> Any:
         """Keras' `predict_on_batch`, with the inputs that `fit` takes."""
         return super().predict_on_batch(self._given(x)[0])
 
     def reset_metrics(self) -> None:
-        """Keras' hook: start counting anew, unless the caller of `train_on_batch` does not want it."""
+        """Keras' hook: start counting again, unless the caller of `train_on_batch` does not want it."""
         if not self._keeps_metrics:
             super().reset_metrics()
 
-    def _validation(self, data: Any) -> Any:
+    def _validation(self, data: _Batch) -> Any:
         """`validation_data` with its parts as Keras takes them."""
         if isinstance(data, tuple | list):
             return self._given(*keras.utils.unpack_x_y_sample_weight(data))
         return _plain(data)
 
-    def _given(self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None) -> tuple[Any, ...]:
+    def _given(
+        self, x: _Batch, y: _Batch = None, sample_weight: _Batch = None, class_weight: Mapping[int, float] | None = None
+    ) -> tuple[Any, ...]:
         """(x, y, sample_weight) as Keras takes them: it knows dicts alone, and weighs nothing but `y`."""
         x, y = _plain(x), _plain(y)
         is_weighed = sample_weight is not None or class_weight is not None
@@ -222,25 +231,25 @@ class KerasLoops(keras.Model):
 
     # -- one step --------------------------------------------------------------------------------------------
 
-    def train_step(self, data: Any) -> dict[str, Any]:
+    def train_step(self, data: _Batch) -> dict[str, Any]:
         """One step of `fit`, by `compute_loss`."""
         return super().train_step(self._as_batch(data))
 
-    def test_step(self, data: Any) -> dict[str, Any]:
+    def test_step(self, data: _Batch) -> dict[str, Any]:
         """One step of `evaluate`, by `compute_loss`."""
         return super().test_step(self._as_batch(data))
 
-    def predict_step(self, data: Any) -> ModelOutput:
+    def predict_step(self, data: _Batch) -> ModelOutput:
         """One step of `predict`: the model's output, as an object whatever the config says."""
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return super().predict_step((self._inputs(inputs),))
 
     def compute_loss(
         self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
+        x: _Batch = None,
+        y: _Batch = None,
+        y_pred: _Batch = None,
+        sample_weight: _Batch = None,
         training: bool = True,
     ) -> Tensor:
         """The loss given to `compile`, on labels and logits (see `compared`); without one, the model's own.
@@ -268,7 +277,7 @@ class KerasLoops(keras.Model):
             loss = loss + tf.cast(other, loss.dtype)
         return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+    def compute_metrics(self, x: _Batch, y: _Batch, y_pred: _Batch, sample_weight: _Batch = None) -> dict[str, Any]:
         """The metrics given to `compile`, on what `compared` gives of the logits and of the labels.
 
         Logits whose label is -100 are left out; what remains is (n,) labels and (n, classes) logits.
@@ -281,7 +290,7 @@ class KerasLoops(keras.Model):
                 y, y_pred = (dict(zip(names, values, strict=True)) for values in (y, y_pred))
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def compared(self, x: Any, y: Any, output: ModelOutput, sample_weight: Any) -> tuple[Any, Any, Any]:
+    def compared(self, x: _Batch, y: _Batch, output: ModelOutput, sample_weight: _Batch) -> tuple[Any, Any, Any]:
         """(y, what it is compared with, sample_weight) of a loss or a metric; the causal head's are shifted here.
 
         There a token's logits are compared with the label of the next token, as in the model's own loss.
@@ -292,7 +301,7 @@ class KerasLoops(keras.Model):
         input_ids = x.get("input_ids") if isinstance(x, Mapping) else None
         return on_logits(partial(next_tokens, input_ids=input_ids), y, y_pred, sample_weight)
 
-    def predictions(self, output: ModelOutput, targets: Any) -> Any:
+    def predictions(self, output: ModelOutput, targets: _Batch) -> Any:
         """What of an output the losses and metrics of `compile` see.
 
         The logits; (start_logits, end_logits) of question answering; last_hidden_state of a model without
@@ -306,7 +315,7 @@ class KerasLoops(keras.Model):
             return output["start_logits"], output["end_logits"]
         return output["last_hidden_state" if self.head == "Model" else "logits"]
 
-    def hf_compute_loss(self, labels: Any, logits: Any) -> Tensor:
+    def hf_compute_loss(self, labels: _Batch, logits: _Batch) -> Tensor:
         """The model's own loss of logits and labels that stand beside each other: a scalar.
 
         Args:
@@ -333,13 +342,13 @@ class KerasLoops(keras.Model):
         """The labels among inputs, in the order of `label_names`."""
         return {name: inputs[name] for name in self.label_names if inputs.get(name) is not None}
 
-    def _inputs(self, x: Any) -> Any:
+    def _inputs(self, x: _Batch) -> Any:
         """The inputs of one call by name, for an output that is an object; a `call` of one's own takes `x` as it is."""
         if not self._takes_names():
             return x
         return self.arguments((x,), {"return_dict": True} if self._takes_names("return_dict") else {})
 
-    def _as_batch(self, data: Any) -> tuple[Any, Any, Any]:
+    def _as_batch(self, data: _Batch) -> tuple[Any, Any, Any]:
         """(inputs, y, sample_weight): y, if it has the names of labels or there is none, in their order.
 
         Without a loss given to compile, the labels are among the inputs too.
@@ -362,24 +371,24 @@ class KerasLoops(keras.Model):
         return inputs, y, sample_weight
 
 
-def _alone(values: Any) -> Any:
+def _alone(values: _Batch) -> Any:
     """The one value of a tuple; everything else as it is."""
     return values[0] if isinstance(values, tuple) and len(values) == 1 else values
 
 
-def _again(metric: Any) -> Any:
+def _again(metric: keras.metrics.Metric | str) -> Any:
     """A metric with counts of its own, for another output."""
     return type(metric).from_config(metric.get_config()) if isinstance(metric, keras.metrics.Metric) else metric
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: _Batch) -> Any:
     """A mapping, such as a BatchEncoding, as the dict that Keras knows, with lists of numbers as arrays."""
     if not isinstance(value, Mapping):
         return value
     return {name: np.asarray(one) if isinstance(one, list | tuple) else one for name, one in value.items()}
 
 
-def _queue(x: Any, max_queue_size: int, workers: int, use_multiprocessing: bool) -> None:
+def _queue(x: _Batch, max_queue_size: int, workers: int, use_multiprocessing: bool) -> None:
     """Give a PyDataset, which has these settings itself in Keras 3, those that are not the default."""
     if isinstance(x, keras.utils.PyDataset):
         x.max_queue_size = x.max_queue_size if max_queue_size == 10 else max_queue_size

@@ -20,12 +20,10 @@ from roberta.common.inference.dispatch import FastModels
 from roberta.common.inference.heads import head_results
 from roberta.common.inference.unpadding import Tokens
 from roberta.common.values import Arrays
-from roberta.tf.layers import ACTIVATIONS, Layer
+from roberta.tf.layers import ACTIVATION_FUNCTIONS, Layer
 from roberta.tf.losses import widened
 from roberta.tf.parts import Parts, alteration
 from roberta.tf.weights import keras, native
-
-Results = dict[str, Tensor]
 
 
 class Dense(NamedTuple):
@@ -48,10 +46,10 @@ class FastLayer(NamedTuple):
     query: Dense
     key: Dense
     value: Dense
-    join: Dense
+    out: Dense
     attention_norm: Norm
-    widen: Dense
-    narrow: Dense
+    up: Dense
+    down: Dense
     output_norm: Norm
 
 
@@ -150,12 +148,12 @@ class Programs:
             return attend(*parts, lengths, head_size, causal)
 
         def rest(context: Tensor, hidden: Tensor, layer: FastLayer) -> Tensor:
-            hidden = normalise(linear(context, layer.join) + hidden, layer.attention_norm, eps)
-            wide = ACTIVATIONS[activation](linear(hidden, layer.widen))
-            return normalise(linear(wide, layer.narrow) + hidden, layer.output_norm, eps)
+            hidden = normalise(linear(context, layer.out) + hidden, layer.attention_norm, eps)
+            wide = ACTIVATION_FUNCTIONS[activation](linear(hidden, layer.up))
+            return normalise(linear(wide, layer.down) + hidden, layer.output_norm, eps)
 
         def language(hidden: Tensor, dense: Dense, norm: Norm, matrix: Tensor, bias: Tensor) -> Tensor:
-            hidden = normalise(ACTIVATIONS["gelu"](linear(hidden, dense)), norm, eps)
+            hidden = normalise(ACTIVATION_FUNCTIONS["gelu"](linear(hidden, dense)), norm, eps)
             return tf.nn.bias_add(tf.matmul(hidden, matrix, transpose_b=tied), bias)
 
         self.attention = Program(attention, (matrix, layer, lengths), dtype)
@@ -163,18 +161,18 @@ class Programs:
         self.language = Program(language, (matrix, dense, norm, matrix, numbers), dtype)
 
 
-programs = functools.cache(Programs)
+programs_of = functools.cache(Programs)
 
 
 # -- one model's weights ---------------------------------------------------------------------------------------------
 
 
-def values(model: Any) -> list[Tensor]:
+def values(model: keras.Model) -> list[Tensor]:
     """Every parameter's value now."""
     return [value(variable) for variable, _ in native(model).values()]
 
 
-def value(variable: Any) -> Tensor:
+def value(variable: keras.Variable) -> Tensor:
     """A variable's value now, read by the operation alone, which takes a third of the time that Keras does."""
     own = variable.value
     if isinstance(own, tf.distribute.DistributedValues):
@@ -182,18 +180,18 @@ def value(variable: Any) -> Tensor:
     return tf.raw_ops.ReadVariableOp(resource=own.handle, dtype=own.dtype)
 
 
-def cast(variable: Any, dtype: str) -> Tensor:
+def cast(variable: keras.Variable | Tensor, dtype: str) -> Tensor:
     """A variable's value, or a tensor, in `dtype`; the same memory if that is its own."""
     own = variable if isinstance(variable, Tensor) else value(variable)
     return own if own.dtype == dtype else tf.cast(own, dtype)
 
 
-def dense(module: keras.layers.Dense, dtype: str) -> Dense:
+def fast_dense(module: keras.layers.Dense, dtype: str) -> Dense:
     """The projection of a module."""
     return Dense(cast(module.kernel, dtype), cast(module.bias, dtype))
 
 
-def norm(module: keras.layers.LayerNormalization, dtype: str) -> Norm:
+def fast_norm(module: keras.layers.LayerNormalization, dtype: str) -> Norm:
     """The norm of a module."""
     return Norm(cast(module.gamma, dtype), cast(module.beta, dtype))
 
@@ -202,14 +200,14 @@ def fast_layer(layer: Layer, dtype: str) -> FastLayer:
     """The weights of a layer, but for cross-attention, which `infer` has no states for."""
     attention = layer.attention
     return FastLayer(
-        query=dense(attention.self.query, dtype),
-        key=dense(attention.self.key, dtype),
-        value=dense(attention.self.value, dtype),
-        join=dense(attention.output.dense, dtype),
-        attention_norm=norm(attention.output.LayerNorm, dtype),
-        widen=dense(layer.intermediate.dense, dtype),
-        narrow=dense(layer.output.dense, dtype),
-        output_norm=norm(layer.output.LayerNorm, dtype),
+        query=fast_dense(attention.self.query, dtype),
+        key=fast_dense(attention.self.key, dtype),
+        value=fast_dense(attention.self.value, dtype),
+        out=fast_dense(attention.output.dense, dtype),
+        attention_norm=fast_norm(attention.output.LayerNorm, dtype),
+        up=fast_dense(layer.intermediate.dense, dtype),
+        down=fast_dense(layer.output.dense, dtype),
+        output_norm=fast_norm(layer.output.LayerNorm, dtype),
     )
 
 
@@ -217,30 +215,30 @@ class FastModel:
     """A model's weights as they are now, in one dtype: the variables' own memory where they have that dtype.
 
     Attributes:
-        made_from: where it is kept, the values it was made from; TensorFlow changes no memory that is held here, it
+        snapshot: where it is kept, the values it was made from; TensorFlow changes no memory that is held here, it
             takes other.
     """
 
-    def __init__(self, model: Any, dtype: str, *, is_kept: bool) -> None:
+    def __init__(self, model: keras.Model, dtype: str, *, is_kept: bool) -> None:
         base, config = model.base_model, model.config
-        self.made_from = values(model) if is_kept else []
+        self.snapshot = values(model) if is_kept else []
         self.embeddings = base.embeddings
         self.dtype = dtype
         self.eps = config.layer_norm_eps
-        self.embedding_norm = norm(self.embeddings.LayerNorm, dtype)
+        self.embedding_norm = fast_norm(self.embeddings.LayerNorm, dtype)
         self.layers = [tf.nest.flatten(fast_layer(layer, dtype)) for layer in base.encoder.layer]
-        self.programs = programs(
+        self.programs = programs_of(
             dtype, config.head_size, config.is_decoder, config.hidden_act, self.eps, config.tie_word_embeddings
         )
         self.head = head_results(
-            model.head, HeadParts(model, self.programs, dtype), getattr(model, "pooler", None) is not None
+            model.head, HeadKernels(model, self.programs, dtype), getattr(model, "pooler", None) is not None
         )
 
     def is_current(self, model: keras.Model) -> bool:
         """Whether the model's variables are still what they were."""
         return all(
             "CPU" in new.backing_device and np.asarray(old).ctypes.data == np.asarray(new).ctypes.data
-            for old, new in zip(self.made_from, values(model), strict=True)
+            for old, new in zip(self.snapshot, values(model), strict=True)
         )
 
     def __call__(self, tokens: Tokens) -> Arrays:
@@ -274,24 +272,28 @@ class FastModel:
         return normalise(tf.cast(hidden, self.dtype), self.embedding_norm, self.eps)
 
 
-class HeadParts:
+class HeadKernels:
     """The parts of a model's head: the language head in the dtype of the layers, the small ones in the model's own."""
 
     rows = staticmethod(tf.gather)
     tanh = staticmethod(tf.tanh)
 
-    def __init__(self, model: Any, run: Programs, dtype: str) -> None:
+    def __init__(self, model: keras.Model, run: Programs, dtype: str) -> None:
         self.model, self.run, self.dtype = model, run, dtype
 
     def dense(self, path: str) -> Callable[[Tensor], Tensor]:
         """A projection by its path."""
-        part = dense(functools.reduce(getattr, path.split("."), self.model), self.model.compute_dtype)
+        part = fast_dense(functools.reduce(getattr, path.split("."), self.model), self.model.compute_dtype)
         return lambda hidden: linear(tf.cast(hidden, part.kernel.dtype), part)
 
     def language(self) -> Callable[[Tensor, np.ndarray], Tensor]:
         """States and the places of tokens -> logits."""
         head, dtype = self.model.lm_head, self.dtype
-        transform, layer_norm, bias = dense(head.dense, dtype), norm(head.layer_norm, dtype), cast(head.bias, dtype)
+        transform, layer_norm, bias = (
+            fast_dense(head.dense, dtype),
+            fast_norm(head.layer_norm, dtype),
+            cast(head.bias, dtype),
+        )
         matrix = cast(self.model.word_embedding if head.decoder is None else head.decoder.kernel, dtype)
         run = self.run.language
         return lambda hidden, asked: run(tf.gather(hidden, asked), *transform, *layer_norm, matrix, bias)
@@ -301,7 +303,7 @@ _models = FastModels(Parts, alteration)
 
 
 def infer(  # noqa: D103 - described in PretrainedBase
-    model: Any,
+    model: keras.Model,
     batch: Mapping[str, np.ndarray],
     *,
     where: np.ndarray | None = None,
@@ -315,12 +317,12 @@ def infer(  # noqa: D103 - described in PretrainedBase
         model, batch,
         where=where, batch_tokens=batch_tokens, dtypes=(chosen, own), altered=altered,
         has_pooler=getattr(model, "pooler", model) is not None, fast=lambda: laid_out(model, chosen),
-        plain=lambda piece: plain(model, piece),
+        plain=lambda piece: run_plain(model, piece),
     )  # fmt: skip
 
 
 def laid_out(model: keras.Model, dtype: str) -> FastModel:
-    """The model in `dtype`; of another than its variables' own it is kept, and made anew when they have changed."""
+    """The model in `dtype`; in another than its variables' own it is kept, and made again when they have changed."""
     if dtype == model.variable_dtype:
         return FastModel(model, dtype, is_kept=False)
     made = _models.kept[model].made
@@ -329,12 +331,12 @@ def laid_out(model: keras.Model, dtype: str) -> FastModel:
     return _models.laid_out(model, dtype, lambda: FastModel(model, dtype, is_kept=True))
 
 
-def release(model: Any) -> None:
+def release(model: keras.Model) -> None:
     """Free the memory that `infer` prepared; its next call makes it again."""
     _models.release(model)
 
 
-def plain(model: keras.Model, piece: Arrays) -> Arrays:
+def run_plain(model: keras.Model, piece: Arrays) -> Arrays:
     """The forward pass without dropout, as numpy what `infer` returns of it."""
     found = unpadding.results(model(**piece, return_dict=True, training=False), model.head)
     return {name: np.asarray(widened(tf.convert_to_tensor(value))) for name, value in found.items()}

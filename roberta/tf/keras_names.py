@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 PACKAGE, REGISTRY = "roberta", "keras.src.saving.object_registration"
-NAMES = tuple(
+CLASS_NAMES = tuple(
     f"TFRoberta{head}"
     for head in (
         "Model", "ForCausalLM", "ForMaskedLM", "ForSequenceClassification", "ForMultipleChoice",
@@ -36,6 +36,6 @@ def register() -> bool:
     table = getattr(sys.modules.get(REGISTRY), "GLOBAL_CUSTOM_OBJECTS", None)
     if table is None or not hasattr(sys.modules[REGISTRY], "get_registered_object"):
         return False
-    for name in NAMES:
+    for name in CLASS_NAMES:
         table.setdefault(f"{PACKAGE}>{name}", StandIn(name))
     return True

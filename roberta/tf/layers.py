@@ -11,17 +11,20 @@ outside its table makes its sequence nan there, and a label outside makes the lo
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow import Tensor
 
 from roberta.common import padding
 from roberta.common.config import RobertaConfig
-from roberta.tf import cache as kv
+from roberta.common.lengths import distance_error, mask_error, way_out_of_length
+from roberta.tf.cache import Cache, LayerCache, extend
 from roberta.tf.weights import keras
+
+DType = str | tf.DType | keras.DTypePolicy | None
 
 draws_parameters: ContextVar[bool] = ContextVar("draws_parameters", default=True)
 
@@ -34,7 +37,7 @@ def _gelu_tanh(x: Tensor) -> Tensor:
     return 0.5 * x * (1 + tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-ACTIVATIONS = {
+ACTIVATION_FUNCTIONS = {
     "gelu": _gelu,  # erf, not tanh: fairseq trained with the exact GELU
     "gelu_python": _gelu,
     "gelu_10": lambda x: tf.clip_by_value(_gelu(x), -10, 10),
@@ -65,7 +68,7 @@ def size(tensor: Tensor, axis: int) -> int | Tensor:
     return tf.shape(tensor)[axis] if static is None else static
 
 
-def check(values: Tensor, limit: int, before: str, after: str) -> Tensor:
+def check_when_run(values: Tensor, limit: int, before: str, after: str) -> Tensor:
     """`values` as int32, all from 0 to `limit - 1`; else an error: `before`, a wrong value, `after`."""
     if not is_traced():
         array = values.numpy()
@@ -80,10 +83,10 @@ def check(values: Tensor, limit: int, before: str, after: str) -> Tensor:
 
 
 def check_range(name: str, values: Tensor, limit: int, way_out: str) -> Tensor:
-    """`values` as int32; `ValueError` unless all are integers from 0 to `limit - 1` (see `check`)."""
+    """`values` as int32; `ValueError` unless all are integers from 0 to `limit - 1` (see `check_when_run`)."""
     if not values.dtype.is_integer:
         raise ValueError(f"{name} is of type {values.dtype.name}; give integers")
-    return check(values, limit, f"{name} holds ", f", allowed are 0 to {limit - 1}; {way_out}")
+    return check_when_run(values, limit, f"{name} holds ", f", allowed are 0 to {limit - 1}; {way_out}")
 
 
 def warn_of_padding(input_ids: Tensor, config: RobertaConfig) -> None:
@@ -97,12 +100,6 @@ def warn_of_padding(input_ids: Tensor, config: RobertaConfig) -> None:
     ends = ids[:, :1] if config.is_decoder else ids[:, :: max(1, ids.shape[1] - 1)]
     if (ends == config.pad_token_id).any():
         padding.say(config.pad_token_id)
-
-
-def way_out_of_length(config: RobertaConfig) -> str:
-    """What to do about a sequence that is too long."""
-    longest = config.max_length_tokens
-    return f"this model takes {longest} tokens: truncate with tokenizer(..., truncation=True, max_length={longest})"
 
 
 def position_ids(input_ids: Tensor, pad_token_id: int, past_tokens: Tensor | int = 0) -> Tensor:
@@ -138,11 +135,7 @@ def attention_bias(
     if mask is not None:
         rank = mask.shape.rank
         if rank not in (2, 3, 4) or _differ(mask.shape[-1], keys) or (rank > 2 and _differ(mask.shape[-2], queries)):
-            raise ValueError(
-                f"attention mask of shape {tuple(mask.shape)} does not fit {queries} tokens that attend to "
-                f"{keys}; give (batch, {keys}), (batch, {queries}, {keys}) or "
-                f"(batch, 1 or heads, {queries}, {keys})"
-            )
+            raise mask_error(tuple(mask.shape), queries, keys)
         causal = causal and rank == 2
         if rank < 4:  # by reshape: indexing with None breaks exporters
             mask = tf.reshape(mask, (size(mask, 0), 1, 1 if rank == 2 else queries, keys))
@@ -194,12 +187,12 @@ class Embedding(keras.layers.Embedding):
         return tf.where(tf.expand_dims(ids == self.padding_id, -1), tf.stop_gradient(found), found)
 
 
-def blank(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+def blank(shape: tuple[int, ...], dtype: DType = None) -> Tensor:
     """Zeros; where the values come from a file, what the memory holds, which takes no time, and no memory yet."""
     return tf.raw_ops.Empty(shape=shape, dtype=dtype, init=draws_parameters.get())
 
 
-def embedding(rows: int, width: int, dtype: Any, padding_id: int | None = None) -> Embedding:
+def embedding(rows: int, width: int, dtype: DType, padding_id: int | None = None) -> Embedding:
     """A table of zeros; `initialise` of the model draws it."""
     layer = Embedding(rows, width, embeddings_initializer=blank, dtype=dtype, name="embedding")
     layer.padding_id = padding_id
@@ -207,21 +200,21 @@ def embedding(rows: int, width: int, dtype: Any, padding_id: int | None = None) 
     return layer
 
 
-def dense(inputs: int, outputs: int, dtype: Any, use_bias: bool = True) -> keras.layers.Dense:
+def dense(inputs: int, outputs: int, dtype: DType, use_bias: bool = True) -> keras.layers.Dense:
     """A projection of zeros; `initialise` of the model draws it."""
     layer = keras.layers.Dense(outputs, use_bias=use_bias, kernel_initializer=blank, dtype=dtype, name="dense")
     layer.build((None, inputs))
     return layer
 
 
-def norm(config: RobertaConfig, dtype: Any) -> keras.layers.LayerNormalization:
+def norm(config: RobertaConfig, dtype: DType) -> keras.layers.LayerNormalization:
     """A layer norm over the hidden size."""
     layer = keras.layers.LayerNormalization(epsilon=config.layer_norm_eps, dtype=dtype, name="norm")
     layer.build((None, config.hidden_size))
     return layer
 
 
-def dropout(rate: float, dtype: Any) -> keras.layers.Dropout:
+def dropout(rate: float, dtype: DType) -> keras.layers.Dropout:
     """Dropout whose generator has a name, as Keras' own has none to give."""
     layer = keras.layers.Dropout(0.0, dtype=dtype, name="dropout")
     layer.rate = rate
@@ -238,7 +231,7 @@ class _Block(keras.layers.Layer):
     Layers of a kind have one name, as TensorFlow keeps 35 kB for every name that a variable ever had.
     """
 
-    def __init__(self, config: RobertaConfig, dtype: Any) -> None:
+    def __init__(self, config: RobertaConfig, dtype: DType) -> None:
         super().__init__(dtype=dtype, name=type(self).__name__)
         self.config = config
         self.built = True
@@ -247,7 +240,7 @@ class _Block(keras.layers.Layer):
 class Embeddings(_Block):
     """Sum of word, token type and, unless distances stand for them, position embeddings, normalised."""
 
-    def __init__(self, config: RobertaConfig, dtype: Any = None) -> None:
+    def __init__(self, config: RobertaConfig, dtype: DType = None) -> None:
         super().__init__(config, dtype)
         policy, hidden, pad = self.dtype_policy, config.hidden_size, config.pad_token_id
         self.word_embeddings = embedding(config.vocab_size, hidden, policy, pad)
@@ -287,10 +280,24 @@ class Embeddings(_Block):
         return self.dropout(self.LayerNorm(hidden))
 
 
+class Attended(NamedTuple):
+    """What an attention reads beside the hidden states.
+
+    Attributes:
+        bias: see `attention_bias`.
+        head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
+        encoder_hidden_states: (batch, key, hidden), for cross-attention; None for self-attention.
+    """
+
+    bias: Tensor | None = None
+    head_mask: Tensor | None = None
+    encoder_hidden_states: Tensor | None = None
+
+
 class SelfAttention(_Block):
     """Multi-head attention of the tokens to themselves and the cache, or to an encoder's states."""
 
-    def __init__(self, config: RobertaConfig, heads: int, has_distances: bool, dtype: Any = None) -> None:
+    def __init__(self, config: RobertaConfig, heads: int, has_distances: bool, dtype: DType = None) -> None:
         super().__init__(config, dtype)
         policy, width = self.dtype_policy, heads * config.head_size
         self.query, self.key, self.value = (dense(config.hidden_size, width, policy) for _ in range(3))
@@ -302,31 +309,27 @@ class SelfAttention(_Block):
     def call(
         self,
         hidden: Tensor,
-        bias: Tensor | None,
-        head_mask: Tensor | None,
-        states: Tensor | None,
-        past: kv.LayerCache | None,
+        attended: Attended,
+        past: LayerCache | None,
         need_weights: bool,
-    ) -> tuple[Tensor, Tensor | None, kv.LayerCache]:
+    ) -> tuple[Tensor, Tensor | None, LayerCache]:
         """Attend; the context comes before the output projection.
 
         Args:
             hidden: (batch, seq, hidden).
-            bias: see `attention_bias`.
-            head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
-            states: the encoder's, (batch, key, hidden): cross-attention; None for self-attention.
             past: cached (key, value) of this attention.
 
         Returns:
             (batch, seq, head * head size); weights (batch, head, seq, key) after dropout and head mask, if
             needed; and the (key, value) to cache.
         """
+        bias, head_mask, states = attended
         query = self.split(self.query(hidden))
         if states is not None and past is not None:
             key, value = past
         else:
             source = hidden if states is None else states
-            key, value = kv.extend(past, self.split(self.key(source)), self.split(self.value(source)))
+            key, value = extend(past, self.split(self.key(source)), self.split(self.value(source)))
         scores = tf.matmul(query, key, transpose_b=True)  # (batch, head, seq, key)
         if self.distance_embedding is not None:
             scores = scores + self.distance_scores(query, key)
@@ -352,10 +355,7 @@ class SelfAttention(_Block):
         limit = self.config.max_position_embeddings
         seq, keys = size(query, 2), size(key, 2)
         if isinstance(keys, int) and keys > limit:
-            raise ValueError(
-                f"{keys} tokens, padding included, exceed the {limit} distances of this model; "
-                f"{way_out_of_length(self.config)}"
-            )
+            raise distance_error(keys, self.config)
         index = tf.range(keys)
         distance = tf.reshape(index[keys - seq :], (-1, 1)) - index  # (seq, key)
         table = self.distance_embedding(distance + limit - 1)  # (seq, key, head size)
@@ -368,7 +368,7 @@ class SelfAttention(_Block):
 class ResidualOutput(_Block):
     """Projection, dropout, and the norm of the sum with the residual: how both sub-layers end (post-norm)."""
 
-    def __init__(self, config: RobertaConfig, inputs: int, dtype: Any = None) -> None:
+    def __init__(self, config: RobertaConfig, inputs: int, dtype: DType = None) -> None:
         super().__init__(config, dtype)
         self.dense = dense(inputs, config.hidden_size, self.dtype_policy)
         self.LayerNorm = norm(config, self.dtype_policy)
@@ -393,7 +393,7 @@ class _HasOutput(_Block):
 class Attention(_HasOutput):
     """Attention with its output projection and norm."""
 
-    def __init__(self, config: RobertaConfig, heads: int, has_distances: bool = False, dtype: Any = None) -> None:
+    def __init__(self, config: RobertaConfig, heads: int, has_distances: bool = False, dtype: DType = None) -> None:
         super().__init__(config, dtype)
         self.self = SelfAttention(config, heads, has_distances, self.dtype_policy)
         self.residual_output = ResidualOutput(config, heads * config.head_size, self.dtype_policy)
@@ -401,24 +401,22 @@ class Attention(_HasOutput):
     def call(
         self,
         hidden: Tensor,
-        bias: Tensor | None,
-        head_mask: Tensor | None,
-        states: Tensor | None,
-        past: kv.LayerCache | None,
+        attended: Attended,
+        past: LayerCache | None,
         need_weights: bool,
-    ) -> tuple[Tensor, Tensor | None, kv.LayerCache]:
+    ) -> tuple[Tensor, Tensor | None, LayerCache]:
         """As `SelfAttention`, with (batch, seq, hidden) as the first result."""
-        context, weights, present = self.self(hidden, bias, head_mask, states, past, need_weights=need_weights)
+        context, weights, present = self.self(hidden, attended=attended, past=past, need_weights=need_weights)
         return self.output(context, hidden), weights, present
 
 
 class Intermediate(_Block):
     """The wide half of the feed-forward block."""
 
-    def __init__(self, config: RobertaConfig, dtype: Any = None) -> None:
+    def __init__(self, config: RobertaConfig, dtype: DType = None) -> None:
         super().__init__(config, dtype)
         self.dense = dense(config.hidden_size, config.intermediate_size, self.dtype_policy)
-        self.activation = ACTIVATIONS[config.hidden_act]
+        self.activation = ACTIVATION_FUNCTIONS[config.hidden_act]
 
     def call(self, hidden: Tensor) -> Tensor:
         """(batch, seq, hidden) -> (batch, seq, intermediate)."""
@@ -428,7 +426,7 @@ class Intermediate(_Block):
 class Layer(_HasOutput):
     """Self-attention, cross-attention in a decoder that has it, and feed-forward."""
 
-    def __init__(self, config: RobertaConfig, index: int, dtype: Any = None) -> None:
+    def __init__(self, config: RobertaConfig, index: int, dtype: DType = None) -> None:
         super().__init__(config, dtype)
         policy = self.dtype_policy
         self.attention = Attention(config, config.heads_kept(index), config.has_distances, policy)
@@ -441,26 +439,22 @@ class Layer(_HasOutput):
     def call(
         self,
         hidden: Tensor,
-        bias: Tensor | None,
-        head_mask: Tensor | None,
-        states: Tensor | None,
-        states_bias: Tensor | None,
-        past: kv.LayerCache | None,
+        own: Attended,
+        cross: Attended | None,
+        past: LayerCache | None,
         need_weights: bool,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, kv.LayerCache]:
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, LayerCache]:
         """One layer: (batch, seq, hidden), attention weights, cross-attention weights, and what to cache.
 
         Args:
-            states: the encoder's, for cross-attention; `states_bias` is their `attention_bias`.
+            own, cross: of self-attention and of cross-attention, which is left out without.
         """
-        hidden, weights, present = self.attention(
-            hidden, bias, head_mask, None, None if past is None else past[:2], need_weights=need_weights
-        )
+        own_past, cross_past = (None, None) if past is None else (past[:2], past[2:] or None)
+        hidden, weights, present = self.attention(hidden, attended=own, past=own_past, need_weights=need_weights)
         cross_weights = None
-        if states is not None:
-            cross_past = past[2:] if past is not None and len(past) == 4 else None
+        if cross is not None:
             hidden, cross_weights, cross_present = self.crossattention(
-                hidden, states_bias, head_mask, states, cross_past, need_weights=need_weights
+                hidden, attended=cross, past=cross_past, need_weights=need_weights
             )
             present = present + cross_present
         return self.feed_forward(hidden), weights, cross_weights, present
@@ -473,7 +467,7 @@ class Layer(_HasOutput):
 class Encoder(_Block):
     """The stack of layers."""
 
-    def __init__(self, config: RobertaConfig, dtype: Any = None) -> None:
+    def __init__(self, config: RobertaConfig, dtype: DType = None) -> None:
         super().__init__(config, dtype)
         for index in range(config.num_hidden_layers):  # attributes: tf.train.Checkpoint does not see Keras' lists
             setattr(self, f"layer_{index}", Layer(config, index, self.dtype_policy))
@@ -491,18 +485,16 @@ class Encoder(_Block):
     def call(
         self,
         hidden: Tensor,
-        bias: Tensor | None,
-        head_mask: list[Tensor | None],
-        states: Tensor | None,
-        states_bias: Tensor | None,
-        cache: kv.Cache | None,
+        own: Sequence[Attended],
+        cross: Sequence[Attended | None],
+        cache: Cache | None,
         need_weights: bool,
         training: bool | None = None,
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[kv.LayerCache, ...]]:
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[LayerCache, ...]]:
         """Run the layers.
 
         Args:
-            head_mask: one for each layer.
+            own, cross: one for each layer.
 
         Returns:
             all hidden states, the input first; attention weights; cross-attention weights; what to cache of each layer.
@@ -512,7 +504,7 @@ class Encoder(_Block):
             past = None if cache is None else cache[index]
             run = _recomputed if self.gradient_checkpointing and training else Layer.__call__
             hidden, weights, cross_weights, present = run(
-                layer, hidden, bias, head_mask[index], states, states_bias, past, need_weights=need_weights
+                layer, hidden, own=own[index], cross=cross[index], past=past, need_weights=need_weights
             )
             hidden_states.append(hidden)
             attentions.append(weights)
@@ -521,35 +513,35 @@ class Encoder(_Block):
         return hidden_states, attentions, cross_attentions, tuple(presents)
 
 
-def _recomputed(layer: Layer, *arguments: Any, need_weights: bool) -> Any:
-    """`layer(*arguments)` in training, computed again in the backward pass, with the same dropout."""
-    given = {index: argument for index, argument in enumerate(arguments) if argument is not None}
+def _recomputed(
+    layer: Layer, hidden: Tensor, *, own: Attended, cross: Attended | None, past: LayerCache | None, need_weights: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None, LayerCache]:
+    """The layer in training, computed again in the backward pass, with the same dropout."""
+    arguments = (hidden, own, cross, past)
+    leaves = tf.nest.flatten(arguments)  # None among them, which `recompute_grad` does not take
+    given = {index: leaf for index, leaf in enumerate(leaves) if leaf is not None}
     seeds = [variable for variable in layer.variables if all(variable is not weight for weight in layer.weights)]
     drawn = [(seed, tf.identity(seed.value)) for seed in seeds]
     for seed in seeds:
         seed.assign_add([0, 1])  # as each dropout would
 
     def run(*tensors: Tensor) -> list[Tensor]:
-        values = tf.nest.pack_sequence_as(given, tensors)
+        values = dict(zip(given, tensors, strict=True))
+        hidden, own, cross, past = tf.nest.pack_sequence_as(arguments, [values.get(i) for i in range(len(leaves))])
         with keras.StatelessScope(drawn):
-            outputs = layer(
-                *(values.get(index) for index in range(len(arguments))),
-                need_weights=need_weights,
-                training=True,
-            )
+            outputs = layer(hidden, own=own, cross=cross, past=past, need_weights=need_weights, training=True)
         return [tensor for tensor in tf.nest.flatten(outputs) if tensor is not None]
 
-    hidden, *rest = tf.recompute_grad(run)(*tf.nest.flatten(given))
-    has_cross = arguments[3] is not None  # the encoder's states
+    hidden, *rest = tf.recompute_grad(run)(*given.values())
     weights = rest.pop(0) if need_weights else None
-    cross_weights = rest.pop(0) if need_weights and has_cross else None
+    cross_weights = rest.pop(0) if need_weights and cross is not None else None
     return hidden, weights, cross_weights, tuple(rest)
 
 
 class Pooler(_Block):
     """The first token's state, projected and squashed."""
 
-    def __init__(self, config: RobertaConfig, dtype: Any = None) -> None:
+    def __init__(self, config: RobertaConfig, dtype: DType = None) -> None:
         super().__init__(config, dtype)
         self.dense = dense(config.hidden_size, config.hidden_size, self.dtype_policy)
 
@@ -561,7 +553,7 @@ class Pooler(_Block):
 class LMHead(_Block):
     """Scores of every vocabulary entry; the matrix is the word embedding's unless the config unties it."""
 
-    def __init__(self, config: RobertaConfig, dtype: Any = None) -> None:
+    def __init__(self, config: RobertaConfig, dtype: DType = None) -> None:
         super().__init__(config, dtype)
         self.dense = dense(config.hidden_size, config.hidden_size, self.dtype_policy)
         self.layer_norm = norm(config, self.dtype_policy)
@@ -582,7 +574,7 @@ class LMHead(_Block):
 class ClassificationHead(_Block):
     """Labels from the first token's state, with a hidden layer."""
 
-    def __init__(self, config: RobertaConfig, dtype: Any = None) -> None:
+    def __init__(self, config: RobertaConfig, dtype: DType = None) -> None:
         super().__init__(config, dtype)
         self.dense = dense(config.hidden_size, config.hidden_size, self.dtype_policy)
         self.dropout = dropout(config.head_dropout, self.dtype_policy)

@@ -9,7 +9,7 @@ from tensorflow import Tensor
 
 from roberta.common.config import RobertaConfig
 from roberta.common.values import IGNORED
-from roberta.tf.layers import check, size
+from roberta.tf.layers import check_when_run, size
 
 
 def token_loss(logits: Tensor, labels: Tensor, count: int | Tensor | None = None) -> Tensor:
@@ -101,12 +101,14 @@ def cross_entropy(logits: Tensor, labels: Tensor, ignored: int | Tensor, count: 
 
 
 def check_labels(name: str, labels: Tensor, classes: int | Tensor) -> Tensor:
-    """`labels` as int32; `ValueError` for one that is neither a class nor -100 (see `layers.check`)."""
+    """`labels` as int32; `ValueError` for one that is neither a class nor -100 (see `layers.check_when_run`)."""
     labels = whole(labels)
     last = classes - 1 if isinstance(classes, int) else "the last class"  # whose number a graph may not know
     after = f"; allowed are 0 to {last}, and {IGNORED} for what does not count"
     classes = classes if isinstance(classes, int) else tf.cast(classes, labels.dtype)
-    checked = check(tf.where(labels == IGNORED, tf.zeros_like(labels), labels), classes, f"{name} holds ", after)
+    checked = check_when_run(
+        tf.where(labels == IGNORED, tf.zeros_like(labels), labels), classes, f"{name} holds ", after
+    )
     return tf.where(labels == IGNORED, IGNORED, checked)
 
 

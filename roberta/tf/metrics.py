@@ -1,6 +1,6 @@
 """What the losses and metrics of Keras' `compile` see of labels and logits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -9,10 +9,11 @@ from tensorflow import Tensor
 from roberta.common.values import IGNORED
 from roberta.tf.layers import is_traced
 
+Nested = Tensor | Sequence[Tensor | None] | Mapping[str, Tensor] | None  # what Keras hands over
 Triple = tuple[Any, Any, Any]  # labels, logits, sample_weight
 
 
-def on_logits(change: Callable[..., Triple], y: Any, y_pred: Any, sample_weight: Any) -> Triple:
+def on_logits(change: Callable[..., Triple], y: Nested, y_pred: Nested, sample_weight: Nested) -> Triple:
     """`change` of the labels, the logits and their weight, wherever they are in what Keras compares.
 
     Args:
@@ -35,7 +36,7 @@ def on_logits(change: Callable[..., Triple], y: Any, y_pred: Any, sample_weight:
 def counted(labels: Tensor, logits: Tensor, sample_weight: Tensor | None) -> Triple:
     """Only what has a label other than -100, one after another: (n,), (n, classes), (n,).
 
-    Metrics have to lack the rest: Keras hands a weight to `weighted_metrics` alone.
+    Metrics must not see the rest: Keras hands a weight to `weighted_metrics` alone.
     """
     classes = logits.shape[-1]
     is_column = labels.shape.rank == logits.shape.rank and labels.shape[-1] == 1

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
@@ -12,7 +11,7 @@ from roberta.tf.weights import keras
 Names = str | Sequence[str] | None
 
 
-def write(folder: str | Path, model: Any, name: str, facts: Mapping[str, Names]) -> None:
+def write_card(folder: str | Path, model: keras.Model, name: str, facts: Mapping[str, Names]) -> None:
     """Write the card into a folder, which is made if it is not there.
 
     Args:
@@ -24,7 +23,7 @@ def write(folder: str | Path, model: Any, name: str, facts: Mapping[str, Names])
     (folder / "README.md").write_text("\n".join(_lines(model, name, facts)) + "\n", encoding="utf-8")
 
 
-def _lines(model: Any, name: str, facts: Mapping[str, Names]) -> list[str]:
+def _lines(model: keras.Model, name: str, facts: Mapping[str, Names]) -> list[str]:
     base, sets = facts.get("base_model"), _names(facts.get("datasets"))
     trained = f"`{type(model).__name__}`"
     trained += f", fine-tuned from {base}" if base else ""
@@ -34,7 +33,7 @@ def _lines(model: Any, name: str, facts: Mapping[str, Names]) -> list[str]:
     return ["---", *head, "---", "", f"# {name}", "", f"{trained}.", "", *_training(model), *_versions()]
 
 
-def _training(model: Any) -> list[str]:
+def _training(model: keras.Model) -> list[str]:
     """The optimizer and the losses and metrics of each epoch of the last `fit`."""
     history = getattr(model, "history", None)
     if history is None or not history.history:

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import Tensor
 
+from roberta.common.checkpoint.pretrained import head_mask_error
 from roberta.common.config import RobertaConfig
 from roberta.common.outputs import (
     BaseModelOutputWithPoolingAndCrossAttentions,
@@ -24,9 +25,10 @@ from roberta.common.outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from roberta.tf import cache as kv
+from roberta.tf import cache as caches
 from roberta.tf.generation import GenerationMixin
 from roberta.tf.layers import (
+    Attended,
     ClassificationHead,
     Embeddings,
     Encoder,
@@ -48,7 +50,7 @@ def _unpacked(call: Callable[..., Any]) -> Callable[..., Any]:
     names = tuple(inspect.signature(call).parameters)[1:]
 
     @functools.wraps(call)
-    def unpacked(self: Any, input_ids: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def unpacked(self: keras.Model, input_ids: object = None, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(input_ids, Mapping):
             return call(self, input_ids, *args, **kwargs)
         return call(self, **{**input_ids, **dict(zip(names[1:], args, strict=False)), **kwargs})
@@ -81,7 +83,7 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: caches.PastKeyValues = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -98,41 +100,36 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
             past_key_values: what an earlier call returned; `cache.as_cache` says what else.
         """
         config = self.config
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds, and not both")
-        if encoder_hidden_states is not None and not config.add_cross_attention:
-            raise ValueError(
-                "encoder_hidden_states need cross-attention; make the model with "
-                "RobertaConfig(is_decoder=True, add_cross_attention=True)"
-            )
-        cache = kv.as_cache(past_key_values)
+        self.check_given(input_ids, inputs_embeds, encoder_hidden_states)
+        # the tokens of this call, and those they attend to
+        cache = caches.as_cache(past_key_values)
         if cache is not None and not config.is_decoder:
             raise ValueError("past_key_values need a decoder; make the model with RobertaConfig(is_decoder=True)")
         if attention_mask is None and input_ids is not None and cache is None:
             warn_of_padding(input_ids, config)
         seq = size(inputs_embeds if input_ids is None else input_ids, 1)
-        keys = kv.length(cache) + seq
-        past_tokens = kv.past_tokens(cache, attention_mask)
+        keys = caches.length(cache) + seq
+        # positions go on behind the cached tokens
+        past_tokens = caches.past_tokens(cache, attention_mask)
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens=past_tokens)
-        states_bias = None
+        # what each layer attends to: its own tokens, and an encoder's states
+        bias = attention_bias(attention_mask, seq, keys, config.is_decoder, hidden)
+        masks = self.head_masks(head_mask)
+        own, cross = [Attended(bias, mask) for mask in masks], [None] * len(masks)
         if encoder_hidden_states is not None:
-            states = size(encoder_hidden_states, 1)
-            states_bias = attention_bias(encoder_attention_mask, seq, states, False, hidden)
+            bias = attention_bias(encoder_attention_mask, seq, size(encoder_hidden_states, 1), False, hidden)
+            cross = [Attended(bias, mask, encoder_hidden_states) for mask in masks]
+        # the layers
         needs_attentions = self.or_config(output_attentions, "output_attentions")
         hidden_states, attentions, cross_attentions, presents = self.encoder(
-            hidden,
-            attention_bias(attention_mask, seq, keys, config.is_decoder, hidden),
-            self.head_masks(head_mask),
-            encoder_hidden_states,
-            states_bias,
-            cache,
-            need_weights=needs_attentions,
+            hidden, own=own, cross=cross, cache=cache, need_weights=needs_attentions
         )
+        # the output, of what the caller or the config asks for
         has_cross = needs_attentions and encoder_hidden_states is not None
         present = None
         if config.is_decoder and self.or_config(use_cache, "use_cache"):
-            new_tokens = kv.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
-            present = kv.Cache(presents, past_tokens + new_tokens)
+            new_tokens = caches.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
+            present = caches.Cache(presents, past_tokens + new_tokens)
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden_states[-1],
             pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
@@ -154,10 +151,7 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
             return [None] * layers
         rank = head_mask.shape.rank
         if rank not in (1, 2) or (rank == 2 and head_mask.shape[0] != layers):
-            raise ValueError(
-                f"head_mask of shape {tuple(head_mask.shape)} does not fit; give "
-                f"({self.config.num_attention_heads},) or ({layers}, {self.config.num_attention_heads})"
-            )
+            raise head_mask_error(tuple(head_mask.shape), self.config)
         rows = tf.unstack(head_mask) if rank == 2 else [head_mask] * layers
         return [tf.cast(tf.reshape(row, (1, -1, 1, 1)), self.compute_dtype) for row in rows]
 
@@ -186,7 +180,7 @@ class TFRobertaForCausalLM(GenerationMixin, TFRobertaPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: caches.PastKeyValues = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -204,15 +198,11 @@ class TFRobertaForCausalLM(GenerationMixin, TFRobertaPreTrainedModel):
             output_hidden_states=output_hidden_states, return_dict=True,
         )  # fmt: skip
         logits = self.lm_head(outputs.last_hidden_state, self.word_embedding)
-        output = CausalLMOutputWithCrossAttentions(
-            loss=None if labels is None else next_token_loss(logits, labels, num_items_in_batch),
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            cross_attentions=outputs.cross_attentions,
-        )
-        return output if self.or_config(return_dict, "use_return_dict") else output.to_tuple()
+        loss = None if labels is None else next_token_loss(logits, labels, num_items_in_batch)
+        return self.make_output(
+            CausalLMOutputWithCrossAttentions, outputs, return_dict, loss=loss, logits=logits,
+            past_key_values=outputs.past_key_values, cross_attentions=outputs.cross_attentions,
+        )  # fmt: skip
 
 
 @keras.saving.register_keras_serializable(package="roberta")

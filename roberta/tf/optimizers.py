@@ -5,26 +5,26 @@ everything first and then sets the moments and the step. Settings are the caller
 `Group.arguments`.
 """
 
-from typing import Any
-
 from roberta.common.formats.safetensors_file import numpy_dtype
 from roberta.common.training.optimizer_state import Group, TrainingState, check_fits, entries, refuse
-from roberta.tf.weights import assign, canonical, keras, native, to_numpy
+from roberta.tf.weights import assign, canonical_array, keras, native, to_numpy
 
-NAMES = {"exp_avg": "_momentums", "exp_avg_sq": "_velocities"}  # moment -> attribute of Keras' optimizer
-REFUSED = ("amsgrad", "use_ema", "gradient_accumulation_steps")  # they change the update, or keep more tensors
+MOMENT_ATTRIBUTES = {"exp_avg": "_momentums", "exp_avg_sq": "_velocities"}  # moment -> attribute of Keras' optimizer
+REFUSED_OPTIONS = ("amsgrad", "use_ema", "gradient_accumulation_steps")  # they change the update, or keep more tensors
 
-Found = dict[str, tuple[Any, bool]]  # canonical name -> Keras' variable, and whether it is stored transposed
+_Variables = dict[
+    str, tuple[keras.Variable, bool]
+]  # canonical name -> Keras' variable, and whether it is stored transposed
 
 
-def read_optimizer(optimizer: Any, model: Any) -> TrainingState:
+def read_optimizer(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> TrainingState:
     """The state of a `keras.optimizers.AdamW`, or a subclass, over variables of one of our TensorFlow models.
 
     Raises:
         ValueError: the optimizer has an option of no other framework, or variables that are not of the model.
     """
     found, moments = _moments(optimizer, model)
-    arrays = {entry: canonical(variable, is_turned) for entry, (variable, is_turned) in moments.items()}
+    arrays = {entry: canonical_array(variable, is_turned) for entry, (variable, is_turned) in moments.items()}
     decay = float(optimizer.weight_decay or 0.0)
     decays = {name: decay if optimizer._use_weight_decay(variable) else 0.0 for name, (variable, _) in found.items()}
     shared = (float(to_numpy(optimizer.learning_rate)), optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
@@ -35,7 +35,7 @@ def read_optimizer(optimizer: Any, model: Any) -> TrainingState:
     return TrainingState(int(to_numpy(optimizer.iterations)), arrays, groups, "the Keras optimizer")
 
 
-def fill_optimizer(state: TrainingState, optimizer: Any, model: Any) -> None:
+def fill_optimizer(state: TrainingState, optimizer: keras.optimizers.Optimizer, model: keras.Model) -> None:
     """Set moments and step of a `keras.optimizers.AdamW`, or a subclass, over one of our TensorFlow models.
 
     An optimizer that has made no step yet is built over the model's trainable variables.
@@ -54,11 +54,11 @@ def fill_optimizer(state: TrainingState, optimizer: Any, model: Any) -> None:
     optimizer.iterations.assign(state.step)
 
 
-def _moments(optimizer: Any, model: Any) -> tuple[Found, Found]:
+def _moments(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> tuple[_Variables, _Variables]:
     """The variables that an optimizer trains, by canonical name, and its moments by entry."""
     if not isinstance(optimizer, keras.optimizers.AdamW):
-        raise TypeError(f"the optimizer is a {type(optimizer).__name__}, and has to be a keras.optimizers.AdamW")
-    refuse({option: getattr(optimizer, option) for option in REFUSED})
+        raise TypeError(f"the optimizer is a {type(optimizer).__name__}, and must be a keras.optimizers.AdamW")
+    refuse({option: getattr(optimizer, option) for option in REFUSED_OPTIONS})
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
     places = {id(variable): place for place, variable in enumerate(optimizer._trainable_variables)}
@@ -66,7 +66,7 @@ def _moments(optimizer: Any, model: Any) -> tuple[Found, Found]:
     if len(found) < len(places):
         raise ValueError(f"the optimizer has {len(places) - len(found)} variables that are not of the model")
     moments = {
-        entry: (getattr(optimizer, NAMES[moment])[places[id(found[name][0])]], found[name][1])
+        entry: (getattr(optimizer, MOMENT_ATTRIBUTES[moment])[places[id(found[name][0])]], found[name][1])
         for moment, name, entry in entries(found)
     }
     return found, moments

@@ -10,9 +10,10 @@ from operator import is_
 from types import FunctionType
 from typing import Any
 
+from roberta.common.config import RobertaConfig
 from roberta.common.parameters import Head
 from roberta.tf.layers import (
-    ACTIVATIONS,
+    ACTIVATION_FUNCTIONS,
     Attention,
     ClassificationHead,
     Embedding,
@@ -27,12 +28,12 @@ from roberta.tf.layers import (
 )
 from roberta.tf.weights import keras
 
-Kind = type[keras.layers.Layer]
-Kinds = dict[str, Kind]
+LayerClass = type[keras.layers.Layer]
+Kinds = dict[str, LayerClass]
 Dense, Norm, Dropout = keras.layers.Dense, keras.layers.LayerNormalization, keras.layers.Dropout
 
 # Class -> the layers in it, by attribute.
-CHILDREN: dict[Kind, Kinds] = {
+CHILDREN: dict[LayerClass, Kinds] = {
     Embeddings: {
         "word_embeddings": Embedding, "position_embeddings": Embedding, "token_type_embeddings": Embedding,
         "LayerNorm": Norm, "dropout": Dropout,
@@ -67,8 +68,8 @@ OPTIONAL = ("crossattention", "decoder", "distance_embedding", "pooler")  # None
 WRAPPED = ("build", "quantize")  # Keras puts its own around them into every layer
 
 
-def code_of(kinds: set[Kind]) -> dict[tuple[Kind, str], Any]:
-    """What classes run, by class and name: the functions of ours, and `call` of Keras'."""
+def code_of(kinds: set[LayerClass]) -> dict[tuple[LayerClass, str], Any]:
+    """What classes run, by class and name: all functions of our classes, and `call` of Keras'."""
     found = {(keras.layers.Layer, "__call__"): keras.layers.Layer.__call__}
     for kind in kinds:
         is_ours = kind.__module__.startswith(__package__)
@@ -80,8 +81,8 @@ def code_of(kinds: set[Kind]) -> dict[tuple[Kind, str], Any]:
 CODE = code_of(set(CHILDREN))  # at import: what is there before a caller can patch a class
 
 
-def alteration(model: Any) -> str:
-    """What of a model is not this library's own, or keeps its weights from being read; "" where nothing is so."""
+def alteration(model: keras.Model) -> str:
+    """Say what in a model is not this library's own, or keeps its weights from being read; "" if nothing does."""
     from roberta.tf import models  # which imports this module, by way of `infer`
 
     kinds = (getattr(models, f"TFRoberta{model.head}"), models.TFRobertaModel)
@@ -102,13 +103,13 @@ def alteration(model: Any) -> str:
     return ""
 
 
-def _is_foreign(function: Any, kind: Kind) -> bool:
+def _is_foreign(function: FunctionType, kind: LayerClass) -> bool:
     """Whether a function that one of our classes runs was written in another file."""
     is_ours = kind.__module__.startswith(__package__)
     return is_ours and function.__code__.co_filename != sys.modules[kind.__module__].__file__
 
 
-def walk(model: Any) -> Iterator[tuple[str, Any, Kind]]:
+def walk(model: keras.Model) -> Iterator[tuple[str, keras.layers.Layer | None, LayerClass]]:
     """Every layer of a model, the model first: its name, itself or None, and the class that it should have."""
     base = model.base_model
     prefix = "" if base is model else f"{model.base_model_prefix}."
@@ -121,7 +122,9 @@ def walk(model: Any) -> Iterator[tuple[str, Any, Kind]]:
     yield from _below(base.encoder, f"{prefix}encoder.", layers)
 
 
-def _below(owner: Any, prefix: str, kinds: Kinds) -> Iterator[tuple[str, Any, Kind]]:
+def _below(
+    owner: keras.layers.Layer, prefix: str, kinds: Kinds
+) -> Iterator[tuple[str, keras.layers.Layer | None, LayerClass]]:
     for name, kind in kinds.items():
         layer = getattr(owner, name, None)
         yield f"{prefix}{name}", layer, kind
@@ -129,8 +132,8 @@ def _below(owner: Any, prefix: str, kinds: Kinds) -> Iterator[tuple[str, Any, Ki
             yield from _below(layer, f"{prefix}{name}.", CHILDREN[kind])
 
 
-def _alteration(layer: Any, kind: Kind, model: Any) -> str:
-    """What of one layer is not as expected; "" where nothing is so."""
+def _alteration(layer: keras.layers.Layer, kind: LayerClass, model: keras.Model) -> str:
+    """Say what in one layer is not as expected; "" if nothing is."""
     if type(layer) is not kind:
         return f"is a {type(layer).__module__}.{type(layer).__qualname__}"
     own, config = vars(layer), model.config
@@ -151,9 +154,9 @@ def _alteration(layer: Any, kind: Kind, model: Any) -> str:
     return "has LoRA weights" if getattr(layer, "lora_enabled", False) else _other_settings(layer, config)
 
 
-def _other_settings(layer: Any, config: Any) -> str:
+def _other_settings(layer: keras.layers.Layer, config: RobertaConfig) -> str:
     """Which setting of a layer is not the config's, or not what the fast pass computes."""
-    if type(layer) is Intermediate and layer.activation is not ACTIVATIONS[config.hidden_act]:
+    if type(layer) is Intermediate and layer.activation is not ACTIVATION_FUNCTIONS[config.hidden_act]:
         return "has an activation of its own"
     if type(layer) is Dense and layer.activation is not keras.activations.linear:
         return "has an activation"
@@ -170,7 +173,7 @@ class Parts:
     The model itself is not kept: what is kept for it must not keep it.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: keras.Model) -> None:
         layers = [layer for _, layer, _ in walk(model) if layer is not None]
         self.code = code_of({type(model), type(model.base_model)}) | CODE
         self.config, self.config_was = vars(model.config), dict(vars(model.config))
@@ -181,7 +184,7 @@ class Parts:
         self.policy = model.dtype_policy
         self.layers = [(layer, type(layer), vars(layer), tuple(vars(layer).values())) for layer in layers[1:]]
 
-    def are_current(self, model: Any) -> bool:
+    def are_current(self, model: keras.Model) -> bool:
         """Whether nothing was replaced in the model or in a layer."""
         own = vars(model)
         return (
@@ -195,6 +198,6 @@ class Parts:
         )
 
 
-def _is_as_it_was(layer: Any, kind: Kind, own: dict[str, Any], values: tuple[Any, ...]) -> bool:
+def _is_as_it_was(layer: keras.layers.Layer, kind: LayerClass, own: dict[str, Any], values: tuple[Any, ...]) -> bool:
     """Whether a layer has its class, and each of its attributes its value."""
     return type(layer) is kind and len(own) == len(values) and all(map(is_, own.values(), values))

@@ -5,9 +5,10 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 import numpy as np
+import numpy.typing as npt
 import optree
 import tensorflow as tf
 from tensorflow import Tensor
@@ -31,10 +32,13 @@ from roberta.common.tokenizer.encoding import BatchEncoding
 from roberta.tf import datasets, model_card, quantised, serving
 from roberta.tf.fitting import KerasLoops
 from roberta.tf.infer import infer, release
-from roberta.tf.layers import draws_parameters
+from roberta.tf.layers import DType, draws_parameters
 from roberta.tf.saving import to_write
 from roberta.tf.symbols import WHOLE, symbol
 from roberta.tf.weights import assign, keras, native, replace, to_numpy
+
+if TYPE_CHECKING:
+    from roberta.common.tokenizer.base import TokenizerBase
 
 for _output in OUTPUTS:  # for keras.tree; tf.nest knows every mapping
     optree.register_pytree_node(
@@ -78,7 +82,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
     supports_xla_generation = False  # `generate` runs one step after another; `jit_compile` is for calls
 
     def __init__(
-        self, config: RobertaConfig, *, dtype: Any = None, name: str | None = None, trainable: bool = True
+        self, config: RobertaConfig, *, dtype: DType = None, name: str | None = None, trainable: bool = True
     ) -> None:
         """Keras' options: `dtype` is one or a policy such as "mixed_bfloat16", by default the global one."""
         config = self.config_to_build(config)
@@ -172,7 +176,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
                 config or the file says; or a Keras policy such as "mixed_bfloat16". By default Keras' global
                 policy, which is float32. `torch_dtype` is its older name.
             output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}). What the
-                file lacks is then reported, and new, in the encoder too.
+                file lacks, in the encoder too, is then reported and newly initialised.
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_flax: which files to take; by default whatever is there.
             config: instead of the one beside the weights, or where it is.
@@ -181,6 +185,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         Raises:
             CheckpointError: one error for everything that does not fit; no partly filled model is returned.
         """
+        # which arguments are the hub's, and which the class's
         hub = HubOptions(
             revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
             local_files_only=local_files_only, token=token,
@@ -188,6 +193,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         if cls.head == "Model" and model_args:
             add_pooling_layer, *model_args = model_args
         options = {} if cls.head != "Model" else {"add_pooling_layer": add_pooling_layer}
+        # config and tensors, checked against the table
         found = open_pretrained(
             pretrained_model_name_or_path,
             cls.head,
@@ -201,6 +207,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             is_reported=output_loading_info,
         )
+        # a model without first values, then its values
         policy = dtype if dtype is not None else torch_dtype
         if policy is not None and not str(getattr(policy, "name", policy)).startswith("mixed_"):
             policy = found.dtype(getattr(policy, "name", str(policy)))
@@ -212,6 +219,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             variable, transposed = variables[name]
             assign(variable, tensor.load(), transposed)
         model.initialise([name for name in variables if name not in found.match.found])
+        # what was missing or left over
         report_to_user(found.report, cls.__name__)
         return (model, loading_info(found.report)) if output_loading_info else model
 
@@ -221,7 +229,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         *,
         saved_model: bool = False,
         version: int = 1,
-        signatures: Any = None,
+        signatures: serving.Signatures = None,
         max_shard_size: int | str = "5GB",
         safe_serialization: bool = True,
         variant: str | None = None,
@@ -253,7 +261,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             safe_serialization=safe_serialization,
         )
         if saved_model:
-            serving.write(self, Path(save_directory) / "saved_model" / str(version), signatures)
+            serving.write_saved_model(self, Path(save_directory) / "saved_model" / str(version), signatures)
         if upload is not None:
             upload_folder(save_directory, **upload)
 
@@ -277,7 +285,12 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         return {"config": config, "dtype": policy, "name": self.name, "trainable": self.trainable, **options}
 
     @classmethod
-    def from_config(cls, config: Any, custom_objects: dict[str, Any] | None = None, **keras_options: Any) -> Any:
+    def from_config(
+        cls,
+        config: RobertaConfig | Mapping[str, Any],
+        custom_objects: dict[str, Any] | None = None,
+        **keras_options: Any,
+    ) -> Any:
         """The model that `get_config`, a `RobertaConfig` or a dict of its fields describes, with new parameters."""
         if isinstance(config, RobertaConfig):
             return cls._from_config(config, **keras_options)
@@ -292,7 +305,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         """A model with new parameters."""
         return cls(config, **keras_options)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: object = None) -> None:
         """Nothing is left to build: the constructor made every variable."""
 
     def build_in_name_scope(self) -> None:
@@ -335,7 +348,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         """The word embedding."""
         return self.base_model.embeddings.word_embeddings
 
-    def set_input_embeddings(self, value: Any) -> None:
+    def set_input_embeddings(self, value: keras.layers.Layer | npt.ArrayLike) -> None:
         """Give the word embedding, and so a tied LM head, the rows of a layer or a matrix (vocab, hidden)."""
         rows = _rows(value)
         self.resize_token_embeddings(len(rows))
@@ -348,7 +361,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             return None
         return self.get_input_embeddings() if lm_head.decoder is None else lm_head.decoder
 
-    def set_output_embeddings(self, value: Any) -> None:
+    def set_output_embeddings(self, value: keras.layers.Layer | npt.ArrayLike) -> None:
         """Give the LM head, and so a tied word embedding, the rows of a layer or a matrix (vocab, hidden)."""
         if self.get_lm_head() is None:
             raise ValueError(f"{type(self).__name__} has no LM head")
@@ -421,7 +434,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         """`resize_token_embeddings`, by the name that transformers calls."""
         return self.resize_token_embeddings(new_num_tokens)
 
-    def _get_word_embedding_weight(self, embedding_layer: Any) -> tf.Variable | None:
+    def _get_word_embedding_weight(self, embedding_layer: keras.layers.Layer) -> tf.Variable | None:
         """The matrix of what `get_input_embeddings` or `get_output_embeddings` gives, as TensorFlow's variable."""
         return getattr(getattr(embedding_layer, "embeddings", getattr(embedding_layer, "kernel", None)), "value", None)
 
@@ -435,7 +448,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         return None if lm_head is None else f"{self.name}/{lm_head.name}"
 
     def prune_heads(self, heads_to_prune: Mapping[int, Sequence[int]]) -> None:
-        """Not here: Keras' layers keep their sizes."""
+        """Not supported: Keras' layers keep their sizes."""
         raise NotImplementedError(
             f"{type(self).__name__} cannot prune the heads {dict(heads_to_prune)}; prune a model of PyTorch, save it, and "
             f"load it here, or give the constructor a config with pruned_heads"
@@ -499,7 +512,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         filepath: str | Path,
         format: str = "tf_saved_model",
         verbose: bool | None = None,
-        input_signature: Any = None,
+        input_signature: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Write a SavedModel (or another of Keras' formats), by default of ids and mask of any batch size and length."""
@@ -513,10 +526,10 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
 
     def prepare_tf_dataset(
         self,
-        dataset: Any,
+        dataset: datasets.Dataset,
         batch_size: int = 8,
         shuffle: bool = True,
-        tokenizer: Any = None,
+        tokenizer: "TokenizerBase | None" = None,
         collate_fn: Callable[..., Mapping[str, Any]] | None = None,
         collate_fn_args: Mapping[str, Any] | None = None,
         drop_remainder: bool | None = None,
@@ -557,17 +570,12 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             "language": language, "license": license, "base_model": finetuned_from, "pipeline_tag": tasks,
             "tags": tags, "datasets": dataset_tags or dataset, "dataset_config": dataset_args,
         }  # fmt: skip
-        model_card.write(output_dir, self, model_name, facts)
+        model_card.write_card(output_dir, self, model_name, facts)
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> keras.layers.Layer:
         """A layer by its attribute's name, such as "roberta" or "classifier", or as Keras finds it."""
         found = vars(self).get(name) if name is not None else None
         return found if isinstance(found, keras.layers.Layer) else super().get_layer(name, index)
-
-    @classmethod
-    def can_generate(cls) -> bool:
-        """Whether the class has `generate`."""
-        return hasattr(cls, "generate")
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Number of parameters, tied ones once; not those of adapters, which freeze what they adapt."""
@@ -580,19 +588,19 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
 
 
 @functools.lru_cache(maxsize=64)
-def _takes(call: Any) -> tuple[tuple[str, ...], bool]:
+def _takes(call: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
     """The names of a call's parameters, and whether it takes others by name."""
     parameters = [one for one in inspect.signature(call).parameters.values() if one.name != "self"]
     names = tuple(one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
     return names, any(one.kind == one.VAR_KEYWORD for one in parameters)
 
 
-def _as_tensor(value: Any) -> Any:
+def _as_tensor(value: object) -> Any:
     """Nested lists as a tensor; everything else as it is."""
     return tf.convert_to_tensor(value) if isinstance(value, list | tuple) else value
 
 
-def _is_argument_list(value: Any) -> bool:
+def _is_argument_list(value: object) -> bool:
     """Whether a list holds arguments, and not, as [[0, 5, 2]] does, the numbers of one."""
     if not isinstance(value, list):
         return False
@@ -601,7 +609,7 @@ def _is_argument_list(value: Any) -> bool:
     )
 
 
-def _without_adapter(layer: Any) -> Any:
+def _without_adapter(layer: keras.layers.Layer) -> keras.layers.Layer:
     """`layer`; `ValueError` where Keras' LoRA adapts it, whose matrix is the sum of two."""
     if getattr(layer, "lora_enabled", False):
         raise ValueError(
@@ -611,7 +619,7 @@ def _without_adapter(layer: Any) -> Any:
     return layer
 
 
-def _rows(value: Any) -> np.ndarray:
+def _rows(value: keras.layers.Layer | npt.ArrayLike) -> np.ndarray:
     """The (vocab, hidden) matrix of an embedding, of a dense layer, or the array itself."""
     if isinstance(value, keras.layers.Dense):
         return to_numpy(value.kernel).T

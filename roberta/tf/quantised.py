@@ -6,7 +6,7 @@ from typing import Any
 from roberta.tf.weights import keras
 
 
-def policies(model: Any) -> dict[str, Any]:
+def policies(model: keras.Model) -> dict[str, Any]:
     """The dtype policy of each quantised layer, by its number among all layers; for `get_config`."""
     layers = enumerate(model._flatten_layers())
     return {
@@ -16,8 +16,8 @@ def policies(model: Any) -> dict[str, Any]:
     }
 
 
-def quantise(model: Any, wanted: Mapping[str, Any]) -> Any:
-    """`model`, with the layers quantised that were so in the one that `policies` looked at."""
+def quantise(model: keras.Model, wanted: Mapping[str, Any]) -> Any:
+    """`model`, with the same layers quantised as in the model that `policies` was given."""
     layers = list(model._flatten_layers())
     for number, policy in wanted.items():
         layers[int(number)].dtype_policy = keras.dtype_policies.deserialize(

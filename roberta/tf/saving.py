@@ -1,4 +1,4 @@
-"""What of a Keras model goes into a folder, and what of it a folder cannot hold.
+"""Which variables of a Keras model are saved, and what a folder cannot hold.
 
 Keras' own LoRA is written merged: the kernel of such a layer is what it computes with.
 """
@@ -10,11 +10,12 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from roberta.common.checkpoint.saving import Wrong, changed_fields, checked_tensors, fields_changed
+from roberta.common.config import RobertaConfig
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.formats.tf_h5 import TF_LEAVES
 from roberta.common.parameters import Kind, Parameter, parameters
-from roberta.tf.layers import ACTIVATIONS, Embedding, Intermediate
-from roberta.tf.weights import canonical, keras
+from roberta.tf.layers import ACTIVATION_FUNCTIONS, Embedding, Intermediate
+from roberta.tf.weights import canonical_array, keras
 
 # Kind of a weight -> our layer with such a weight, and what it computes.
 _PLAIN: dict[Kind, tuple[Any, Callable[[Any, Tensor], Tensor]]] = {
@@ -28,7 +29,7 @@ _PLAIN: dict[Kind, tuple[Any, Callable[[Any, Tensor], Tensor]]] = {
 _REPLACE = "put one of the original class in its place, whose weight has the same effect"
 
 
-def to_write(model: Any) -> dict[str, Source]:
+def to_write(model: keras.Model) -> dict[str, Source]:
     """The tensors that make the model, by canonical name.
 
     Raises:
@@ -46,8 +47,8 @@ def to_write(model: Any) -> dict[str, Source]:
     return checked_tensors(type(model).__name__, table, tensors, extra=extra, wrong=wrong)
 
 
-def _owner(model: Any, name: str) -> Any:
-    """The layer with a parameter; None where there is none of that path."""
+def _owner(model: keras.Model, name: str) -> keras.layers.Layer | None:
+    """The layer with a parameter; None where no layer has that path."""
     part = model
     for step in name.split(".")[:-1]:
         try:
@@ -57,13 +58,13 @@ def _owner(model: Any, name: str) -> Any:
     return part
 
 
-def _source(variable: Any, is_transposed: bool) -> Source:
+def _source(variable: keras.Variable | Tensor, is_transposed: bool) -> Source:
     """A variable, or the tensor that a layer makes of several."""
     shape = tuple(variable.shape[::-1] if is_transposed else variable.shape)
-    return shape, keras.backend.standardize_dtype(variable.dtype), lambda: canonical(variable, is_transposed)
+    return shape, keras.backend.standardize_dtype(variable.dtype), lambda: canonical_array(variable, is_transposed)
 
 
-def _extra(model: Any, owners: Iterable[Any], found: Mapping[str, Any]) -> list[str]:
+def _extra(model: keras.Model, owners: Iterable[keras.layers.Layer | None], found: Mapping[str, Any]) -> list[str]:
     """The paths of variables that a folder has no place for."""
     known = {id(variable) for variable in found.values()}
     for layer in owners:
@@ -73,7 +74,7 @@ def _extra(model: Any, owners: Iterable[Any], found: Mapping[str, Any]) -> list[
     return [variable.path for variable in own if id(variable) not in known]
 
 
-def _layers(part: Any) -> Iterator[Any]:
+def _layers(part: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
     """A layer and those that are its parts now: Keras goes on to list one that another has replaced."""
     yield part
     inner = (
@@ -87,11 +88,11 @@ def _layers(part: Any) -> Iterator[Any]:
                 yield from _layers(one)
 
 
-def _configs(model: Any) -> Iterable[Any]:
+def _configs(model: keras.Model) -> Iterable[RobertaConfig]:
     return (layer.config for layer in _layers(model) if isinstance(getattr(layer, "config", None), type(model.config)))
 
 
-def _quantised(model: Any) -> list[Wrong]:
+def _quantised(model: keras.Model) -> list[Wrong]:
     """Layers that compute with quantised values."""
     modes = {getattr(layer, "quantization_mode", None) for layer in _layers(model)} - {None}
     way = "save the model before it is quantised, and quantise what is loaded"
@@ -101,15 +102,15 @@ def _quantised(model: Any) -> list[Wrong]:
     ]
 
 
-def _changed_settings(model: Any) -> list[Wrong]:
+def _changed_settings(model: keras.Model) -> list[Wrong]:
     """Settings of layers that the config does not say any more."""
     config, found = model.config, dict[str, Any]()
     lm_head = model.get_lm_head()
     if lm_head is not None and config.tie_word_embeddings != (lm_head.decoder is None):
         found["tie_word_embeddings"] = not config.tie_word_embeddings
     for layer in _layers(model):
-        if isinstance(layer, Intermediate) and layer.activation is not ACTIVATIONS[config.hidden_act]:
-            names = [name for name, activation in ACTIVATIONS.items() if activation is layer.activation]
+        if isinstance(layer, Intermediate) and layer.activation is not ACTIVATION_FUNCTIONS[config.hidden_act]:
+            names = [name for name, activation in ACTIVATION_FUNCTIONS.items() if activation is layer.activation]
             found["hidden_act"] = names[0] if names else layer.activation
         if isinstance(layer, keras.layers.LayerNormalization) and layer.epsilon != config.layer_norm_eps:
             found["layer_norm_eps"] = layer.epsilon
@@ -125,8 +126,8 @@ def _other_layers(owners: Mapping[str, Any], table: Mapping[str, Parameter]) -> 
     ]
 
 
-def _is_plain(layer: Any, parameter: Parameter) -> bool:
-    """Whether a layer computes what ours with these parameters does; one of another class is tried."""
+def _is_plain(layer: keras.layers.Layer, parameter: Parameter) -> bool:
+    """Whether a layer computes what ours would with these parameters; a layer of another class is tried."""
     own, compute = _PLAIN[parameter.kind]
     is_linear = getattr(layer, "activation", None) in (None, keras.activations.linear)
     if type(layer).call is own.call and "call" not in vars(layer) and is_linear:
@@ -138,10 +139,10 @@ def _is_plain(layer: Any, parameter: Parameter) -> bool:
         found, wanted = (tf.cast(one, tf.float64) for one in (layer(probe), compute(layer, probe)))
         bound = 1e-3 * (1e-6 + tf.reduce_max(tf.abs(wanted)))
         return found.shape == wanted.shape and bool(tf.reduce_all(tf.abs(found - wanted) <= bound))
-    except Exception:  # whatever it is, it is none of ours
+    except Exception:  # whatever it is, it is not one of our layers
         return False
 
 
-def _normalised(layer: Any, probe: Tensor) -> Tensor:
+def _normalised(layer: keras.layers.LayerNormalization, probe: Tensor) -> Tensor:
     mean, variance = tf.nn.moments(probe, axes=[-1], keepdims=True)
     return tf.nn.batch_normalization(probe, mean, variance, layer.beta, layer.gamma, layer.epsilon)

@@ -1,6 +1,6 @@
 """A model as TensorFlow serves it: one function of ids, mask and types, and a SavedModel of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -8,19 +8,22 @@ from weakref import WeakKeyDictionary, ref
 import tensorflow as tf
 from tensorflow import Tensor
 
+from roberta.common.config import RobertaConfig
 from roberta.common.outputs import ModelOutput
+from roberta.tf.weights import keras
 
+Signatures = Callable[..., Any] | Mapping[str, Callable[..., Any]] | None
 SERVED = ("input_ids", "attention_mask", "token_type_ids")
-_FUNCTIONS: "WeakKeyDictionary[Any, Any]" = WeakKeyDictionary()
+_FUNCTIONS: WeakKeyDictionary[keras.Model, Callable[..., Any]] = WeakKeyDictionary()
 
 
-def signature(model: Any, dtype: tf.DType = tf.int32) -> dict[str, tf.TensorSpec]:
+def signature(model: keras.Model, dtype: tf.DType = tf.int32) -> dict[str, tf.TensorSpec]:
     """What the served function takes: of any batch size and length."""
     shape = (None, None, None) if model.head == "ForMultipleChoice" else (None, None)
     return {name: tf.TensorSpec(shape, dtype, name) for name in SERVED}
 
 
-def served(output: ModelOutput, config: Any) -> ModelOutput:
+def served(output: ModelOutput, config: RobertaConfig) -> ModelOutput:
     """An output of tensors alone: of what the config asks for, the layers' tensors as one, (layer, ...).
 
     Tensors that differ in shape, as those of a cache with cross-attention may, stay a tuple.
@@ -34,19 +37,19 @@ def served(output: ModelOutput, config: Any) -> ModelOutput:
     return type(output)((name, _stacked(value)) for name, value in output.items() if asked.get(name, True))
 
 
-def function(model: Any) -> Any:
+def function(model: keras.Model) -> Callable[[dict[str, Tensor]], ModelOutput]:
     """The model's `eager_serving` as a `tf.function` of one dict, made once a model."""
     if model not in _FUNCTIONS:
         _FUNCTIONS[model] = _function(model, signature(model))
     return _FUNCTIONS[model]
 
 
-def forget(model: Any) -> None:
+def forget(model: keras.Model) -> None:
     """Make `function` trace again: the model has new variables."""
     _FUNCTIONS.pop(model, None)
 
 
-def write(model: Any, folder: Path, signatures: Any = None) -> None:
+def write_saved_model(model: keras.Model, folder: Path, signatures: Signatures = None) -> None:
     """A SavedModel; `signatures`: a function of the model's, or functions by name.
 
     By default "serving_default" takes int32, and "int64_serving" int64.
@@ -60,7 +63,7 @@ def write(model: Any, folder: Path, signatures: Any = None) -> None:
     tf.saved_model.save(module, str(folder), signatures=named)
 
 
-def _function(model: Any, takes: Mapping[str, tf.TensorSpec]) -> Any:
+def _function(model: keras.Model, takes: Mapping[str, tf.TensorSpec]) -> Any:
     owner = ref(model)  # what is kept for a model must not keep it
 
     def serving(inputs: dict[str, Tensor]) -> ModelOutput:
@@ -69,7 +72,7 @@ def _function(model: Any, takes: Mapping[str, tf.TensorSpec]) -> Any:
     return tf.function(serving, input_signature=[dict(takes)])
 
 
-def _flat(one: Any) -> Any:
+def _flat(one: Callable[..., Any]) -> Any:
     """A concrete function of a `tf.function` whose output is a flat dict of tensors, which a signature needs."""
     if not hasattr(one, "input_signature") or one.input_signature is None:
         return one
@@ -81,7 +84,7 @@ def _flat(one: Any) -> Any:
     return tf.function(serving, input_signature=one.input_signature)
 
 
-def _tensors(output: Any) -> Any:
+def _tensors(output: object) -> Any:
     if not isinstance(output, ModelOutput):
         return output
     flat = {}
@@ -91,7 +94,7 @@ def _tensors(output: Any) -> Any:
     return flat
 
 
-def _stacked(value: Any) -> Any:
+def _stacked(value: object) -> Any:
     """Tuples of tensors of one shape as a tensor; everything else as it is."""
     if not isinstance(value, tuple | list):
         return value

@@ -4,8 +4,6 @@ A user's own model around one of the classes is built so when it is loaded from 
 distribution strategy: Keras notes shapes, not types, and takes float32 for all of them.
 """
 
-from typing import Any
-
 import tensorflow as tf
 
 from roberta.common.config import RobertaConfig
@@ -22,7 +20,7 @@ class FloatInputError(ValueError, NotImplementedError):
     """
 
 
-def symbol(name: str, value: Any, config: RobertaConfig) -> Any:
+def symbol(name: str, value: object, config: RobertaConfig) -> object:
     """`value`, or int32 in its place where it is a placeholder that is float only because Keras knows no type.
 
     Values themselves stay as they are: floats among them are an error of the layer that takes them.

@@ -1,4 +1,4 @@
-"""The updates of the weights in TensorFlow: AdamW on the loss of a task, in Keras' `fit`, on one device or several.
+"""The updates of the weights in TensorFlow: AdamW on the loss of a task, with Keras' callbacks, on one device or several.
 
 Nothing random is kept from one update to the next: the states of the dropouts are given to every micro-batch, by
 (seed, number of the update, number of the micro-batch), and never stored. Gradients are computed in one compiled
@@ -6,7 +6,7 @@ function for micro-batches of every shape, and put into the weights in another, 
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from tensorflow import Tensor
 from roberta.common.config import RobertaConfig
 from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import MicroBatch, rows_of_rank
-from roberta.common.training.data.tasks import HEADS, Task
+from roberta.common.training.data.tasks import Task, check_class
 from roberta.common.training.optimizer_state import TrainingState
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
@@ -26,10 +26,9 @@ from roberta.tf.adamw import AdamW
 from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss, widened
 from roberta.tf.optimizers import fill_optimizer, read_optimizer
 from roberta.tf.pretrained import no_initialisation
-from roberta.tf.weights import assign, canonical, keras, native
+from roberta.tf.weights import assign, canonical_array, keras, native
 
 TARGETS = ("labels", "positions", "start_positions", "end_positions")
-TAKE_INPUTS = ("_gradients", "_add")  # methods that are compiled for inputs of any shape
 POLICIES = {"float32": "float32", "float64": "float64", "bfloat16": "mixed_bfloat16"}
 
 
@@ -41,7 +40,7 @@ class Trainer:
         resumed: what the optimizer knew when the training stopped; None for a new one.
 
     Attributes:
-        model: the one that is trained: the given one where it has the dtype and the dropout of the settings and there
+        model: what is trained: the given model where it has the dtype and the dropout of the settings and there
             is no sharding, else a copy, as Keras cannot change these of a model that is built.
 
     Raises:
@@ -50,12 +49,8 @@ class Trainer:
         CheckpointError: `resumed` is of another model.
     """
 
-    def __init__(self, model: Any, settings: Settings, resumed: TrainingState | None = None) -> None:
-        if model.head != HEADS[settings.task]:
-            raise ValueError(
-                f"task {settings.task!r} trains TFRoberta{HEADS[settings.task]}, and the model is a "
-                f"{type(model).__name__}; load it with the class of the task"
-            )
+    def __init__(self, model: keras.Model, settings: Settings, resumed: TrainingState | None = None) -> None:
+        check_class(model, settings.task)
         self.settings = settings
         self.strategy = strategy_of(settings.sharding)
         self.world = self.strategy.num_replicas_in_sync
@@ -67,7 +62,11 @@ class Trainer:
         self._variables = [variable.value for variable in self.model.trainable_variables]
         self._seeds = dropout_seeds(self.model)
         self._sums: list[Any] = []  # of gradients, where an update has several micro-batches
-        self._compiled: dict[str, Any] = {}
+        self._add = EachDevice(self.strategy, self._compute_and_add, takes_inputs=True)
+        self._gradients = EachDevice(self.strategy, self._compute, takes_inputs=True)
+        self._clear, self._size, self._apply = (
+            EachDevice(self.strategy, function) for function in (self._zero_sums, self._norm, self._step)
+        )
 
     def update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
         """Make update `number`, and return the loss that the weights had before.
@@ -85,15 +84,15 @@ class Trainer:
         for index, micro_batch in enumerate(micro_batches):
             arguments = self._arguments(micro_batch, number, index)
             try:
-                losses, gradients = self._call("_add" if has_sums else "_gradients", *arguments)
+                losses, gradients = (self._add if has_sums else self._gradients)(*arguments)
             except tf.errors.InvalidArgumentError as error:
                 raise ValueError(f"update {number}: {reason(error)}") from error
             loss += math.fsum(float(one) for one in self.strategy.experimental_local_results(losses))
-        size = float(self.strategy.experimental_local_results(self._call("_size", gradients))[0])
+        size = float(self.strategy.experimental_local_results(self._size(gradients))[0])
         if math.isfinite(loss) and math.isfinite(size):
             limit = self.settings.recipe.clip_norm
             scale = limit / size if 0 < limit < size else 1.0
-            self._call("_apply", gradients, tf.constant(learning_rate, tf.float64), tf.constant(scale, tf.float64))
+            self._apply(gradients, tf.constant(learning_rate, tf.float64), tf.constant(scale, tf.float64))
             self.optimizer.iterations.assign_add(1)
             self.optimizer.learning_rate = learning_rate
         return loss if math.isfinite(size) else loss + size
@@ -102,40 +101,33 @@ class Trainer:
         """What the optimizer knows."""
         return read_optimizer(self.optimizer, self.model)
 
-    def fit(self, run: Run, callbacks: Sequence[Any] = ()) -> None:
-        """Make the updates of a run that are left, by Keras' `fit` of the model, and call `run.finished` after each.
+    def fit(self, run: Run, callbacks: Sequence[keras.callbacks.Callback] = ()) -> None:
+        """Make the updates of a run that are left, and call `run.finished` after each, then Keras' callbacks.
 
         Args:
-            callbacks: of Keras; a batch is an update, and the run an epoch.
+            callbacks: a batch is an update, and the run an epoch.
         """
         if run.start >= run.stop:
             return
-        self.model.compile(optimizer=self.optimizer)
-        self.model.train_function = lambda numbers: self._next(run, numbers)
-        try:
-            self.model.fit(
-                self._numbers(run.start, run.stop), steps_per_epoch=run.stop - run.start, verbose=0, shuffle=False,
-                callbacks=[Finished(run, self), *callbacks],
-            )  # fmt: skip
-        finally:
-            self.model.train_function = None  # the caller's own `fit` makes one for its own data
-
-    # -- what `fit` runs -----------------------------------------------------------------------------------------
-
-    def _numbers(self, start: int, stop: int) -> Any:
-        """The numbers of the updates as a dataset; each device is told each of them."""
-        numbers = tf.data.Dataset.range(start + 1, stop + 1)
-        if self.world == 1:
-            return numbers
-        told = numbers.flat_map(lambda number: tf.data.Dataset.from_tensors(number).repeat(self.world))
-        return self.strategy.distribute_datasets_from_function(lambda _: told)
-
-    def _next(self, run: Run, numbers: Iterator[Any]) -> dict[str, float]:
-        """Make the next update; its loss as Keras' callbacks see it."""
-        number = int(self.strategy.experimental_local_results(next(numbers))[0])
-        loss = self.update(run.batches.update(number), run.learning_rate(number), number)
-        self.model.metrics[0].update_state(loss)  # what Keras reports for an epoch
-        return {"loss": loss, "number": number}
+        self.model.compile(optimizer=self.optimizer)  # which callbacks look at
+        self.model.stop_training = False
+        told = keras.callbacks.CallbackList(
+            list(callbacks), add_history=True, model=self.model, epochs=1, steps=run.stop - run.start, verbose=0
+        )
+        mean = self.model.metrics[0]  # of the losses: what Keras reports for an epoch
+        told.on_train_begin()
+        told.on_epoch_begin(0)
+        for batch, number in enumerate(range(run.start + 1, run.stop + 1)):
+            told.on_train_batch_begin(batch)
+            loss = self.update(run.batches.update(number), run.learning_rate(number), number)
+            mean.update_state(loss)
+            run.finished(number, loss, self)
+            told.on_train_batch_end(batch, {"loss": loss, "number": number})
+            if self.model.stop_training:
+                break
+        logs = {"loss": float(mean.result())}
+        told.on_epoch_end(0, logs)
+        told.on_train_end(logs)
 
     # -- what is compiled ----------------------------------------------------------------------------------------
 
@@ -154,24 +146,12 @@ class Trainer:
     def _clear_sums(self) -> None:
         """Make the sums of gradients zero; the first time, make them."""
         if self._sums:
-            self._call("_clear")
+            self._clear()
             return
         with self.strategy.scope():
             self._sums = [tf.Variable(tf.zeros_like(one), trainable=False) for one in self._variables]
 
-    def _call(self, name: str, *arguments: Any) -> Any:
-        """Run a method on every device, compiled once for all shapes of inputs."""
-        signature = tf.nest.map_structure(any_length, arguments) if name in TAKE_INPUTS else None
-        key = f"{name} {signature}"
-        if key not in self._compiled:
-            whole = partial(self._everywhere, getattr(self, name))  # a partial: TensorFlow warns of retracing by code
-            self._compiled[key] = tf.function(whole, input_signature=signature, autograph=False)
-        return self._compiled[key](*arguments)
-
-    def _everywhere(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        return self.strategy.run(method, args=arguments)
-
-    def _gradients(
+    def _compute(
         self, parts: list[dict[str, Tensor]], weights: list[Tensor], draws: list[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
         """This device's part of the loss, and the gradients of all devices together."""
@@ -185,23 +165,23 @@ class Trainer:
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         return loss, gradients if self.world == 1 else context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
 
-    def _clear(self) -> None:
+    def _zero_sums(self) -> None:
         """Make the sums zero."""
         for total in self._sums:
             tf.raw_ops.AssignVariableOp(resource=total.handle, value=tf.zeros_like(total))
 
-    def _add(self, *arguments: Any) -> tuple[Tensor, list[Tensor]]:
-        """As `_gradients`, which are added to the sums."""
-        loss, gradients = self._gradients(*arguments)
+    def _compute_and_add(self, *arguments: Any) -> tuple[Tensor, list[Tensor]]:
+        """As `_compute`; the gradients are added to the sums."""
+        loss, gradients = self._compute(*arguments)
         for total, gradient in zip(self._sums, gradients, strict=True):
             tf.raw_ops.AssignAddVariableOp(resource=total.handle, value=gradient)
         return loss, []
 
-    def _size(self, gradients: list[Tensor]) -> Tensor:
+    def _norm(self, gradients: list[Tensor]) -> Tensor:
         """The norm of all gradients together."""
         return tf.linalg.global_norm(gradients or self._sums)
 
-    def _apply(self, gradients: list[Tensor], learning_rate: Tensor, scale: Tensor) -> None:
+    def _step(self, gradients: list[Tensor], learning_rate: Tensor, scale: Tensor) -> None:
         """Change weights and moments."""
         is_clipped = self.settings.recipe.clip_norm > 0
         for gradient, variable in zip(gradients or self._sums, self._variables, strict=True):
@@ -209,21 +189,32 @@ class Trainer:
             self.optimizer.update_step(clipped, variable, learning_rate)
 
 
-class Finished(keras.callbacks.Callback):
-    """Tells a run of every update."""
+class EachDevice:
+    """A function that every device runs, compiled once.
 
-    def __init__(self, run: Run, trainer: Trainer) -> None:
-        super().__init__()
-        self.run, self.trainer = run, trainer
+    Args:
+        takes_inputs: whether its arguments are a micro-batch, which may have any shape.
+    """
 
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Called by Keras after an update."""
-        assert logs is not None
-        number = int(logs["number"])  # Keras makes floats of all that a callback is told
-        self.run.finished(number, logs["loss"], self.trainer)
+    def __init__(
+        self, strategy: tf.distribute.Strategy, function: Callable[..., Any], takes_inputs: bool = False
+    ) -> None:
+        self.strategy, self.function, self.takes_inputs = strategy, function, takes_inputs
+        self.compiled: dict[str, Callable[..., Any]] = {}  # by the types of the arguments
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the function returns, a value for each device."""
+        signature = tf.nest.map_structure(any_length, arguments) if self.takes_inputs else None
+        if str(signature) not in self.compiled:
+            run = partial(self._run)  # a partial: TensorFlow warns of retracing by code
+            self.compiled[str(signature)] = tf.function(run, input_signature=signature, autograph=False)
+        return self.compiled[str(signature)](*arguments)
+
+    def _run(self, *arguments: Any) -> Any:
+        return self.strategy.run(self.function, args=arguments)
 
 
-def train(model: Any, run: Run, *, callbacks: Sequence[Any] = ()) -> Trainer:
+def train(model: keras.Model, run: Run, *, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Trainer:
     """Make the updates of a run that are left; `model` of the trainer returned is the trained one.
 
     Args:
@@ -234,7 +225,7 @@ def train(model: Any, run: Run, *, callbacks: Sequence[Any] = ()) -> Trainer:
     return trainer
 
 
-def task_loss(model: Any, inputs: Mapping[str, Tensor], task: Task, training: bool = False) -> Tensor:
+def task_loss(model: keras.Model, inputs: Mapping[str, Tensor], task: Task, training: bool = False) -> Tensor:
     """The mean loss of a batch over its targets, a scalar in float32 or wider.
 
     Args:
@@ -259,7 +250,7 @@ def task_loss(model: Any, inputs: Mapping[str, Tensor], task: Task, training: bo
     return token_loss(logits, labels)
 
 
-def adamw(model: Any, recipe: Recipe) -> AdamW:
+def adamw(model: keras.Model, recipe: Recipe) -> AdamW:
     """The recipe's optimizer of a model; the rate is given to every step."""
     optimizer = AdamW(
         learning_rate=recipe.learning_rate, beta_1=recipe.beta1, beta_2=recipe.beta2, epsilon=recipe.epsilon,
@@ -304,7 +295,7 @@ def mirrored(devices: tuple[str, ...]) -> Any:
     return tf.distribute.MirroredStrategy(list(devices))
 
 
-def fitting(model: Any, settings: Settings, is_copied: bool) -> Any:
+def fitting(model: keras.Model, settings: Settings, is_copied: bool) -> Any:
     """A model with the dtype and the dropout of the settings: the given one, or a copy in the current strategy."""
     config, dropout = RobertaConfig.from_dict(model.config.to_dict()), settings.recipe.dropout
     if dropout is not None:
@@ -316,7 +307,7 @@ def fitting(model: Any, settings: Settings, is_copied: bool) -> Any:
         copy = type(model).from_config({**model.get_config(), "config": config.to_dict(), "dtype": policy})
     given = native(model)
     for name, (variable, is_turned) in native(copy).items():
-        assign(variable, canonical(*given[name]), is_turned)
+        assign(variable, canonical_array(*given[name]), is_turned)
         variable.trainable = given[name][0].trainable
     if model.is_gradient_checkpointing:
         copy.gradient_checkpointing_enable()
@@ -325,7 +316,7 @@ def fitting(model: Any, settings: Settings, is_copied: bool) -> Any:
     return copy
 
 
-def dropout_seeds(model: Any) -> list[Any]:
+def dropout_seeds(model: keras.Model) -> list[Any]:
     """The variables that Keras' dropouts draw from, in the order of the layers."""
     layers = model._flatten_layers(include_self=False)
     return [layer.seed_generator.state for layer in layers if isinstance(layer, keras.layers.Dropout) and layer.rate]

@@ -1,17 +1,21 @@
 """The model's own losses with a weight for each row, or each token, of a batch."""
 
 from collections.abc import Sequence
-from typing import Any
 
+import numpy.typing as npt
 import tensorflow as tf
 from tensorflow import Tensor
 
+from roberta.common.config import RobertaConfig
 from roberta.common.outputs import ModelOutput
 from roberta.common.values import IGNORED
 from roberta.tf.losses import _problem_type, classification_loss, span_loss, token_loss, whole, widened
+from roberta.tf.weights import keras
+
+_Weights = npt.ArrayLike | Tensor | Sequence[Tensor]
 
 
-def own_loss(head: str, labels: Sequence[Tensor], logits: Any, config: Any) -> Tensor:
+def own_loss(head: str, labels: Sequence[Tensor], logits: Tensor | Sequence[Tensor], config: RobertaConfig) -> Tensor:
     """The loss of a head, on logits that stand beside their labels: those of a decoder are not shifted."""
     if head == "ForQuestionAnswering":
         return span_loss(*logits, *labels)
@@ -20,7 +24,7 @@ def own_loss(head: str, labels: Sequence[Tensor], logits: Any, config: Any) -> T
     return token_loss(widened(logits) if head == "ForCausalLM" else logits, labels[0])
 
 
-def weighed_loss(model: Any, output: ModelOutput, labels: Sequence[Tensor], sample_weight: Any) -> Tensor:
+def weighed_loss(model: keras.Model, output: ModelOutput, labels: Sequence[Tensor], sample_weight: _Weights) -> Tensor:
     """The sum of each loss times its weight, over the number of losses: with weights of 1 the model's own loss.
 
     Args:
@@ -55,7 +59,7 @@ def _entropies(logits: Tensor, targets: Tensor, counts: Tensor) -> tuple[Tensor,
     return tf.where(counts, losses, 0), counts
 
 
-def _classification(logits: Tensor, labels: Tensor, weight: Tensor, config: Any) -> Tensor:
+def _classification(logits: Tensor, labels: Tensor, weight: Tensor, config: RobertaConfig) -> Tensor:
     """`losses.classification_loss` with a weight for each row."""
     problem = _problem_type(logits, labels, config)
     if problem == "single_label_classification":

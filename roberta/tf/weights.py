@@ -42,7 +42,7 @@ def assign(variable: keras.Variable, array: np.ndarray, transposed: bool) -> Non
         variable.assign(values)
 
 
-def canonical(variable: keras.Variable, transposed: bool) -> np.ndarray:
+def canonical_array(variable: keras.Variable, transposed: bool) -> np.ndarray:
     """The values in the canonical shape."""
     return np.ascontiguousarray(to_numpy(variable).T) if transposed else to_numpy(variable)
 

@@ -16,13 +16,14 @@ MIRRORED = (
 ALLOWED: dict[tuple[str, str], set[str]] = {
     # PyTorch: its own layers have the correct, dense gradient, initial values and dtype
     ("tf", "layers.py"): {
-        "check", "size", "blank", "lookup", "Embedding", "embedding", "dense", "norm", "dropout", "_Block", "_HasOutput",
+        "check_when_run", "size", "blank", "lookup", "Embedding", "embedding", "dense", "norm", "dropout", "_Block",
+        "_HasOutput",
     },
     # Flax: compiled code checks through callbacks; its tree has a level between `layer` and the number; XLA's sums;
     # linen draws twice the random words
     ("flax", "layers.py"): {
-        "check_values", "split_sums", "are_sums_split", "check", "Embedding", "normal", "embedding", "product", "dense",
-        "norm", "Dropout", "Layers",
+        "check_values", "split_sums", "are_sums_split", "check_when_run", "Embedding", "normal", "embedding", "product",
+        "dense", "norm", "Dropout", "Layers",
     },
     # Flax: a linen module beside each public class
     ("flax", "models.py"): {
@@ -43,9 +44,9 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("flax", "cache.py"): {"empty", "first_layer", "max_length", "widen", "with_room"},
     # PyTorch shares and splits parameters and has state dicts; Keras assigns to variables; Flax builds a tree
     ("pt", "weights.py"): {"gathered", "to_tensor", "drop_repeated", "restore_repeated", "tie_again", "as_state"},
-    ("tf", "weights.py"): {"assign", "canonical", "replace"},
-    ("flax", "weights.py"): {"to_array", "checked", "kept", "to_native", "from_native"},
-    # PyTorch has the meta device, on which nothing may be drawn; Flax has shapes without values
+    ("tf", "weights.py"): {"assign", "canonical_array", "replace"},
+    ("flax", "weights.py"): {"to_array", "checked_dtype", "kept", "to_native", "from_native"},
+    # PyTorch has the meta device, where drawing has to be left out; Flax has shapes without values
     ("pt", "pretrained.py"): {"NoDraws"},
     ("tf", "pretrained.py"): {"no_initialisation"},
 }  # fmt: skip
@@ -87,7 +88,7 @@ def test_what_is_allowed_is_there(family: str, name: str) -> None:
 def test_a_backend_has_no_other_files(family: str) -> None:
     # PyTorch: attributes that tools read from it and from no other framework
     own = {
-        "pt": {"facts.py", "masks.py", "checkpointing.py", "adapters.py", "sources.py", "trainer_folders.py"},
+        "pt": {"facts.py", "masks.py", "checkpointing.py", "adapters.py", "sources.py", "trainer_folders.py", "int8.py"},
         "tf": {
             "adamw.py", "symbols.py", "metrics.py", "fitting.py",
             "weighing.py", "serving.py", "datasets.py", "keras_names.py", "quantised.py", "model_card.py",
@@ -108,9 +109,10 @@ def test_what_each_backend_does_its_own_way_has_the_same_entries(name: str) -> N
     shared = set.intersection(*map(set, outlines.values()))
     assert (
         shared
-        >= {"infer.py": {"FastModel", "HeadParts", "infer", "plain", "release"}, "training.py": {"Trainer", "train"}}[
-            name
-        ]
+        >= {
+            "infer.py": {"FastModel", "HeadKernels", "infer", "run_plain", "release"},
+            "training.py": {"Trainer", "train"},
+        }[name]
     )
     orders = {tuple(item for item in names if item in shared) for names in outlines.values()}
     assert len(orders) == 1, orders

@@ -479,7 +479,7 @@ def test_what_the_layout_has_no_place_for_is_refused(trained: Any) -> None:
     amsgrad = torch.optim.AdamW(model.parameters(), amsgrad=True)
     with pytest.raises(ValueError, match="amsgrad=True is not part of a training state"):
         optimizers("pt").read_optimizer(amsgrad, model)
-    with pytest.raises(TypeError, match=r"is a SGD, and has to be a torch\.optim\.AdamW"):
+    with pytest.raises(TypeError, match=r"is a SGD, and must be a torch\.optim\.AdamW"):
         optimizers("pt").read_optimizer(torch.optim.SGD(model.parameters()), model)
     stranger = torch.optim.AdamW([*model.parameters(), torch.nn.Parameter(torch.zeros(2, 3))])
     with pytest.raises(ValueError, match=r"not of the model, of shapes \[\[2, 3\]\]"):

@@ -308,7 +308,7 @@ def wrong_keras_epsilon(model: Any) -> None:
 
 
 def tanh_gelu(model: Any) -> None:
-    table = importlib.import_module(f"roberta.{model.framework}.layers").ACTIVATIONS
+    table = importlib.import_module(f"roberta.{model.framework}.layers").ACTIVATION_FUNCTIONS
     intermediate = model.base_model.encoder.layer[1].intermediate
     intermediate.activation = "gelu_new" if isinstance(intermediate.activation, str) else table["gelu_new"]
 

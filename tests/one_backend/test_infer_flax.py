@@ -165,11 +165,11 @@ def test_a_plan_holds_every_row_in_order_and_in_room_for_it(lengths: list[int]) 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=60), st.integers(1, 5000))
 def test_a_batch_is_cut_into_pieces_that_are_packed_as_they_were_cut(lengths: list[int], batch_tokens: int) -> None:
     from roberta.common.inference.batching import packs
-    from roberta.flax.infer import SIZES, cut, plan
+    from roberta.flax.infer import SIZES, cut_packs, plan
 
     sizes = np.array(lengths)
     wanted = packs(sizes, SIZES[-1])
-    pieces = cut(sizes, batch_tokens)
+    pieces = cut_packs(sizes, batch_tokens)
     assert all(len(piece) == 1 or sizes[piece].sum() <= batch_tokens for piece in pieces)
     if batch_tokens >= SIZES[-1]:
         full = [count for piece in pieces for count, size in plan(sizes[piece].tolist()) if size == SIZES[-1]]

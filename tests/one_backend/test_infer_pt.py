@@ -109,7 +109,7 @@ def test_the_layout_for_avx512_gives_the_same_numbers(monkeypatch: pytest.Monkey
     model = load(tmp_path)
     results = []
     for has_avx512 in (False, True):
-        monkeypatch.setattr(infer, "_has_avx512", lambda has=has_avx512: has)
+        monkeypatch.setattr(infer.int8, "has_avx512", lambda has=has_avx512: has)
         model.release_infer()
         results.append(model.infer(INPUTS)["logits"])
     assert_close(results[1], results[0], 1e-5)
@@ -118,8 +118,8 @@ def test_the_layout_for_avx512_gives_the_same_numbers(monkeypatch: pytest.Monkey
 def test_few_tokens_are_laid_out_for_when_they_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from roberta.pt import infer
 
-    monkeypatch.setattr(infer, "_has_avx512", lambda: False)
-    monkeypatch.setattr(infer, "FEW", 6)
+    monkeypatch.setattr(infer.int8, "has_avx512", lambda: False)
+    monkeypatch.setattr(infer, "MOST_FEW", 6)
     made: list[torch.Tensor] = []
     reorder = torch.ops.mkldnn._reorder_linear_weight
     monkeypatch.setattr(
@@ -154,7 +154,7 @@ def test_onednn_meets_few_numbers_of_tokens(has_avx512: bool, tmp_path: Path, mo
     """oneDNN makes and keeps a program for each of them."""
     from roberta.pt import infer
 
-    monkeypatch.setattr(infer, "_has_avx512", lambda: has_avx512)
+    monkeypatch.setattr(infer.int8, "has_avx512", lambda: has_avx512)
     model = load(tmp_path, num_hidden_layers=1, max_position_embeddings=402)
     met: set[int] = set()
     run = torch.ops.mkldnn._linear_pointwise
@@ -173,7 +173,7 @@ def test_a_number_of_tokens_that_is_rounded_changes_nothing(
 ) -> None:
     from roberta.pt import infer
 
-    monkeypatch.setattr(infer, "_int8_is_onednns", lambda: True)
+    monkeypatch.setattr(infer.int8, "runs_on_onednn", lambda: True)
     model = load(tmp_path, max_position_embeddings=140)
     for length in (33, 67, 131):
         mask = np.arange(length) < np.array([[length], [length - 3], [2]])

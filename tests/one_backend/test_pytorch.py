@@ -243,3 +243,37 @@ def test_a_deep_copy_of_an_output_keeps_values_and_gradients(folder: Path) -> No
     assert copied.logits.abs().max() > 0
     copied.loss.backward()
     assert model.get_input_embeddings().weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("options", [{"use_reentrant": False}, {"use_reentrant": True}], ids=str)
+def test_checkpoints_give_encoder_states_and_head_masks_their_gradients(options: dict[str, bool]) -> None:
+    from roberta import RobertaForCausalLM
+
+    fields = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = checkpoints.small_config(is_decoder=True, add_cross_attention=True, **fields)
+    model = RobertaForCausalLM(config).train()
+    ids = torch.tensor([[0, 5, 6, 7, 2]])
+    model.enable_input_require_grads()
+    found = []
+    for enables in (False, True):
+        if enables:
+            model.gradient_checkpointing_enable(options)
+        states = torch.linspace(-1, 1, 3 * config.hidden_size).reshape(1, 3, -1).requires_grad_(True)
+        head_mask = torch.ones(config.num_hidden_layers, config.num_attention_heads, requires_grad=True)
+        model(ids, labels=ids, encoder_hidden_states=states * 1, head_mask=head_mask).loss.backward()
+        found.append((states.grad, head_mask.grad))
+    for now, then in zip(*found, strict=True):
+        torch.testing.assert_close(now, then)
+
+
+def test_layers_run_one_after_another_with_a_mask_as_scripts_do() -> None:
+    from roberta import RobertaModel
+
+    model = RobertaModel(checkpoints.small_config()).eval()
+    ids, mask = torch.tensor([[0, 5, 6, 2], [0, 5, 2, 1]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    with torch.no_grad():
+        hidden = model.embeddings(ids)
+        for layer in model.encoder.layer:
+            hidden = layer(hidden, model.get_extended_attention_mask(mask, ids.shape))[0]
+        wanted = model(ids, mask).last_hidden_state
+    torch.testing.assert_close(hidden[mask == 1], wanted[mask == 1])

@@ -177,7 +177,7 @@ def test_the_classes_are_named_where_keras_was_imported_before(monkeypatch: pyte
     monkeypatch.setitem(sys.modules, keras_names.REGISTRY, fake)
     assert keras_names.register()
     assert table.pop("roberta>TFRobertaModel") == "the class itself"
-    assert set(table) == {f"roberta>{name}" for name in keras_names.NAMES[1:]}
+    assert set(table) == {f"roberta>{name}" for name in keras_names.CLASS_NAMES[1:]}
     cls = TF.classes("ForMaskedLM")
     config = cls(checkpoints.small_config("ForMaskedLM", **SMALL)).get_config()
     assert type(table["roberta>TFRobertaForMaskedLM"].from_config(config)) is cls

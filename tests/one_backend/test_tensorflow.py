@@ -150,7 +150,7 @@ def test_every_batch_runs_the_same_three_programs(tmp_path: Path) -> None:
     for rows, seq in ((1, 3), (4, 11), (7, 28)):
         ids = np.full((rows, seq), 7)
         model.infer({"input_ids": ids}, where=ids == 7)
-    run = fast.programs("float64", 8, False, "gelu", 3e-5, True)
+    run = fast.programs_of("float64", 8, False, "gelu", 3e-5, True)
     assert [part.function.experimental_get_tracing_count() for part in (run.attention, run.rest, run.language)] == [
         1,
         1,

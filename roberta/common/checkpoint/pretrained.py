@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,16 @@ class MakesOutput:
         """The caller's value, or the config's field of that name when it is None."""
         return bool(getattr(self.config, name) if value is None else value)
 
+    def check_given(self, input_ids: object, inputs_embeds: object, encoder_hidden_states: object) -> None:
+        """Raise `ValueError` for arguments of an encoder's call that do not fit each other or the config."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds, and not both")
+        if encoder_hidden_states is not None and not self.config.add_cross_attention:
+            raise ValueError(
+                "encoder_hidden_states need cross-attention; make the model with "
+                "RobertaConfig(is_decoder=True, add_cross_attention=True)"
+            )
+
     def make_output(
         self,
         kind: type[ModelOutput],
@@ -55,7 +65,7 @@ class PretrainedBase(MakesOutput, PushesToHub):
         older_format: the module of `formats` that writes the backend's older weights file.
     """
 
-    head: Head | None
+    head: ClassVar[Head | None]
     config_class = RobertaConfig
     base_model_prefix = "roberta"
     main_input_name = "input_ids"
@@ -74,6 +84,11 @@ class PretrainedBase(MakesOutput, PushesToHub):
         if cls.head == "ForQuestionAnswering" and own.num_labels != 2:
             raise ValueError(f"num_labels={own.num_labels}; question answering has 2, the start and the end")
         return own
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Whether the class has `generate`."""
+        return hasattr(cls, "generate")
 
     # -- saving --------------------------------------------------------------------------------------------------
 
@@ -147,6 +162,14 @@ class PretrainedBase(MakesOutput, PushesToHub):
     def release_infer(self) -> None:
         """Free the memory that `infer` prepared; its next call makes it again."""
         raise NotImplementedError
+
+
+def head_mask_error(shape: tuple[int, ...], config: RobertaConfig) -> ValueError:
+    """What is wrong with a head_mask of another shape than (head,) or (layer, head)."""
+    heads = config.num_attention_heads
+    return ValueError(
+        f"head_mask of shape {shape} does not fit; give ({heads},) or ({config.num_hidden_layers}, {heads})"
+    )
 
 
 def rows_wanted(now: int, new_num_tokens: int | None, pad_to_multiple_of: int | None) -> int:

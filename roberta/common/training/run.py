@@ -24,7 +24,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class AnyTrainer(Protocol):
     """A model and its optimizer, in one framework."""
 
-    model: Any  # one of the public classes, with `to_save`, `infer` and `release_infer`
+    @property
+    def model(self) -> Any:
+        """One of the public classes: `to_save`, `infer`, `release_infer`."""
 
     def state(self) -> TrainingState:
         """The state of the optimizer."""

@@ -56,3 +56,12 @@ def task_settings(config: RobertaConfig, task: str) -> dict[str, Any]:
     found = kept.get(task) if isinstance(kept, Mapping) else None
     items = found.items() if isinstance(found, Mapping) else ()
     return {name: value for name, value in items if name in _KNOWN and _KNOWN[name](value)}
+
+
+def check_class(model: Any, task: Task) -> None:
+    """Raise `ValueError` where a task trains another class than the model's."""
+    if model.head != HEADS[task]:
+        raise ValueError(
+            f"task {task!r} trains {model.class_prefix}Roberta{HEADS[task]}, and the model is a "
+            f"{type(model).__name__}; load it with the class of the task"
+        )
