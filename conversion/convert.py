@@ -32,7 +32,7 @@ FAIRSEQ_FILE = "model.pt"
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What was read and what was written.
+    """The source that was read and the files that were written.
 
     Attributes:
         source, source_format: the file read, and what it was.

@@ -73,7 +73,8 @@ def checked_model(
         head: the head to keep; None for the one that the file has.
 
     Raises:
-        CheckpointError: a tensor is missing, misshapen or left over; the file has several heads and none is chosen.
+        CheckpointError: a tensor is missing, unknown or of the wrong shape; or the file has several heads and none is
+            chosen.
     """
     # the class: the caller's choice, or the one whose tensors are there, if the config agrees
     chosen = head_of(config, tensors, source) if head is None else head

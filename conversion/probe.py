@@ -105,7 +105,7 @@ def _load(files: Mapping[str, bytes]) -> Probed:
 
 
 def is_foreign(files: Mapping[str, bytes]) -> bool:
-    """Whether tokenizer.json is of another kind than RoBERTa's own."""
+    """Whether tokenizer.json differs in kind from RoBERTa's own."""
     if "tokenizer.json" not in files:
         return False
     try:

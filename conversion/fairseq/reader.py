@@ -181,7 +181,7 @@ def _config(
     path: Path, tensors: Mapping[str, StoredTensor], fields: Mapping[str, Any], own: Mapping[str, Any], head: str,
     spelling: Spelling,
 ) -> RobertaConfig:  # fmt: skip
-    """The config: sizes from the tensors, the rest from the options; or the one that a file of ours carries."""
+    """The config: sizes from the tensors, the rest from the options; or the config that a file we wrote carries."""
     try:
         if isinstance(own.get("config"), str):
             config: RobertaConfig = RobertaConfig.from_dict(json.loads(own["config"]))

@@ -59,7 +59,7 @@ def read_preset(folder: Path, *, head: Head | None, files: Mapping[str, bytes]) 
         files: the texts of the folder; Keras' own tokenizer.json is replaced by RoBERTa's.
 
     Raises:
-        CheckpointError: it is not a preset of RoBERTa, or a variable is missing, misshapen or unknown.
+        CheckpointError: it is not a preset of RoBERTa, or a variable is missing, unknown or has the wrong shape.
     """
     if not is_preset(folder):
         raise CheckpointError(f"{folder} is not a preset of KerasHub's RoBERTa: it needs {CONFIG_FILE} and {MODEL}")
@@ -83,7 +83,7 @@ def _has_head(config: RobertaConfig) -> bool:
 
 
 def _config(folder: Path, task: Mapping[str, Any]) -> RobertaConfig:
-    """The config beside a preset of ours, or one made from the backbone's."""
+    """The config beside a preset that we wrote, or one made from the backbone's."""
     if (folder / OWN_CONFIG).is_file():
         config: RobertaConfig = RobertaConfig.from_pretrained(folder / OWN_CONFIG)
         return config

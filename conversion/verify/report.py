@@ -110,7 +110,7 @@ def as_dict(report: VerificationReport) -> dict[str, object]:
 
 
 def _finite(value: object) -> object:
-    """A value, or what it is made of, with null in the place of nan and infinity."""
+    """A value, or what it is made of, with null instead of nan and infinity."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

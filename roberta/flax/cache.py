@@ -70,7 +70,7 @@ def max_length(cache: Cache) -> int:
 
 
 def past_tokens(cache: Cache | None, attention_mask: Array | None) -> Array | int:
-    """Number of tokens of each row in the cache that took a position, (batch, 1): what positions go on from.
+    """Number of tokens of each row in the cache that took a position, (batch, 1): from which positions continue.
 
     A cache that does not know has those that a 2-D mask over cached and new tokens shows; without one, all.
     """
@@ -124,7 +124,7 @@ def with_room(cache: Cache, size: int) -> Cache:
 
 
 def reorder(cache: Cache, rows: Array) -> Cache:
-    """The cache with its batch rows taken from `rows`, int (new batch,): beams that go on from other beams."""
+    """The cache with its batch rows taken from `rows`, int (new batch,): beams that continue other beams."""
     return jax.tree.map(lambda part: part[rows] if part.ndim else part, cache)
 
 

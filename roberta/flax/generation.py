@@ -68,7 +68,7 @@ class ModelStepper(StepperBase):
         self.check_new(past, length)
         seq = length - past
         native = {name: values[:, past:] for name, values in inputs.items() if name != "attention_mask"}
-        # room behind the tokens is masked, and no token before it sees it
+        # room after the tokens is masked, and no token before it sees it
         padding = ((0, 0), (0, self.room - length))
         if self.cache is None:
             native = {name: np.pad(values, padding) for name, values in native.items()}
@@ -170,13 +170,14 @@ class GenerationMixin(GenerationBase):
     def prepare_inputs_for_generation(
         self, input_ids: Array, max_length: int, attention_mask: Array | None = None
     ) -> dict[str, Any]:
-        """What the first call of a loop of one's own takes beside the ids: a cache of `max_length` tokens, a mask over
-        it, and positions. `update_inputs_for_generation` makes that of the next one. `generate` needs neither.
+        """The arguments, beside the ids, for the first call of a loop of your own.
+
+        They are a cache of `max_length` tokens, a mask over it, and positions. `update_inputs_for_generation` makes that of the next one. `generate` needs neither.
         """
         batch, _seq = input_ids.shape
         if attention_mask is None:
             attention_mask = (input_ids != self.config.pad_token_id).astype(jnp.int32)
-        # room behind the prompt is open: no token before it sees it
+        # room after the prompt is open: no token before it sees it
         room = jnp.ones((batch, max_length - attention_mask.shape[1]), attention_mask.dtype)
         is_token = (input_ids != self.config.pad_token_id).astype(jnp.int32)
         return {

@@ -128,7 +128,7 @@ def check_range(name: str, values: Array, limit: int, way_out: str) -> None:
 
 
 def warn_of_padding(input_ids: Array, config: RobertaConfig, past: Array | int) -> None:
-    """Warn, once a process, where the rows of ids (batch, seq) that come without a mask seem to be padded.
+    """Warn, once per process, where the rows of ids (batch, seq) that come without a mask seem to be padded.
 
     Only their first and last tokens are looked at; of a decoder's the first, as none attends to what follows it.
 
@@ -162,7 +162,7 @@ def position_ids(input_ids: Array, pad_token_id: int, past_tokens: Array | int =
 def attention_bias(
     mask: Array | None, queries: int, keys: int, causal: bool, like: Array, past: Array | None = None
 ) -> Array | None:
-    """What is added to attention scores: 0 to attend, a very negative number not to; None when all attend to all.
+    """The term added to attention scores: 0 to attend, a very negative number not to; None when all attend to all.
 
     Args:
         mask: 1 to attend, 0 not to; (batch, key), (batch, seq, key) or (batch, 1 or head, seq, key). The last two

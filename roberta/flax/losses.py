@@ -74,7 +74,7 @@ def classification_loss(logits: Array, labels: Array, config: RobertaConfig) -> 
 
 
 def span_loss(start_logits: Array, end_logits: Array, start: Array, end: Array) -> Array:
-    """Mean of the cross entropies of start and end; positions behind the sequence are left out, negative ones are 0.
+    """Mean of the cross entropies of start and end; positions after the sequence are left out, negative ones are 0.
 
     Args:
         start_logits, end_logits: (batch, seq); start, end: int, (batch,) or (batch, 1).

@@ -41,10 +41,10 @@ def read_optimizer(opt_state: optax.OptState, *, groups: Sequence[Group]) -> Tra
 def fill_optimizer(state: TrainingState, opt_state: optax.OptState) -> optax.OptState:
     """An optax state like `opt_state`, what `init` or `update` returned, with these moments and this step.
 
-    Every `count` is set: a schedule of the learning rate goes on where it was.
+    Every `count` is set: a schedule of the learning rate continues where it was.
 
     Raises:
-        CheckpointError: a moment is missing, misshapen or too many.
+        CheckpointError: a moment is missing, unknown or of the wrong shape.
     """
     adam, moments = _moments(opt_state)
     wanted = {

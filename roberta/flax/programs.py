@@ -32,7 +32,7 @@ Variables = Mapping[str, Any]
 
 @dataclass
 class Kept:
-    """What is kept of a model.
+    """Programs and arrays kept for a model.
 
     Attributes:
         made: what the programs were traced from.

@@ -91,7 +91,7 @@ def _unreadable(path: str, leaf: object) -> list[Wrong]:
 
 
 def _other_module(model: "FlaxRobertaPreTrainedModel") -> list[Wrong]:
-    """A module in the place of the class's own, with computations of its own."""
+    """A module that replaces the class's own, with computations of its own."""
     if type(model.module).__call__ is model.module_class.__call__:
         return []
     way = f"save from a {type(model).__name__} whose params have the same effect"

@@ -20,7 +20,7 @@ from roberta.common.config import RobertaConfig
 from roberta.common.formats.flax_msgpack import canonical_name
 from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import MicroBatch
-from roberta.common.training.data.tasks import Task, check_class
+from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.optimizer_state import Group, TrainingState
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
@@ -53,7 +53,7 @@ class Trainer:
     def __init__(
         self, model: FlaxRobertaPreTrainedModel, settings: Settings, resumed: TrainingState | None = None
     ) -> None:
-        check_class(model, settings.task)
+        check_model_class(model, settings.task)
         self.model, self.settings = model, settings
         self.rate = settings.recipe.learning_rate if resumed is None else resumed.groups[0].learning_rate
         module = trained_module(model, settings)

@@ -34,7 +34,7 @@ def to_array(array: np.ndarray, dtype: DTypeLike) -> Array:
 
 
 def checked_dtype(dtype: DTypeLike) -> jnp.dtype:
-    """The dtype; `ValueError` for float64 while JAX has it switched off and would take float32 in silence."""
+    """The dtype; `ValueError` for float64 while JAX has it switched off and would silently take float32."""
     if jnp.dtype(dtype) == jnp.float64 and not jax.config.jax_enable_x64:
         raise ValueError(
             "float64 is switched off in JAX; set jax.config.update('jax_enable_x64', True), or the environment "

@@ -16,7 +16,7 @@ PastKeyValues = Iterable[Iterable[Tensor | None]] | None  # what callers hand in
 
 
 class Cache(tuple[LayerCache, ...]):
-    """The layers' entries, and what positions go on from.
+    """The layers' entries, and from which positions continue.
 
     A plain tuple of the entries is a cache too, but does not know what its tokens were.
 
@@ -86,7 +86,7 @@ def check_position(cache_position: Tensor, past: int, seq: int) -> None:
 
 
 def past_tokens(cache: Cache | None, attention_mask: Tensor | None) -> Tensor | int:
-    """Number of tokens of each row in the cache that took a position, (batch, 1): what positions go on from.
+    """Number of tokens of each row in the cache that took a position, (batch, 1): from which positions continue.
 
     A cache that does not know has those that a 2-D mask over cached and new tokens shows; without one, all.
     """
@@ -114,7 +114,7 @@ def extend(past: LayerCache | None, key: Tensor, value: Tensor) -> LayerCache:
 
 
 def reorder(cache: Cache, rows: Tensor) -> Cache:
-    """The cache with its batch rows taken from `rows`, int (new batch,): beams that go on from other beams."""
+    """The cache with its batch rows taken from `rows`, int (new batch,): beams that continue other beams."""
     layers = (tuple(part.index_select(0, rows) for part in layer) for layer in cache)
     return Cache(layers, None if cache.tokens is None else cache.tokens.index_select(0, rows))
 

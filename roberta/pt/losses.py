@@ -70,7 +70,7 @@ def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -
 
 
 def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Mean of the cross entropies of start and end; positions behind the sequence are left out, negative ones are 0.
+    """Mean of the cross entropies of start and end; positions after the sequence are left out, negative ones are 0.
 
     Args:
         start_logits, end_logits: (batch, seq); start, end: int, (batch,) or (batch, 1).

@@ -19,7 +19,7 @@ class Masks(Facts):
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """What is added to attention scores: 0 to attend, the lowest number of `dtype` not to.
+        """The term added to attention scores: 0 to attend, the lowest number of `dtype` not to.
 
         Args:
             attention_mask: 1 and 0, (batch, key) or (batch, seq, key).
@@ -56,7 +56,7 @@ class Masks(Facts):
         return seen.to(attention_mask.dtype) * attention_mask[:, None, None, :]
 
     def invert_attention_mask(self, encoder_attention_mask: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """What is added to scores, (batch, 1, 1 or seq, key), from a mask of 1 and 0 of 2 to 4 dimensions."""
+        """The term added to scores, (batch, 1, 1 or seq, key), from a mask of 1 and 0 of 2 to 4 dimensions."""
         mask = encoder_attention_mask
         if mask.dim() < 4:
             mask = mask[:, None, None, :] if mask.dim() == 2 else mask[:, None]
@@ -84,6 +84,6 @@ class Masks(Facts):
         return mask.unsqueeze(-1) if is_attention_chunked else mask
 
     def warn_if_padding_and_no_attention_mask(self, input_ids: Tensor, attention_mask: Tensor | None) -> None:
-        """Warn, once a process, where ids without a mask seem to be padded; the model's own call does so."""
+        """Warn, once per process, where ids without a mask seem to be padded; the model's own call does so."""
         if attention_mask is None:
             warn_of_padding(input_ids, self.config)

@@ -44,7 +44,7 @@ def fill_optimizer(state: TrainingState, optimizer: torch.optim.Optimizer, model
     """Set moments and step of a `torch.optim.AdamW` over parameters of one of our PyTorch models.
 
     Raises:
-        CheckpointError: a moment is missing, misshapen or too many; the optimizer is as it was.
+        CheckpointError: a moment is missing, unknown or of the wrong shape; the optimizer is as it was.
     """
     _, parameters = _groups(optimizer, model)
     kinds = {name: to_numpy(torch.empty((), dtype=parameter.dtype)).dtype for name, parameter in parameters.items()}

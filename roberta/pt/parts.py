@@ -57,7 +57,7 @@ CHILDREN: dict[type[nn.Module], Kinds] = {
     ClassificationHead: {"dense": nn.Linear, "dropout": nn.Dropout, "out_proj": nn.Linear},
     nn.Linear: {}, nn.LayerNorm: {}, nn.Embedding: {}, nn.Dropout: {},
 }  # fmt: skip
-# Head -> what stands beside the encoder.
+# Head -> the modules beside the encoder.
 BESIDE: dict[Head | None, Kinds] = {
     "ForCausalLM": {"lm_head": LMHead},
     "ForMaskedLM": {"lm_head": LMHead},

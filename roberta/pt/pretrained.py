@@ -567,7 +567,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         return wanted
 
     def set_attn_implementation(self, attn_implementation: str | dict[str, str]) -> None:
-        """Switch between "sdpa" and "eager"; of a dictionary, what stands under "" is taken."""
+        """Switch between "sdpa" and "eager"; of a dictionary, the value of "" is taken."""
         by_part = attn_implementation if isinstance(attn_implementation, dict) else {"": attn_implementation}
         wanted = by_part.get("", self.config.attn_implementation)
         self.config.update_checked({"attn_implementation": self.get_correct_attn_implementation(wanted)})

@@ -1,7 +1,7 @@
 """Several processes that train one model: torchrun starts them, each takes rows of every micro-batch.
 
 Between two updates the first process alone logs, evaluates and saves. The others wait for it, and help where weights
-or moments are split over all: it sends them what it needs, until it sends that the training goes on.
+or moments are split over all: it sends them what it needs, until it sends that the training continues.
 """
 
 import os

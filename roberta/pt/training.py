@@ -1,7 +1,7 @@
 """The updates of the weights in PyTorch: AdamW on the loss of a task, in one process or in several.
 
 Nothing random is kept from one update to the next: dropout is seeded by the number of the update, so a training that
-goes on needs the weights, the optimizer and that number.
+is resumed needs the weights, the optimizer and that number.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import MicroBatch, rows_of_rank
-from roberta.common.training.data.tasks import Task, check_class
+from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.optimizer_state import Group, TrainingState
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
@@ -46,7 +46,7 @@ class Trainer:
     """
 
     def __init__(self, model: RobertaPreTrainedModel, settings: Settings, resumed: TrainingState | None = None) -> None:
-        check_class(model, settings.task)
+        check_model_class(model, settings.task)
         self.settings = settings
         self.rank, self.world = sharding.join(settings.sharding, model.device)
         self._model = model.to(torch.float64 if settings.dtype == "float64" else torch.float32)
@@ -103,7 +103,7 @@ class Trainer:
         return loss.detach().cpu().double() * weight
 
     def _seed(self, number: int, index: int) -> int:
-        """Of the dropout of a micro-batch."""
+        """The seed of the dropout of a micro-batch."""
         key = (self.settings.seed, number, index, self.rank)
         return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
 
@@ -245,7 +245,7 @@ def wide(logits: Tensor) -> Tensor:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """What is drawn in the block follows the seed; the caller's generators are as they were behind it."""
+    """Draw from the seed inside the block; afterwards the caller's generators are as they were."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -137,5 +137,5 @@ def _array(value: npt.ArrayLike) -> np.ndarray:
 
 
 def _spec(array: np.ndarray) -> tf.TensorSpec:
-    """Of an array of a batch: any number of rows, of any length; numbers alone have no length."""
+    """The signature of an array of a batch: any number of rows, of any length; numbers alone have no length."""
     return tf.TensorSpec((None,) * array.ndim, array.dtype)

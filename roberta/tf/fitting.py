@@ -55,7 +55,7 @@ class KerasLoops(keras.Model):
             metrics, weighted_metrics: of question answering, one list is for the start and for the end.
         """
         is_own = loss is None or (isinstance(loss, str) and loss in OWN_LOSS)
-        self._compile_loss = self._compile_metrics = self.loss = None  # Keras' own would go on with the old ones
+        self._compile_loss = self._compile_metrics = self.loss = None  # Keras' own would keep the old ones
         super().compile(
             optimizer=optimizer,
             loss=None if is_own else loss,
@@ -114,7 +114,7 @@ class KerasLoops(keras.Model):
         """Keras' `fit`: `x` may be any mapping, with the labels among the inputs or as `y`.
 
         Args:
-            max_queue_size, workers, use_multiprocessing: of a `keras.utils.PyDataset`, in the place of its own.
+            max_queue_size, workers, use_multiprocessing: of a `keras.utils.PyDataset`, instead of its own.
         """
         x, y, sample_weight = self._given(x, y, sample_weight, class_weight)
         if validation_data is not None:
@@ -316,7 +316,7 @@ class KerasLoops(keras.Model):
         return output["last_hidden_state" if self.head == "Model" else "logits"]
 
     def hf_compute_loss(self, labels: _Batch, logits: _Batch) -> Tensor:
-        """The model's own loss of logits and labels that stand beside each other: a scalar.
+        """The model's own loss of logits and labels that are aligned: a scalar.
 
         Args:
             labels: of question answering (start, end), or a dict of the two; of a decoder, each token's next one.
@@ -343,7 +343,7 @@ class KerasLoops(keras.Model):
         return {name: inputs[name] for name in self.label_names if inputs.get(name) is not None}
 
     def _inputs(self, x: _Batch) -> Any:
-        """The inputs of one call by name, for an output that is an object; a `call` of one's own takes `x` as it is."""
+        """The inputs of one call by name, for an output that is an object; a `call` of the user's own takes `x` as it is."""
         if not self._takes_names():
             return x
         return self.arguments((x,), {"return_dict": True} if self._takes_names("return_dict") else {})

@@ -90,7 +90,7 @@ def check_range(name: str, values: Tensor, limit: int, way_out: str) -> Tensor:
 
 
 def warn_of_padding(input_ids: Tensor, config: RobertaConfig) -> None:
-    """Warn, once a process, where the rows of ids (batch, seq) that come without a mask seem to be padded.
+    """Warn, once per process, where the rows of ids (batch, seq) that come without a mask seem to be padded.
 
     Only their first and last tokens are looked at; of a decoder's the first, as none attends to what follows it.
     """
@@ -121,7 +121,7 @@ def position_ids(input_ids: Tensor, pad_token_id: int, past_tokens: Tensor | int
 def attention_bias(
     mask: Tensor | None, queries: int | Tensor, keys: int | Tensor, causal: bool, like: Tensor
 ) -> Tensor | None:
-    """What is added to attention scores: 0 to attend, a very negative number not to; None: all attend to all.
+    """The term added to attention scores: 0 to attend, a very negative number not to; None: all attend to all.
 
     Args:
         mask: 1 to attend, 0 not to; (batch, key), (batch, seq, key) or (batch, 1 or head, seq, key). The last

@@ -12,7 +12,7 @@ Names = str | Sequence[str] | None
 
 
 def write_card(folder: str | Path, model: keras.Model, name: str, facts: Mapping[str, Names]) -> None:
-    """Write the card into a folder, which is made if it is not there.
+    """Write the card into a folder, which is created if it is missing.
 
     Args:
         facts: what the head of the card says, by its name there: language, license, base_model, tags, datasets, ...;

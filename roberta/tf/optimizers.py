@@ -41,7 +41,7 @@ def fill_optimizer(state: TrainingState, optimizer: keras.optimizers.Optimizer, 
     An optimizer that has made no step yet is built over the model's trainable variables.
 
     Raises:
-        CheckpointError: a moment is missing, misshapen or too many; moments and step are as they were.
+        CheckpointError: a moment is missing, unknown or of the wrong shape; moments and step are as they were.
     """
     _, moments = _moments(optimizer, model)
     wanted = {}

@@ -54,7 +54,7 @@ CHILDREN: dict[LayerClass, Kinds] = {
     ClassificationHead: {"dense": Dense, "dropout": Dropout, "out_proj": Dense},
     Dense: {}, Norm: {}, Embedding: {}, Dropout: {},
 }  # fmt: skip
-# Head -> what stands beside the encoder.
+# Head -> the modules beside the encoder.
 BESIDE: dict[Head, Kinds] = {
     "ForCausalLM": {"lm_head": LMHead},
     "ForMaskedLM": {"lm_head": LMHead},

@@ -38,7 +38,7 @@ def served(output: ModelOutput, config: RobertaConfig) -> ModelOutput:
 
 
 def function(model: keras.Model) -> Callable[[dict[str, Tensor]], ModelOutput]:
-    """The model's `eager_serving` as a `tf.function` of one dict, made once a model."""
+    """The model's `eager_serving` as a `tf.function` of one dict, made once per model."""
     if model not in _FUNCTIONS:
         _FUNCTIONS[model] = _function(model, signature(model))
     return _FUNCTIONS[model]

@@ -17,7 +17,7 @@ from tensorflow import Tensor
 from roberta.common.config import RobertaConfig
 from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import MicroBatch, rows_of_rank
-from roberta.common.training.data.tasks import Task, check_class
+from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.optimizer_state import TrainingState
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
@@ -50,7 +50,7 @@ class Trainer:
     """
 
     def __init__(self, model: keras.Model, settings: Settings, resumed: TrainingState | None = None) -> None:
-        check_class(model, settings.task)
+        check_model_class(model, settings.task)
         self.settings = settings
         self.strategy = strategy_of(settings.sharding)
         self.world = self.strategy.num_replicas_in_sync

@@ -16,7 +16,7 @@ _Weights = npt.ArrayLike | Tensor | Sequence[Tensor]
 
 
 def own_loss(head: str, labels: Sequence[Tensor], logits: Tensor | Sequence[Tensor], config: RobertaConfig) -> Tensor:
-    """The loss of a head, on logits that stand beside their labels: those of a decoder are not shifted."""
+    """The loss of a head, on logits that are aligned with their labels: those of a decoder are not shifted."""
     if head == "ForQuestionAnswering":
         return span_loss(*logits, *labels)
     if head == "ForSequenceClassification":

@@ -55,7 +55,7 @@ def native(model: keras.Model) -> dict[str, tuple[keras.Variable, bool]]:
 
 
 def replace(layer: keras.layers.Layer, attribute: str, values: np.ndarray) -> None:
-    """Give a layer a variable of another shape in the place of one it has."""
+    """Replace a variable of a layer by one of another shape."""
     old = getattr(layer, attribute)
     was_locked = layer._tracker.locked
     layer._tracker.unlock()  # Keras itself does so where it quantizes; variables cannot change their shape

@@ -255,7 +255,7 @@ def test_a_budget_without_a_token_is_refused(folder: Path, budget: Any) -> None:
         ("text-classification", {"function_to_apply": "tanh"}, "'tanh' must be one of softmax, sigmoid, none"),
         ("text-classification", {"top_k": "all"}, "top_k='all' must be an int"),
         ("token-classification", {"aggregation_strategy": "mean"}, "'mean' must be one of none, simple, first, average"),
-        ("token-classification", {"stride": 9}, 'stride=9 needs another aggregation_strategy than "none"'),
+        ("token-classification", {"stride": 9}, 'stride=9 needs an aggregation_strategy other than "none"'),
         ("token-classification", {"ignore_labels": "O"}, "ignore_labels='O' must be a list"),
         ("question-answering", {"top_k": None}, "top_k=None must be an int"),
         ("question-answering", {"doc_stride": -1}, "doc_stride=-1 must be an int of at least 0"),

@@ -148,7 +148,7 @@ def test_options_say_the_same_in_python_and_one_role_has_one_column(model: Path,
     options = "--text-column a --label-column c --columns text2=b"
     data = prepared(model, tmp_path / "a.csv", "text-classification", options)
     assert data.report.parts[0].readings[0].columns == {"text": "a", "text2": "b", "label": "c"}
-    with pytest.raises(ValueError, match=r"--text-column b names another column than 'a' for text"):
+    with pytest.raises(ValueError, match=r"--text-column b names a column other than 'a' for text"):
         prepared(model, tmp_path / "a.csv", "text-classification", "--text-column a --columns text=b")
     with pytest.raises(ValueError, match=r"--label-column c is for text-classification.*omit it for mlm"):
         prepared(model, tmp_path / "a.csv", "mlm", "--label-column c")

@@ -190,7 +190,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no positions": ({"drop": ("embed_positions",)}, "has another architecture, or is damaged"),
     "a layer between": ({"drop": ("layers.0.",)}, r"has the layers \[1\]; some between are missing"),
     "a norm before": ({"extra": {"encoder.sentence_encoder.layer_norm.weight": torch.ones(3)}}, "normalises first"),
-    "a stranger": ({"extra": {"encoder.adapter.weight": torch.ones(3)}}, r"adapter\.weight \[3\] is no tensor"),
+    "a stranger": ({"extra": {"encoder.adapter.weight": torch.ones(3)}}, r"adapter\.weight \[3\] is not a tensor"),
     "no heads": ({"options": {"encoder_attention_heads": None}}, "has no encoder_attention_heads"),
     "an activation": ({"options": {"activation_fn": "swish"}}, "activation_fn='swish'; known are 'gelu'"),
     "heads that do not divide": ({"options": {"encoder_attention_heads": 5}}, "not a multiple of num_attention_heads"),

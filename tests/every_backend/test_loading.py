@@ -231,7 +231,7 @@ def broken(kind: str, folder: Path) -> Path:
         case "missing tensor":
             tensors = {name: value for name, value in DRAWN.items() if "layer.1.output.dense.bias" not in name}
             checkpoints.save(folder, checkpoints.small_config("ForMaskedLM"), tensors)
-        case "missing shard" | "shard elsewhere" | "index is no index":
+        case "missing shard" | "shard elsewhere" | "index without a map":
             config = checkpoints.small_config("ForMaskedLM")
             checkpoints.save(folder, config, DRAWN, max_shard_size="20KB")
             index = folder / "model.safetensors.index.json"
@@ -254,7 +254,7 @@ BROKEN = {
     "missing tensor": r"missing: roberta\.encoder\.layer\.1\.output\.dense\.bias \[24\]",
     "missing shard": r"names model-00002-of-\d+\.safetensors, which is not in",
     "shard elsewhere": "elsewhere.*not opened",
-    "index is no index": "is no index of shards",
+    "index without a map": "is not an index of shards",
 }
 
 

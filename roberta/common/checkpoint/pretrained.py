@@ -165,7 +165,7 @@ class PretrainedBase(MakesOutput, PushesToHub):
 
 
 def head_mask_error(shape: tuple[int, ...], config: RobertaConfig) -> ValueError:
-    """What is wrong with a head_mask of another shape than (head,) or (layer, head)."""
+    """The error for a head_mask whose shape is neither (head,) nor (layer, head)."""
     heads = config.num_attention_heads
     return ValueError(
         f"head_mask of shape {shape} does not fit; give ({heads},) or ({config.num_hidden_layers}, {heads})"

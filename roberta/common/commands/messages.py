@@ -15,7 +15,7 @@ _COLUMN_OPTIONS = {"text": "--text-column", "words": "--text-column", "label": "
 
 
 def in_options(message: str, names: Collection[str]) -> str:
-    """A message with options in the place of arguments; lines that begin with four spaces are data, and stay unchanged.
+    """A message with options instead of arguments; lines that begin with four spaces are data, and stay unchanged.
 
     Args:
         names: of the arguments that are options too.

@@ -238,7 +238,7 @@ class VectorFile:
         self.count += 1
 
     def error(self, index: int, given: Given, error: ValueError) -> None:
-        """Write a vector of nan in the place of a skipped input, and print a line with the reason."""
+        """Write a vector of nan instead of a skipped input, and print a line with the reason."""
         print(json.dumps({"index": index, "error": str(error)}, ensure_ascii=False), flush=True)
         if self.vector is not None:
             self.file.write(np.full_like(self.vector, np.nan).tobytes())

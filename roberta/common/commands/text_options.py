@@ -120,7 +120,7 @@ COMMANDS: dict[str, Command] = {
         },
     ),
     "generate": Command(
-        "text-generation", "texts that go on from prompts", ("text",), 1,
+        "text-generation", "texts that continue prompts", ("text",), 1,
         {
             "--max-new-tokens": flag("tokens to add (256)", int, metavar="N"),
             "--do-sample": flag("draw tokens, the default, or with --no-do-sample take the best",
@@ -131,7 +131,7 @@ COMMANDS: dict[str, Command] = {
             "--num-return-sequences": flag("texts a prompt (1)", int, metavar="N"),
             "--add-special-tokens": flag("put <s> before the prompt, the default, or not",
                                          action=YES_OR_NO),
-            "--end-prompt": flag("put </s> behind the prompt too: the model begins something new"),
+            "--end-prompt": flag("put </s> after the prompt too: the model begins something new"),
             "--seed": flag("of drawing", int, metavar="N"),
         },
     ),
@@ -172,7 +172,7 @@ def add_text_commands(
                 own.add_argument(flag_, **settings)
         own.add_argument(
             "--on-error", choices=("stop", "skip"), default="stop",
-            help="what an unusable input does; skip writes its error in the place of its result (%(default)s)",
+            help="what an unusable input does; skip writes its error instead of its result (%(default)s)",
         )  # fmt: skip
         own.add_argument("--json", action="store_true", help="JSON lines on a terminal too")
         own.add_argument(

@@ -21,7 +21,7 @@ def run_training(options: argparse.Namespace) -> int:
     except CheckpointError:
         raise
     except ValueError as error:
-        raise ValueError(in_options(str(error), ARGUMENTS)) from error
+        raise ValueError(in_options(str(error), _ARGUMENTS)) from error
     except Interrupted as signal:
         print(f"roberta train: {signal}", file=sys.stderr)
         return signal.status
@@ -31,7 +31,7 @@ def run_training(options: argparse.Namespace) -> int:
 
 
 # The arguments of `Training` and of a `Recipe` that messages name.
-ARGUMENTS = [flag.removeprefix("--").replace("-", "_") for flag in (*OPTIONS, *RECIPE_OPTIONS)] + ["output", "model"]
+_ARGUMENTS = [flag.removeprefix("--").replace("-", "_") for flag in (*OPTIONS, *RECIPE_OPTIONS)] + ["output", "model"]
 
 
 def training(options: argparse.Namespace) -> Training:

@@ -53,7 +53,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--log-every": flag("updates for a line of metrics.jsonl (1)", int, metavar="N"),
     "--best": flag("give the model of the best evaluation at the end, instead of the last", action=YES_OR_NO),
     "--metric": flag("that the best has most of, or least of a loss (the task's first)", str),
-    "--resume": flag("go on from the newest checkpoint in OUTPUT", action=YES_OR_NO),
+    "--resume": flag("resume from the newest checkpoint in OUTPUT", action=YES_OR_NO),
     "--compile": flag("torch.compile, in PyTorch", action=YES_OR_NO),
     "--sharding": flag("over processes or devices: data, or weights and optimizer too (none)", str,
                        choices=("none", "data", "full")),
@@ -82,7 +82,7 @@ def add_train(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], run: Callable[[argparse.Namespace], int]
 ) -> None:
     """Add `roberta train`."""
-    own = commands.add_parser("train", help="train a model, on a task or from nothing; goes on where it stopped")
+    own = commands.add_parser("train", help="train a model, on a task or from nothing; resumes where it stopped")
     own.add_argument("task", choices=TRAINING_TASKS, metavar="TASK", help=", ".join(TRAINING_TASKS))
     own.add_argument("--model", required=True, help="folder, weights file or hub name; a config.json for new weights")
     own.add_argument("--train", type=Path, nargs="+", required=True, metavar="FILE", help="files to train on")

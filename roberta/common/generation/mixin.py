@@ -69,7 +69,7 @@ class GenerationBase:
             tokenizer: for `stop_strings`.
             seed: of sampling, or a list with one for each prompt; the same in the three frameworks. None draws one
                 from the framework's generator (Flax: numpy's). PyTorch takes a `torch.Generator` too.
-            prng_key: Flax: of sampling, in the place of a seed.
+            prng_key: Flax: for sampling, instead of a seed.
             trace: Flax: compile each step; False is for debugging.
             params: Flax: taken instead of `self.params`.
             settings: fields of `GenerationConfig` to replace: max_new_tokens, do_sample, num_beams, ...; and further

@@ -13,7 +13,7 @@ _Inputs = Mapping[str, npt.NDArray[Any]]
 
 
 class StepperBase:
-    """A model, its cache, and what its calls returned: most of what `search.Stepper` asks for.
+    """A model, its cache, and what its calls returned: most of what `walk.StepperProtocol` asks for.
 
     A backend runs the model, repeats and chooses rows of its tensors, and cuts its cache.
 
@@ -75,7 +75,7 @@ class StepperBase:
     # -- what all do ---------------------------------------------------------------------------------------------
 
     def start(self, inputs: _Inputs, copies: int) -> npt.NDArray[Any]:
-        """Run the prompts once, and go on with `copies` rows of each."""
+        """Run the prompts once; continue with `copies` rows of each."""
         output = dict(self.run(inputs))
         self.embeds = None
         head_mask = {name: self.extra.pop(name) for name in ("head_mask",) if name in self.extra}

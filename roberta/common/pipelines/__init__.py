@@ -64,7 +64,7 @@ def pipeline(
         dtype: "float32" (None), "float64"; in "bfloat16" and "int8", `infer` computes from weights in float32.
         batch_tokens: tokens that go through the model at once, at most; a longer text goes alone.
         progress: show a bar, on a terminal, for lists that take longer than two seconds.
-        on_error: "stop" raises the error of an unusable input; "skip" puts it, a `ValueError`, in the place of the
+        on_error: "stop" raises the error of an unusable input; "skip" returns it, a `ValueError`, instead of the
             result, in a list or a stream, and continues.
         revision, cache_dir, local_files_only, token: for hub names.
         options: the task's own, such as `top_k`; a call may replace them.

@@ -71,8 +71,8 @@ class Pipeline(ABC, Generic[O]):
         dtype: what `infer` computes in: None for the model's own, "bfloat16", "int8".
         batch_tokens: tokens that go through the model at once; a longer text goes alone.
         progress: show a bar, on a terminal, for lists that take longer than two seconds.
-        on_error: for an unusable input of a list or a stream: "stop" raises its error, "skip" puts the error in the
-            place of its result and continues. In a stream, an input that is a `ValueError` counts as unusable.
+        on_error: for an unusable input of a list or a stream: "stop" raises its error, "skip" returns the error
+            instead of its result and continues. In a stream, an input that is a `ValueError` counts as unusable.
 
     Attributes:
         full: number of rows so far that truncation has cut, or that have exactly the length it allows.
@@ -148,7 +148,7 @@ class Pipeline(ABC, Generic[O]):
         """The result of each input of a list."""
         items = [self._item(value, number) for number, value in enumerate(inputs)]
         results: list[Any] = []
-        # `delay` keeps short work quiet; with disable=None there is no bar where stderr is no terminal
+        # `delay` keeps short work quiet; with disable=None there is no bar where stderr is not a terminal
         bar = tqdm(
             total=len(items), unit=" inputs", delay=PROGRESS_SECONDS, disable=None if self.progress else True
         )  # fmt: skip
@@ -322,7 +322,7 @@ def _why_not_finite(model: Any, dtype: str | None) -> str:
             return (
                 f"the checkpoint {name} holds nan or infinity in {listed(wrong)}, so its answers are nan; use another"
             )
-    again = f"give another dtype than {dtype!r}" if dtype else 'try dtype="float64"'
+    again = f"give a dtype other than {dtype!r}" if dtype else 'try dtype="float64"'
     return (
         f"{name} answers nan or infinity, though all its weights are finite numbers: they are too large to compute with; "
         f"{again}"

@@ -115,7 +115,7 @@ def word_label(scores: np.ndarray, strategy: Strategy) -> tuple[int, float]:
 
 
 def without_overlaps(entities: Sequence[Entity]) -> list[Entity]:
-    """Of two entities that share characters, from two windows, the longer one; of equally long ones the likelier."""
+    """The longer of two entities that share characters, from two windows; the likelier if they are equally long."""
     kept: list[Entity] = []
     for entity in sorted(entities, key=lambda entity: entity["start"]):
         if not kept or not kept[-1]["start"] <= entity["start"] < kept[-1]["end"]:

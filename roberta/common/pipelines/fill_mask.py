@@ -124,7 +124,7 @@ class FillMask(TextPipeline[FillMaskOptions]):
         return found[0] if is_one else found
 
     def filled(self, ids: np.ndarray, place: int, token: int, score: float, is_one: bool) -> dict[str, Any]:
-        """One result: the text with a token in the place of a mask."""
+        """One result: the text with a token instead of a mask."""
         filled = ids.copy()
         filled[place] = token
         kept = filled[filled != self.tokenizer.pad_token_id].tolist()

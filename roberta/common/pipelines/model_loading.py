@@ -52,7 +52,7 @@ def open_model(
         has_pooler: for the head "Model": whether its pooler is needed.
 
     Raises:
-        ValueError: a model of another framework than asked for, or a checkpoint that lacks the head's weights.
+        ValueError: a model of a framework that was not asked for, or a checkpoint that lacks the head's weights.
         CheckpointError: see `from_pretrained`.
     """
     if not isinstance(model, str | Path):

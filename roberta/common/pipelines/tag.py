@@ -60,7 +60,7 @@ class TagOptions(PipelineOptions):
         require_count("stride", self.stride, least=0)
         if self.stride is not None and self.aggregation_strategy == "none":
             raise ValueError(
-                f'stride={self.stride} needs another aggregation_strategy than "none": entities of two windows are '
+                f'stride={self.stride} needs an aggregation_strategy other than "none": entities of two windows are '
                 "told apart by their characters"
             )
 
@@ -76,7 +76,7 @@ class Tag(TextPipeline[TagOptions]):
     """Texts in, entities out.
 
     The result of a text is a list in the order of the text: of {"entity", "score", "index", "word", "start", "end"},
-    one a token, or with an aggregation strategy of {"entity_group", "score", "word", "start", "end"}. `start` and
+    one per token, or with an aggregation strategy of {"entity_group", "score", "word", "start", "end"}. `start` and
     `end` count characters, `index` tokens, `<s>` being 0.
 
     With `is_split_into_words` an input is a list of words; characters are those of the words with `delimiter` between.

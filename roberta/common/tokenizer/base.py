@@ -413,7 +413,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         )
 
     def _given_ids(self, text: Any, is_split_into_words: bool) -> list[int] | None:
-        """The ids that a list of ids, or of tokens, stands for; None where it is no such list."""
+        """The ids that a list of ids, or of tokens, stands for; None where it is not such a list."""
         if not isinstance(text, list | tuple) or not text or is_split_into_words:
             return None
         kinds = set(map(type, text))
@@ -608,7 +608,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         texts = [list(ids)] if pair_ids is None else [list(ids), list(pair_ids)]
         batch = TextBatch(texts, [0], [] if pair_ids is None else [True], is_batch=False)
         data: dict[str, Any] = {}
-        # what is cut off is no row here, but a field of its own
+        # what is cut off is not a row here, but a field of its own
         if options.return_overflowing_tokens:
             total = sum(map(len, texts))
             limit = options.max_length if options.max_length is not None else total
@@ -633,7 +633,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         """The ids that stay of each text, and those cut off with `stride` more; none of a pair cut by longest_first.
 
         Raises:
-            ValueError: the text that is to be cut is too short, or is not there.
+            ValueError: the text to be cut is too short or missing.
         """
         if truncation_strategy not in TRUNCATIONS:
             raise ValueError(f"truncation_strategy={truncation_strategy!r} must be one of {', '.join(TRUNCATIONS)}")

@@ -43,7 +43,7 @@ class Chatting(TokenizerSettings):
             tools, documents: dicts that the template may read: the JSON schema of a function; a title and a text.
             chat_template: a template, or the name of one of the tokenizer's; None for the tokenizer's own.
             add_generation_prompt: end with what begins an answer.
-            continue_final_message: end with the last message, so that a model goes on with it.
+            continue_final_message: end with the last message, so that a model continues it.
             tokenize: False for the text.
             return_dict: all that a call of the tokenizer returns, not the ids alone.
             return_assistant_tokens_mask: also `assistant_masks`, 1 for the tokens that `{% generation %}` blocks of the
@@ -126,7 +126,7 @@ def _check(prompt: bool, goes_on: bool, tokenize: bool, return_dict: bool, masks
         raise ValueError("return_assistant_tokens_mask=True needs return_dict=True, to have a place for the mask")
     if goes_on and prompt:
         raise ValueError(
-            "add_generation_prompt=True begins a new message, continue_final_message=True goes on with the last; give one"
+            "add_generation_prompt=True begins a new message, continue_final_message=True continues the last; give one"
         )
     if goes_on and masks:
         raise ValueError("continue_final_message=True does not go with return_assistant_tokens_mask=True; give one")

@@ -114,7 +114,7 @@ def _generation_block() -> type:
     return Generation
 
 
-_BEGIN, _END = "\U0010fffe\ufdd0", "\U0010fffe\ufdd1"  # of code points that are no characters
+_BEGIN, _END = "\U0010fffe\ufdd0", "\U0010fffe\ufdd1"  # of code points that are not characters
 
 
 def _without_marks(marked: str) -> tuple[str, Spans]:
@@ -141,7 +141,7 @@ def _cut_behind(text: str, conversation: Sequence[Message]) -> str:
     start = text.rfind(stripped)
     if start < 0:
         raise ValueError(
-            "continue_final_message=True needs the last message in the text of the template, and it is not there as it "
+            "continue_final_message=True needs the last message in the text of the template, and it is not in it as it "
             "is: the template changes it; give continue_final_message=False"
         )
     kept = str(content).lstrip()  # with white space at its end where the template keeps that

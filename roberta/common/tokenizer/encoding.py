@@ -259,10 +259,10 @@ class BatchEncoding(UserDict[str, Any]):
         return self
 
     def to(self, device: Any, *, non_blocking: bool = False) -> BatchEncoding:
-        """Move the PyTorch tensors to a device, in place; returns itself. What is no tensor stays as it is.
+        """Move the PyTorch tensors to a device, in place; returns itself. Everything else stays as it is.
 
         Args:
-            device: a dtype is none, and changes nothing but the log, as in transformers: ids stay integers.
+            device: a dtype is not a device, and only logs a message, as in transformers: ids stay integers.
         """
         if not isinstance(device, str | int) and type(device).__name__ != "device":
             logger.warning("to(%r): a batch of ids moves to a device, and is not cast; it stays as it is", device)

@@ -15,7 +15,7 @@ Truncation = Literal["do_not_truncate", "longest_first", "only_first", "only_sec
 
 PADDINGS = ("longest", "max_length", "do_not_pad")
 TRUNCATIONS = ("only_first", "only_second", "longest_first", "do_not_truncate")
-_LARGE = 10**20  # a model_max_length from here on is no limit
+_LARGE = 10**20  # a model_max_length of this size or more means no limit
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ class Saving(PushesToHub, TokenizerSettings):
 
         Raises:
             CheckpointError: the folder is a file.
-            TypeError: an argument that is none of these.
+            TypeError: an argument is not one of these.
         """
         upload = upload_arguments(save_directory, push_to_hub, hub, has_weights=False)
         # an upload has no folders, and one template is the file that several would be in
@@ -241,7 +241,7 @@ class Saving(PushesToHub, TokenizerSettings):
         )
 
     def _post_processor(self) -> Any:
-        """That of the file the tokenizer came from, where its rows are not RoBERTa's own."""
+        """The template of the file the tokenizer came from, where its rows are not RoBERTa's own."""
         level = {"trim_offsets": self.trim_offsets, "add_prefix_space": self.add_prefix_space}
         if self._template is not None:
             processor = with_settings(self._template.processor, level)

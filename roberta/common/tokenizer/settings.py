@@ -77,7 +77,7 @@ class TokenizerSettings(SpecialTokens):
         verbose: False for no warnings about texts that are too long.
         config: further keys of tokenizer_config.json, written back when it is saved.
         vocabulary: in place of files.
-        post_processor: what stands around texts, as in tokenizer.json, with the ids of this vocabulary's tokens;
+        post_processor: the special tokens around texts, as in tokenizer.json, with the ids of this vocabulary's tokens;
             None for what the file says.
         others: settings that no tokenizer here has (`do_lower_case`): kept in `init_kwargs` and written into
             tokenizer_config.json, as in transformers, without effect; one close to a known name is logged.
@@ -191,7 +191,7 @@ class TokenizerSettings(SpecialTokens):
     def _follow(self) -> None:
         """Take over changes to a part of this tokenizer that the user holds; RobertaTokenizerFast has one."""
 
-    # -- what stands around the texts of a row -------------------------------------------------------------------
+    # -- the special tokens around the texts of a row ------------------------------------------------------------
 
     def layout(self, pair: bool = False) -> Layout:
         """The special tokens and the types of a row of one text, or of two.

@@ -102,7 +102,7 @@ def _roles(settings: DataSettings, task: Task) -> dict[str, str]:
     found = dict(settings.columns or {})
     for role, column in short.items():
         if column is not None and found.setdefault(role, column) != column:
-            raise ValueError(f"columns={dict(settings.columns or {})} names another column than {column!r} for {role}")
+            raise ValueError(f"columns={dict(settings.columns or {})} names a column other than {column!r} for {role}")
     check_columns(task, found)
     return found
 

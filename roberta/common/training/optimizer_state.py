@@ -185,7 +185,7 @@ def _load(tensor: StoredTensor, dtype: str | None) -> np.ndarray:
 
 
 def _disagreements(moments: Mapping[str, Any], groups: tuple[Group, ...]) -> list[str]:
-    """What is missing, too much or misshapen in moments (arrays or shapes, by entry) and groups."""
+    """The entries of moments (arrays or shapes) that are missing, not in `groups`, or of the wrong shape."""
     counts = Counter(name for group in groups for name in group.parameters)
     names = {entry for _, _, entry in entries(counts)}
     wrong = [f"missing: {entry}" for _, _, entry in entries(counts) if entry not in moments]

@@ -68,7 +68,7 @@ class Training(DataSettings):
         train, validation: files, or one object of the `datasets` library.
         output: the folder of the training, which becomes a model folder.
         framework: "pt", "tf" or "flax"; None for the first that is installed.
-        tokenizer: folder, name, or one of ours; None for the model's.
+        tokenizer: folder, name, or one of our tokenizers; None for the model's.
         recipe: the optimization, or its name; None for the task's.
         learning_rate, batch_size, updates, epochs, warmup, power, end_learning_rate, beta1, beta2, epsilon, weight_decay,
             decays_all, clip_norm, dropout: see `Recipe`; each overrides one number of the recipe, None leaves it.

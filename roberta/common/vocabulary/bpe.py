@@ -89,7 +89,7 @@ def to_symbols(text: str) -> str:
 
 
 def token_bytes(token: str) -> bytes:
-    """The bytes a token stands for: those of its symbols, or of its text when it has a character that is no symbol.
+    """The bytes a token stands for: those of its symbols, or of its text when it has a character that is not a symbol.
 
     >>> token_bytes("ĠnÃ©").decode()
     ' né'

@@ -48,7 +48,7 @@ class Vocabulary:
 
     Args:
         merges: "left right" a line, best first, without a newline at the end: one text, as 50,000 take 4 MB.
-        template: what stands around texts; None for RoBERTa's own.
+        template: the special tokens around texts; None for RoBERTa's own.
     """
 
     tokens: dict[str, int]
@@ -176,7 +176,7 @@ def _merges_of(path: TextFile, merges: object) -> list[str]:
 
 
 def _check_kind(path: TextFile, content: Mapping[str, Any], model: Mapping[str, Any], pre: object) -> None:
-    """Refuse a tokenizer.json of another kind: it would give other tokens than its own program gave."""
+    """Refuse a tokenizer.json of another kind: its tokens would differ from those of its own program."""
     wrong = [
         f"{name} is {json.dumps(value)[:80]}, which must be {rule}"
         for name, value, holds, rule in (
@@ -334,7 +334,7 @@ def _token_value(value: object, name: str, folder: Path) -> Any:
     if value is None or isinstance(value, bool) or (isinstance(value, str) and value):
         return value
     raise CheckpointError(
-        f"{where}: {value!r:.80} is no token; it must be a text of at least one character, or an object with content"
+        f"{where}: {value!r:.80} is not a token; it must be a text of at least one character, or an object with content"
     )
 
 
@@ -406,7 +406,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def vocab_text(tokens: Mapping[str, int], *, indented: bool = False) -> bytes:
-    """`vocab.json`: on one line in the order of the ids, or a line a token in the order of the tokens."""
+    """`vocab.json`: on one line in the order of the ids, or on one line per token in the order of the tokens."""
     if indented:
         return json_text(tokens)
     by_id = dict(sorted(tokens.items(), key=lambda item: item[1]))

@@ -226,7 +226,7 @@ class SpecialTokens:
     # -- adding --------------------------------------------------------------------------------------------------
 
     def add_tokens(self, new_tokens: Token | Sequence[Token], special_tokens: bool = False) -> int:
-        """Add tokens that are matched in the text before it is split; returns how many are new or matched anew.
+        """Add tokens that are matched in the text before it is split; returns how many are new or newly matched.
 
         A text the vocabulary has keeps its id; any other is numbered from `len(tokenizer)`: resize the model to it.
         """
@@ -238,10 +238,10 @@ class SpecialTokens:
         special_tokens_dict: Mapping[str, Token | Sequence[Token]],
         replace_additional_special_tokens: bool = True,
     ) -> int:
-        """Give names to tokens ({"mask_token": "[M]"}) and add them; returns how many are new or matched anew.
+        """Give names to tokens ({"mask_token": "[M]"}) and add them; returns how many are new or newly matched.
 
         Raises:
-            ValueError: a name that is no special token's.
+            ValueError: a name that no special token has.
         """
         tokens: list[Token] = []
         for name, value in special_tokens_dict.items():
@@ -340,7 +340,7 @@ class SpecialTokens:
         return self._by_id.get(index)
 
     def sanitize_special_tokens(self) -> int:
-        """Add the special tokens that the vocabulary lacks; returns how many are new or matched anew."""
+        """Add the special tokens that the vocabulary lacks; returns how many are new or newly matched."""
         return self.add_tokens(self.all_special_tokens_extended, special_tokens=True)
 
     def _convert_token_to_id_with_added_voc(self, token: str | None) -> int | None:

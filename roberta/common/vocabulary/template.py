@@ -128,7 +128,7 @@ def _bare() -> Layout:
 def _token(entry: Any) -> tuple[str, int]:
     text, index = entry
     if not isinstance(text, str) or type(index) is not int or index < 0:
-        raise ValueError(f"{entry!r} is no token with its id")
+        raise ValueError(f"{entry!r} is not a token with its id")
     return text, index
 
 

@@ -217,7 +217,7 @@ class _Ended:
 
 
 def json_lines(path: Path, unusable: Unusable) -> Iterator[DataRecord]:
-    """The objects of a file with one a line; empty lines are left out."""
+    """The objects of a file with one per line; empty lines are left out."""
     for text, where in file_lines(path):
         if text.strip():
             with unusable.noted():

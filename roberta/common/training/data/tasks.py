@@ -58,8 +58,8 @@ def task_settings(config: RobertaConfig, task: str) -> dict[str, Any]:
     return {name: value for name, value in items if name in _KNOWN and _KNOWN[name](value)}
 
 
-def check_class(model: Any, task: Task) -> None:
-    """Raise `ValueError` where a task trains another class than the model's."""
+def check_model_class(model: Any, task: Task) -> None:
+    """Raise `ValueError` where a task does not train the model's class."""
     if model.head != HEADS[task]:
         raise ValueError(
             f"task {task!r} trains {model.class_prefix}Roberta{HEADS[task]}, and the model is a "
