@@ -14,7 +14,7 @@ from backends import Backend
 from backends import backend as get_backend
 from tqdm import tqdm
 
-from roberta.common import padding
+from roberta.common import padding_warning
 
 SHARED = Path(os.environ.get("ROBERTA_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -80,7 +80,7 @@ def warns_of_padding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     Most tests of models draw ids at random, which may begin or end with padding, and pass no mask.
     """
     makes_ids = any(word in request.path.name for word in ("padding", "pipeline", "text", "train", "generat", "demo"))
-    monkeypatch.setattr(padding, "_was_said", [] if makes_ids else [True])
+    monkeypatch.setattr(padding_warning, "_was_said", [] if makes_ids else [True])
 
 
 @pytest.fixture(scope="session")

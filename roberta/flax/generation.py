@@ -172,7 +172,8 @@ class GenerationMixin(GenerationBase):
     ) -> dict[str, Any]:
         """The arguments, beside the ids, for the first call of a loop of your own.
 
-        They are a cache of `max_length` tokens, a mask over it, and positions. `update_inputs_for_generation` makes that of the next one. `generate` needs neither.
+        They are a cache of `max_length` tokens, a mask over it, and positions.
+        `update_inputs_for_generation` makes those of the next. `generate` needs neither.
         """
         batch, _seq = input_ids.shape
         if attention_mask is None:

@@ -21,7 +21,7 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
-from roberta.common import padding
+from roberta.common import padding_warning
 from roberta.common.config import RobertaConfig
 from roberta.common.lengths import distance_error, mask_error, way_out_of_length
 from roberta.flax.cache import LAYER_KEYS, LayerCache, extend
@@ -135,12 +135,12 @@ def warn_of_padding(input_ids: Array, config: RobertaConfig, past: Array | int) 
     Args:
         past: number of tokens in the cache; behind them rows go on, and have no beginning.
     """
-    if padding.was_said() or is_traced(input_ids, past) or past > 0:
+    if padding_warning.was_said() or is_traced(input_ids, past) or past > 0:
         return
     ids = np.asarray(input_ids)
     ends = ids[:, :1] if config.is_decoder else ids[:, :: max(1, ids.shape[1] - 1)]
     if (ends == config.pad_token_id).any():
-        padding.say(config.pad_token_id)
+        padding_warning.say(config.pad_token_id)
 
 
 def position_ids(input_ids: Array, pad_token_id: int, past_tokens: Array | int = 0) -> Array:

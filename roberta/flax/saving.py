@@ -1,7 +1,7 @@
 """Which leaves of a Flax model's parameters are saved, and what a folder cannot hold.
 
 A leaf is written as it is, whatever library made the tree. Leaves of another kind, too many or too few are refused by
-`roberta.common.checkpoint.saving`; this module finds what names do not tell.
+`roberta.common.checkpoint.saved_tensors`; this module finds what names do not tell.
 """
 
 import logging
@@ -13,7 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jax import Array
 
-from roberta.common.checkpoint.saving import Wrong, changed_fields, checked_tensors
+from roberta.common.checkpoint.saved_tensors import Wrong, changed_fields, checked_tensors
 from roberta.common.formats import flax_msgpack
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.parameters import Parameter, parameters

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from roberta.common import padding
+from roberta.common import padding_warning
 from roberta.common.config import RobertaConfig
 from roberta.common.lengths import distance_error, mask_error, way_out_of_length
 from roberta.pt.cache import Cache, LayerCache, extend
@@ -69,11 +69,11 @@ def warn_of_padding(input_ids: Tensor, config: RobertaConfig) -> None:
 
     Only their first and last tokens are looked at; of a decoder's the first, as none attends to what follows it.
     """
-    if padding.was_said() or not has_values(input_ids):
+    if padding_warning.was_said() or not has_values(input_ids):
         return
     ends = input_ids[:, :1] if config.is_decoder else input_ids[:, :: max(1, input_ids.shape[1] - 1)]
     if bool((ends == config.pad_token_id).any()):
-        padding.say(config.pad_token_id)
+        padding_warning.say(config.pad_token_id)
 
 
 def position_ids(input_ids: Tensor, pad_token_id: int, past_tokens: Tensor | int = 0) -> Tensor:

@@ -18,7 +18,7 @@ from roberta.common.checkpoint.loading import (
     resized,
 )
 from roberta.common.checkpoint.pretrained import rows_wanted
-from roberta.common.checkpoint.saving import dtype_of
+from roberta.common.checkpoint.saved_tensors import dtype_of
 from roberta.common.config import RobertaConfig
 from roberta.common.formats import torch_bin
 from roberta.common.formats.safetensors_file import Source

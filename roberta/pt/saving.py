@@ -1,7 +1,7 @@
 """Which tensors of a PyTorch model are saved, and what a folder cannot hold.
 
 A parameter is written as it is. What computes it in every pass (an adapter, a parametrization, a mask of pruning)
-has names of its own in the state dict, and is refused by `roberta.common.checkpoint.saving`; this module finds what
+has names of its own in the state dict, and is refused by `roberta.common.checkpoint.saved_tensors`; this module finds what
 names do not tell.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from roberta.common.checkpoint.saving import Wrong, changed_fields, checked_tensors, fields_changed
+from roberta.common.checkpoint.saved_tensors import Wrong, changed_fields, checked_tensors, fields_changed
 from roberta.common.config import RobertaConfig
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.parameters import Kind, Parameter, parameters

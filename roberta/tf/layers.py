@@ -18,7 +18,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from tensorflow import Tensor
 
-from roberta.common import padding
+from roberta.common import padding_warning
 from roberta.common.config import RobertaConfig
 from roberta.common.lengths import distance_error, mask_error, way_out_of_length
 from roberta.tf.cache import Cache, LayerCache, extend
@@ -94,12 +94,12 @@ def warn_of_padding(input_ids: Tensor, config: RobertaConfig) -> None:
 
     Only their first and last tokens are looked at; of a decoder's the first, as none attends to what follows it.
     """
-    if is_traced() or padding.was_said():
+    if is_traced() or padding_warning.was_said():
         return
     ids = input_ids.numpy()
     ends = ids[:, :1] if config.is_decoder else ids[:, :: max(1, ids.shape[1] - 1)]
     if (ends == config.pad_token_id).any():
-        padding.say(config.pad_token_id)
+        padding_warning.say(config.pad_token_id)
 
 
 def position_ids(input_ids: Tensor, pad_token_id: int, past_tokens: Tensor | int = 0) -> Tensor:

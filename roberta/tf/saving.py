@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import Tensor
 
-from roberta.common.checkpoint.saving import Wrong, changed_fields, checked_tensors, fields_changed
+from roberta.common.checkpoint.saved_tensors import Wrong, changed_fields, checked_tensors, fields_changed
 from roberta.common.config import RobertaConfig
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.formats.tf_h5 import TF_LEAVES

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from roberta.common import padding
+from roberta.common import padding_warning
 from roberta.common.config import RobertaConfig
 from roberta.common.inference.batching import check_budget, groups
 from roberta.common.parameters import Head
@@ -120,8 +120,8 @@ def run_batch(
 def _warn_of_padding(ids: np.ndarray, config: RobertaConfig) -> None:
     """As `warn_of_padding` of the backends' layers."""
     ends = ids[..., :1] if config.is_decoder else ids[..., [0, -1]]
-    if not padding.was_said() and bool((ends == config.pad_token_id).any()):
-        padding.say(config.pad_token_id)
+    if not padding_warning.was_said() and bool((ends == config.pad_token_id).any()):
+        padding_warning.say(config.pad_token_id)
 
 
 def results(output: Any, head: Head) -> dict[str, Any]:
