@@ -254,7 +254,7 @@ BROKEN = {
     "missing tensor": r"missing: roberta\.encoder\.layer\.1\.output\.dense\.bias \[24\]",
     "missing shard": r"names model-00002-of-\d+\.safetensors, which is not in",
     "shard elsewhere": "elsewhere.*not opened",
-    "index is no index": "is no index of shards",
+    "index is no index": "is not an index of shards",
 }
 
 
