@@ -1,4 +1,4 @@
-"""Our classes behind transformers' `AutoConfig`, `AutoModel...` and `AutoTokenizer`."""
+"""Registration of our classes with transformers' `AutoConfig`, `AutoModel...` and `AutoTokenizer`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def register_auto_classes(frameworks: Iterable[str] | None = None) -> None:
 
     Afterwards `AutoModelForMaskedLM.from_pretrained(...)` and its like return ours, as do `pipeline("fill-mask",
     model="name")` and other programs that ask them. Works with transformers 4.57 and 5; may be called again. A folder
-    whose tokenizer_config.json names transformers' RobertaTokenizer goes on being read by that.
+    whose tokenizer_config.json names transformers' RobertaTokenizer is still read by that class.
 
     Args:
         frameworks: of "pt", "tf" and "flax"; by default those that are installed and that transformers has auto
-            classes for (5 has them for PyTorch alone).
+            classes for (transformers 5 has them for PyTorch only).
 
     Raises:
         ModuleNotFoundError: transformers is not installed.
-        ValueError: a framework that is none, or that the installed transformers has no auto classes for.
+        ValueError: an unknown framework, or one without auto classes in the installed transformers.
     """
     import roberta
 

@@ -1,7 +1,7 @@
 """RobertaConfig: the hyperparameters of a RoBERTa model, its labels, and its `config.json`.
 
-Fields, defaults and file format are those of transformers 4.57. A config holds any values; `validate`, which every
-model class calls when it is built, refuses those that cannot work, with the way out.
+Fields, defaults and file format are those of transformers 4.57. A config may hold any values; `validate`, which
+every model class calls when it is built, refuses those that cannot work and says what to do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from roberta.common.storage.hub import (
 
 CONFIG_FILE = "config.json"
 
-# What every transformers config carries, with its default: kept, and written when it differs from the default.
+# The fields that every config of transformers has, with their defaults: kept, and written where they differ.
 INHERITED: dict[str, Any] = {
     "return_dict": True,
     "output_hidden_states": False,
@@ -89,7 +89,7 @@ INHERITED: dict[str, Any] = {
 # Fields that belong to one process or one call: never written to a file.
 _PRIVATE = ("name_or_path", "attn_implementation", "_commit_hash", "transformers_version")
 
-# Whether a config is being read: what a file holds beside the fields is another program's, and nothing to warn of.
+# Whether a config is being read from a file, whose other keys are another program's: they cause no warning.
 _is_read: ContextVar[bool] = ContextVar("is_read", default=False)
 
 
@@ -112,20 +112,20 @@ class RobertaConfig(PushesToHub):
             `hidden_dropout_prob`.
         num_labels, id2label, label2id: the labels; any one of them defines the other two.
         attn_implementation: "sdpa" or "eager" (PyTorch); of this process only, never written.
-        extra: every other key is kept as an attribute and written back, as files of other programs hold such keys;
-            of one that no program is known to write, a log message says so.
+        extra: any other key is kept as an attribute and written back, as files of other programs have such keys; a
+            log message names a key that no program is known to write.
 
     Raises:
-        ValueError: labels that contradict each other, or an unknown problem_type. Any other value is taken;
-            `validate` refuses it when a model is built.
+        ValueError: labels that contradict each other, or an unknown problem_type. Any other value is accepted here;
+            `validate` refuses a bad one when a model is built.
 
-    Equal configs have equal fields, and the same hash: a changed one compiles anew where it is a static argument.
+    Configs with equal fields are equal and have the same hash: changing one recompiles where it is a static argument.
 
     Source: transformers 4.57 `RobertaConfig`; defaults are its defaults, not roberta-base.
     """
 
     model_type = "roberta"
-    # Facts that programs ask of any config. A subclass with other names for its fields gives {own: ours} as map.
+    # Attributes that programs read of any config. A subclass with other field names sets the map {own: ours}.
     attribute_map: ClassVar[dict[str, str]] = {}
     sub_configs: ClassVar[dict[str, Any]] = {}
     base_config_key = ""
@@ -140,7 +140,7 @@ class RobertaConfig(PushesToHub):
     transformers_version: str | None = None  # that wrote the file
     _commit_hash: str | None = None  # of a config from the hub
 
-    # Of `INHERITED`, those that something here reads.
+    # The fields of `INHERITED` that are read here.
     dtype: str | None
     pruned_heads: dict[int, list[int]]
     problem_type: str | None
@@ -203,17 +203,20 @@ class RobertaConfig(PushesToHub):
         self.name_or_path = name_or_path
         self.attn_implementation = attn_implementation
 
+        # what files and older scripts call otherwise, or say of themselves
         for old, new in _OLD_NAMES:
             if old in extra:
                 value = extra.pop(old)
                 extra[new] = value if extra.get(new) is None else extra[new]
         for unused in ("model_type", "_name_or_path"):
             extra.pop(unused, None)
+        # the fields of any config of transformers
         for name, default in INHERITED.items():
             setattr(self, name, extra.pop(name, copy.copy(default)))
         if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
             raise ValueError(f"problem_type={self.problem_type!r} must be None or one of {', '.join(PROBLEM_TYPES)}")
         self.pruned_heads = _plain_heads(self.pruned_heads)
+        # all other keys are kept; a caller's typing error is named
         if not _is_read.get():
             unknown = [name for name in extra if name not in OF_OTHERS and not hasattr(type(self), name)]
             if unknown:
@@ -226,7 +229,7 @@ class RobertaConfig(PushesToHub):
         self.id2label, self.label2id = label_maps(num_labels, id2label, label2id)
 
     def validate(self) -> None:
-        """Raise `ValueError` for the first field that no model can be built from; each model class asks when built."""
+        """Raise `ValueError` for the first field that no model can be built from; every model class calls this."""
         check_config(self)
 
     # -- derived values ------------------------------------------------------------------------------------------
@@ -235,13 +238,13 @@ class RobertaConfig(PushesToHub):
     def max_length_tokens(self) -> int:
         """The longest sequence in tokens: positions start at `pad_token_id + 1` (514 rows for 512 tokens).
 
-        Distances know no padding: with relative positions it is `max_position_embeddings`, padding included.
+        With relative positions it is `max_position_embeddings`, padding included.
         """
         return self.max_position_embeddings - (0 if self.has_distances else self.pad_token_id + 1)
 
     @property
     def has_distances(self) -> bool:
-        """Whether attention scores hold distances between tokens, and the embeddings no positions."""
+        """Whether attention scores depend on distances between tokens, and the embeddings on no positions."""
         return self.position_embedding_type != "absolute"
 
     @property
@@ -300,7 +303,7 @@ class RobertaConfig(PushesToHub):
         return bool(self.return_dict and not self.torchscript)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Self:
-        """The config of the part that reads or writes text, which is this one, whatever is asked for."""
+        """The config of the part that reads or writes text: this one, whatever the arguments."""
         return self
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -312,7 +315,7 @@ class RobertaConfig(PushesToHub):
         # numbers that numpy counted, such as labels.max() + 1
         super().__setattr__(name, value.item() if isinstance(value, np.generic) else value)
 
-    def __getattr__(self, name: str) -> Any:  # called for a name that is not there
+    def __getattr__(self, name: str) -> Any:  # called only for missing names
         other = type(self).attribute_map.get(name)
         if other is None:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self)
@@ -346,7 +349,7 @@ class RobertaConfig(PushesToHub):
         name_dtypes(d)
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """What `config.json` holds: RoBERTa's own fields, and of the others those that differ from the default."""
+        """The fields in `config.json`: RoBERTa's own, and of the others those that differ from the default."""
         two_labels = label_maps(None, None, None)
         return {
             name: value
@@ -380,7 +383,7 @@ class RobertaConfig(PushesToHub):
         """A config from a dictionary; `overrides` that name a field of it replace the field.
 
         Returns:
-            The config; with `return_unused_kwargs`, (config, overrides that name no field, and dtype for the model).
+            The config; with `return_unused_kwargs`, (config, overrides that do not name a field, and dtype for the model).
 
         Raises:
             ValueError: labels that contradict each other.
@@ -391,6 +394,7 @@ class RobertaConfig(PushesToHub):
                 "which is right only for models of the same structure (XLM-RoBERTa, CamemBERT)",
                 stacklevel=2,
             )
+        # the file's labels and fields, of which overrides replace some
         labels, contradiction = file_labels(config_dict)
         values = {**config_dict, **labels}
         old_name = overrides.pop("torch_dtype", None)
@@ -401,6 +405,7 @@ class RobertaConfig(PushesToHub):
         if not {"num_labels", "id2label", "label2id"}.isdisjoint(overrides):
             values.update(num_labels=None, id2label=None, label2id=None)
             contradiction = None
+        # which overrides are fields; the dtype is a field, and the model's to load in
         known = {*values, *(_names(cls) if overrides else ())}
         overrides = {name: value for name, value in overrides.items() if name in known or name not in NO_EFFECT}
         used = {name: value for name, value in overrides.items() if name in known}
@@ -410,6 +415,7 @@ class RobertaConfig(PushesToHub):
             config = cls(**{**values, **used})
         finally:
             _is_read.reset(token)
+        # labels that contradict each other stay as the file has them
         if contradiction is not None:
             config.label2id = contradiction
         if contradiction is not None and any(isinstance(key, str) for key in config_dict["id2label"]):  # from a file
@@ -477,7 +483,7 @@ class RobertaConfig(PushesToHub):
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | Path, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What a config's file holds, and the arguments that do not say where it is.
+        """The fields in a config's file, and the arguments that do not say where it is.
 
         Args:
             kwargs: those of `from_pretrained`.
@@ -518,7 +524,7 @@ class RobertaConfig(PushesToHub):
             setattr(self, name, value)
 
     def update_checked(self, config_dict: Mapping[str, Any]) -> None:
-        """Set fields of a config that a model has: `ValueError`, and none is set, when no model could be built then."""
+        """Set fields of the config of a model; `ValueError`, with nothing set, when no model could be built from them."""
         changed = copy.copy(self)
         changed.update(config_dict)
         changed.validate()
@@ -529,7 +535,7 @@ class RobertaConfig(PushesToHub):
 
         Raises:
             ValueError: a field that does not exist, or a value that is not of its type.
-            TypeError: a field that holds no number, text or truth value.
+            TypeError: a field whose value is not a number, a string or a bool.
         """
         pairs = [pair.partition("=")[::2] for pair in update_str.split(",")]
         for name, _ in pairs:
@@ -584,12 +590,12 @@ def _as_type_of(name: str, old: object, text: str) -> object:
             raise ValueError(f"{name}={text} must be true or false")
         return text.lower() in _TRUE
     if not isinstance(old, int | float | str):
-        raise TypeError(f"{name}={text} cannot be set from a text; the config has {name}={old!r}")
+        raise TypeError(f"{name}={text} cannot be set from a string; the config has {name}={old!r}")
     return type(old)(text)
 
 
 def _plain_heads(pruned_heads: Mapping[Any, Any] | None) -> Any:
-    """{layer: [heads]} with ints for the texts that JSON makes of layers; what is none of that stays as it is."""
+    """{layer: [heads]} with ints, where JSON has made strings of the layers; any other value is left as it is."""
     try:
         return {int(layer): sorted(int(head) for head in heads) for layer, heads in (pruned_heads or {}).items()}
     except (ValueError, TypeError, AttributeError):
@@ -597,13 +603,13 @@ def _plain_heads(pruned_heads: Mapping[Any, Any] | None) -> Any:
 
 
 def _is_derived(cls: type, name: str) -> bool:
-    """Whether a config computes what has this name, so that it cannot be set."""
+    """Whether a class computes the attribute of this name, so that it cannot be set."""
     member = getattr(cls, name, None)
     return isinstance(member, property) and member.fset is None
 
 
 def _names(cls: type) -> frozenset[str]:
-    """What the constructors of a class and its bases take by name."""
+    """The keywords that the constructors of a class and its bases take."""
     named = (name for base in cls.__mro__ if "__init__" in vars(base) for name in signature(base).parameters)
     return frozenset(
         {*named, *INHERITED, *(old for old, _ in _OLD_NAMES), "_commit_hash"} - {"self", "extra", "kwargs"}

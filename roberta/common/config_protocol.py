@@ -1,4 +1,4 @@
-"""From whatever a caller has of a config to the one a model is built from."""
+"""The config that a model is built from, made of whatever config a caller has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from roberta.common.storage.folders import CheckpointError
 
 
 def as_config(value: object, config_class: type[RobertaConfig] = RobertaConfig) -> RobertaConfig | None:
-    """A `RobertaConfig` itself, or one with the fields of transformers' config object; None of anything else."""
+    """A `RobertaConfig` itself, or one with the fields of transformers' config object; None for anything else."""
     if isinstance(value, RobertaConfig):
         return value
     if isinstance(value, type) or not hasattr(value, "model_type") or not hasattr(value, "to_dict"):
@@ -30,7 +30,7 @@ def built_from(value: object, class_name: str) -> RobertaConfig:
         class_name: of the model, for the messages.
 
     Raises:
-        TypeError: it is no config.
+        TypeError: it is not a config.
         ValueError: no model can be built from it; see `RobertaConfig.validate`.
     """
     config = as_config(value)
@@ -53,13 +53,13 @@ def checked_config(
     overrides: Mapping[str, Any] | None = None,
     config_class: type[RobertaConfig] = RobertaConfig,
 ) -> tuple[RobertaConfig, dict[str, Any]]:
-    """The config of a folder, a JSON file or a hub name, of which a model can be built.
+    """The config of a folder, a JSON file or a hub name, checked by `validate`.
 
     Returns:
-        The config, and the overrides that are no field of it.
+        The config, and the overrides that are not fields of it.
 
     Raises:
-        CheckpointError: there is none, or no model can be built from it; it names the file.
+        CheckpointError: it is missing, or no model can be built from it; the message names the file.
     """
     config, unknown = config_class.from_pretrained(name_or_path, return_unused_kwargs=True, **(overrides or {}))
     try:

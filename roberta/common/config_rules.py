@@ -1,4 +1,4 @@
-"""What a model can be built from: the rules for a config's values, one after the other."""
+"""The rules for a config's values: what a model can be built from."""
 
 from __future__ import annotations
 

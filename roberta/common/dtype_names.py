@@ -1,4 +1,4 @@
-"""Names of dtypes, in the words all three frameworks share: "float32", "bfloat16", ..."""
+"""Names of dtypes that all three frameworks share: "float32", "bfloat16", ..."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def dtype_name(value: object) -> str:
     """The name of a dtype of PyTorch, TensorFlow, JAX or numpy, or of a text such as "torch.float16".
 
     Raises:
-        TypeError: it is no dtype.
+        TypeError: it is not a dtype.
     """
     name = value if isinstance(value, str) else getattr(value, "name", None)
     if isinstance(name, str):  # a text; a dtype of numpy or TensorFlow
@@ -21,8 +21,8 @@ def dtype_name(value: object) -> str:
     text = str(value)
     if text.startswith("torch."):
         return text.removeprefix("torch.")
-    if value is None:  # numpy takes it for float64
-        raise TypeError("None is no dtype")
+    if value is None:  # numpy would read it as float64
+        raise TypeError("None is not a dtype")
     return str(np.dtype(value).name)  # type: ignore[call-overload]  # a scalar type of numpy or JAX
 
 
@@ -39,9 +39,9 @@ def name_dtypes(fields: dict[str, Any]) -> None:
 
 
 class DtypeName(str):
-    """A dtype's name that equals, beside the same text, the dtype of that name in every framework.
+    """A dtype's name that equals the same string, and the dtype of that name in every framework.
 
-    `config.dtype == torch.float16` is what scripts ask, and here a config knows no framework. The dtype itself is
+    Scripts compare `config.dtype == torch.float16`, and a config here knows no framework. The dtype itself is
     `getattr(torch, config.dtype)`, and numpy and JAX take the name as it is.
     """
 

@@ -1,4 +1,4 @@
-"""Values that are nan or infinite: found at next to no cost, and named."""
+"""Finding values that are nan or infinite, at next to no cost, and naming them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _SHOWN = 5  # tensors that are named
 
 
 def not_finite(array: np.ndarray) -> str | None:
-    """What an array holds that is no number, such as "nan in 3 of 12 values"; None where all are finite."""
-    flat = array.ravel(order="K")  # no copy of a matrix that is turned
+    """A count of the values that are not finite, such as "nan in 3 of 12 values"; None where all are finite."""
+    flat = array.ravel(order="K")  # without copying a transposed matrix
     if all(_is_finite(flat[at : at + _CHUNK]) for at in range(0, flat.size, _CHUNK)):
         return None
     wide = flat.astype(np.float64)
@@ -34,7 +34,7 @@ def are_finite(array: np.ndarray) -> bool:
 
 
 def _is_finite(part: np.ndarray) -> bool:
-    """Whether all values of a part are finite: their sum is, unless it overflows, when each is looked at."""
+    """Whether all values of a part are finite; each is tested only where their sum is not finite."""
     mask = _EXPONENT.get(part.dtype.name)
     if mask is not None:
         return bool(((part.view(np.uint16) & mask) != mask).all())

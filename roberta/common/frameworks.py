@@ -1,6 +1,6 @@
 """The three frameworks by their short names: what each needs, what its classes are called, and how to import them.
 
-The only module of `roberta.common` that imports a framework or one of our backends, by name and when it is asked to.
+The only module of `roberta.common` that imports a framework or one of our backends, by name and on request.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def installed() -> list[str]:
 
 
 def one_framework(framework: str | None, there: Sequence[str]) -> str:
-    """The framework asked for, or the first of those that are there.
+    """The framework asked for, or the first of those that are installed.
 
     Raises:
         ValueError: an unknown name. ModuleNotFoundError: it, or every one, is not installed; names the extras.
@@ -60,7 +60,7 @@ def backend_module(framework: str, name: str) -> Any:
 
 
 def tensor_maker(tensor_type: str) -> Callable[[np.ndarray], Any]:
-    """What makes a framework's tensor of an array, by the framework's short name.
+    """A function from an array to a framework's tensor, by the framework's short name.
 
     Raises:
         ValueError: another name.

@@ -1,4 +1,4 @@
-"""Keywords that scripts written for transformers pass: those without meaning here, those refused, those nobody knows."""
+"""Keywords that scripts written for transformers pass: those without effect here, those refused, and unknown ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 _logger = logging.getLogger(__name__)
 
-# Taken and dropped: whatever their value, the result here is the same.
+# Accepted and dropped: whatever their value, the result here is the same.
 NO_EFFECT = frozenset({
     # weights are mapped and read one at a time
     "low_cpu_mem_usage", "_fast_init", "offload_folder", "offload_state_dict", "offload_buffers", "max_memory",
@@ -20,10 +20,10 @@ NO_EFFECT = frozenset({
     "_from_auto", "_from_pipeline", "_commit_hash",
 })  # fmt: skip
 
-# Arguments of saving weights, which a config and a tokenizer have none of: taken and dropped there.
+# Arguments for saving weights: accepted and dropped where a config or a tokenizer is saved.
 OF_WEIGHTS = frozenset({"safe_serialization", "max_shard_size", "variant"})
 
-# What would change the result and is not done here, with what to do instead; None and False ask for nothing.
+# Keywords that would change the result and are not supported, with what to do instead; None and False are accepted.
 REFUSED = {
     "quantization_config": 'load the model as it is, and quantise it afterwards, or use infer(dtype="int8")',
     "load_in_8bit": 'load the model as it is and use infer(dtype="int8")',
@@ -37,7 +37,7 @@ REFUSED = {
     "key_mapping": "rename the tensors in the file, or give state_dict=",
 }
 
-# Fields that configs of transformers 4 and 5 and of programs around them have, and RoBERTa's has not.
+# Fields of configs of transformers 4 and 5, and of programs around them, that RoBERTa's config does not have.
 OF_OTHERS = frozenset({
     "_num_labels", "output_past", "gradient_checkpointing", "auto_map", "quantization_config", "adapters", "vocab_file",
     "xla_device", "is_cross_attention", "decoder", "encoder", "text_config", "vision_config", "rope_scaling",

@@ -30,7 +30,7 @@ class ModelOutput(OrderedDict[str, Any]):
         unknown = given.keys() - set(self.fields)
         if unknown:
             raise TypeError(f"{type(self).__name__} has the fields {self.fields}, not {sorted(unknown)}")
-        # not super(): a class may also be one of transformers', see `pt.generation`
+        # not super(): a class may also derive from one of transformers', see `pt.generation`
         OrderedDict.__init__(self, ((name, given[name]) for name in self.fields if given.get(name) is not None))
 
     def __getattr__(self, name: str) -> Any:
@@ -57,7 +57,7 @@ class ModelOutput(OrderedDict[str, Any]):
         return type(self), (dict(self.items()),)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy of all values; those that a gradient flows through keep it, where PyTorch's own copy is an error."""
+        """A copy of all values; tensors with a gradient keep it, where PyTorch's own deepcopy raises."""
         _clone_results(self.to_tuple(), memo)
         return type(self)({name: copy.deepcopy(value, memo) for name, value in self.items()})
 

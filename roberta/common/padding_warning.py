@@ -1,4 +1,4 @@
-"""Padding that no mask hides: a mistake that changes numbers, and that nothing else would show."""
+"""The warning of padding without an attention mask, a mistake that changes results and that nothing else would show."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ _was_said: list[bool] = []
 
 
 def was_said() -> bool:
-    """Whether this process has warned already, so that nobody need look any more."""
+    """Whether this process has warned already, so that callers need not look again."""
     return bool(_was_said)
 
 
 def say(pad_token_id: int) -> None:
-    """Warn, once a process, of ids that seem to be padded and come without a mask."""
+    """Warn, once per process, of ids that seem to be padded and come without a mask."""
     if not _was_said:
         _was_said.append(True)
         warnings.warn(

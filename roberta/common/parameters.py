@@ -29,7 +29,7 @@ Head = Literal[
 HEADS_WITH_POOLER: tuple[Head, ...] = ("Model", "ForMultipleChoice")
 LANGUAGE_MODELS: tuple[Head, ...] = ("ForCausalLM", "ForMaskedLM")
 
-# The parts of all heads, as first components of a canonical name: what a file may hold without being wrong.
+# The parts of all heads, as first components of a canonical name: a file may hold any of them.
 HEAD_PARTS = ("lm_head", "classifier", "qa_outputs", "pooler")
 
 
@@ -94,7 +94,7 @@ def _embeddings(config: RobertaConfig, prefix: str) -> Iterator[Parameter]:
 def _layer(config: RobertaConfig, index: int, prefix: str) -> Iterator[Parameter]:
     hidden, inner = config.hidden_size, config.intermediate_size
     yield from _attention(config, f"{prefix}attention.", config.heads_kept(index), config.has_distances)
-    if config.add_cross_attention:  # which knows no distances
+    if config.add_cross_attention:  # which has no distances
         yield from _attention(config, f"{prefix}crossattention.", config.num_attention_heads, False)
     yield from _dense(f"{prefix}intermediate.dense", hidden, inner)
     yield from _dense(f"{prefix}output.dense", inner, hidden)

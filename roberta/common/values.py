@@ -1,4 +1,4 @@
-"""What values are, in the words that all rooms share: types of arrays, ints, ids in range, positions, labels to ignore."""
+"""Small facts about values that all rooms share: types of arrays, ints, ids in range, positions, the ignored label."""
 
 from __future__ import annotations
 

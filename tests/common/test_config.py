@@ -288,7 +288,7 @@ def test_a_text_sets_fields_by_the_type_they_have() -> None:
         config.update_from_string("hiden_size=3")
     with pytest.raises(ValueError, match="is_decoder=maybe must be true or false"):
         config.update_from_string("is_decoder=maybe")
-    with pytest.raises(TypeError, match="id2label=3 cannot be set from a text"):
+    with pytest.raises(TypeError, match="id2label=3 cannot be set from a string"):
         config.update_from_string("id2label=3")
 
 

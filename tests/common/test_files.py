@@ -221,5 +221,5 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 )
 def test_sizes(text: int | str, size: int) -> None:
     assert size_in_bytes(text) == size
-    with pytest.raises(ValueError, match="is no size"):
+    with pytest.raises(ValueError, match="is not a size"):
         size_in_bytes("many")

@@ -461,7 +461,7 @@ def test_offline_and_not_in_the_cache(hub, monkeypatch, options):
 @pytest.mark.parametrize("trouble", ["down", "unreachable"])
 def test_out_of_reach_and_not_in_the_cache(hub, monkeypatch, trouble):
     make_trouble(trouble, hub, monkeypatch)
-    refused("there is no file or folder .*, and the hub, .*, gives no answer .*; check the path, or the connection")
+    refused("there is no file or folder .*, and the hub, .*, does not answer .*; check the path, or the connection")
 
 
 def test_a_config_in_the_cache_is_not_yet_a_checkpoint(hub):

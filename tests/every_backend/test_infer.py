@@ -185,5 +185,5 @@ def test_what_cannot_be_is_named(
 
 def test_a_class_without_results_for_tokens_takes_no_where(backend: Backend, tmp_path: Path) -> None:
     model = backend.load("ForSequenceClassification", checkpoints.make(tmp_path, "ForSequenceClassification"))
-    with pytest.raises(ValueError, match="leave it out"):
+    with pytest.raises(ValueError, match="omit it"):
         model.infer(IDS, where=np.ones((1, 3), bool))

@@ -44,13 +44,13 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What of a model was not in its checkpoint, and the other way round.
+    """Which tensors of a model were not in its checkpoint, and the other way round.
 
     Attributes:
-        missing: parameters of the head that no file had; they are new.
-        unexpected: tensors that this class has no use for (another head's).
-        mismatched: (name, shape in the file, shape in the model) of what is new because shapes differ.
-        notes: what was spelled in another way.
+        missing: parameters that are not in the checkpoint; they are newly initialised.
+        unexpected: tensors that this class does not use (another head's).
+        mismatched: (name, shape in the file, shape in the model) of what is newly initialised because shapes differ.
+        notes: names that were spelled in another way.
     """
 
     missing: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class LoadReport:
     notes: tuple[str, ...] = ()
 
     def message(self, class_name: str) -> str:
-        """What a user should know, in a few lines; empty when all is as it should be."""
+        """A few lines for the user; empty when everything was found."""
         lines = []
         if self.missing:
             lines.append(f"{class_name}: new, as the checkpoint does not have them: {', '.join(self.missing)}")
@@ -94,13 +94,13 @@ def open_checkpoint(
         formats: the formats to look for, best first; by default all of `FORMATS`.
 
     Raises:
-        CheckpointError: there is none, or it is damaged; names the file and the way out.
+        CheckpointError: it is missing or damaged; the message names the file and the way out.
     """
     return read_one_save(Path(path), lambda: open_once(Path(path), variant=variant, formats=formats))
 
 
 def open_once(file: Path, *, variant: str | None = None, formats: tuple[str, ...] | None = None) -> Checkpoint:
-    """As `open_checkpoint`, for a caller that reads more than it and sees to it that all is of one save."""
+    """As `open_checkpoint`, for a caller that reads other files too and ensures that all are of one save."""
     if file.is_dir():
         names = {entry.name for entry in os.scandir(file) if entry.is_file()}
         file = file / find_weights(file, names, formats, variant)
@@ -114,7 +114,7 @@ def open_once(file: Path, *, variant: str | None = None, formats: tuple[str, ...
 def _read_file(file: Path) -> dict[str, StoredTensor]:
     format_ = _SUFFIXES.get(file.suffix)
     if format_ is None:
-        raise CheckpointError(f"{file} is of no known format; the suffix says which: {', '.join(_SUFFIXES)}")
+        raise CheckpointError(f"{file} is not of a known format; the suffix must be one of {', '.join(_SUFFIXES)}")
     reader = None if format_ == "safetensors" else legacy(format_)
     tensors = safetensors_file.read_safetensors(file) if reader is None else reader.read_tensors(file)
     if not tensors:
@@ -201,7 +201,7 @@ def match(
         may_drop_layers: tensors of more layers than the model has are left over, not wrong.
         may_be_partial: report whatever is missing or left over, of the encoder too, instead of raising; where nothing
             of the model is there, it is an error all the same.
-        is_reported: the caller is given the report: nothing that is missing or left over is an error.
+        is_reported: the caller is given the report, so that missing and left over tensors are not errors.
 
     Raises:
         NoFitError: one error that lists everything missing, left over or misshapen.
@@ -358,7 +358,7 @@ def size_in_bytes(size: int | str) -> int:
     """
     found = re.fullmatch(r"(\d+)\s*([KMGT]?)(i?)B?", str(size).strip(), re.IGNORECASE)
     if found is None or int(found[1]) < 1:
-        raise ValueError(f'max_shard_size={size!r} is no size; give bytes or a text such as "500MB"')
+        raise ValueError(f'max_shard_size={size!r} is not a size; give bytes or a text such as "500MB"')
     base = 1024 if found[3] else 1000
     power: int = base ** " KMGT".index(found[2].upper() or " ")
     return int(found[1]) * power

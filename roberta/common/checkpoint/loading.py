@@ -27,7 +27,7 @@ from roberta.common.storage.hub import HubOptions, local_checkpoint
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What was found: the config, where from, and a tensor for every parameter of the class but those in `report`.
+    """The config, the folder, and a tensor for every parameter of the class except those in `report`.
 
     Attributes:
         generation: the fields of the folder's generation_config.json, if it has one; of a class that generates.
@@ -40,7 +40,7 @@ class Pretrained:
 
     @property
     def report(self) -> LoadReport:
-        """What was missing, unexpected or of another shape."""
+        """The tensors that were missing, unexpected or of another shape."""
         return self.match.report
 
     def dtype(self, wanted: str | None) -> str:
@@ -82,15 +82,16 @@ def open_pretrained(
         overrides: fields of the config to replace.
         formats: the file formats to look for, best first; None for all.
         may_be_partial: report what the checkpoint lacks of the encoder, instead of raising.
-        is_reported: the caller is given the report, of a checkpoint with nothing of the model too.
+        is_reported: the caller is given the report, even of a checkpoint that has no tensor of the model.
         tensors: taken instead of the folder's.
-        table: the tensors of a class of the caller's own, which has no `head`.
-        config_class: what is made of a file; a class of the caller's own may have another.
+        table: the tensors of a caller's own class, which has no `head`.
+        config_class: the class of the config that is read; a caller's own class may have another.
 
     Raises:
-        CheckpointError: what is there cannot make this model; one error lists all that is wrong.
-        TypeError: an override that is no field of the config.
+        CheckpointError: the files do not make this model; one error lists everything that is wrong.
+        TypeError: an override that is not a field of the config.
     """
+    # config and tensors: both given, or both of one save of a folder
     needed = meaningful(overrides)
     if name_or_path is None:
         if config is None or tensors is None:
@@ -116,12 +117,14 @@ def open_pretrained(
             ),
         )
         found.name_or_path = str(name_or_path)
+    # an override that is not a field is a typing error
     if unknown:
         hint = suggestion(min(unknown), vars(found))
         raise TypeError(
             f"from_pretrained does not know {sorted(unknown)}{hint}; give arguments of from_pretrained or fields of the "
             "config, and fields only without config="
         )
+    # a tensor for each parameter of the class
     wanted = parameters(found, head, has_pooler=has_pooler) if head is not None else table(found) if table else {}
     matched = match(
         wanted,
@@ -135,7 +138,7 @@ def open_pretrained(
 
 
 def report_to_user(report: LoadReport, class_name: str) -> None:
-    """Warn, once and whole, when something of the model is new."""
+    """Warn, in one message, when parts of the model are newly initialised."""
     message = report.message(class_name)
     if message and (report.missing or report.mismatched):
         warnings.warn(message, stacklevel=4)
@@ -194,7 +197,7 @@ def resized(matrix: np.ndarray, rows: int, name: str) -> np.ndarray:
 def _config(
     folder: Path, given: Any, overrides: dict[str, Any], config_class: type[RobertaConfig]
 ) -> tuple[RobertaConfig, dict[str, Any]]:
-    """The config to build from, and the overrides that are no field of it; a given object stays as it is."""
+    """The config to build from, and the overrides that are not fields of it; a given object is not changed."""
     config, unknown = as_config(given, config_class), dict(overrides)
     if config is not None:
         config = copy.deepcopy(config)

@@ -1,7 +1,7 @@
-"""How files spell the canonical names: prefixes of wrappers, the names of 2018, and what tied heads repeat.
+"""Other spellings of the canonical names: prefixes of wrappers, the names of 2018, and the repeats of tied heads.
 
-Each rule says in a note what it did; the notes are in the report of a load. Source: CONTRACT of the project's
-tests, from checkpoints of transformers 2 to 5, DataParallel, torch.compile and Lightning.
+Each rule adds a note of what it did; the notes are in the report of a load. Source: checkpoints written by
+transformers 2 to 5, DataParallel, torch.compile and Lightning.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from roberta.common.storage.folders import CheckpointError
 
 Tensors = dict[str, StoredTensor]
 
-# Put before every name by DataParallel, by torch.compile, and by people whose model is an attribute of another.
+# Put before every name by DataParallel, by torch.compile, and by a module that has the model as an attribute.
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # the names of the first BERT release
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # constants that old versions saved

@@ -1,4 +1,4 @@
-"""What may be written into a model folder: the tensors that its config names, and nothing else.
+"""The check before a model is saved: a folder holds the tensors that its config names, and nothing else.
 
 A folder holds a config and tensors, no code. A model that was changed in a way that these two cannot say (adapters,
 quantised weights, layers of another kind) would load as another one, or not at all: it is refused before the old folder
@@ -52,11 +52,11 @@ def checked_tensors(
     Args:
         table: what the config says there is.
         tensors: what there is, by canonical name, in PyTorch's shapes.
-        extra: names of further tensors, which a folder has no place for.
-        wrong: what else would be lost.
+        extra: names of further tensors, which a folder cannot hold.
+        wrong: further losses.
 
     Raises:
-        ValueError: a class that loads the folder would not be this model; one error lists all that is wrong.
+        ValueError: what is loaded from the folder would not be this model; one error lists everything that is wrong.
     """
     beside = sorted({*extra, *(tensors.keys() - table.keys())})
     missing = [name for name in table if name not in tensors]
@@ -108,7 +108,7 @@ def _message(class_name: str, lines: list[str], ways: list[str]) -> str:
 
 
 def dtype_of(tensors: Mapping[str, Source]) -> str:
-    """The narrowest dtype that keeps the values of all: what `dtype="auto"` loads them in."""
+    """The narrowest dtype that keeps all values, which `dtype="auto"` loads them in."""
     names = {dtype for _, dtype, _ in tensors.values()}
     if len(names) == 1:
         return names.pop()
@@ -116,7 +116,7 @@ def dtype_of(tensors: Mapping[str, Source]) -> str:
 
 
 def changed_fields(config: RobertaConfig, built: Iterable[Any]) -> list[Wrong]:
-    """What the config says now and parts of the model, which were built from other values, do not do.
+    """Fields of the config that were changed after parts of the model had been built from them.
 
     Args:
         built: the configs that the parts hold.
@@ -132,10 +132,10 @@ def changed_fields(config: RobertaConfig, built: Iterable[Any]) -> list[Wrong]:
 
 
 def fields_changed(config: RobertaConfig, built: Mapping[str, Any]) -> list[Wrong]:
-    """What an error says of fields of the config that were changed behind the model's back.
+    """The lines of an error for fields of the config that were changed after the model was built.
 
     Args:
-        built: field -> the value that the model was built with, and computes by.
+        built: field -> the value that the model was built with and computes with.
     """
     way = "set the config back to what the model was built with, or build a model from the new config"
     return [

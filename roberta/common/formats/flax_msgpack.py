@@ -37,7 +37,7 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a file by their path in the tree, joined with dots.
 
     Raises:
-        CheckpointError: names the file, and what in it is no tree of arrays.
+        CheckpointError: names the file, and what in it is not a tree of arrays.
     """
     try:
         tree = msgpack_file.read_msgpack(path)
@@ -126,7 +126,7 @@ def _packed_chunks(packer: msgpack.Packer, array: np.ndarray) -> Iterator[bytes 
 
 
 def _joined(path: Path, tree: object) -> object:
-    """The tree with arrays that came in chunks made whole."""
+    """The tree, with arrays that are stored in chunks put together."""
     if not isinstance(tree, dict):
         return tree
     if _CHUNKED not in tree:

@@ -34,7 +34,7 @@ def read_msgpack(path: Path) -> Any:
     """The tree in a file: dictionaries, and tensors without a name as leaves, mapped when they are loaded.
 
     Raises:
-        ValueError: the file is cut short, goes on behind its end, or holds what no such file does.
+        ValueError: the file is cut short, has bytes behind its end, or holds what a tree of arrays does not.
     """
     held = HeldFile(path)
     with held.open() as file:
@@ -80,17 +80,17 @@ class _Walk:
             return self.number(_NUMBERS[first])
         if first in _CONSTANTS:
             return _CONSTANTS[first]
-        raise ValueError(f"byte {first:#x} at {self.place - 1} begins what no tree of arrays holds")
+        raise ValueError(f"byte {first:#x} at {self.place - 1} begins what a tree of arrays does not hold")
 
     def tree(self, count: int, depth: int) -> dict[str, Any]:
         """A map of texts to values."""
         if depth >= MAX_DEPTH:
-            raise ValueError(f"nested more than {MAX_DEPTH} levels deep; it is no tree of parameters")
+            raise ValueError(f"nested more than {MAX_DEPTH} levels deep; it is not a tree of parameters")
         result: dict[str, Any] = {}
         for _ in range(count):
             key = self.value(MAX_DEPTH)
             if not isinstance(key, str) or key in result:
-                raise ValueError(f"the key {str(key)[:40]!r} is no text, or is there twice")
+                raise ValueError(f"the key {str(key)[:40]!r} is not a string, or is there twice")
             result[key] = self.value(depth + 1)
             self.leaves += 1
             if self.leaves > 2 * MAX_TENSORS:
@@ -98,7 +98,7 @@ class _Walk:
         return result
 
     def array(self, length: int) -> StoredTensor:
-        """An extension, which has to be an array; its bytes are passed over."""
+        """An extension, which must be an array; its bytes are skipped."""
         kind, end = self.number(">b"), self.place + length
         if kind != ARRAY:
             raise ValueError(f"extension type {kind} is not an array")
@@ -118,12 +118,12 @@ class _Walk:
         first = self.take(1)[0]
         sizes = tuple(self.value(MAX_DEPTH) for _ in range(first & 0x0F)) if 0x90 <= first <= 0x9F else (-1,)
         if any(type(size) is not int or not 0 <= size < 2**48 for size in sizes):
-            raise ValueError(f"shape {str(sizes)[:60]} is no shape")
+            raise ValueError(f"shape {str(sizes)[:60]} is not a shape")
         return sizes
 
     def length(self, codes: dict[int, str]) -> int:
         first = self.take(1)[0]
         if first not in codes:
-            raise ValueError(f"byte {first:#x} at {self.place - 1} begins no bytes of an array")
+            raise ValueError(f"byte {first:#x} at {self.place - 1} does not begin the bytes of an array")
         size: int = self.number(codes[first])
         return size

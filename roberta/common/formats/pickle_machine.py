@@ -117,12 +117,12 @@ class Machine:
         """Replace a name and its arguments by what the table makes of them."""
         arguments, name = self.stack.pop(), self.stack.pop()
         if not isinstance(name, Name) or not isinstance(arguments, tuple):
-            raise TypeError("a value is called that is no name")
+            raise TypeError("a value that is not a name is called")
         builder = self.builders[name.text]
         self.stack.append(Record(name.text, arguments) if builder is None else builder(*arguments))
 
     def set_state(self) -> None:
-        """Give a record its attributes; those of dictionaries and tensors are of no use."""
+        """Give a record its attributes; those of dictionaries and tensors are dropped."""
         state = self.stack.pop()
         if isinstance(self.stack[-1], Record):
             self.stack[-1].state = state
@@ -130,19 +130,19 @@ class Machine:
     def refer(self) -> None:
         """Replace a persistent id by its value."""
         if self.persistent is None:
-            raise TypeError("a persistent id where none belongs")
+            raise TypeError("a persistent id where none is allowed")
         self.stack.append(self.persistent(self.stack.pop()))
 
     def take_items(self, items: list[Any]) -> None:
         """Put pairs into the dictionary on the stack."""
         if len(items) % 2 or not isinstance(self.stack[-1], dict):
-            raise TypeError("items for what is no dictionary")
+            raise TypeError("items for a value that is not a dictionary")
         self.stack[-1].update(keyed(zip(items[::2], items[1::2], strict=True)))
 
     def take_values(self, values: list[Any]) -> None:
         """Append values to the list on the stack."""
         if not isinstance(self.stack[-1], list):
-            raise TypeError("values for what is no list")
+            raise TypeError("values for a value that is not a list")
         self.stack[-1].extend(values)
 
 

@@ -63,7 +63,7 @@ def read_torch_zip(path: Path, *, records: tuple[str, ...] = ()) -> Any:
         records: further names that may occur, as "module attribute"; each becomes a `Record`.
 
     Raises:
-        CheckpointError: names the file, and what it is beside data.
+        CheckpointError: names the file, and what in it is not data.
     """
     held = HeldFile(path)
     with held.open() as file:
@@ -78,7 +78,7 @@ def _machine(path: HeldFile, storages: dict[str, _Storage], records: tuple[str, 
     def storage(identity: tuple[Any, ...]) -> _Storage:
         word, kind, key, _, size, *view = identity
         if word != "storage" or not isinstance(kind, Name) or kind.text not in STORAGES or any(view):
-            raise ValueError(f"{reprlib.repr(identity)} is no storage")
+            raise ValueError(f"{reprlib.repr(identity)} is not a storage")
         if not isinstance(key, str | int) or type(size) is not int:
             raise ValueError(f"a storage has the key {reprlib.repr(key)} and the size {reprlib.repr(size)}")
         found = _Storage(str(key), STORAGES[kind.text], size)
@@ -112,7 +112,7 @@ def _tensor(
     numbers = (offset, *shape, *strides)
     are_sizes = all(type(number) is int and 0 <= number < 2**48 for number in numbers)
     if not isinstance(storage, _Storage) or not len(shape) == len(strides) <= 8 or not are_sizes:
-        raise ValueError(f"a tensor of {reprlib.repr(shape)} with strides {reprlib.repr(strides)} is none")
+        raise ValueError(f"a tensor of {reprlib.repr(shape)} with strides {reprlib.repr(strides)} is not valid")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     count = prod(shape)
     if count > storage.size or (count and last >= storage.size):

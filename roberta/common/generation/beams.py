@@ -67,7 +67,7 @@ class BeamSearch:
         return ends
 
     def _candidates(self, scores: Floats, generator: np.random.Generator) -> list[Hypothesis]:
-        """The best continuations by one token, best first; so many that `width` of them go on."""
+        """The best continuations by one token, best first; enough that `width` of them continue."""
         totals = (scores + np.array([[beam.score] for beam in self.running])).ravel()
         if self.is_open:
             check_choice(totals.max(keepdims=True))

@@ -97,7 +97,7 @@ class GenerationConfig(GenerationProtocol):
             `max_length` of 20, the default) means 20 new tokens, or fewer where the model's length ends.
         min_new_tokens, min_length: no end token before that many tokens, counted likewise.
         do_sample: draw tokens instead of taking the best, after `temperature`, `top_k` (0: off) and `top_p`.
-        num_beams: width of the beam search; 1 is none. `num_return_sequences` of the beams are returned.
+        num_beams: width of the beam search; 1 is off. `num_return_sequences` of the beams are returned.
         length_penalty: a beam's score is its log probability divided by its length to this power.
         early_stopping: True ends a beam search with the first `num_beams` ends; False when a better one is
             not to be expected; "never" when a better one cannot be.
@@ -109,21 +109,21 @@ class GenerationConfig(GenerationProtocol):
             `bos_token_id`: the prompt where none is given.
         use_cache: keep keys and values; without, each step runs all tokens again, with the same result.
         return_dict_in_generate: return an object with what the `output_*` settings ask for.
-        num_beam_groups, diversity_penalty: diverse beam search: the beams in so many groups, of which each avoids, by
-            this penalty, the tokens that those before it chose in the same step.
+        num_beam_groups, diversity_penalty: diverse beam search: the number of groups of beams; each group avoids, by
+            this penalty, the tokens that the groups before it chose in the same step.
         penalty_alpha: contrastive search: weighs the likeness to the tokens so far against the probability of the best
             `top_k`; from 0 to 1.
-        min_p, typical_p, epsilon_cutoff, eta_cutoff: further cuts of sampling; see `common.processors`.
+        min_p, typical_p, epsilon_cutoff, eta_cutoff: further cuts of sampling; see `common.generation.processors`.
         encoder_repetition_penalty, encoder_no_repeat_ngram_size: as those above, of the prompt; the penalty favours it.
         forced_bos_token_id, forced_eos_token_id: the token behind a row of one token, and at the greatest length.
         remove_invalid_values: nan and infinity in scores become numbers.
         renormalize_logits: scores are log probabilities after all that changes them.
-        exponential_decay_length_penalty: (start, factor): from so many new tokens on, ends become likelier.
+        exponential_decay_length_penalty: (start, factor): after `start` new tokens, ends become likelier.
         sequence_bias: added to the scores of tokens that complete a sequence: {(5, 7): -2.0}.
         guidance_scale: classifier-free guidance: how much to move away from the scores behind `negative_prompt_ids`.
         max_time: seconds after which all rows end. stop_strings: texts that end a row.
-        prompt_lookup_num_tokens, max_matching_ngram_size: guess so many tokens from what followed the same n-gram
-            before, and check them in one pass: the same tokens, sooner.
+        prompt_lookup_num_tokens, max_matching_ngram_size: how many tokens to guess from what followed the same
+            n-gram before; they are checked in one pass: the same tokens, sooner.
         num_assistant_tokens: tokens that an assistant guesses at a time.
         extra: every other key of a file, and every other keyword, kept and written back; an attribute each.
 
@@ -233,7 +233,7 @@ class GenerationConfig(GenerationProtocol):
 
     @property
     def eos_token_ids(self) -> list[int]:
-        """The ids that end a row, as a list; -1 is none, as in transformers."""
+        """The ids that end a row, as a list; -1 stands for none, as in transformers."""
         return [token for token in as_list(self.eos_token_id) if token != -1]
 
     @property
@@ -259,7 +259,7 @@ class GenerationConfig(GenerationProtocol):
         """A new config with the fields of `settings`; warns of those that do nothing beside the others.
 
         Raises:
-            TypeError: a name that is no field.
+            TypeError: a name that is not a field.
         """
         unknown = settings.keys() - known_settings()
         if unknown:
@@ -293,7 +293,7 @@ class GenerationConfig(GenerationProtocol):
         return dataclasses.replace(self, **values, extra={**other.extra, **self.extra})
 
     def check_supported(self) -> None:
-        """Raise `ValueError` when a call, file or config sets what transformers has and this library has not."""
+        """Raise `ValueError` when a call, file or config sets what transformers supports and this library does not."""
         for name, (neutral, way_out) in NOT_SUPPORTED.items():
             if self.extra.get(name, neutral) not in (neutral, None):
                 raise ValueError(
@@ -315,10 +315,10 @@ class GenerationConfig(GenerationProtocol):
 
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any], *, return_unused_kwargs: bool = False, **settings: Any) -> Any:
-        """A config from a dictionary; keys that are no field go to `extra`, and `settings` replace its values.
+        """A config from a dictionary; keys that are not fields go to `extra`, and `settings` replace its values.
 
         Returns:
-            The config, or (config, settings that it has not) with `return_unused_kwargs`.
+            The config, or (config, unknown settings) with `return_unused_kwargs`.
         """
         values = {name: value for name, value in config_dict.items() if name not in OF_A_FILE}
         extra = {name: values.pop(name) for name in list(values) if name not in cls._defaults()}
@@ -341,7 +341,7 @@ class GenerationConfig(GenerationProtocol):
         """The text of `generation_config.json`: sorted keys, indent 2, final newline.
 
         Args:
-            ignore_metadata: as in transformers; there is none to leave out.
+            ignore_metadata: as in transformers; here is no metadata to leave out.
         """
         fields = self.to_diff_dict() if use_diff else self.to_dict()
         return json.dumps(fields, indent=2, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""`generate`, but for what a framework does itself: from a caller's arguments to what is returned."""
+"""`generate` without a framework: from a caller's arguments to what is returned."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _check_named(custom_generate: str | None, plan: Plan) -> None:
 
 
 def _refuse(call: Call) -> None:
-    """Raise for arguments that nothing here does."""
+    """Raise for arguments that are not supported."""
     if call.custom_generate is not None and call.custom_generate not in _DONE_HERE:
         raise ValueError(
             f"custom_generate={call.custom_generate!r} is not supported: no code of a repository is run; call your "
@@ -168,7 +168,7 @@ def _refuse(call: Call) -> None:
 
 
 def _base_config(model: GenerationBase, call: Call) -> GenerationConfig:
-    """What the call's settings are put on."""
+    """The config that the call's settings change."""
     own = model.generation_config
     if call.generation_config is None:
         return own
@@ -249,7 +249,7 @@ def _asked(model: GenerationBase, plan: Plan, call: Call, framework: FrameworkBa
 
 
 def _takes(function: Callable[..., Any], count: int) -> bool:
-    """Whether a callable takes so many arguments by position, all of them required."""
+    """Whether a callable takes this many arguments by position, all of them required."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -299,6 +299,7 @@ def _guidance(
 
     Source: Sanchez et al. 2023, "Stay on topic with Classifier-Free Guidance".
     """
+    # the negative prompt
     ids = plan.rows.input_ids[:, -1:]
     mask = None
     if call.negative_prompt_ids is not None:
@@ -311,6 +312,7 @@ def _guidance(
         raise ValueError(
             f"negative_prompt_ids are {len(ids)} rows for {len(plan.rows.input_ids)} prompts; give one row a prompt"
         )
+    # a second run of the model behind it, as long as the first
     new = plan.max_length - plan.prompt
     config = replace(
         plan.config,
@@ -325,6 +327,7 @@ def _guidance(
     state: dict[str, Rows] = {}
 
     def processor(ids: Ints, scores: Floats) -> Floats:
+        # the first call reads the negative prompts, each further one the tokens that were chosen since
         if not state:
             logits = stepper.start(negative.rows.inputs(), plan.copies)
             state["rows"] = negative.rows.take(np.arange(len(logits)) // plan.copies)

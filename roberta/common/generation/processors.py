@@ -52,6 +52,7 @@ def before_sampling(config: GenerationConfig, prompts: Ints, max_length: int, co
     prompt, eos = prompts.shape[1], config.eos_token_ids
     sources = np.repeat(prompts, copies, axis=0)
     steps: list[tuple[str, ScoresProcessor]] = []
+    # what favours or disfavours tokens and sequences
     if config.sequence_bias:
         steps.append(("SequenceBiasLogitsProcessor", partial(_bias, pairs(config.sequence_bias))))
     if config.encoder_repetition_penalty not in (None, 1) and prompt:
@@ -64,6 +65,7 @@ def before_sampling(config: GenerationConfig, prompts: Ints, max_length: int, co
     if config.encoder_no_repeat_ngram_size and prompt:
         forbid = partial(_no_repeats, config.encoder_no_repeat_ngram_size, sources)
         steps.append(("EncoderNoRepeatNGramLogitsProcessor", forbid))
+    # what forbids tokens: words, and ends that come too early
     if config.bad_words_ids:
         words = [list(word) for word in config.bad_words_ids if list(word) not in [[token] for token in eos]]
         steps.append(("NoBadWordsLogitsProcessor", partial(_bias, [(word, -np.inf) for word in words])))
@@ -71,16 +73,19 @@ def before_sampling(config: GenerationConfig, prompts: Ints, max_length: int, co
         steps.append(("MinLengthLogitsProcessor", partial(_not_before, config.min_length, eos)))
     if config.min_new_tokens and eos:
         steps.append(("MinNewTokensLengthLogitsProcessor", partial(_not_before, prompt + config.min_new_tokens, eos)))
+    # what forces tokens at the ends of a row
     if config.forced_bos_token_id is not None:
         steps.append(("ForcedBOSTokenLogitsProcessor", partial(_forced, 1, [config.forced_bos_token_id])))
     if config.forced_eos_token_id is not None:
         ends = as_list(config.forced_eos_token_id)
         steps.append(("ForcedEOSTokenLogitsProcessor", partial(_forced, max_length - 1, ends)))
+    # what mends scores, and hurries towards an end
     if config.remove_invalid_values:
         steps.append(("InfNanRemoveLogitsProcessor", _finite))
     if config.exponential_decay_length_penalty is not None and eos:
         start, factor = config.exponential_decay_length_penalty
         steps.append(("ExponentialDecayLengthPenalty", partial(_grow, prompt + int(start), float(factor), eos)))
+    # what forbids tokens everywhere, and as first new token
     if config.suppress_tokens:
         steps.append(("SuppressTokensLogitsProcessor", partial(_suppress, None, list(config.suppress_tokens))))
     if config.begin_suppress_tokens:

@@ -203,6 +203,7 @@ def _rows(model_config: RobertaConfig, config: GenerationConfig, prompts: Prompt
         if config.bos_token_id is None:
             raise ValueError("give input_ids, or a bos_token_id to start from")
         input_ids = np.full((prompts.batch, 1), config.bos_token_id)
+    # ids, of which there is one in each place, known or not
     ids = _as_ints("input_ids", input_ids)
     check_ids("input_ids", ids, model_config.vocab_size, "is the tokenizer this model's?")
     if prompts.embedded is not None and ids.shape != prompts.embedded:
@@ -210,6 +211,7 @@ def _rows(model_config: RobertaConfig, config: GenerationConfig, prompts: Prompt
             f"input_ids of shape {ids.shape} and inputs_embeds of {prompts.embedded} prompts and tokens do not fit; give "
             "the ids of the same tokens, or inputs_embeds alone"
         )
+    # the mask, given or from the ids
     if prompts.attention_mask is None:
         # a pad that is also an end token may stand in a prompt
         mask = np.ones_like(ids) if pad in config.eos_token_ids else (ids != pad).astype(ids.dtype)
@@ -225,6 +227,7 @@ def _rows(model_config: RobertaConfig, config: GenerationConfig, prompts: Prompt
         )
     if hidden:
         ids = np.where(mask.cumsum(axis=1) == 0, pad, ids)  # padding on the left takes no position
+    # types and positions, where given
     types = positions = None
     if prompts.token_type_ids is not None:
         types = _as_ints("token_type_ids", prompts.token_type_ids, ids.shape)
@@ -257,7 +260,7 @@ def _as_ints(name: str, values: npt.ArrayLike, shape: tuple[int, ...] | None = N
 
 
 def _max_length(model: RobertaConfig, config: GenerationConfig, settings: Mapping[str, Any], rows: Rows) -> int:
-    """Length, padding included, at which generation ends; an error where the model has not the room."""
+    """Length, padding included, at which generation ends; an error where the model has no room for it."""
     tokens = int((rows.input_ids != rows.pad_token_id).sum(axis=1).max())
     room = model.max_length_tokens - tokens
     if model.has_distances:  # between tokens and padding alike

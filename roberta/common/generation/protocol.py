@@ -1,4 +1,4 @@
-"""What `GenerationConfig` has beside its settings: any keyword, kept, and the small methods that programs call."""
+"""The base of `GenerationConfig`: it keeps any keyword, and has the small methods that programs call."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _ATTRIBUTES: dict[str, object] = {
     "transformers_version": None, "_commit_hash": None, "_from_model_config": False,
 }  # fmt: skip
 
-# What a file says of itself: neither settings nor kept.
+# Keys in which a file describes itself: they are not settings, and not kept.
 OF_A_FILE = ("transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash")
 
 # Fields that are off where they are None; elsewhere None stands for the default.
@@ -89,7 +89,7 @@ class GenerationProtocol(PushesToHub):
         object.__setattr__(self, "extra", {**extra, **settings})
         self.validate()
 
-    def __getattr__(self, name: str) -> Any:  # called for a name that is not there
+    def __getattr__(self, name: str) -> Any:  # called only for missing names
         extra = vars(self).get("extra", {})
         if name in extra or name in _ATTRIBUTES:
             return extra.get(name, _ATTRIBUTES.get(name))
@@ -108,7 +108,7 @@ class GenerationProtocol(PushesToHub):
         return hash(self.to_json_string())
 
     def update(self, **kwargs: Any) -> dict[str, Any]:
-        """Set what the config has, fields and keys of `extra`; returns the arguments that it has not.
+        """Set what the config has, fields and keys of `extra`; returns the arguments that it does not have.
 
         Raises:
             ValueError: the new values cannot work; then none is set.

@@ -30,7 +30,7 @@ def decode(
     """Run the search that the settings name; `seed` decides the draws of sampling (see `Draws`).
 
     Args:
-        assistant: guesses tokens, by the plan `guesses`, which has none of the caller's processors and criteria.
+        assistant: guesses tokens, by the plan `guesses`, without the caller's processors and criteria.
     """
     draws = Draws(seed, len(plan.rows.input_ids))
     if assistant is not None or plan.config.prompt_lookup_num_tokens is not None:

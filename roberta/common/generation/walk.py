@@ -54,12 +54,12 @@ class Streamer(Protocol):
         """Take ids, (rows, prompt) or (rows,)."""
 
     def end(self) -> None:
-        """There are no more."""
+        """The last token has come."""
 
 
 @dataclass
 class Decoded:
-    """What came out; see `generation.GenerateBeamDecoderOnlyOutput`. Scores and logits where asked for."""
+    """The result of a search; see `config.GenerateBeamDecoderOnlyOutput`. Scores and logits where asked for."""
 
     sequences: Ints = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     scores: list[Floats] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Walk:
         return scores
 
     def take(self, tokens: Ints) -> bool:
-        """Append a token to each row; whether any row goes on."""
+        """Append a token to each row; returns whether any row continues."""
         if self.plan.config.eos_token_ids:  # without end tokens rows go on until all of them end
             tokens = np.where(self.is_open, tokens, self.plan.pad_token_id)
         self.rows = self.rows.appended(tokens)
@@ -106,7 +106,7 @@ class Walk:
         return bool(self.is_open.any())
 
     def done(self) -> Decoded:
-        """What came out."""
+        """The result, after the streamer is told of the end."""
         if self.streamer is not None:
             self.streamer.end()
         self.decoded.sequences = self.rows.shown

@@ -106,7 +106,7 @@ def packs(lengths: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def check_budget(budget: int) -> None:
-    """Refuse a token budget that is no int of at least 1."""
+    """Raise `ValueError` unless a token budget is an int of at least 1."""
     if isinstance(budget, bool) or not isinstance(budget, int | np.integer) or budget < 1:
         raise ValueError(f"a token budget of {budget!r} holds no token; batch_tokens must be an int of at least 1")
 

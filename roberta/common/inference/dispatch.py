@@ -1,4 +1,4 @@
-"""The fast pass or the model's own: which one a batch takes, and what is kept of models between calls."""
+"""Which forward pass a batch takes, the fast one or the model's own, and what is kept of models between calls."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FastModels:
         self.parts, self.alteration = parts, alteration
         self.kept: WeakKeyDictionary[Any, LaidOut] = WeakKeyDictionary()
 
-    def check(self, model: Any, *params: Any) -> str:
+    def check(self, model: object, *params: Any) -> str:
         """What keeps a model from the fast pass; what was laid out of other parts is forgotten."""
         laid = self.kept.get(model)
         if laid is not None and laid.parts.are_current(model, *params):
@@ -47,14 +47,14 @@ class FastModels:
             self.kept[model] = LaidOut(self.parts(model, *params), {})
         return altered
 
-    def laid_out(self, model: Any, dtype: str, make: Callable[[], Any]) -> Any:
-        """The model laid out for a dtype, made when there is none; `check` has found nothing against it."""
+    def laid_out(self, model: object, dtype: str, make: Callable[[], Any]) -> Any:
+        """The model laid out for a dtype, made on the first call; `check` has found nothing against it."""
         made = self.kept[model].made
         if dtype not in made:
             made[dtype] = make()
         return made[dtype]
 
-    def release(self, model: Any) -> None:
+    def release(self, model: object) -> None:
         """Free what was laid out."""
         self.kept.pop(model, None)
 

@@ -43,6 +43,7 @@ def head_results(head: Head, parts: HeadProtocol, has_pooler: bool) -> _Results:
         """Of each row's first token: a projection, tanh, and a projection to labels."""
         return lambda hidden, tokens: {"logits": label(tanh(hide(rows(hidden, tokens.first))))}
 
+    # the parts are taken once, here: what is returned holds them, and not the model
     match head:
         case "Model":
             pool = parts.dense("pooler.dense") if has_pooler else None
@@ -63,6 +64,7 @@ def head_results(head: Head, parts: HeadProtocol, has_pooler: bool) -> _Results:
             classify = parts.dense("classifier")
             return lambda hidden, tokens: {"logits": classify(rows(hidden, tokens.asked))}
         case "ForQuestionAnswering":
+            # two logits a token: of the start and of the end
             score = parts.dense("qa_outputs")
 
             def spans(hidden: Any, tokens: Tokens) -> dict[str, Any]:

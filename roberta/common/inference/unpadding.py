@@ -1,4 +1,4 @@
-"""What the three `infer` share: a batch taken apart into its real tokens, and results back in the caller's order.
+"""The shared part of the three `infer`: a batch is split into its real tokens, and results are put back in order.
 
 _Rows are ordered by length, or as the backend cuts a batch, in pieces of at most `batch_tokens` real tokens. A backend
 runs one piece of `Tokens` after another; nothing is computed at padding.
@@ -124,13 +124,13 @@ def _warn_of_padding(ids: np.ndarray, config: RobertaConfig) -> None:
         padding_warning.say(config.pad_token_id)
 
 
-def results(output: Any, head: Head) -> dict[str, Any]:
+def results(output: object, head: Head) -> dict[str, Any]:
     """What `infer` returns of the output of a forward pass, which may be a caller's own."""
     names = (*PER_TOKEN.get(head, ()), *PER_ROW.get(head, ()))
-    is_mapping = isinstance(output, Mapping)
-    found = {name: output[name] for name in names if is_mapping and output.get(name) is not None}
+    there: Mapping[str, Any] = output if isinstance(output, Mapping) else {}
+    found = {name: there[name] for name in names if there.get(name) is not None}
     if not found or not found.keys() >= set(PER_TOKEN.get(head, names)):
-        has = f"{', '.join(output)}" if is_mapping else f"a {type(output).__name__}"
+        has = ", ".join(output) if isinstance(output, Mapping) else f"a {type(output).__name__}"
         raise ValueError(
             f"the model's own forward pass returned {has}; infer needs {', '.join(names)}, in a mapping by name: "
             "return the output object of the class it comes from, or call the model itself"
@@ -172,11 +172,11 @@ def can_unpad(given: Mapping[str, np.ndarray], config: RobertaConfig, *, pools: 
 def _check_where(where: np.ndarray, head: Head, given: Mapping[str, np.ndarray]) -> None:
     ids, mask = given["input_ids"], given.get("attention_mask")
     if head not in PER_TOKEN:
-        raise ValueError(f"where is for classes with results for each token, which {head} is not; leave it out")
+        raise ValueError(f"where is for classes with results for each token, which {head} is not; omit it")
     if not isinstance(where, np.ndarray) or where.dtype != bool or where.shape != ids.shape:
-        raise ValueError(f"where has to be a bool array of {ids.shape}, True at the tokens whose results are wanted")
+        raise ValueError(f"where must be a bool array of {ids.shape}, True at the tokens whose results are wanted")
     if mask is not None and mask.shape == ids.shape and bool((where & (mask == 0)).any()):
-        raise ValueError("where marks padding, of which there are no results; mark tokens whose attention_mask is 1")
+        raise ValueError("where marks padding, which has no results; mark tokens whose attention_mask is 1")
 
 
 def _rows(given: Mapping[str, np.ndarray], config: RobertaConfig, where: np.ndarray | None) -> _Rows:

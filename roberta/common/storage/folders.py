@@ -46,8 +46,8 @@ def write_folder(
     or the folder is a mount point, each file is replaced whole, but a reader may see old and new files side by side.
 
     Args:
-        files: name -> content, whole or in pieces; a name such as "assets/a.txt" is in a folder that is made anew.
-        stale: names of old files that go when they are not written anew.
+        files: name -> content, whole or in pieces; a name such as "assets/a.txt" is in a folder that is replaced as a whole.
+        stale: whether an old file that is not among `files` is removed, by its name.
 
     Raises:
         CheckpointError: the folder's path is a file.
@@ -73,10 +73,10 @@ def write_folder(
 
 @contextlib.contextmanager
 def kept_from_writers(folder: Path) -> Iterator[None]:
-    """While it lasts, `write_folder` waits.
+    """A context during which `write_folder` waits.
 
     Raises:
-        OSError: the folder's parent may not be written, or a writer is at work for longer than a minute.
+        OSError: the folder's parent is not writable, or a writer is at work for longer than a minute.
     """
     target = folder.resolve()
     with _locked(_lock_beside(target), seconds=_PATIENCE, pause=0.0005):  # writers without a pause leave little time
@@ -85,12 +85,12 @@ def kept_from_writers(folder: Path) -> Iterator[None]:
 
 
 def restore(folder: Path) -> None:
-    """Put a folder back that a writer had moved aside when it died; one that is still at work is waited for.
+    """Put back a folder that a writer had moved aside when it died; a writer still at work is waited for.
 
     Only where the system cannot swap two folders in one step is a folder ever moved aside.
 
     Raises:
-        CheckpointError: it lies aside, and may not be moved; names the place.
+        CheckpointError: it lies aside and cannot be moved; the message names the place.
     """
     target = folder.resolve()
     aside = None if target.exists() else _aside_of(target)
@@ -113,7 +113,7 @@ def file_pieces(path: Path) -> Iterator[bytes]:
 
 
 def _temporary_files(target: Path) -> Iterator[Path]:
-    """What writers have in the folder."""
+    """The temporary files that writers have in the folder."""
     return target.glob(".*.[0-9]*.tmp")
 
 
@@ -184,7 +184,7 @@ def _replace_files(target: Path, files: Mapping[str, Content]) -> None:
 
 
 def _fill(temporary: Path, target: Path, files: Mapping[str, Content], kept: set[str]) -> None:
-    """Make of an empty folder what the target is to be, safe on the disk."""
+    """Fill an empty folder with what the target is to hold, synced to the disk."""
     for name in kept:
         _link(target / name, temporary / name)
     for name, content in files.items():
@@ -233,7 +233,7 @@ def _remove_litter(litter: Iterable[Path]) -> None:
 
 
 def _beside(target: Path) -> list[Path]:
-    """What writers of this folder, and of no other whose name begins alike, have beside it."""
+    """The temporary folders that writers of this folder have beside it, and not those of a folder with a longer name."""
     name = re.compile(rf"\.{re.escape(target.name)}\.\d+\.[0-9a-f]{{8}}\.tmp({re.escape(_ASIDE)})?")
     try:
         return [path for path in target.parent.iterdir() if name.fullmatch(path.name)]

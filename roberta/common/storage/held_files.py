@@ -1,7 +1,7 @@
 """Files held open while they are read: whatever a writer does meanwhile, what is read is of one save.
 
-A writer puts a new file or folder in the place of the old one, which lives on for who holds it (on Windows the writer
-gets an error instead).
+A writer puts a new file or folder in the place of the old one, which lives on for those that hold it open (on Windows
+the writer gets an error instead).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class HeldFile:
             raise CheckpointError(f"{self} cannot be read: {error}") from None
 
     def check_name(self) -> None:
-        """Raise `CheckpointError` when the path is no longer this file's: who read by path read another."""
+        """Raise `CheckpointError` when the path is no longer this file's: a reader by path would get another."""
         if _identity(self.path) != _identity(self._descriptor):
             raise CheckpointError(f"{self} was replaced while it was read; load it again")
 
@@ -128,7 +128,7 @@ def _place(folder: Path) -> Iterator[Callable[[], bool]]:
     """A function that says whether the path is still the folder that it was, or still none."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)  # while it is held, no other folder gets its inode number
-    except OSError:  # there is none; or Windows, which opens no folders, and gives no number twice
+    except OSError:  # it is missing; or this is Windows, which cannot open folders and does not reuse numbers
         before = _identity(folder)
         yield lambda: _identity(folder) == before
         return
@@ -139,7 +139,7 @@ def _place(folder: Path) -> Iterator[Callable[[], bool]]:
 
 
 def _identity(place: Path | int) -> tuple[int, int] | None:
-    """Device and number of a file or folder by its path or descriptor; None when there is none."""
+    """Device and inode of a file or folder by its path or descriptor; None when it is missing."""
     try:
         state = os.stat(place)
     except OSError:

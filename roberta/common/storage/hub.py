@@ -25,7 +25,7 @@ CARD = "README.md"
 # Beside the weights, what `from_pretrained` reads of a model.
 _TEXTS = ("config.json", "generation_config.json")
 
-# Beside the weights, what `upload_folder` sends; anything else in a folder stays at home.
+# Beside the weights, what `upload_folder` sends; other files in a folder are not sent.
 _UPLOADED_TEXTS = (
     *_TEXTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "merges.txt", "chat_template.jinja", CARD,
@@ -131,7 +131,7 @@ def _folder_or_repository(name_or_path: str | Path, where: HubOptions) -> Path |
     path = Path(name_or_path)
     if name:
         restore(path)
-    if name and path.is_dir():  # Path("") is the working directory, which nobody asked for
+    if name and path.is_dir():  # Path("") would be the working directory
         if not (path / subfolder).is_dir():
             raise CheckpointError(f"{name} has no folder {subfolder}; check subfolder")
         return path / subfolder
@@ -245,7 +245,7 @@ def upload_folder(
 ) -> str:
     """Upload a model's files as one commit; returns the address of the commit, or of the pull request.
 
-    Config, tokenizer, model card and weights are sent, whatever else is in the folder is not. Weights that
+    Config, tokenizer, model card and weights are sent, and no other file of the folder. Weights that
     would be read beside or in place of the new ones (same format and variant, another number of shards) are
     removed in the same commit.
 
@@ -264,17 +264,20 @@ def upload_folder(
         raise CheckpointError(f"{folder} has nothing to upload; save_pretrained writes config and weights")
     api = HfApi(token=token)
     try:
+        # the repository and its branch, and the files that are there before
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None and revision != "main" and not revision.startswith("refs/") and not create_pr:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         source = None if create_pr else revision
         there = api.list_repo_files(repo_id, revision=source)
+        # what is sent, the model card with its tags
         contents: dict[str, Path | bytes] = {name: Path(folder, name) for name in names}
         if tags:
             old = Path(folder, CARD)
             if CARD not in names and CARD in there:
                 old = Path(api.hf_hub_download(repo_id, CARD, revision=source))
             contents[CARD] = _tagged(old, repo_id, tags)
+        # one commit, so that no reader sees old and new weights side by side
         commit = api.create_commit(
             repo_id,
             [
@@ -300,10 +303,10 @@ def upload_arguments(
     """What `save_pretrained` gives `upload_folder` once it has saved; None when nothing is to be uploaded.
 
     Args:
-        has_weights: False of a config or tokenizer, for which arguments of saving weights mean nothing.
+        has_weights: False for a config or tokenizer, where arguments for saving weights are ignored.
 
     Raises:
-        TypeError: an option that `upload_folder` has not, or any but a token when nothing is to be uploaded.
+        TypeError: an unknown option, or any but a token when nothing is to be uploaded.
     """
     options = {n: value for n, value in meaningful(options).items() if has_weights or n not in OF_WEIGHTS}
     if not is_wanted:
@@ -347,7 +350,7 @@ class PushesToHub:
 
         Raises:
             CheckpointError: the hub refuses or is out of reach.
-            TypeError: an argument that is none of these.
+            TypeError: an unknown argument.
         """
         older = meaningful({"token": token, **deprecated_kwargs})
         token = older.pop("token")
@@ -385,7 +388,7 @@ _PUSH_ARGUMENTS = tuple(signature(PushesToHub.push_to_hub).parameters)[1:-1]
 
 
 def _tagged(card: Path, repo_id: str, tags: Sequence[str]) -> bytes:
-    """A model card with more tags; a new one where there is no file of that name."""
+    """A model card with more tags, made where the file is missing."""
     from huggingface_hub import ModelCard
 
     text = card.read_text(encoding="utf-8") if card.is_file() else f"# {repo_id.rpartition('/')[2]}\n"
@@ -417,6 +420,7 @@ def _explained(error: Exception | None, repository: _Repository, file: str | Non
     log_in = 'log in with "hf auth login" or give token='
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # why the hub could not be asked
+    # from the most to the least specific: some of these are subclasses of others
     match error:
         case errors.HFValidationError():
             rule = 'which is "name" or "organisation/name"'
@@ -438,7 +442,7 @@ def _explained(error: Exception | None, repository: _Repository, file: str | Non
             text = f"{what} is not there; check the name, revision and subfolder"
         case _:
             text = (
-                f"there is no file or folder {name}, and the hub, asked for {what}, gives no answer ({_line(error)}); "
+                f"there is no file or folder {name}, and the hub, asked for {what}, does not answer ({_line(error)}); "
                 "check the path, or the connection and token="
             )
     return CheckpointError(text)

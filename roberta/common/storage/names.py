@@ -53,7 +53,7 @@ def find_weights(place: object, there: Collection[str], formats: Collection[str]
         formats: of `FORMATS`, best first; None for all.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: none of them is there; the message lists the weights that are.
     """
     wanted = [name for format_ in formats or FORMATS for name in weight_files(format_, variant)]
     for name in wanted:
@@ -68,7 +68,7 @@ def read_index(index: Path, suffix: str = "") -> dict[str, str]:
     """Tensor -> shard, as an index says; shards are files beside it, never elsewhere.
 
     Args:
-        suffix: that the shards must have.
+        suffix: the suffix that every shard must have.
 
     Raises:
         CheckpointError: it is not an index, or names a file that is not beside it.
