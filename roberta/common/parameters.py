@@ -16,7 +16,7 @@ from roberta.common.config import RobertaConfig
 
 Kind = Literal["embedding", "dense", "bias", "norm", "norm_bias"]
 
-# Class name without prefix -> what stands above the encoder.
+# Class name without prefix -> the modules above the encoder.
 Head = Literal[
     "Model",
     "ForCausalLM",

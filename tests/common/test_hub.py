@@ -473,7 +473,7 @@ def test_a_config_in_the_cache_is_not_yet_a_checkpoint(hub):
 
 def test_a_shard_that_is_not_in_the_cache_is_named(hub):
     hub.put(NAME, {"config.json": CONFIG, "model.safetensors.index.json": index("a.safetensors")})
-    with pytest.raises(CheckpointError, match=r"a\.safetensors of some-team/some-model .* is not there"):
+    with pytest.raises(CheckpointError, match=r"a\.safetensors of some-team/some-model .* was not found"):
         local_checkpoint(NAME)
     with pytest.raises(CheckpointError, match=r"a\.safetensors of .* nor in the hub's cache"):
         local_checkpoint(NAME, local_files_only=True)

@@ -213,9 +213,9 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown format": ({"to": "onnx"}, "the formats are safetensors, pt"),
     "an unknown dtype": ({"to": "pt", "dtype": "int8"}, "dtype='int8' is not one of float32"),
     "bfloat16 in HDF5": ({"to": "tf", "dtype": "bfloat16"}, "tf_model.h5 cannot hold it; float32 holds the same"),
-    "a head that is none": ({"to": "pt", "head": "ForTranslation"}, "must be one of Model, ForCausalLM"),
+    "an unknown head": ({"to": "pt", "head": "ForTranslation"}, "must be one of Model, ForCausalLM"),
     "another head": ({"to": "pt", "head": "ForQuestionAnswering"}, "missing qa_outputs.weight"),
-    "a size that is none": ({"to": "pt", "max_shard_size": "big"}, "'big' is not a size"),
+    "not a size": ({"to": "pt", "max_shard_size": "big"}, "'big' is not a size"),
     "fairseq's options": (
         {"to": "pt", "num_attention_heads": 3},
         "is for a source of fairseq, and this one is safetensors",

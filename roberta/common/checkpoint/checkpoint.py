@@ -204,7 +204,7 @@ def match(
         is_reported: the caller is given the report, so that missing and left over tensors are not errors.
 
     Raises:
-        NoFitError: one error that lists everything missing, left over or misshapen.
+        NoFitError: one error that lists every tensor that is missing, left over or of the wrong shape.
     """
     has_prefix = any(name.startswith("roberta.") for name in table)
     tensors, notes = older_names.canonical(checkpoint.tensors, has_prefix=has_prefix)
@@ -245,12 +245,12 @@ def _tie(table: Mapping[str, Parameter], tensors: dict[str, StoredTensor], notes
         return
     if decoder in table:
         if decoder not in tensors and words in tensors:
-            notes.append(f"{decoder} was not there; the word embedding was taken for it")
+            notes.append(f"{decoder} is missing; the word embedding takes its place")
             tensors[decoder] = tensors[words]
     elif decoder in tensors:
         matrix = tensors.pop(decoder)
         if words not in tensors:
-            notes.append(f"the word embedding was not there; {decoder} was taken for it")
+            notes.append(f"the word embedding is missing; {decoder} takes its place")
             tensors[words] = dataclasses.replace(matrix, name=words)
         elif not older_names.same(matrix, tensors[words]):
             notes.append(

@@ -27,7 +27,7 @@ class BeamSearch:
     """The beams of one prompt, or one group of them.
 
     Attributes:
-        running: the `width` continuations to go on with; their scores are log probabilities.
+        running: the `width` continuations to extend; their scores are log probabilities.
         finished: the best that have ended, best first; their scores are divided by length ** length_penalty.
         is_open: whether `finished` may still change.
     """
@@ -45,7 +45,7 @@ class BeamSearch:
     def advance(
         self, scores: Floats, generator: np.random.Generator, kept: Sequence[Floats] | None
     ) -> tuple[Ints, Ints]:
-        """Take a step from the scores (beams, vocab): the next tokens, and the rows they go on from."""
+        """Take a step from the scores (beams, vocab): the next tokens, and the rows that they extend."""
         best = self._candidates(scores, generator)
         ends = self._ends(best, kept)
         if self.is_open:

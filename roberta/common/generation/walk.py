@@ -26,13 +26,13 @@ class StepperProtocol(Protocol):
     """
 
     def start(self, inputs: Mapping[str, Ints], copies: int) -> Floats:
-        """Read the prompts, go on with `copies` rows of each. Logits of the last token, (rows, vocab)."""
+        """Read the prompts; continue with `copies` rows of each. Logits of the last token, (rows, vocab)."""
 
     def step(self, inputs: Mapping[str, Ints]) -> Floats:
         """Read one more token of each row. Logits of it, (rows, vocab)."""
 
     def reorder(self, rows: Ints) -> None:
-        """Let row i go on from what row `rows[i]` has read."""
+        """Let row i continue what row `rows[i]` has read."""
 
     def read(self, inputs: Mapping[str, Ints], count: int) -> Floats:
         """Read several more tokens of each row. Logits of the last `count`, (rows, count, vocab)."""
@@ -48,7 +48,7 @@ class StepperProtocol(Protocol):
 
 
 class Streamer(Protocol):
-    """Takes the tokens as they come: first the prompts, then one a row."""
+    """Takes the tokens as they come: first the prompts, then one per row."""
 
     def put(self, value: Any) -> None:
         """Take ids, (rows, prompt) or (rows,)."""

@@ -16,7 +16,7 @@ from roberta.common.values import Arrays
 
 @dataclass(frozen=True)
 class LaidOut:
-    """What is kept of a model: its parts as they were, and its weights by dtype."""
+    """The fast copies of one model: its parts as they were, and its weights by dtype."""
 
     parts: Any
     made: dict[str, Any]
@@ -92,7 +92,7 @@ def run_fast_or_plain(
         cut: the rows of each piece.
 
     Raises:
-        ValueError: as `unpadding.run_batch`, or another dtype than its own for a model or a batch that has no fast pass.
+        ValueError: as `unpadding.run_batch`, or a dtype other than its own for a model or a batch that has no fast pass.
     """
     chosen, own = dtypes
 

@@ -40,7 +40,7 @@ def head_results(head: Head, parts: HeadProtocol, has_pooler: bool) -> _Results:
     rows, tanh = parts.rows, parts.tanh
 
     def of_first(hide: _Part, label: _Part) -> _Results:
-        """Of each row's first token: a projection, tanh, and a projection to labels."""
+        """A projection of each row's first token, tanh, and a projection to labels."""
         return lambda hidden, tokens: {"logits": label(tanh(hide(rows(hidden, tokens.first))))}
 
     # the parts are taken once, here: what is returned holds them, and not the model

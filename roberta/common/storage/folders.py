@@ -229,7 +229,7 @@ def _remove_litter(litter: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-# -- a new folder in the place of an old one: in one step where the system can, else in two that can be mended ------------
+# -- a new folder replaces an old one: in one step where the system can, else in two that can be repaired -----------------
 
 
 def _beside(target: Path) -> list[Path]:
@@ -262,7 +262,7 @@ def _put_back(target: Path) -> None:
 
 
 def _swap(temporary: Path, target: Path) -> None:
-    """Put `temporary` in the place of `target`; the old folder, if any, ends at `temporary`."""
+    """Replace `target` by `temporary`; the old folder, if any, ends at `temporary`."""
     if not target.exists():
         temporary.rename(target)
         return

@@ -1,6 +1,6 @@
 """Files held open while they are read: whatever a writer does meanwhile, what is read is of one save.
 
-A writer puts a new file or folder in the place of the old one, which lives on for those that hold it open (on Windows
+A writer replaces the old file or folder by a new one; the old one lives on for those that hold it open (on Windows
 the writer gets an error instead).
 """
 

@@ -208,7 +208,7 @@ def _fetch(repository: _Repository, names: Sequence[str]) -> tuple[_Repository, 
 
 
 def _download(repository: _Repository, name: str) -> Path:
-    """The path of one file in the cache, fetched when it is not there or no longer the same."""
+    """The path of one file in the cache, fetched when it is missing or no longer the same."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -310,7 +310,7 @@ def upload_arguments(
     """
     options = {n: value for n, value in meaningful(options).items() if has_weights or n not in OF_WEIGHTS}
     if not is_wanted:
-        options.pop("token", None)  # of the hub, which nobody asks
+        options.pop("token", None)  # for the hub, which is not asked
     known = set(signature(upload_folder).parameters) - {"folder"}
     unknown = sorted(set(options) - known if is_wanted else options)
     if unknown:
@@ -439,7 +439,7 @@ def _explained(error: Exception | None, repository: _Repository, file: str | Non
                 "fetch it once without local_files_only and HF_HUB_OFFLINE, or give a folder"
             )
         case errors.EntryNotFoundError():  # after LocalEntryNotFoundError, which is one too
-            text = f"{what} is not there; check the name, revision and subfolder"
+            text = f"{what} was not found; check the name, revision and subfolder"
         case _:
             text = (
                 f"there is no file or folder {name}, and the hub, asked for {what}, does not answer ({_line(error)}); "
