@@ -6,6 +6,7 @@ How a text is split is an `Engine`, the one thing the two tokenizers do differen
 from __future__ import annotations
 
 import logging
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,14 +24,13 @@ from roberta.common.tokenizer.padding import (
     Aligned,
     BatchRows,
     as_lists,
-    encodings,
     gather,
     pad_batch,
     tensor_type_of,
 )
 from roberta.common.tokenizer.saving import Saving
 from roberta.common.tokenizer.settings import first_given
-from roberta.common.tokenizer.truncation import TextBatch, cut_windows, flatten, kept_lengths, whole_windows
+from roberta.common.tokenizer.truncation import TextBatch, cut_windows, flatten, kept_lengths
 from roberta.common.vocabulary.errors import ArgumentError
 from roberta.common.vocabulary.special_tokens import AddedToken
 
@@ -41,6 +41,8 @@ TextInput = str | Sequence[str] | Sequence[Sequence[str]] | Sequence[Sequence[Se
 
 # Options that transformers had long ago, with their present names.
 _OLDER = {"pad_to_max_length": ' (now padding="max_length")', "truncation_strategy": " (now truncation)"}
+
+_find_surrogate = re.compile("[\ud800-\udfff]").search
 
 
 class Engine(ABC):
@@ -59,13 +61,13 @@ def refuse_surrogate(texts: Sequence[Any]) -> None:
     """Raise the one error for half a surrogate pair in any of the texts; return when there is none."""
     for number, text in enumerate(texts):
         for part in [text] if isinstance(text, str) else text:
-            for at, character in enumerate(part):
-                if "\ud800" <= character <= "\udfff":
-                    raise ValueError(
-                        f"text {number} has U+{ord(character):04X}, half of a surrogate pair, at character {at}: it has "
-                        "no UTF-8 bytes; repair the text, for instance text.encode('utf-16', 'surrogatepass')"
-                        ".decode('utf-16', 'replace')"
-                    )
+            half = _find_surrogate(part)
+            if half is not None:
+                raise ValueError(
+                    f"text {number} has U+{ord(half[0]):04X}, half of a surrogate pair, at character {half.start()}: it "
+                    "has no UTF-8 bytes; repair the text, for instance text.encode('utf-16', 'surrogatepass')"
+                    ".decode('utf-16', 'replace')"
+                )
 
 
 class TokenizerBase(Decoding, Chatting, Saving, ABC):
@@ -192,7 +194,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         windows = cut_windows(options, ids, batch)
 
         def rows() -> list[Encoding]:
-            return encodings(options, aligned or align(), batch, windows or whole_windows(ids, batch))
+            return BatchRows(options, ids, batch, windows, as_arrays=False).encodings(aligned or align())
 
         # ids -> rows -> fields
         table = BatchRows(options, ids, batch, windows, as_arrays=options.return_tensors is not None)
@@ -238,8 +240,8 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
 
     def encode(
         self,
-        text: Any,
-        text_pair: Any = None,
+        text: TextInput | Sequence[int],
+        text_pair: TextInput | Sequence[int] | None = None,
         add_special_tokens: bool = True,
         padding: bool | str = False,
         truncation: bool | str | None = None,
@@ -271,8 +273,8 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
 
     def encode_plus(
         self,
-        text: Any,
-        text_pair: Any = None,
+        text: TextInput | Sequence[int],
+        text_pair: TextInput | Sequence[int] | None = None,
         add_special_tokens: bool = True,
         padding: bool | str = False,
         truncation: bool | str | None = None,
@@ -378,8 +380,8 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
 
     def _encode_plus(
         self,
-        text: Any,
-        text_pair: Any = None,
+        text: TextInput | Sequence[int],
+        text_pair: TextInput | Sequence[int] | None = None,
         add_special_tokens: bool = True,
         padding_strategy: str = "do_not_pad",
         truncation_strategy: str = "do_not_truncate",
@@ -412,7 +414,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
             **options,
         )
 
-    def _given_ids(self, text: Any, is_split_into_words: bool) -> list[int] | None:
+    def _given_ids(self, text: object, is_split_into_words: bool) -> list[int] | None:
         """The ids that a list of ids, or of tokens, stands for; None where it is not such a list."""
         if not isinstance(text, list | tuple) or not text or is_split_into_words:
             return None
@@ -432,8 +434,8 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
 
     def tokenize(
         self,
-        text: Any,
-        pair: Any = None,
+        text: TextInput,
+        pair: TextInput | None = None,
         add_special_tokens: bool = False,
         split_special_tokens: bool | None = None,
         **others: Any,
@@ -483,7 +485,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
 
     def pad(
         self,
-        encoded_inputs: Any,
+        encoded_inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         padding: bool | str = True,
         max_length: int | None = None,
         pad_to_multiple_of: int | None = None,
@@ -659,7 +661,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         return ids[:kept], ids[len(ids) - window :]
 
 
-def _pair(text: Any, second: Any, is_split_into_words: bool) -> tuple[Any, Any]:
+def _pair(text: object, second: object, is_split_into_words: bool) -> tuple[Any, Any]:
     """One text and its second, which may be in a list of two.
 
     Raises:

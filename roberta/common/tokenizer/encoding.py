@@ -12,7 +12,7 @@ import numpy as np
 
 from roberta.common.frameworks import tensor_maker
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 Span = tuple[int, int]
 
@@ -140,7 +140,7 @@ class BatchEncoding(UserDict[str, Any]):
             self._n_sequences = self._rows()[0].n_sequences
         return self._n_sequences
 
-    def __getitem__(self, item: Any) -> Any:
+    def __getitem__(self, item: object) -> Any:
         if isinstance(item, str):
             return self.data[item]
         if isinstance(item, int | slice) and self._encodings is not None:
@@ -258,14 +258,14 @@ class BatchEncoding(UserDict[str, Any]):
                 self.data[key] = convert(_array(key, [value] if prepend_batch_axis else value))
         return self
 
-    def to(self, device: Any, *, non_blocking: bool = False) -> BatchEncoding:
+    def to(self, device: object, *, non_blocking: bool = False) -> BatchEncoding:
         """Move the PyTorch tensors to a device, in place; returns itself. Everything else stays as it is.
 
         Args:
             device: a dtype is not a device, and only logs a message, as in transformers: ids stay integers.
         """
         if not isinstance(device, str | int) and type(device).__name__ != "device":
-            logger.warning("to(%r): a batch of ids moves to a device, and is not cast; it stays as it is", device)
+            _logger.warning("to(%r): a batch of ids moves to a device, and is not cast; it stays as it is", device)
             return self
         self.data = {
             key: value.to(device=device, non_blocking=non_blocking) if hasattr(value, "to") else value

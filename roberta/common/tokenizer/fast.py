@@ -384,8 +384,7 @@ class RobertaTokenizerFast(TokenizerBase):
             ValueError: a vocabulary too small for its special tokens and the bytes.
             CheckpointError: a file is missing.
         """
-        _check_size(vocab_size, special_tokens)
-        return cls._train(
+        return cls.train_from_iterator(
             _lines(files),
             vocab_size,
             min_frequency=min_frequency,
@@ -415,30 +414,6 @@ class RobertaTokenizerFast(TokenizerBase):
             ValueError: a vocabulary too small for its special tokens and the bytes; something that is not a text.
         """
         _check_size(vocab_size, special_tokens)
-        return cls._train(
-            _texts(texts),
-            vocab_size,
-            min_frequency=min_frequency,
-            special_tokens=special_tokens,
-            length=length,
-            show_progress=show_progress,
-            add_prefix_space=add_prefix_space,
-            **settings,
-        )
-
-    @classmethod
-    def _train(
-        cls,
-        texts: Iterator[str],
-        vocab_size: int,
-        *,
-        min_frequency: int,
-        special_tokens: Sequence[Token],
-        length: int | None,
-        show_progress: bool,
-        add_prefix_space: bool,
-        **settings: Any,
-    ) -> Self:
         tokenizer = tokenizers.Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
         trainer = trainers.BpeTrainer(
@@ -448,7 +423,7 @@ class RobertaTokenizerFast(TokenizerBase):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,  # the bar here counts texts, in every terminal
         )
-        bar = tqdm(texts, total=length, desc="reading", unit=" texts", disable=not show_progress)
+        bar = tqdm(_texts(texts), total=length, desc="reading", unit=" texts", disable=not show_progress)
         tokenizer.train_from_iterator(bar, trainer=trainer, length=length)
         return cls(vocabulary=_trained(tokenizer), add_prefix_space=add_prefix_space, **settings)
 
@@ -477,11 +452,12 @@ class RobertaTokenizerFast(TokenizerBase):
         new = [str(token) for token in new_special_tokens or ()]
         named = {name: _renamed(token, renamed) for name, token in self._named.items()}
         additional = [_renamed(token, renamed) for token in self._additional]
-        return type(self)._train(
-            _texts(text_iterator),
-            vocab_size,
+        special = list(dict.fromkeys([*kept, *new]))
+        return type(self).train_from_iterator(
+            text_iterator,
+            max(vocab_size, _least_size(special)),
             min_frequency=min_frequency,
-            special_tokens=list(dict.fromkeys([*kept, *new])),
+            special_tokens=special,
             length=length,
             show_progress=show_progress,
             add_prefix_space=self.add_prefix_space,
@@ -512,9 +488,13 @@ def _renamed(token: Token | None, renamed: Mapping[str, str]) -> Token | None:
     return None if token is None else renamed.get(token, token)
 
 
+def _least_size(special_tokens: Sequence[Token]) -> int:
+    return 256 + len(special_tokens)
+
+
 def _check_size(vocab_size: int, special_tokens: Sequence[Token]) -> None:
     """Raise `ValueError` for a vocabulary without room for the special tokens and the bytes."""
-    least = 256 + len(special_tokens)
+    least = _least_size(special_tokens)
     if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or vocab_size < least:
         raise ValueError(
             f"vocab_size={vocab_size!r} must be an int of at least {least}: 256 bytes and "

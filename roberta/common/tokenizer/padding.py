@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -83,6 +83,18 @@ def _padded_array(
 # -- the rows of a call --------------------------------------------------------------------------------------------
 
 
+_NO_SPAN = (0, 0)  # of special tokens and padding
+
+
+class TextPart(NamedTuple):
+    """The part of a text that a row has: the text's place in the batch, its number in the row and the type there."""
+
+    place: int
+    number: int
+    type: int
+    span: Span
+
+
 class BatchRows:
     """The rows of a call by field, as lists or as arrays, padded as the options say.
 
@@ -106,7 +118,7 @@ class BatchRows:
             begin, end = options.single.begin.ids, options.single.end.ids
             self.rows = [begin + row + end for row in ids]
         else:
-            self.rows = self._assembled(attrgetter("ids"), lambda at, kind, span: ids[at][slice(*span)])
+            self.rows = self._assembled(attrgetter("ids"), lambda part: ids[part.place][slice(*part.span)])
         self.lengths = list(map(len, self.rows))
         width = padded_length(options, self.lengths)
         if width is None and as_arrays and len(set(self.lengths)) == 1:
@@ -133,28 +145,52 @@ class BatchRows:
         return (places >= before) & (places < lengths - behind)
 
     def _assembled(
-        self, special: Callable[[Specials], list[_T]], text: Callable[[int, int, Span], list[_T]]
+        self, special: Callable[[Specials], list[_T]], text: Callable[[TextPart], list[_T]]
     ) -> list[list[_T]]:
-        """The rows of a field, without padding.
-
-        Args:
-            special: the entries of special tokens.
-            text: the entries of a span of a text, from the text's place in the batch, its type, and the span.
-        """
+        """The rows of a field, without padding, from the entries of special tokens and of the tokens of texts."""
         rows = []
         for sample, first, second in self.windows:
             at, layout = self._batch.samples[sample], self.options.layout(second is not None)
-            row = special(layout.begin) + text(at, layout.types[0], first)
+            row = special(layout.begin) + text(TextPart(at, 0, layout.types[0], first))
             if second is not None:
                 row += special(layout.middle)
-                row += text(at + 1, layout.types[1], second)
+                row += text(TextPart(at + 1, 1, layout.types[1], second))
             rows.append(row + special(layout.end))
         return rows
+
+    def _constant(self, special: _T, text: Callable[[TextPart], _T]) -> list[list[_T]]:
+        """The rows of a field with one value for special tokens, and one for all tokens of a text."""
+        return self._assembled(
+            lambda specials: [special] * len(specials.ids), lambda part: [text(part)] * (part.span[1] - part.span[0])
+        )
 
     def _filled(self, rows: list[list[int]], value: int) -> Any:
         if self._where is not None:
             return _padded_array(rows, self._where, value)
         return pad_rows(rows, self.width, value, self.options.padding_side)
+
+    def _types(self) -> list[list[int]]:
+        """The type of each token, without padding."""
+        if not (self.options.single.has_types or self.options.pair.has_types):  # as in RoBERTa's own rows
+            return [[0] * length for length in self.lengths]
+        return self._assembled(attrgetter("types"), lambda part: [part.type] * (part.span[1] - part.span[0]))
+
+    def _offsets(self, aligned: Sequence[Aligned]) -> list[list[Span]]:
+        """The characters of each token, (0, 0) for special tokens, without padding."""
+        return self._assembled(
+            lambda special: [_NO_SPAN] * len(special.ids), lambda part: aligned[part.place].offsets[slice(*part.span)]
+        )
+
+    def _offset_field(self, aligned: Sequence[Aligned]) -> Any:
+        """The characters of each token, (0, 0) for special tokens and padding: (rows, tokens, 2)."""
+        if self._where is None or self.width is None:
+            return pad_rows(self._offsets(aligned), self.width, _NO_SPAN, self.options.padding_side)
+        if self._windows is not None:
+            return _padded_array(self._offsets(aligned), self._where, 0, (2,))
+        # whole texts: no row needs to be assembled
+        layout = self.options.single
+        where = self._places(self.width, len(layout.begin.ids), len(layout.end.ids))
+        return _padded_array((text.spans() for text in aligned), where, 0, (2,))
 
     def fields(self, aligned: Sequence[Aligned] | None = None) -> dict[str, Any]:
         """The fields that the options ask for, each (rows, tokens); `length` is (rows).
@@ -165,123 +201,48 @@ class BatchRows:
         options = self.options
         fields = {"input_ids": self._filled(self.rows, options.pad_id)}
         if options.return_token_type_ids:
-            fields["token_type_ids"] = self._types()
+            fields["token_type_ids"] = self._filled(self._types(), options.pad_type_id)
         if options.return_attention_mask:
-            fields["attention_mask"] = self._mask()
+            mask = self._where
+            fields["attention_mask"] = self._filled(self._ones(), 0) if mask is None else mask.astype(np.int64)
         if options.return_special_tokens_mask:
-            fields["special_tokens_mask"] = self._special_tokens_mask()
+            fields["special_tokens_mask"] = self._filled(self._constant(1, lambda part: 0), 1)
         if aligned is not None:
-            fields["offset_mapping"] = self._offsets(aligned)
+            fields["offset_mapping"] = self._offset_field(aligned)
         if options.return_length:
             fields["length"] = list(map(len, fields["input_ids"]))
         return fields
 
-    def _mask(self) -> Any:
-        """1 for tokens, 0 for padding."""
-        if self._where is not None:
-            return self._where.astype(np.int64)
-        return self._filled([[1] * length for length in self.lengths], 0)
+    def _ones(self) -> list[list[int]]:
+        return [[1] * length for length in self.lengths]
 
-    def _special_tokens_mask(self) -> Any:
-        """1 for special tokens and padding, 0 for others."""
-        rows = self._assembled(lambda special: [1] * len(special.ids), lambda at, kind, span: [0] * (span[1] - span[0]))
-        return self._filled(rows, 1)
-
-    def _types(self) -> Any:
-        """The type of each token."""
+    def encodings(self, aligned: Sequence[Aligned]) -> list[Encoding]:
+        """Every row with tokens, offsets, words and masks, padded; a sample's first row also lists its later ones."""
         options = self.options
-        if not (options.single.has_types or options.pair.has_types):  # as for RoBERTa's own rows
-            return self._filled([[0] * length for length in self.lengths], options.pad_type_id)
-        rows = self._assembled(attrgetter("types"), lambda at, kind, span: [kind] * (span[1] - span[0]))
-        return self._filled(rows, options.pad_type_id)
 
-    def _offsets(self, aligned: Sequence[Aligned]) -> Any:
-        """The characters of each token, (0, 0) for special tokens and padding: (rows, tokens, 2)."""
-        if self._where is not None and self._windows is None and self.width is not None:
-            # whole texts: no row needs to be assembled
-            layout = self.options.single
-            where = self._places(self.width, len(layout.begin.ids), len(layout.end.ids))
-            return _padded_array((text.spans() for text in aligned), where, 0, (2,))
-        nothing = (0, 0)
-        rows = self._assembled(
-            lambda special: [nothing] * len(special.ids), lambda at, kind, span: aligned[at].offsets[slice(*span)]
+        def column(values: list[list[_T]], padding: _T) -> list[list[_T]]:
+            return pad_rows(values, self.width, padding, options.padding_side)
+
+        def of_texts(name: str) -> Callable[[TextPart], list[Any]]:
+            return lambda part: getattr(aligned[part.place], name)[slice(*part.span)]
+
+        columns = (
+            column(self.rows, options.pad_id),
+            column(self._types(), options.pad_type_id),
+            column(self._assembled(attrgetter("tokens"), of_texts("tokens")), options.pad_token),
+            column(self._offsets(aligned), _NO_SPAN),
+            column(self._assembled(lambda special: [None] * len(special.ids), of_texts("words")), None),
+            column(self._constant(None, lambda part: part.number), None),
+            column(self._constant(1, lambda part: 0), 1),
+            column(self._ones(), 0),
         )
-        if self._where is not None:
-            return _padded_array(rows, self._where, 0, (2,))
-        return pad_rows(rows, self.width, nothing, self.options.padding_side)
-
-
-# -- rows with everything ------------------------------------------------------------------------------------------
-
-
-def encodings(
-    options: CallOptions, aligned: Sequence[Aligned], batch: TextBatch, windows: Sequence[Window]
-) -> list[Encoding]:
-    """Every row with tokens, offsets, words and masks, padded; a sample's first row also lists its later ones."""
-    rows = [_encoding(options, aligned, batch.samples, window) for window in windows]
-    width = padded_length(options, [len(row) for row in rows])
-    for row in rows:
-        if width is not None and len(row) < width:
-            _pad(row, width - len(row), options)
-    firsts: dict[int, Encoding] = {}
-    for row, window in zip(rows, windows, strict=True):
-        first = firsts.setdefault(window.sample, row)
-        if first is not row:
-            first.overflowing.append(row)
-    return rows
-
-
-def _encoding(options: CallOptions, aligned: Sequence[Aligned], samples: Sequence[int], window: Window) -> Encoding:
-    row = Encoding([], [], [], [], [], [], [], [])
-    layout = options.layout(window.second is not None)
-    _append_special(row, layout.begin)
-    for number, span in enumerate((window.first, window.second)):
-        if span is None:
-            break
-        if number:
-            _append_special(row, layout.middle)
-        text = aligned[samples[window.sample] + number]
-        part = slice(*span)
-        tokens = text.tokens[part]
-        count = len(tokens)
-        row.ids += text.ids[part]
-        row.type_ids += [layout.types[number]] * count
-        row.tokens += tokens
-        row.offsets += text.offsets[part]
-        row.word_ids += text.words[part]
-        row.sequence_ids += [number] * count
-        row.special_tokens_mask += [0] * count
-        row.attention_mask += [1] * count
-    _append_special(row, layout.end)
-    return row
-
-
-def _append_special(row: Encoding, special: Specials) -> None:
-    for index, token, kind in zip(*special, strict=True):
-        for values, value in _entries(row, index, kind, token, 1):
-            values.append(value)
-
-
-def _pad(row: Encoding, count: int, options: CallOptions) -> None:
-    for values, value in _entries(row, options.pad_id, options.pad_type_id, options.pad_token, 0):
-        if options.padding_side == "left":
-            values[:0] = [value] * count
-        else:
-            values += [value] * count
-
-
-def _entries(row: Encoding, index: int, type_id: int, token: str, attention: int) -> list[tuple[list[Any], Any]]:
-    """Each list of a row with its entry for a token that belongs to no text."""
-    return [
-        (row.ids, index),
-        (row.type_ids, type_id),
-        (row.tokens, token),
-        (row.offsets, (0, 0)),
-        (row.word_ids, None),
-        (row.sequence_ids, None),
-        (row.special_tokens_mask, 1),
-        (row.attention_mask, attention),
-    ]
+        rows = [Encoding(*values) for values in zip(*columns, strict=True)]
+        firsts: dict[int, Encoding] = {}
+        for row, window in zip(rows, self.windows, strict=True):
+            first = firsts.setdefault(window.sample, row)
+            if first is not row:
+                first.overflowing.append(row)
+        return rows
 
 
 # -- rows that are there already -----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from roberta.common.storage.folders import CheckpointError, write_folder
 from roberta.common.storage.hub import PushesToHub, local_folder, upload_arguments, upload_folder
 from roberta.common.tokenizer.chat_templates import written_templates
 from roberta.common.tokenizer.settings import (
-    ARGUMENTS,
+    CONSTRUCTOR_ARGUMENTS,
     FURTHER_ARGUMENTS,
     MODEL_INPUT_NAMES,
     OF_ONE_PROCESS,
@@ -79,10 +79,14 @@ class Saving(PushesToHub, TokenizerSettings):
             token=token,
         )
         settings = read_settings(folder)
-        known = {name: value for name, value in settings.items() if name in ARGUMENTS and name != "trim_offsets"}
+        known = {
+            name: value for name, value in settings.items() if name in CONSTRUCTOR_ARGUMENTS and name != "trim_offsets"
+        }
         if "model_max_length" in overrides or "max_len" in overrides:
             known.pop("model_max_length", None)
-        rest = {name: value for name, value in settings.items() if name not in (*ARGUMENTS, *OF_ONE_PROCESS)}
+        rest = {
+            name: value for name, value in settings.items() if name not in (*CONSTRUCTOR_ARGUMENTS, *OF_ONE_PROCESS)
+        }
         if settings.get("trim_offsets") is not None:
             rest["trim_offsets"] = settings["trim_offsets"]  # whether it applies depends on the post_processor
         own_tokens = {name: rest.pop(name) for name in list(rest) if name.endswith("_token") and _is_token(rest[name])}
@@ -219,7 +223,7 @@ class Saving(PushesToHub, TokenizerSettings):
 
     def _kept_settings(self) -> dict[str, Any]:
         """What the constructor was given and does not know itself, where JSON can write it."""
-        own = (*ARGUMENTS, *FURTHER_ARGUMENTS, *OF_ONE_PROCESS)
+        own = (*CONSTRUCTOR_ARGUMENTS, *FURTHER_ARGUMENTS, *OF_ONE_PROCESS)
         return {name: value for name, value in self.init_kwargs.items() if name not in own and _is_json(value)}
 
     def _chat_files(self) -> dict[str, bytes]:
@@ -253,7 +257,7 @@ class Saving(PushesToHub, TokenizerSettings):
         return {"type": "RobertaProcessing", "sep": sep, "cls": cls, **level}
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: object) -> bool:
     """Whether JSON can write a value."""
     try:
         json.dumps(value)
@@ -262,11 +266,11 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _is_token(value: Any) -> bool:
+def _is_token(value: object) -> bool:
     return isinstance(value, str | AddedToken)
 
 
-def _file_form(value: Any) -> Any:
+def _file_form(value: object) -> Any:
     """A special token, or a list or mapping of them, as special_tokens_map.json has it."""
     if isinstance(value, AddedToken):
         return token_object(value, special=False)

@@ -37,7 +37,7 @@ UNLIMITED = int(1e30)  # model_max_length when nothing says otherwise: what tran
 MODEL_INPUT_NAMES = ("input_ids", "attention_mask")  # what a call returns when nothing says otherwise
 
 # The keys of tokenizer_config.json that are arguments of the constructor; the others are kept and written back.
-ARGUMENTS = (
+CONSTRUCTOR_ARGUMENTS = (
     *SPECIAL_TOKEN_NAMES, ADDITIONAL, "extra_special_tokens", "added_tokens_decoder", "errors", "add_prefix_space",
     "trim_offsets", "model_max_length", "max_len", "padding_side", "truncation_side", "pad_token_type_id",
     "clean_up_tokenization_spaces", "split_special_tokens", "model_input_names", "chat_template",
@@ -315,7 +315,7 @@ def _check_unknown(cls: type, names: Sequence[str]) -> None:
                 f"{name} is not a setting of a tokenizer: it conflicts with the method {cls.__name__}.{name}"
             )
     for name in names:
-        nearest = suggestion(name, (*ARGUMENTS, *FURTHER_ARGUMENTS))
+        nearest = suggestion(name, (*CONSTRUCTOR_ARGUMENTS, *FURTHER_ARGUMENTS))
         if nearest and name not in OF_ONE_PROCESS:
             _logger.warning("%s does not know %r%s; it is kept as it is", cls.__name__, name, nearest)
 

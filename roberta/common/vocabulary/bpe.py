@@ -20,6 +20,8 @@ from collections.abc import Iterable, Mapping
 
 import regex
 
+from roberta.common.vocabulary.unicode16 import AFTER_UNICODE_16
+
 # The bytes that are written as themselves; the others get the characters from U+0100 on, in order.
 _PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 _OTHERS = tuple(byte for byte in range(256) if byte not in frozenset(_PRINTABLE))
@@ -32,27 +34,12 @@ SYMBOL_TO_BYTE: dict[str, int] = {symbol: byte for byte, symbol in BYTE_TO_SYMBO
 SPACE = BYTE_TO_SYMBOL[0x20]  # "Ġ"
 _SYMBOLS = {byte: ord(symbol) for byte, symbol in BYTE_TO_SYMBOL.items()}
 
-# What Unicode got after version 16 as letters, numbers and marks. The tokenizers library is compiled with 16, where
-# they are "other"; the regex package moves on with Unicode. Taken out of the classes here, so that the two agree.
-_AFTER_UNICODE_16 = (
-    r"\u0558\u058B-\u058C\u05C8-\u05C9\u088F\u0B53-\u0B54\u0C5C\u0CDC\u1ACF-\u1AF0\u208F\u209D-\u209F"
-    r"\uA7CE-\uA7CF\uA7D2\uA7D4\uA7DD\uA7E2\uA7F1\uAB6C-\uAB6D\U000107BB-\U000107BF\U00010940-\U00010959"
-    r"\U00010EC5-\U00010EC7\U00010ECB-\U00010ECF\U00010ED9-\U00010EEE\U00010EF0-\U00010EFB\U00011B0A"
-    r"\U00011B60-\U00011B67\U00011DB0-\U00011DDB\U00011DE0-\U00011DE9\U00011DF0-\U00011DF1\U0001246F"
-    r"\U00012475-\U0001247F\U00012550-\U00012686\U00016EA0-\U00016EB8\U00016EBB-\U00016ED3"
-    r"\U00016FF2-\U00016FF6\U000187F8-\U000187FF\U00018CD6-\U00018CDA\U00018D09-\U00018D20"
-    r"\U00018D80-\U00018DF2\U00018E00-\U00019191\U000191A0-\U000191D2\U0001B123-\U0001B128\U0001B168"
-    r"\U0001D127-\U0001D128\U0001D250-\U0001D252\U0001D25B-\U0001D25C\U0001D25F\U0001D280-\U0001D281\U0001D6A6"
-    r"\U0001DF1F-\U0001DF24\U0001DF2B-\U0001DF81\U0001DF90-\U0001DF96\U0001DFCD-\U0001DFFF"
-    r"\U0001E6C0-\U0001E6DE\U0001E6E0-\U0001E6F5\U0001E6FE-\U0001E6FF\U0002B73A-\U0002B73F\U0002B81E"
-    r"\U0002CEA2-\U0002CEAD\U000323B0-\U00033479\U0003D000-\U0003FC3F"
-)
 _CONTRACTION = r"'(?:[stmd]|re|ve|ll)"
-_LETTER = rf"[\p{{L}}--[{_AFTER_UNICODE_16}]]"
-_NUMBER = rf"[\p{{N}}--[{_AFTER_UNICODE_16}]]"
+_LETTER = rf"[\p{{L}}--[{AFTER_UNICODE_16}]]"
+_NUMBER = rf"[\p{{N}}--[{AFTER_UNICODE_16}]]"
 _BLANK = r"[\p{White_Space}]"
 # A character of a word, for added tokens that match whole words only.
-WORD_CHARACTER = rf"(?V1)[[\p{{Alphabetic}}\p{{M}}\p{{Nd}}\p{{Pc}}\p{{Join_Control}}]--[{_AFTER_UNICODE_16}]]"
+WORD_CHARACTER = rf"(?V1)[[\p{{Alphabetic}}\p{{M}}\p{{Nd}}\p{{Pc}}\p{{Join_Control}}]--[{AFTER_UNICODE_16}]]"
 
 _find_any = regex.compile(
     rf"(?V1){_CONTRACTION}| ?{_LETTER}+| ?{_NUMBER}+| ?[^{_BLANK}{_LETTER}{_NUMBER}]+|{_BLANK}+(?![^{_BLANK}])|{_BLANK}+"
@@ -89,7 +76,7 @@ def to_symbols(text: str) -> str:
 
 
 def token_bytes(token: str) -> bytes:
-    """The bytes a token stands for: those of its symbols, or of its text when it has a character that is not a symbol.
+    """The bytes of a token: those of its symbols, or of its text when it has a character that is not a symbol.
 
     >>> token_bytes("ĠnÃ©").decode()
     ' né'
@@ -103,9 +90,9 @@ def token_bytes(token: str) -> bytes:
 
 
 class BytePairEncoder(dict[str, tuple[int, ...]]):
-    """Pre-token -> ids of its tokens: a dictionary that works out what it does not hold yet.
+    """Pre-token -> ids of its tokens: a dictionary that computes what it does not hold yet.
 
-    It holds at most `limit` pre-tokens and is emptied when it has them; long ones are never kept, so its size is
+    It holds at most `limit` pre-tokens and is emptied when it is full; long ones are never kept, so its size is
     bounded whatever the texts are.
 
     Args:
@@ -131,7 +118,7 @@ class BytePairEncoder(dict[str, tuple[int, ...]]):
     def __missing__(self, piece: str) -> tuple[int, ...]:
         vocabulary = self.vocabulary
         ids = tuple([vocabulary[token] for token in self.tokens(piece)])
-        if len(piece) <= self.longest_kept:
+        if len(piece) <= self.longest_kept:  # words come again, long strings rarely do
             if len(self) >= self.limit:
                 self.clear()
             self[piece] = ids
@@ -143,7 +130,7 @@ class BytePairEncoder(dict[str, tuple[int, ...]]):
         return {index: token for token, index in self.vocabulary.items()}
 
     def tokens(self, piece: str) -> list[str]:
-        """The tokens of one pre-token."""
+        """The tokens of one pre-token: its bytes, one symbol each, merged as far as the merges go."""
         symbols = to_symbols(piece)
         if self.lacking and not self.lacking.isdisjoint(symbols):
             symbols = "".join(symbol for symbol in symbols if symbol not in self.lacking)
@@ -159,15 +146,18 @@ class BytePairEncoder(dict[str, tuple[int, ...]]):
         if len(parts) > 128:
             return self._merge_long(parts)
         get = self.ranks.get
-        none = len(self.ranks)
+        none = len(self.ranks)  # worse than the rank of any merge
+        # the rank of each pair of neighbours: ranks[at] is that of parts[at] and parts[at + 1]
         ranks = [get(f"{left} {right}", none) for left, right in itertools.pairwise(parts)]
         while ranks:
             best = min(ranks)
             if best == none:
-                break
+                break  # no two neighbours are a merge any more
+            # join the leftmost of the best pairs: its two parts become one, and its rank goes
             at = ranks.index(best)
             parts[at : at + 2] = [parts[at] + parts[at + 1]]
             del ranks[at]
+            # the new part makes new pairs with the part before it and with the part after it
             if at:
                 ranks[at - 1] = get(f"{parts[at - 1]} {parts[at]}", none)
             if at < len(ranks):
@@ -182,9 +172,11 @@ class BytePairEncoder(dict[str, tuple[int, ...]]):
         True
         """
         get = self.ranks.get
-        before = list(range(-1, len(parts) - 1))
-        after = list(range(1, len(parts) + 1))
         end = len(parts)
+        # a linked list: the neighbours of each part that is still there; a part joined to the left becomes ""
+        before = list(range(-1, end - 1))
+        after = list(range(1, end + 1))
+        # every pair that is a merge; the heap gives the best first, and of equal ones the leftmost
         heap: list[tuple[int, int]] = []
         for at in range(end - 1):
             rank = get(f"{parts[at]} {parts[at + 1]}")
@@ -197,11 +189,13 @@ class BytePairEncoder(dict[str, tuple[int, ...]]):
             # an entry is stale when its left part is gone or either part has grown since
             if not parts[at] or right >= end or get(f"{parts[at]} {parts[right]}") != rank:
                 continue
+            # join the pair, and take its right part out of the list
             parts[at] += parts[right]
             parts[right] = ""
             after[at] = after[right]
             if after[at] < end:
                 before[after[at]] = at
+            # the pairs that the new part makes with its neighbours
             for left, other in ((before[at], at), (at, after[at])):
                 if left >= 0 and other < end:
                     rank_of_new = get(f"{parts[left]} {parts[other]}")

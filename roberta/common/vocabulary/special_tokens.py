@@ -183,12 +183,7 @@ class SpecialTokens:
     @property
     def all_special_tokens(self) -> list[str]:
         """The text of each special token, once."""
-        tokens = [
-            *(token for token in self._named.values() if token is not None),
-            *self._additional,
-            *self._extra.values(),
-        ]
-        return list(dict.fromkeys(map(str, tokens)))
+        return list(map(str, self.all_special_tokens_extended))
 
     @property
     def all_special_tokens_extended(self) -> list[Token]:
@@ -351,13 +346,13 @@ class SpecialTokens:
         """The token of an id; None where there is none."""
         return self._token_of_id(int(index))
 
-    def convert_tokens_to_ids(self, tokens: Any) -> Any:
+    def convert_tokens_to_ids(self, tokens: str | Iterable[str] | None) -> Any:
         """The id of a token, or of each of several; the unknown token's where there is none; None for None."""
         if tokens is None:
             return None
         return self._token_id(tokens) if isinstance(tokens, str) else [self._token_id(token) for token in tokens]
 
-    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
+    def convert_ids_to_tokens(self, ids: object, skip_special_tokens: bool = False) -> Any:
         """The token of an id, or of each of several (list, array, tensor); None where there is none."""
         numbers = as_ids(ids)
         if isinstance(numbers, int):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from roberta.common.storage.folders import CheckpointError
 
-Processor = Mapping[str, Any]
+_Processor = Mapping[str, Any]
 
 
 class Specials(NamedTuple):
@@ -65,7 +65,7 @@ class Template:
 
     single: Layout
     pair: Layout
-    processor: Processor | None = None
+    processor: _Processor | None = None
     trims: bool | None = None
 
     def is_like(self, other: Template) -> bool:
@@ -87,7 +87,7 @@ def _specials(tokens: Sequence[tuple[str, int]], kind: int) -> Specials:
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
-def read_template(where: str, processor: Any) -> Template:
+def read_template(where: str, processor: _Processor | None) -> Template:
     """The template of a post_processor; without one, a row has its texts alone.
 
     Raises:
@@ -108,7 +108,7 @@ def read_template(where: str, processor: Any) -> Template:
     return Template(single, pair, processor, any(trims) if trims else None)
 
 
-def _parts(where: str, processor: Any) -> list[Processor]:
+def _parts(where: str, processor: _Processor | None) -> list[_Processor]:
     """The processors of a sequence, which may be in one another, or the one that there is."""
     if processor is None:
         return []
@@ -132,18 +132,18 @@ def _token(entry: Any) -> tuple[str, int]:
     return text, index
 
 
-def _roberta(processor: Processor) -> tuple[Layout, Layout]:
+def _roberta(processor: _Processor) -> tuple[Layout, Layout]:
     made = roberta_template(_token(processor["cls"]), _token(processor["sep"]))
     return made.single, made.pair
 
 
-def _bert(processor: Processor) -> tuple[Layout, Layout]:
+def _bert(processor: _Processor) -> tuple[Layout, Layout]:
     begin, sep = _specials([_token(processor["cls"])], 0), _token(processor["sep"])
     end = _specials([sep], 0)
     return Layout(begin, _NONE, end, (0, 0)), Layout(begin, end, _specials([sep], 1), (0, 1))
 
 
-def _written(processor: Processor) -> tuple[Layout, Layout]:
+def _written(processor: _Processor) -> tuple[Layout, Layout]:
     special = processor["special_tokens"]
     return _layout(processor["single"], special, ["A"]), _layout(processor["pair"], special, ["A", "B"])
 
@@ -170,7 +170,7 @@ def _layout(pieces: Sequence[Any], special: Mapping[str, Any], texts: list[str])
     return Layout(groups[0], middle, groups[-1], (types[0], types[-1] if len(texts) > 1 else 0))
 
 
-_MAKERS: dict[str, Callable[[Processor], tuple[Layout, Layout]]] = {
+_MAKERS: dict[str, Callable[[_Processor], tuple[Layout, Layout]]] = {
     "RobertaProcessing": _roberta,
     "BertProcessing": _bert,
     "TemplateProcessing": _written,
@@ -180,7 +180,7 @@ _MAKERS: dict[str, Callable[[Processor], tuple[Layout, Layout]]] = {
 # -- writing -------------------------------------------------------------------------------------------------------
 
 
-def with_settings(processor: Any, settings: Mapping[str, bool]) -> Any:
+def with_settings(processor: object, settings: Mapping[str, bool]) -> Any:
     """A post_processor with other values of the settings that it has: `add_prefix_space`, `trim_offsets`."""
     if not isinstance(processor, Mapping):
         return processor
@@ -190,7 +190,7 @@ def with_settings(processor: Any, settings: Mapping[str, bool]) -> Any:
     return changed
 
 
-def with_tokens(processor: Any, renamed: Mapping[str, str], id_of: Callable[[str], int | None]) -> Any:
+def with_tokens(processor: object, renamed: Mapping[str, str], id_of: Callable[[str], int | None]) -> Any:
     """A post_processor for another vocabulary: its tokens under their new texts and ids.
 
     Raises:
