@@ -59,6 +59,7 @@ class Chatting(TokenizerSettings):
         _check(add_generation_prompt, continue_final_message, tokenize, return_dict, return_assistant_tokens_mask)
         template = self.get_chat_template(chat_template, tools)
         is_batch, conversations = _conversations(conversation)
+        # The text of each conversation, and the spans of it that `{% generation %}` blocks made.
         texts, spans = [], []
         for messages in conversations:
             text, generated = render(
@@ -74,6 +75,7 @@ class Chatting(TokenizerSettings):
             spans.append(generated)
         if not tokenize:
             return texts if is_batch else texts[0]
+        # The template has written the special tokens itself.
         batch = self(
             texts if is_batch else texts[0],
             padding=padding,
@@ -86,6 +88,7 @@ class Chatting(TokenizerSettings):
         if not return_dict:
             return batch["input_ids"]
         if return_assistant_tokens_mask:
+            # One mask for each row, found from the characters of its tokens.
             masks = [_mask(batch, row, generated) for row, generated in enumerate(spans)]
             batch["assistant_masks"] = masks if is_batch or return_tensors else masks[0]
             batch.convert_to_tensors(return_tensors)

@@ -435,7 +435,8 @@ def tokenizer_json(
     post_processor: Any,
     add_prefix_space: bool,
 ) -> bytes:
-    """`tokenizer.json`."""
+    """The bytes of `tokenizer.json`."""
+    # Every key that the library writes, in its order, so that a file of ours equals the one that it would write.
     content = {
         "version": "1.0",
         "truncation": None,
@@ -454,6 +455,7 @@ def tokenizer_json(
         },
         "post_processor": post_processor,
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        # Byte-level BPE has a symbol for every byte: it needs no unknown token.
         "model": {
             "type": "BPE",
             "dropout": None,
