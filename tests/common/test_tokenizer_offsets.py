@@ -191,7 +191,7 @@ def test_an_answer_behind_an_added_token_is_a_target_of_training(make: Any) -> N
     question = Question("1", "Where?", context, (AnswerSpan("Paris", context.index("Paris")),), "here")
     (feature,) = make_features([question], "question-answering", tokenizer, Lengths(64), for_evaluation=True)
     window, shift = feature["window"], feature["window"].place
-    offsets = window.context.offsets
+    offsets = window.text.offsets
     assert feature["start_positions"] > 0
     assert (
         context[offsets[feature["start_positions"] - shift][0] : offsets[feature["end_positions"] - shift][1]]

@@ -507,7 +507,7 @@ def test_evaluation_knows_the_characters_of_each_window(tokenizer: Any) -> None:
         assert (feature["start_positions"], feature["end_positions"]) == (0, 0)
         window = feature["window"]
         ids = feature["input_ids"][window.place : window.place + len(feature["offsets"])]
-        assert ids.tolist() == window.context.ids[window.start : window.stop].tolist()
+        assert ids.tolist() == window.text.ids[window.start : window.stop].tolist()
         covered[feature["example"]] |= {n for start, end in feature["offsets"].tolist() for n in range(start, end)}
     wanted = {number for number, character in enumerate(CONTEXT) if character != " "}
     assert all(wanted <= found for found in covered.values())

@@ -13,7 +13,7 @@ from data_sets import TABLES, Table
 
 from roberta.cli import parser
 from roberta.common.commands.messages import in_options
-from roberta.common.commands.train import ARGUMENTS, training
+from roberta.common.commands.train import _ARGUMENTS, training
 from roberta.common.training.data.fields import Document, LabelledText, LabelledWords, MultipleChoice, Question
 from roberta.common.training.data.readers import read_examples
 from roberta.common.training.datasets import Data
@@ -35,7 +35,7 @@ def prepared(model: Path, path: Path, task: str, options: str = "", framework: s
     try:
         return training(parser().parse_args(words))._data()
     except ValueError as error:
-        raise ValueError(in_options(str(error), ARGUMENTS)) from error
+        raise ValueError(in_options(str(error), _ARGUMENTS)) from error
 
 
 def way_out(message: str, with_header: bool) -> str:
@@ -172,4 +172,4 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("message", SPELLINGS)
 def test_the_command_spells_arguments_as_options_and_leaves_data_alone(message: str) -> None:
-    assert in_options(message, ARGUMENTS) == SPELLINGS[message]
+    assert in_options(message, _ARGUMENTS) == SPELLINGS[message]

@@ -436,7 +436,7 @@ def tokenizer_json(
     add_prefix_space: bool,
 ) -> bytes:
     """The bytes of `tokenizer.json`."""
-    # Every key that the library writes, in its order, so that a file of ours equals the one that it would write.
+    # Every key that the library writes, in its order, so that our file equals the one that it would write.
     content = {
         "version": "1.0",
         "truncation": None,
