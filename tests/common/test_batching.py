@@ -9,21 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roberta.common.inference.batching import bounded, buckets, groups, lengths, lists_of, packs
+from roberta.common.inference.batching import bounded, buckets, groups, lists_of, packs
 
 LENGTHS = st.lists(st.integers(0, 60), max_size=50).map(lambda values: np.array(values, np.int64))
 BUDGETS = st.integers(1, 200)
-
-
-@given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=5))
-def test_a_row_is_as_long_as_the_place_after_its_last_token(rows: list[list[bool]]) -> None:
-    wanted = [max((place + 1 for place, is_token in enumerate(row) if is_token), default=0) for row in rows]
-    assert lengths(np.array(rows)).tolist() == wanted
-    assert lengths(np.array(rows).astype(np.float32)).tolist() == wanted
-
-
-def test_rows_of_no_places_have_no_length() -> None:
-    assert lengths(np.ones((3, 0))).tolist() == [0, 0, 0]
 
 
 @given(LENGTHS, BUDGETS, st.booleans())

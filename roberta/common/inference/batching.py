@@ -19,24 +19,6 @@ SHORTEST_BUCKET = 16
 BUCKET_MULTIPLE = 8  # what vector units and matrix libraries divide by
 
 
-def lengths(attention_mask: np.ndarray) -> np.ndarray:
-    """The index after the last real token of each row; 0 for a row without any.
-
-    Args:
-        attention_mask: (rows, seq), 0 at padding. Padding on the left is counted in: the tokens after it need it to
-            stay in place.
-
-    Returns:
-        int64, (rows,). Example: [[1, 1, 0], [0, 1, 0]] -> [2, 2].
-    """
-    is_token = np.asarray(attention_mask) != 0
-    seq = is_token.shape[-1]
-    if seq == 0:
-        return np.zeros(is_token.shape[:-1], np.int64)
-    last = seq - is_token[..., ::-1].argmax(axis=-1)
-    return np.where(is_token.any(axis=-1), last, 0).astype(np.int64)
-
-
 def groups(lengths: np.ndarray, budget: int, *, padded: bool) -> list[np.ndarray]:
     """The rows of each group, as indices, longest rows first; every row is in exactly one group.
 
