@@ -178,14 +178,14 @@ def test_a_new_vocabulary_has_the_template_under_its_own_ids(trained: Path, tmp_
         ({"type": {"a": 1}}, r"post_processor is .*; it must be null"),
         ({"type": ["ByteLevel"]}, r"post_processor is .*; it must be null"),
         ({"type": "Sequence", "processors": [BERT, ROBERTA]}, "adds special tokens 2 times"),
-        ({"type": "BertProcessing", "sep": ["</s>", 2]}, r"is damaged, or of no use .*KeyError: 'cls'"),
+        ({"type": "BertProcessing", "sep": ["</s>", 2]}, r"is damaged, or cannot make rows .*KeyError: 'cls'"),
         ({**BERT, "cls": ["<s>", -1]}, r"is not a token with its id"),
-        (template("<s>:0", "A:0 B:0"), r"it has the texts \[\], and they must be \['A'\]"),
-        (template("A:0", "B:0 A:0"), r"it has the texts \['B', 'A'\], and they must be \['A', 'B'\]"),
+        (template("<s>:0", "A:0 B:0"), r"its texts are \[\]; they must be \['A'\]"),
+        (template("A:0", "B:0 A:0"), r"its texts are \['B', 'A'\]; they must be \['A', 'B'\]"),
         ({**ONE_BETWEEN, "special_tokens": {}}, r"KeyError: '<s>'"),
     ],
 )
-def test_a_post_processor_of_no_use_is_named(processor: Any, message: str) -> None:
+def test_a_post_processor_that_cannot_make_rows_is_named(processor: Any, message: str) -> None:
     with pytest.raises(roberta.CheckpointError, match=message):
         read_template("folder/tokenizer.json: post_processor", processor)
 

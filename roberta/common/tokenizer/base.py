@@ -23,7 +23,6 @@ from roberta.common.tokenizer.options import TRUNCATIONS, CallOptions, call_opti
 from roberta.common.tokenizer.padding import (
     Aligned,
     BatchRows,
-    as_lists,
     gather,
     pad_batch,
     tensor_type_of,
@@ -32,7 +31,7 @@ from roberta.common.tokenizer.saving import Saving
 from roberta.common.tokenizer.settings import first_given
 from roberta.common.tokenizer.truncation import TextBatch, cut_windows, flatten, kept_lengths
 from roberta.common.vocabulary.errors import ArgumentError
-from roberta.common.vocabulary.special_tokens import AddedToken
+from roberta.common.vocabulary.special_tokens import AddedToken, as_lists
 
 _logger = logging.getLogger(__name__)
 
@@ -415,7 +414,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         )
 
     def _given_ids(self, text: object, is_split_into_words: bool) -> list[int] | None:
-        """The ids that a list of ids, or of tokens, stands for; None where it is not such a list."""
+        """The ids of a list of ids, or of tokens; None for anything else."""
         if not isinstance(text, list | tuple) or not text or is_split_into_words:
             return None
         kinds = set(map(type, text))
@@ -466,7 +465,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
 
         Args:
             max_target_length: tokens of a target; None for `max_length`.
-            others: further options of the call; `src_lang` and `tgt_lang` say nothing to RoBERTa.
+            others: further options of the call; `src_lang` and `tgt_lang` are ignored.
         """
         others = {name: value for name, value in others.items() if name not in ("src_lang", "tgt_lang")}
         options = {"padding": padding, "truncation": truncation, "return_tensors": return_tensors, **others}
@@ -478,7 +477,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
 
     @contextmanager
     def as_target_tokenizer(self) -> Iterator[None]:
-        """For scripts that make targets inside of it: RoBERTa's are made as its other texts are."""
+        """For scripts that tokenize targets inside of it: RoBERTa treats them like other texts."""
         yield
 
     # -- rows of ids ---------------------------------------------------------------------------------------------
@@ -497,9 +496,9 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         """One batch of rows of different lengths.
 
         Args:
-            encoded_inputs: a dict of rows, or a list of dicts of one row each; lists, arrays or tensors. What the
-                model does not read (labels) is kept as it is.
-            return_tensors: None for the kind that `encoded_inputs` has.
+            encoded_inputs: a dict of rows, or a list of dicts of one row each; lists, arrays or tensors. Names
+                that the model does not read (labels) are kept as they are.
+            return_tensors: None for the kind of `encoded_inputs`.
 
         Raises:
             ValueError: no `input_ids`; no padding token; rows that differ in their keys.
@@ -507,7 +506,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         data = gather(encoded_inputs)
         main = self.model_input_names[0]
         if main not in data:
-            raise ValueError(f"pad needs {main}, and was given {', '.join(data) or 'nothing'}")
+            raise ValueError(f"pad needs {main}, but got {', '.join(data) or 'nothing'}")
         return_tensors = return_tensors or tensor_type_of(data[main])
         lists = {name: as_lists(value) for name, value in data.items()}
         if not lists[main]:
@@ -517,6 +516,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
             lists = {name: [value] for name, value in lists.items()}
         options = call_options(
             self,
+            add_special_tokens=False,
             padding=padding,
             truncation=False,
             max_length=max_length,
@@ -575,8 +575,8 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
     ) -> BatchEncoding:
         """The model inputs of one row, from the ids of one text or two; options as in a call.
 
-        With `return_overflowing_tokens` what is cut off is `overflowing_tokens`, the `stride` before it included,
-        and `num_truncated_tokens` is how many did not fit.
+        With `return_overflowing_tokens`, `overflowing_tokens` holds what is cut off with the `stride` before it, and
+        `num_truncated_tokens` the number of tokens that did not fit.
 
         Raises:
             ValueError: options that contradict each other; `return_offsets_mapping`, as ids have no characters.
@@ -632,7 +632,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         truncation_strategy: str = "longest_first",
         stride: int = 0,
     ) -> tuple[list[int], list[int] | None, list[int]]:
-        """The ids that stay of each text, and those cut off with `stride` more; none of a pair cut by longest_first.
+        """The ids that stay of each text, and those cut off with `stride` more (none for a pair cut by longest_first).
 
         Raises:
             ValueError: the text to be cut is too short or missing.
@@ -654,7 +654,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         return kept, kept_pair, overflow
 
     def _cut(self, ids: list[int], kept: int, stride: int) -> tuple[list[int], list[int]]:
-        """The `kept` ids on the side that stays, and the others with `stride` of those."""
+        """The `kept` ids on the side that stays, and the others with `stride` of the kept ones."""
         window = min(len(ids), stride + len(ids) - kept)
         if self.truncation_side == "left":
             return ids[len(ids) - kept :], ids[:window]

@@ -36,18 +36,18 @@ class Chatting(TokenizerSettings):
         tokenizer_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """The ids of a conversation, as one text that a template makes of it, without special tokens around.
+        """The ids of a conversation, which a template turns into one text, without special tokens around it.
 
         Args:
             conversation: a list of messages, each a dict with role and content; or a list of conversations.
             tools, documents: dicts that the template may read: the JSON schema of a function; a title and a text.
             chat_template: a template, or the name of one of the tokenizer's; None for the tokenizer's own.
-            add_generation_prompt: end with what begins an answer.
+            add_generation_prompt: end with the beginning of an answer.
             continue_final_message: end with the last message, so that a model continues it.
             tokenize: False for the text.
-            return_dict: all that a call of the tokenizer returns, not the ids alone.
-            return_assistant_tokens_mask: also `assistant_masks`, 1 for the tokens that `{% generation %}` blocks of the
-                template made.
+            return_dict: return everything that a call of the tokenizer returns, not the ids alone.
+            return_assistant_tokens_mask: also return `assistant_masks`, 1 for the tokens that `{% generation %}` blocks
+                of the template made.
             tokenizer_kwargs: further options of the tokenizer's call.
             kwargs: further names for the template.
 
@@ -113,7 +113,7 @@ class Chatting(TokenizerSettings):
         return ids[min(len(before), len(ids)) if same is None else same :]
 
     def get_chat_template(self, chat_template: str | None = None, tools: Sequence[Any] | None = None) -> str:
-        """The template that a call would take.
+        """The template that a call would use.
 
         Raises:
             ValueError: there is none.
@@ -126,7 +126,7 @@ def _check(prompt: bool, goes_on: bool, tokenize: bool, return_dict: bool, masks
     if return_dict and not tokenize:
         raise ValueError("return_dict=True needs tokenize=True: a text alone has no other fields")
     if masks and not return_dict:
-        raise ValueError("return_assistant_tokens_mask=True needs return_dict=True, to have a place for the mask")
+        raise ValueError("return_assistant_tokens_mask=True needs return_dict=True: the mask is a field of the dict")
     if goes_on and prompt:
         raise ValueError(
             "add_generation_prompt=True begins a new message, continue_final_message=True continues the last; give one"
@@ -136,7 +136,7 @@ def _check(prompt: bool, goes_on: bool, tokenize: bool, return_dict: bool, masks
 
 
 def _conversations(conversation: Any) -> tuple[bool, list[Any]]:
-    """Whether there are several, and those that there are; objects with `messages` are taken for these."""
+    """Whether there are several, and the list of them; an object with `messages` stands for these."""
     many = (list, tuple)
     if not isinstance(conversation, many) and not hasattr(conversation, "messages"):
         raise ValueError(f"conversation={conversation!r:.80} must be a list of messages, or a list of such lists")
@@ -146,7 +146,7 @@ def _conversations(conversation: Any) -> tuple[bool, list[Any]]:
 
 
 def _mask(batch: BatchEncoding, row: int, spans: Spans) -> list[int]:
-    """1 for the tokens of a row from the first that has a character of a span to the last that has one."""
+    """1 for the tokens of a row from the first to the last with a character of the span, for each span."""
     encodings = batch.encodings
     assert encodings is not None
     encoding = encodings[row]

@@ -1,7 +1,7 @@
 """Chat templates: from a conversation to one text, by a Jinja template in a sandbox.
 
-A template is a program of a stranger: it runs in jinja2's immutable sandbox, where it can reach nothing but what it is
-given. jinja2 is imported when the first template is applied.
+A template is a stranger's program: it runs in jinja2's immutable sandbox, where it can reach only its arguments.
+jinja2 is imported when the first template is applied.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def render(
     """The text of a conversation, and the characters in it that `{% generation %}` blocks made.
 
     Args:
-        continue_final_message: end with the last message, without what the template puts behind it.
+        continue_final_message: end with the last message, without what the template puts after it.
         variables: further names that the template may read.
 
     Raises:
@@ -38,11 +38,12 @@ def render(
         ValueError: tools or documents of another kind; the last message is not in the text.
         ModuleNotFoundError: jinja2 is not installed.
     """
-    compiled = _compiled(template)
-    marked = compiled.render(
+    _check_dicts("tools", tools, "a tool is a dict, the JSON schema of its function")
+    _check_dicts("documents", documents, "a document is a dict with title and text")
+    marked = _compiled(template).render(
         messages=conversation,
-        tools=_tools(tools),
-        documents=_documents(documents),
+        tools=None if tools is None else list(tools),
+        documents=documents,
         add_generation_prompt=add_generation_prompt,
         **variables,
     )
@@ -86,7 +87,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON as it is, where jinja2's own filter would escape it for HTML."""
+    """Plain JSON; jinja2's own filter would escape it for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
@@ -94,7 +95,7 @@ def _to_json(
 def _generation_block() -> type:
     """The extension that reads `{% generation %}...{% endgeneration %}`, the part of a text that the model wrote.
 
-    Its output is put between two marks, which the finished text says where to find and is then rid of.
+    Its output is put between two marks, which are looked up in the finished text and then removed.
     """
     jinja2 = _jinja()
 
@@ -114,7 +115,7 @@ def _generation_block() -> type:
     return Generation
 
 
-_BEGIN, _END = "\U0010fffe\ufdd0", "\U0010fffe\ufdd1"  # of code points that are not characters
+_BEGIN, _END = "\U0010fffe\ufdd0", "\U0010fffe\ufdd1"  # code points that are not characters
 
 
 def _without_marks(marked: str) -> tuple[str, Spans]:
@@ -135,33 +136,23 @@ def _cut_behind(text: str, conversation: Sequence[Message]) -> str:
     if isinstance(content, list | tuple):
         texts = [part["text"] for part in content if isinstance(part, Mapping) and "text" in part]
         if not texts:
-            raise ValueError("continue_final_message=True needs a text in the last message, and it has none")
+            raise ValueError("continue_final_message=True needs a text in the last message, which has none")
         content = texts[-1]
     stripped = str(content).strip()
     start = text.rfind(stripped)
     if start < 0:
         raise ValueError(
-            "continue_final_message=True needs the last message in the text of the template, and it is not in it as it "
-            "is: the template changes it; give continue_final_message=False"
+            "continue_final_message=True needs the last message in the text of the template, but the "
+            "template changes it; give continue_final_message=False"
         )
     kept = str(content).lstrip()  # with white space at its end where the template keeps that
     return text[:start] + (kept if text.startswith(kept, start) else stripped)
 
 
-def _tools(tools: Sequence[Any] | None) -> list[Any] | None:
-    if tools is None:
-        return None
-    for tool in tools:
-        if not isinstance(tool, Mapping):
-            raise ValueError(f"tools has {tool!r:.80}; a tool is a dict, the JSON schema of its function")
-    return list(tools)
-
-
-def _documents(documents: Sequence[Any] | None) -> Sequence[Any] | None:
-    for document in documents or ():
-        if not isinstance(document, Mapping):
-            raise ValueError(f"documents has {document!r:.80}; a document is a dict with title and text")
-    return documents
+def _check_dicts(name: str, values: Sequence[object] | None, rule: str) -> None:
+    for value in values or ():
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{name} has {value!r:.80}; {rule}")
 
 
 # -- which template ------------------------------------------------------------------------------------------------
@@ -189,7 +180,7 @@ def choose_template(templates: str | Mapping[str, str] | None, given: str | None
     template = templates if given is None else given
     if template is None:
         raise ValueError(
-            "this tokenizer has no chat_template, as RoBERTa's have none; set tokenizer.chat_template, or give "
+            "this tokenizer has no chat_template (RoBERTa has none of its own); set tokenizer.chat_template, or give "
             "chat_template= to the call"
         )
     return str(template)

@@ -1,4 +1,4 @@
-"""What a tokenizer returns: `BatchEncoding`, a dictionary of model inputs that also knows which token is which text."""
+"""The result of a tokenizer: `BatchEncoding`, a dictionary of model inputs aligned with the tokens, words and characters."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class Encoding:
         return len(self.ids)
 
     def token_to_sequence(self, token_index: int) -> int | None:
-        """0 or 1: which text a token is of; None for special tokens."""
+        """The text of a token, 0 or 1; None for special tokens."""
         return self.sequence_ids[token_index] if 0 <= token_index < len(self.ids) else None
 
     def token_to_word(self, token_index: int) -> int | None:
-        """The word a token is of."""
+        """The number of a token's word."""
         return self.word_ids[token_index] if 0 <= token_index < len(self.ids) else None
 
     def token_to_chars(self, token_index: int) -> Span | None:
@@ -85,7 +85,7 @@ class Encoding:
         return None if span is None else (self.offsets[span[0]][0], self.offsets[span[1] - 1][1])
 
     def char_to_token(self, char_index: int, sequence_index: int = 0) -> int | None:
-        """The first token that has a character; None where the character is of no token (a space)."""
+        """The first token that has a character; None where no token has it (a space)."""
         for index, (start, end) in enumerate(self.offsets):
             if start <= char_index < end and self.sequence_ids[index] == sequence_index:
                 return index
@@ -180,7 +180,7 @@ class BatchEncoding(UserDict[str, Any]):
         return self._rows()[batch_index].tokens
 
     def sequence_ids(self, batch_index: int = 0) -> list[int | None]:
-        """For each token 0 or 1, the text it is of; None for special tokens."""
+        """The text of each token, 0 or 1; None for special tokens."""
         return self._rows()[batch_index].sequence_ids
 
     def word_ids(self, batch_index: int = 0) -> list[int | None]:
@@ -198,7 +198,7 @@ class BatchEncoding(UserDict[str, Any]):
         return encoding, at
 
     def token_to_sequence(self, batch_or_token_index: int, token_index: int | None = None) -> int | None:
-        """0 or 1: the text a token is of; None for special tokens."""
+        """The text of a token, 0 or 1; None for special tokens."""
         row, at = self._row(batch_or_token_index, token_index)
         return row.token_to_sequence(at + len(row) if at < 0 else at)
 
@@ -216,7 +216,7 @@ class BatchEncoding(UserDict[str, Any]):
     def word_to_tokens(
         self, batch_or_word_index: int, word_index: int | None = None, sequence_index: int = 0
     ) -> TokenSpan | None:
-        """The tokens of a word; None when the row has none of it."""
+        """The tokens of a word; None when the row has none of them."""
         row, at = self._row(batch_or_word_index, word_index)
         span = row.word_to_tokens(at, sequence_index)
         return None if span is None else TokenSpan(*span)
@@ -224,7 +224,7 @@ class BatchEncoding(UserDict[str, Any]):
     def word_to_chars(
         self, batch_or_word_index: int, word_index: int | None = None, sequence_index: int = 0
     ) -> CharSpan | None:
-        """The characters of a word; None when the row has none of it."""
+        """The characters of a word; None when the row has none of them."""
         row, at = self._row(batch_or_word_index, word_index)
         span = row.word_to_chars(at, sequence_index)
         return None if span is None else CharSpan(*span)
@@ -232,14 +232,14 @@ class BatchEncoding(UserDict[str, Any]):
     def char_to_token(
         self, batch_or_char_index: int, char_index: int | None = None, sequence_index: int = 0
     ) -> int | None:
-        """The token of a character; None when it is of none (a space, or cut off)."""
+        """The token of a character; None when no token has it (a space, or cut off)."""
         row, at = self._row(batch_or_char_index, char_index)
         return row.char_to_token(at, sequence_index)
 
     def char_to_word(
         self, batch_or_char_index: int, char_index: int | None = None, sequence_index: int = 0
     ) -> int | None:
-        """The word of a character; None when it is of none."""
+        """The word of a character; None when no word has it."""
         row, at = self._row(batch_or_char_index, char_index)
         return row.char_to_word(at, sequence_index)
 
@@ -259,13 +259,13 @@ class BatchEncoding(UserDict[str, Any]):
         return self
 
     def to(self, device: object, *, non_blocking: bool = False) -> BatchEncoding:
-        """Move the PyTorch tensors to a device, in place; returns itself. Everything else stays as it is.
+        """Move the PyTorch tensors to a device, in place; returns itself. Anything else stays as it is.
 
         Args:
-            device: a dtype is not a device, and only logs a message, as in transformers: ids stay integers.
+            device: a dtype is logged and ignored, as in transformers: ids stay integers.
         """
         if not isinstance(device, str | int) and type(device).__name__ != "device":
-            _logger.warning("to(%r): a batch of ids moves to a device, and is not cast; it stays as it is", device)
+            _logger.warning("to(%r): a batch of ids moves to a device and is not cast; it stays as it is", device)
             return self
         self.data = {
             key: value.to(device=device, non_blocking=non_blocking) if hasattr(value, "to") else value
@@ -275,7 +275,7 @@ class BatchEncoding(UserDict[str, Any]):
 
 
 def _array(key: str, value: Any) -> np.ndarray:
-    """An array of a list, int64 for ints; a list that is ragged, or not of numbers, is named."""
+    """An array of a list, int64 for ints; the error for a list that is ragged, or not of numbers, names it."""
     if isinstance(value, np.ndarray):
         return value
     try:
@@ -286,7 +286,7 @@ def _array(key: str, value: Any) -> np.ndarray:
         if array.size == 0 and array.dtype == np.float64:
             return array.astype(np.int64)
         raise ValueError(
-            f"{key} cannot be made a tensor: its rows have different lengths, or are not of numbers; "
+            f"{key} cannot become a tensor: its rows have different lengths, or hold something else than numbers; "
             "use padding=True (and truncation=True), or return_tensors=None"
         )
     return array.astype(np.int64) if array.size == 0 and array.dtype.kind == "f" else array

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -74,9 +74,11 @@ def _padded_array(
         where: bool, (rows, width): the places of the entries; the others get `value`.
     """
     entries = chain.from_iterable(rows)
-    flat = np.fromiter(chain.from_iterable(entries) if item else entries, dtype=np.int64)
+    flat = np.fromiter(chain.from_iterable(entries) if item else entries, dtype=np.int64).reshape(-1, *item)
+    if len(flat) == where.size:  # nothing to fill, as in a batch of one text
+        return flat.reshape(*where.shape, *item)
     array = np.full((*where.shape, *item), value, dtype=np.int64)
-    array[where] = flat.reshape(-1, *item)
+    array[where] = flat
     return array
 
 
@@ -86,13 +88,8 @@ def _padded_array(
 _NO_SPAN = (0, 0)  # of special tokens and padding
 
 
-class TextPart(NamedTuple):
-    """The part of a text that a row has: the text's place in the batch, its number in the row and the type there."""
-
-    place: int
-    number: int
-    type: int
-    span: Span
+# The entries of a part of a text, from the text's place in the batch, the span, the text's number in its row and its type.
+_OfText = Callable[[int, Span, int, int], list[_T]]
 
 
 class BatchRows:
@@ -118,7 +115,7 @@ class BatchRows:
             begin, end = options.single.begin.ids, options.single.end.ids
             self.rows = [begin + row + end for row in ids]
         else:
-            self.rows = self._assembled(attrgetter("ids"), lambda part: ids[part.place][slice(*part.span)])
+            self.rows = self._assembled(attrgetter("ids"), lambda at, span, *_: ids[at][span[0] : span[1]])
         self.lengths = list(map(len, self.rows))
         width = padded_length(options, self.lengths)
         if width is None and as_arrays and len(set(self.lengths)) == 1:
@@ -138,30 +135,30 @@ class BatchRows:
 
     def _places(self, width: int, before: int, behind: int) -> np.ndarray:
         """Where the entries of each row are but the first and last few: bool, (rows, width)."""
-        lengths = np.array(self.lengths)[:, None]
-        places = np.arange(width)
+        if sum(self.lengths) == len(self.lengths) * width and not before + behind:
+            return np.ones((len(self.lengths), width), dtype=bool)
+        lengths, places = np.array(self.lengths)[:, None], np.arange(width)
         if self.options.padding_side == "left":
             places = places - width + lengths
         return (places >= before) & (places < lengths - behind)
 
-    def _assembled(
-        self, special: Callable[[Specials], list[_T]], text: Callable[[TextPart], list[_T]]
-    ) -> list[list[_T]]:
+    def _assembled(self, special: Callable[[Specials], list[_T]], text: _OfText[_T]) -> list[list[_T]]:
         """The rows of a field, without padding, from the entries of special tokens and of the tokens of texts."""
         rows = []
         for sample, first, second in self.windows:
             at, layout = self._batch.samples[sample], self.options.layout(second is not None)
-            row = special(layout.begin) + text(TextPart(at, 0, layout.types[0], first))
+            row = special(layout.begin) + text(at, first, 0, layout.types[0])
             if second is not None:
                 row += special(layout.middle)
-                row += text(TextPart(at + 1, 1, layout.types[1], second))
+                row += text(at + 1, second, 1, layout.types[1])
             rows.append(row + special(layout.end))
         return rows
 
-    def _constant(self, special: _T, text: Callable[[TextPart], _T]) -> list[list[_T]]:
-        """The rows of a field with one value for special tokens, and one for all tokens of a text."""
+    def _constant(self, special: _T, texts: tuple[_T, _T]) -> list[list[_T]]:
+        """The rows of a field with one value for special tokens, and one for the tokens of each text."""
         return self._assembled(
-            lambda specials: [special] * len(specials.ids), lambda part: [text(part)] * (part.span[1] - part.span[0])
+            lambda specials: [special] * len(specials.ids),
+            lambda at, span, number, kind: [texts[number]] * (span[1] - span[0]),
         )
 
     def _filled(self, rows: list[list[int]], value: int) -> Any:
@@ -173,12 +170,13 @@ class BatchRows:
         """The type of each token, without padding."""
         if not (self.options.single.has_types or self.options.pair.has_types):  # as in RoBERTa's own rows
             return [[0] * length for length in self.lengths]
-        return self._assembled(attrgetter("types"), lambda part: [part.type] * (part.span[1] - part.span[0]))
+        return self._assembled(attrgetter("types"), lambda at, span, number, kind: [kind] * (span[1] - span[0]))
 
     def _offsets(self, aligned: Sequence[Aligned]) -> list[list[Span]]:
         """The characters of each token, (0, 0) for special tokens, without padding."""
         return self._assembled(
-            lambda special: [_NO_SPAN] * len(special.ids), lambda part: aligned[part.place].offsets[slice(*part.span)]
+            lambda special: [_NO_SPAN] * len(special.ids),
+            lambda at, span, *_: aligned[at].offsets[span[0] : span[1]],
         )
 
     def _offset_field(self, aligned: Sequence[Aligned]) -> Any:
@@ -206,7 +204,7 @@ class BatchRows:
             mask = self._where
             fields["attention_mask"] = self._filled(self._ones(), 0) if mask is None else mask.astype(np.int64)
         if options.return_special_tokens_mask:
-            fields["special_tokens_mask"] = self._filled(self._constant(1, lambda part: 0), 1)
+            fields["special_tokens_mask"] = self._filled(self._constant(1, (0, 0)), 1)
         if aligned is not None:
             fields["offset_mapping"] = self._offset_field(aligned)
         if options.return_length:
@@ -223,8 +221,8 @@ class BatchRows:
         def column(values: list[list[_T]], padding: _T) -> list[list[_T]]:
             return pad_rows(values, self.width, padding, options.padding_side)
 
-        def of_texts(name: str) -> Callable[[TextPart], list[Any]]:
-            return lambda part: getattr(aligned[part.place], name)[slice(*part.span)]
+        def of_texts(name: str) -> _OfText[Any]:
+            return lambda at, span, *_: getattr(aligned[at], name)[span[0] : span[1]]
 
         columns = (
             column(self.rows, options.pad_id),
@@ -232,8 +230,8 @@ class BatchRows:
             column(self._assembled(attrgetter("tokens"), of_texts("tokens")), options.pad_token),
             column(self._offsets(aligned), _NO_SPAN),
             column(self._assembled(lambda special: [None] * len(special.ids), of_texts("words")), None),
-            column(self._constant(None, lambda part: part.number), None),
-            column(self._constant(1, lambda part: 0), 1),
+            column(self._constant(None, (0, 1)), None),
+            column(self._constant(1, (0, 0)), 1),
             column(self._ones(), 0),
         )
         rows = [Encoding(*values) for values in zip(*columns, strict=True)]
@@ -275,17 +273,6 @@ def tensor_type_of(value: object) -> str | None:
         value = value[0]
     package = type(value).__module__.partition(".")[0]
     return {"numpy": "np", "torch": "pt", "tensorflow": "tf", "jax": "jax", "jaxlib": "jax"}.get(package)
-
-
-def as_lists(value: Any) -> Any:
-    """A value with every array and tensor in it as (nested) lists."""
-    if isinstance(value, list | tuple):
-        return [as_lists(item) for item in value]
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    if hasattr(value, "numpy") and callable(value.numpy):
-        value = value.numpy()
-    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def pad_batch(data: dict[str, Any], main: str, options: CallOptions) -> dict[str, Any]:

@@ -59,8 +59,7 @@ class Saving(PushesToHub, TokenizerSettings):
         """The tokenizer of a folder or a hub name.
 
         Args:
-            overrides: arguments of the constructor, in place of what the files say; what it does not know is kept, see
-                there.
+            overrides: arguments of the constructor, in place of what the files say; it keeps those it does not know.
 
         Raises:
             CheckpointError: no such folder or name; no vocabulary in it; a malformed file.
@@ -104,7 +103,7 @@ class Saving(PushesToHub, TokenizerSettings):
             raise
         except ValueError as error:
             what = f"{folder}, with {', '.join(overrides)} given" if overrides else str(folder)
-            raise CheckpointError(f"no tokenizer can be made of {what}: {error}") from None
+            raise CheckpointError(f"cannot make a tokenizer of {what}: {error}") from None
 
     @classmethod
     def _vocabulary_files(cls, folder: Path) -> dict[str, Path]:
@@ -135,13 +134,13 @@ class Saving(PushesToHub, TokenizerSettings):
         save_jinja_files: bool = True,
         **hub: Any,
     ) -> tuple[str, ...]:
-        """Write the files into a folder, all or none; returns their paths. Another tokenizer's files there go.
+        """Write the files into a folder, all or none; returns their paths. Another tokenizer's files there are removed.
 
         Args:
-            legacy_format: True for vocab.json, merges.txt and added_tokens.json, False for tokenizer.json, None for what
-                the class reads: the first, and of RobertaTokenizerFast both.
+            legacy_format: True for vocab.json, merges.txt and added_tokens.json, False for tokenizer.json, None for
+                what the class reads: the first, and for RobertaTokenizerFast both.
             filename_prefix: "pp" for pp-vocab.json and so on.
-            save_jinja_files: write chat templates as files of their own; False for into tokenizer_config.json.
+            save_jinja_files: write chat templates as files of their own; False writes them into tokenizer_config.json.
             push_to_hub: upload the folder too.
             hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, by default the folder's name; token, ...).
 
@@ -150,7 +149,7 @@ class Saving(PushesToHub, TokenizerSettings):
             TypeError: an argument is not one of these.
         """
         upload = upload_arguments(save_directory, push_to_hub, hub, has_weights=False)
-        # an upload has no folders, and one template is the file that several would be in
+        # an upload has no folders, so several templates go into tokenizer_config.json
         save_jinja_files = save_jinja_files and not (push_to_hub and isinstance(self.chat_template, dict))
         files = self.files_to_save(legacy_format, save_jinja_files=save_jinja_files)
         prefix = f"{filename_prefix}-" if filename_prefix else ""
@@ -162,7 +161,7 @@ class Saving(PushesToHub, TokenizerSettings):
         return tuple(str(Path(save_directory, name)) for name in files)
 
     def files_to_save(self, legacy_format: bool | None = None, *, save_jinja_files: bool = True) -> dict[str, bytes]:
-        """What `save_pretrained` writes, by file name, for a caller that writes more in the same save.
+        """The contents that `save_pretrained` writes, by file name, for a caller that adds files to the same save.
 
         Args:
             legacy_format, save_jinja_files: as in `save_pretrained`.
@@ -222,7 +221,7 @@ class Saving(PushesToHub, TokenizerSettings):
         return {TOKENIZER_CONFIG_FILE: json_text(config), SPECIAL_FILE: json_text(special), **templates}
 
     def _kept_settings(self) -> dict[str, Any]:
-        """What the constructor was given and does not know itself, where JSON can write it."""
+        """The arguments of the constructor that it does not know itself, where JSON can write them."""
         own = (*CONSTRUCTOR_ARGUMENTS, *FURTHER_ARGUMENTS, *OF_ONE_PROCESS)
         return {name: value for name, value in self.init_kwargs.items() if name not in own and _is_json(value)}
 
@@ -245,7 +244,7 @@ class Saving(PushesToHub, TokenizerSettings):
         )
 
     def _post_processor(self) -> Any:
-        """The template of the file the tokenizer came from, where its rows are not RoBERTa's own."""
+        """RoBERTa's own post_processor, or that of the file the tokenizer came from where its rows differ."""
         level = {"trim_offsets": self.trim_offsets, "add_prefix_space": self.add_prefix_space}
         if self._template is not None:
             processor = with_settings(self._template.processor, level)
@@ -271,7 +270,7 @@ def _is_token(value: object) -> bool:
 
 
 def _file_form(value: object) -> Any:
-    """A special token, or a list or mapping of them, as special_tokens_map.json has it."""
+    """A special token, or a list or mapping of them, as special_tokens_map.json writes it."""
     if isinstance(value, AddedToken):
         return token_object(value, special=False)
     if isinstance(value, Mapping):

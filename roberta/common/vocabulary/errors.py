@@ -1,4 +1,4 @@
-"""The error for a wrong argument of a tokenizer, which callers of transformers catch under three names."""
+"""The error for a wrong argument of a tokenizer, which scripts for transformers catch under three names."""
 
 from __future__ import annotations
 

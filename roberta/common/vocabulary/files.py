@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from roberta.common.storage.folders import CheckpointError
-from roberta.common.vocabulary.special_tokens import AddedToken, flags
+from roberta.common.vocabulary.special_tokens import FLAGS, AddedToken, flags
 from roberta.common.vocabulary.template import Template, read_template
 
 VOCAB_FILE = "vocab.json"
@@ -44,10 +44,11 @@ TextFile = str | Path | Readable
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens, merges, and what `tokenizer.json` says beside them.
+    """Tokens, merges, and the rest of `tokenizer.json`.
 
     Args:
-        merges: "left right" a line, best first, without a newline at the end: one text, as 50,000 take 4 MB.
+        merges: one "left right" per line, best first, without a newline at the end: one text, as a list of 50,000 takes
+            4 MB.
         template: the special tokens around texts; None for RoBERTa's own.
     """
 
@@ -100,7 +101,7 @@ def read_tokenizer_json(path: TextFile) -> Vocabulary:
 
 
 def read_tokenizer_text(text: str) -> Vocabulary:
-    """The same, of what `tokenizers.Tokenizer.to_str` gives."""
+    """The same for the text of `tokenizers.Tokenizer.to_str`."""
     return _vocabulary_of("tokenizer_object", text.encode(), None)
 
 
@@ -118,7 +119,7 @@ def _vocabulary_of(path: TextFile, raw: bytes, merges: str | None) -> Vocabulary
         raise CheckpointError(f"{path}: added_tokens is a {type(entries).__name__}, not a list")
     for entry in entries:
         if not isinstance(entry, dict) or type(entry.get("id")) is not int or entry["id"] < 0:
-            raise CheckpointError(f"{path}: added_tokens has {entry!r:.80}, which has no id from 0 up")
+            raise CheckpointError(f"{path}: added_tokens has {entry!r:.80}, which has no id of at least 0")
         added[entry["id"]] = _added_token(entry, f"{path}, added_tokens")
     _check_tokens(tokens, str(path), set(added))
     merges = "\n".join(_merges_of(path, model["merges"])) if merges is None else merges
@@ -130,8 +131,8 @@ def _vocabulary_of(path: TextFile, raw: bytes, merges: str | None) -> Vocabulary
 def _without_merges(raw: mmap.mmap) -> tuple[bytes, str | None]:
     """A tokenizer.json with its merges taken out, when they are written as the library writes them.
 
-    Most of the file are merges, and JSON's way to them, two strings and a list each, takes twice the time and five
-    times the memory. Where anything is unusual, the file comes back whole, with None.
+    Merges are most of the file, and parsing them as JSON, two strings and a list each, takes twice the time and five
+    times the memory. Where anything is unusual, the result is the whole file and None.
     """
     begin, end = raw.find(_BEGIN), raw.rfind(_END)
     if begin < 0 or end < begin:
@@ -155,7 +156,7 @@ def _without_merges(raw: mmap.mmap) -> tuple[bytes, str | None]:
     return raw[:begin] + b'"merges": []' + raw[end + len(_END) :], "\n".join(merges)
 
 
-_CHUNK = 1 << 16  # bytes that are worked on at once
+_CHUNK = 1 << 16  # bytes processed at a time
 _BEGIN = b'"merges": [\n      [\n        "'
 _INSIDE = b'",\n        "'
 _BETWEEN = b'"\n      ],\n      [\n        "'
@@ -176,7 +177,7 @@ def _merges_of(path: TextFile, merges: object) -> list[str]:
 
 
 def _check_kind(path: TextFile, content: Mapping[str, Any], model: Mapping[str, Any], pre: object) -> None:
-    """Refuse a tokenizer.json of another kind: its tokens would differ from those of its own program."""
+    """Refuse a tokenizer.json of another kind: its tokens here would differ from those of its own program."""
     wrong = [
         f"{name} is {json.dumps(value)[:80]}, which must be {rule}"
         for name, value, holds, rule in (
@@ -250,7 +251,7 @@ def _check_merges(tokens: Mapping[str, int], merges: str, name: str, where: Call
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The lines of a text, some thousand at once: what is made of them on the way stays small."""
+    """The lines of a text, some thousand at a time, so that intermediate results stay small."""
     start = 0
     while start < len(text):
         stop = text.find("\n", start + _CHUNK)
@@ -260,7 +261,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _are_merges(tokens: Mapping[str, int], text: str) -> bool:
-    """Whether all is well, in a few passes of C code; 50,000 merges one by one would take as long as loading does."""
+    """Whether all are valid, in a few passes of C code; checking 50,000 merges one by one would double the loading time."""
     separators = text.encode("utf-8", "surrogatepass").translate(None, _NO_SEPARATORS)
     return (
         separators == (b" \n" * (text.count("\n") + 1))[:-1]
@@ -281,7 +282,7 @@ _NO_SEPARATORS = bytes(byte for byte in range(256) if byte not in b" \n")
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What the small files of a folder say: the keys of `tokenizer_config.json`, tokens as `AddedToken`.
+    """The settings in the small files of a folder: the keys of `tokenizer_config.json`, tokens as `AddedToken`.
 
     `added_tokens_decoder` has the added tokens by id. Where the config does not list them, the older
     `special_tokens_map.json` and `added_tokens.json` are read.
@@ -309,7 +310,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def _read_chat_template(folder: Path) -> dict[str, str | dict[str, str]]:
-    """`chat_template` where a folder has files for it, which go before its config: one, or several by name."""
+    """`chat_template` of a folder's files, which take precedence over its config: one, or several by name."""
     named = {"default": folder / CHAT_FILE}
     named |= {path.stem: path for path in sorted(folder.glob(f"{CHAT_FOLDER}/*.jinja"))}
     templates = {name: _decoded(path, _read(path, "chat template")) for name, path in named.items() if path.is_file()}
@@ -349,15 +350,8 @@ def _added_token(entry: Mapping[str, Any], where: str) -> AddedToken:
         raise CheckpointError(
             f"{where}: {dict(entry)!r:.80} has no content; a token is a text of at least one character"
         )
-    special = bool(entry.get("special", False))
-    return AddedToken(
-        content,
-        single_word=bool(entry.get("single_word", False)),
-        lstrip=bool(entry.get("lstrip", False)),
-        rstrip=bool(entry.get("rstrip", False)),
-        normalized=bool(entry.get("normalized", not special)),
-        special=special,
-    )
+    defaults = {**dict.fromkeys(FLAGS, False), "normalized": not entry.get("special", False)}
+    return AddedToken(content, **{name: bool(entry.get(name, default)) for name, default in defaults.items()})
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -406,7 +400,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def vocab_text(tokens: Mapping[str, int], *, indented: bool = False) -> bytes:
-    """`vocab.json`: on one line in the order of the ids, or on one line per token in the order of the tokens."""
+    """`vocab.json`: on one line in the order of the ids, or one line per token in the order of the tokens."""
     if indented:
         return json_text(tokens)
     by_id = dict(sorted(tokens.items(), key=lambda item: item[1]))
@@ -414,7 +408,7 @@ def vocab_text(tokens: Mapping[str, int], *, indented: bool = False) -> bytes:
 
 
 def merges_text(merges: str) -> bytes:
-    """`merges.txt`: a header, a merge a line, a final newline."""
+    """`merges.txt`: a header, one merge per line, a final newline."""
     return ("#version: 0.2\n" + (merges + "\n" if merges else "")).encode()
 
 

@@ -9,19 +9,19 @@ from tokenizers import AddedToken
 
 from roberta.common.vocabulary.errors import ArgumentError
 
-__all__ = ["SPECIAL_TOKEN_NAMES", "AddedToken", "SpecialTokens", "flags", "same_token", "special_token"]
+__all__ = ["FLAGS", "SPECIAL_TOKEN_NAMES", "AddedToken", "SpecialTokens", "flags", "same_token", "special_token"]
 
 # In the order in which they are listed and, where the vocabulary lacks them, added.
 SPECIAL_TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 ADDITIONAL = "additional_special_tokens"
-_FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
+FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
 Token = str | AddedToken
 
 
 def flags(token: AddedToken) -> dict[str, bool]:
     """How an added token is matched: lstrip, rstrip, single_word, normalized, special."""
-    return {name: getattr(token, name) for name in _FLAGS}
+    return {name: getattr(token, name) for name in FLAGS}
 
 
 def same_token(one: AddedToken, other: AddedToken) -> bool:
@@ -128,14 +128,14 @@ class SpecialTokens:
         self._changed()
 
     def _changed(self) -> None:
-        """Forget what was derived from the tokens; classes with more of that extend this."""
+        """Forget what was derived from the tokens; classes that derive more extend this."""
         self._special_ids: frozenset[int] | None = None
 
     # -- special tokens ------------------------------------------------------------------------------------------
 
     @property
     def additional_special_tokens(self) -> list[str] | None:
-        """The texts of the special tokens that have no name of their own; None where it was set to that."""
+        """The texts of the special tokens that have no name of their own; None where it was set to None."""
         return [str(token) for token in self._additional] if self._has_additional else None
 
     @additional_special_tokens.setter
@@ -156,12 +156,12 @@ class SpecialTokens:
 
     @property
     def _special_tokens_map(self) -> dict[str, Any]:
-        """Name -> token, or None; read by tools that know transformers, changed by the attributes alone."""
+        """Name -> token, or None. Tools written for transformers read it; only the attributes change it."""
         return {**self._named, ADDITIONAL: list(self._additional) if self._has_additional else None}
 
     @property
     def extra_special_tokens(self) -> dict[str, str]:
-        """Special tokens with names that are this tokenizer's own, each an attribute too."""
+        """Special tokens with names of this tokenizer's own, each an attribute too."""
         return dict(self._extra)
 
     @property
@@ -221,7 +221,7 @@ class SpecialTokens:
     # -- adding --------------------------------------------------------------------------------------------------
 
     def add_tokens(self, new_tokens: Token | Sequence[Token], special_tokens: bool = False) -> int:
-        """Add tokens that are matched in the text before it is split; returns how many are new or newly matched.
+        """Add tokens that are matched in the text before it is split; returns how many are new or matched differently.
 
         A text the vocabulary has keeps its id; any other is numbered from `len(tokenizer)`: resize the model to it.
         """
@@ -233,7 +233,7 @@ class SpecialTokens:
         special_tokens_dict: Mapping[str, Token | Sequence[Token]],
         replace_additional_special_tokens: bool = True,
     ) -> int:
-        """Give names to tokens ({"mask_token": "[M]"}) and add them; returns how many are new or newly matched.
+        """Give names to tokens ({"mask_token": "[M]"}) and add them; returns how many are new or matched differently.
 
         Raises:
             ValueError: a name that no special token has.
@@ -289,7 +289,7 @@ class SpecialTokens:
 
     @property
     def vocab_size(self) -> int:
-        """The number of tokens without those added beside the vocabulary."""
+        """The number of tokens of the vocabulary, without added ones."""
         return len(self._vocabulary)
 
     def __len__(self) -> int:
@@ -335,7 +335,7 @@ class SpecialTokens:
         return self._by_id.get(index)
 
     def sanitize_special_tokens(self) -> int:
-        """Add the special tokens that the vocabulary lacks; returns how many are new or newly matched."""
+        """Add the special tokens that the vocabulary lacks; returns how many are new or matched differently."""
         return self.add_tokens(self.all_special_tokens_extended, special_tokens=True)
 
     def _convert_token_to_id_with_added_voc(self, token: str | None) -> int | None:
@@ -361,19 +361,29 @@ class SpecialTokens:
         return [self._token_of_id(index) for index in numbers if index not in skipped]
 
 
+def _without_framework(value: Any) -> Any:
+    """An array or a tensor of any framework as a number or (nested) lists; anything else unchanged."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    if callable(getattr(value, "numpy", None)):
+        value = value.numpy()
+    elif hasattr(value, "__array__"):
+        value = value.__array__()
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def as_lists(value: object) -> Any:
+    """A value with every array and tensor in it as (nested) lists."""
+    return list(map(as_lists, value)) if isinstance(value, list | tuple) else _without_framework(value)
+
+
 def as_ids(ids: Any) -> int | list[int]:
     """Ids as an int or a list of int, from those, an array or a tensor of any framework.
 
     Raises:
         ValueError: for anything else.
     """
-    if hasattr(ids, "numpy") and callable(ids.numpy):
-        ids = ids.detach().cpu() if hasattr(ids, "detach") else ids
-        ids = ids.numpy()
-    elif hasattr(ids, "__array__") and not isinstance(ids, int):
-        ids = ids.__array__()
-    if hasattr(ids, "tolist"):
-        ids = ids.tolist()
+    ids = _without_framework(ids)
     if isinstance(ids, int) and not isinstance(ids, bool):
         return ids
     if isinstance(ids, Iterable) and not isinstance(ids, str | bytes | Mapping):
@@ -384,5 +394,5 @@ def as_ids(ids: Any) -> int | list[int]:
 
 
 def _known(token: AddedToken, given: Token, known: Mapping[str, AddedToken]) -> AddedToken:
-    """The token of a file that has the text a name was given as; how to match it is then the file's business."""
+    """The token of the file with that text, where only a text was given: the file says how it is matched."""
     return known.get(token.content, token) if isinstance(given, str) else token

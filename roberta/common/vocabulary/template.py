@@ -59,8 +59,8 @@ class Template:
     """The rows of one text and of two.
 
     Attributes:
-        processor: what tokenizer.json says, to be written again.
-        trims: whether it leaves white space out of offsets; None where it says nothing of that.
+        processor: as tokenizer.json has it, to be written again.
+        trims: whether it excludes white space from offsets; None where it does not say.
     """
 
     single: Layout
@@ -91,7 +91,7 @@ def read_template(where: str, processor: _Processor | None) -> Template:
     """The template of a post_processor; without one, a row has its texts alone.
 
     Raises:
-        CheckpointError: another kind, a damaged one, or one that no row of at most two texts can be made by.
+        CheckpointError: another kind, a damaged one, or one that cannot make rows of one text and of two.
     """
     parts = _parts(where, processor)
     trims = [
@@ -104,12 +104,12 @@ def read_template(where: str, processor: _Processor | None) -> Template:
         single, pair = _MAKERS[makers[0]["type"]](makers[0]) if makers else (_bare(), _bare())
     except (KeyError, TypeError, ValueError, IndexError) as error:
         what = f"{type(error).__name__}: {error}; {json.dumps(processor)[:200]}"
-        raise CheckpointError(f"{where} is damaged, or of no use for rows of one text and of two: {what}") from None
+        raise CheckpointError(f"{where} is damaged, or cannot make rows of one text and of two: {what}") from None
     return Template(single, pair, processor, any(trims) if trims else None)
 
 
 def _parts(where: str, processor: _Processor | None) -> list[_Processor]:
-    """The processors of a sequence, which may be in one another, or the one that there is."""
+    """The processors of a sequence, which may be nested, or the only one."""
     if processor is None:
         return []
     kind = processor.get("type") if isinstance(processor, Mapping) else None
@@ -165,7 +165,7 @@ def _layout(pieces: Sequence[Any], special: Mapping[str, Any], texts: list[str])
             groups[-1].tokens.append(text)
             groups[-1].types.append(int(value["type_id"]))
     if found != texts:
-        raise ValueError(f"it has the texts {found}, and they must be {texts}")
+        raise ValueError(f"its texts are {found}; they must be {texts}")
     middle = groups[1] if len(texts) > 1 else _NONE
     return Layout(groups[0], middle, groups[-1], (types[0], types[-1] if len(texts) > 1 else 0))
 
@@ -181,7 +181,7 @@ _MAKERS: dict[str, Callable[[_Processor], tuple[Layout, Layout]]] = {
 
 
 def with_settings(processor: object, settings: Mapping[str, bool]) -> Any:
-    """A post_processor with other values of the settings that it has: `add_prefix_space`, `trim_offsets`."""
+    """A post_processor with other values for those of the settings (`add_prefix_space`, `trim_offsets`) that it has."""
     if not isinstance(processor, Mapping):
         return processor
     changed = {**processor, **{name: value for name, value in settings.items() if name in processor}}
