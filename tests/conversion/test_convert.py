@@ -173,7 +173,7 @@ def test_a_format_is_never_guessed(tmp_path: Path) -> None:
     source = checkpoints.make(tmp_path / "source", "Model", dtype="float32")
     convert(source, tmp_path / "pt", to="pt")
     (source / "pytorch_model.bin").write_bytes((tmp_path / "pt" / "pytorch_model.bin").read_bytes())
-    with pytest.raises(CheckpointError, match=r"model\.safetensors \(safetensors\), pytorch_model\.bin \(pt\); say"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors \(safetensors\), pytorch_model\.bin \(pt\); choose"):
         convert(source, tmp_path / "target", to="tf")
     assert convert(source, tmp_path / "one", to="tf", from_="pt").source_format == "pt"
     assert convert(source / "pytorch_model.bin", tmp_path / "two", to="tf").source_format == "pt"
