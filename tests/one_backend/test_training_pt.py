@@ -44,7 +44,6 @@ def trained(folder: Path, case: str, run: updates.ShortRun, **options: Any) -> A
 
 def serve(folder: Path) -> None:
     """Run one of several processes: train every case in every way, and notice a failure of the first one."""
-    from torch._dynamo.utils import counters
 
     for sharding in SHARDINGS:
         for case in CASES:
@@ -55,12 +54,6 @@ def serve(folder: Path) -> None:
                 (run.folder / "losses.json").write_text(json.dumps(run.losses))
             else:
                 assert torch.distributed.get_rank() == 1, "the first process sees every update, the others none"
-        run = run_of("tokens", sharding, compile=True)
-        run.folder = folder / f"tokens-{sharding}-compiled"
-        trained(folder, "tokens", run)
-        if run.losses:
-            assert counters["stats"]["unique_graphs"] > 0
-            (run.folder / "losses.json").write_text(json.dumps(run.losses))
     failing = run_of("tokens", "data")
     failing.fails_at = 2
     with pytest.raises((ValueError, RuntimeError)) as caught:
@@ -69,18 +62,38 @@ def serve(folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the results of training in two processes."""
-    folder = tmp_path_factory.mktemp("together")
+def serve_compiled(folder: Path) -> None:
+    """One of several processes: train one case in both ways, with compiled code."""
+    from torch._dynamo.utils import counters
+
+    for sharding in SHARDINGS:
+        run = run_of("tokens", sharding, compile=True)
+        run.folder = folder / f"tokens-{sharding}-compiled"
+        trained(folder, "tokens", run)
+        if run.losses:
+            assert counters["stats"]["unique_graphs"] > 0
+            (run.folder / "losses.json").write_text(json.dumps(run.losses))
+    torch.distributed.destroy_process_group()
+
+
+def in_two_processes(folder: Path, *arguments: str) -> Path:
+    """The folder, with the results of this file's `serve` or `serve_compiled` under torchrun."""
     for case in CASES:  # two layers, because sharding="full" gathers one layer after another
         updates.folder_of(folder, case, num_hidden_layers=2)
     paths = [str(TESTS), *(path for path in sys.path if path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
-    done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*command, str(folder), *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert not done.returncode, done.stderr[-3000:]
     return folder
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the results of training in two processes."""
+    return in_two_processes(tmp_path_factory.mktemp("together"))
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
@@ -100,12 +113,14 @@ def test_two_processes_train_as_one_does(case: str, sharding: str, together: Pat
             assert_close(state.moments[name], wanted, 1e-7, name)
 
 
-@pytest.mark.parametrize("sharding", SHARDINGS)
-def test_two_processes_with_compiled_code_train_as_one_does(sharding: str, together: Path) -> None:
+@pytest.mark.slow
+def test_two_processes_with_compiled_code_train_as_one_does(tmp_path: Path) -> None:
+    folder = in_two_processes(tmp_path, "compiled")
     alone = run_of("tokens")
-    trained(together, "tokens", alone)
-    losses = json.loads((together / f"tokens-{sharding}-compiled" / "losses.json").read_text())
-    assert losses == pytest.approx(alone.losses, rel=1e-10)
+    trained(folder, "tokens", alone)
+    for sharding in SHARDINGS:
+        losses = json.loads((folder / f"tokens-{sharding}-compiled" / "losses.json").read_text())
+        assert losses == pytest.approx(alone.losses, rel=1e-10)
 
 
 def test_a_failure_of_the_first_process_ends_the_others(together: Path) -> None:
@@ -218,4 +233,4 @@ def test_gradients_that_are_not_finite_change_nothing(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    (serve_compiled if sys.argv[2:] == ["compiled"] else serve)(Path(sys.argv[1]))
