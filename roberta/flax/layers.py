@@ -23,7 +23,7 @@ from jax.typing import DTypeLike
 
 from roberta.common import padding_warning
 from roberta.common.config import RobertaConfig
-from roberta.common.lengths import distance_error, mask_error, way_out_of_length
+from roberta.common.length_errors import distance_error, mask_error, way_out_of_length
 from roberta.flax.cache import LAYER_KEYS, LayerCache, extend
 
 

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from roberta.common import padding_warning
 from roberta.common.config import RobertaConfig
-from roberta.common.lengths import distance_error, mask_error, way_out_of_length
+from roberta.common.length_errors import distance_error, mask_error, way_out_of_length
 from roberta.pt.cache import Cache, LayerCache, extend
 from roberta.pt.weights import drop_repeated, restore_repeated
 

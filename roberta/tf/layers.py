@@ -20,7 +20,7 @@ from tensorflow import Tensor
 
 from roberta.common import padding_warning
 from roberta.common.config import RobertaConfig
-from roberta.common.lengths import distance_error, mask_error, way_out_of_length
+from roberta.common.length_errors import distance_error, mask_error, way_out_of_length
 from roberta.tf.cache import Cache, LayerCache, extend
 from roberta.tf.weights import keras
 

@@ -30,7 +30,7 @@ _SUFFIXES = {
     ".safetensors": "safetensors", ".bin": "pt", ".pt": "pt", ".pth": "pt", ".h5": "tf", ".hdf5": "tf",
     ".msgpack": "flax",
 }  # fmt: skip
-_OLDER = {"pt": "torch_bin", "tf": "tf_h5", "flax": "flax_msgpack"}
+_FORMAT_MODULES = {"pt": "torch_bin", "tf": "tf_h5", "flax": "flax_msgpack"}
 _EXTRAS = {"h5py": "legacy", "msgpack": "legacy"}
 
 
@@ -151,7 +151,7 @@ def _turned(tensor: StoredTensor, name: str) -> StoredTensor:
 def legacy(format_: str) -> ModuleType:
     """The module that knows a framework's older format; `CheckpointError` names the extra for a package it lacks."""
     try:
-        return importlib.import_module(f"roberta.common.formats.{_OLDER[format_]}")
+        return importlib.import_module(f"roberta.common.formats.{_FORMAT_MODULES[format_]}")
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(error.name or "")
         if extra is None:

@@ -1,4 +1,4 @@
-"""What the layers of every backend say of a sequence or a mask whose length does not fit."""
+"""The errors of a sequence or a mask whose length does not fit: the layers of every backend raise them."""
 
 from __future__ import annotations
 
