@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -256,3 +258,11 @@ def _path(file: str | Path | None) -> Path | None:
 def _bytes(model: SourceModel) -> int:
     """The size of all tensors."""
     return sum(prod(tensor.shape) * numpy_dtype(tensor.dtype).itemsize for tensor in model.tensors.values())
+
+
+def __getattr__(name: str) -> Any:
+    """The name that `ConversionReport` had before, for one release."""
+    if name != "Report":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{__name__}.Report is now called ConversionReport", DeprecationWarning, stacklevel=2)
+    return ConversionReport

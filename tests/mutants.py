@@ -100,7 +100,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("conversion/verify/judgement.py", "for row in table if", "for row in reversed(table) if", VERIFY, "wrong_tensor"),
     ("conversion/verify/judgement.py", "name != suspect]", "name == suspect]", VERIFY, "one_framework and Keras"),
     ("conversion/verify/runners.py", "result[0] if isinstance(result, tuple) else result", "_arguments[0]", VERIFY, "feed_forward_block and in_pt"),
-    ("conversion/verify/runners.py", "attended=Attended(bias)", "attended=Attended()", VERIFY, "cross"),
+    ("conversion/verify/runners.py", "layer.attention(hidden, bias,", "layer.attention(hidden, None,", VERIFY, "cross"),
     ("conversion/verify/runners.py", "array.T if turned else array", "array", VERIFY, "gradients_alone"),
     ("conversion/verify/opening.py", "max(STEPS[name]", "min(STEPS[name]", VERIFY, "narrower"),
     ("conversion/verify/report.py", "value if math.isfinite(value) else None", "value", REPORT, "null"),

@@ -143,7 +143,7 @@ def _again(model: Any, inputs: Arrays, output: Mapping[str, Any]) -> dict[str, A
     """The attention blocks' and the pooler's results, from the hidden states that went into them."""
     import tensorflow as tf
 
-    from roberta.tf.layers import Attended, attention_bias
+    from roberta.tf.layers import attention_bias
 
     base, states, inner = model.base_model, inputs.get("encoder_hidden_states"), {}
     *before, last = output["hidden_states"]
@@ -151,12 +151,11 @@ def _again(model: Any, inputs: Arrays, output: Mapping[str, Any]) -> dict[str, A
     mask = tf.constant(inputs["attention_mask"].reshape(-1, seq))
     bias = attention_bias(mask, seq, seq, model.config.is_decoder, last)
     for index, (layer, hidden) in enumerate(zip(base.encoder.layer, before, strict=True)):
-        hidden = layer.attention(hidden, attended=Attended(bias), past=None, need_weights=False)[0]
+        hidden = layer.attention(hidden, bias, None, None, None, need_weights=False)[0]
         inner[f"layer {index} attention"] = hidden
         if states is not None:
-            attended = Attended(encoder_hidden_states=tf.constant(states))
-            crossed = layer.crossattention(hidden, attended=attended, past=None, need_weights=False)[0]
-            inner[f"layer {index} cross-attention"] = crossed
+            crossed = layer.crossattention(hidden, None, None, tf.constant(states), None, need_weights=False)
+            inner[f"layer {index} cross-attention"] = crossed[0]
     if base.pooler is not None:
         inner["pooler"] = base.pooler(last)
     return inner

@@ -29,10 +29,12 @@ def register_auto_classes(frameworks: Iterable[str] | None = None) -> None:
     import roberta
 
     transformers = importlib.import_module("transformers")
-    usable = [name for name in installed() if _is_usable(transformers, name)]
-    wanted = usable if frameworks is None else list(frameworks)
+    # transformers imports a framework when it is asked for its classes: ask only for those that are wanted
+    here = installed()
+    wanted = [name for name in here if _is_usable(transformers, name)] if frameworks is None else list(frameworks)
     for name in wanted:
-        if name not in usable:
+        if name not in here or not _is_usable(transformers, name):
+            usable = [each for each in here if _is_usable(transformers, each)]
             raise ValueError(
                 f"frameworks={wanted!r}: {name!r} has no auto classes in transformers {transformers.__version__} "
                 f"as it is installed here; it has them for {usable}"

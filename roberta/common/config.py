@@ -475,7 +475,9 @@ class RobertaConfig(PushesToHub):
         )  # fmt: skip
         fields, overrides = cls.get_config_dict(pretrained_model_name_or_path, **where, **overrides)
         try:
-            return cls.from_dict(fields, return_unused_kwargs=return_unused_kwargs, **overrides)  # type: ignore[call-overload]
+            if return_unused_kwargs:
+                return cls.from_dict(fields, return_unused_kwargs=True, **overrides)
+            return cls.from_dict(fields, **overrides)
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{pretrained_model_name_or_path}: {CONFIG_FILE}: {error}") from error
 

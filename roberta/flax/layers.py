@@ -9,10 +9,9 @@ eager code raises at once, as the cause of JAX's own. `check_values` leaves the 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -315,20 +314,6 @@ class Embeddings(nn.Module):
         return self.dropout(self.LayerNorm(hidden), deterministic)
 
 
-class Attended(NamedTuple):
-    """What an attention reads beside the hidden states.
-
-    Attributes:
-        bias: see `attention_bias`.
-        head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
-        encoder_hidden_states: (batch, key, hidden), for cross-attention; None for self-attention.
-    """
-
-    bias: Array | None = None
-    head_mask: Array | None = None
-    encoder_hidden_states: Array | None = None
-
-
 class SelfAttention(nn.Module):
     """Multi-head attention of the tokens to themselves and the cache, or to an encoder's states."""
 
@@ -348,7 +333,9 @@ class SelfAttention(nn.Module):
     def __call__(
         self,
         hidden: Array,
-        attended: Attended,
+        bias: Array | None,
+        head_mask: Array | None,
+        states: Array | None,
         need_weights: bool,
         deterministic: bool = True,
     ) -> tuple[Array, Array | None]:
@@ -356,14 +343,19 @@ class SelfAttention(nn.Module):
 
         Args:
             hidden: (batch, seq, hidden).
+            bias: see `attention_bias`.
+            head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
+            states: the encoder's, (batch, key, hidden): cross-attention; None for self-attention.
 
         Returns:
             (batch, seq, head * head size); weights (batch, head, seq, key) after dropout and head mask, if needed.
         """
-        bias, head_mask, states = attended
         source = hidden if states is None else states
-        query = self.split(self.query(hidden))
-        key, value = self.split(self.key(source)), self.split(self.value(source))
+        query, key, value = (
+            self.split(self.query(hidden)),
+            self.split(self.key(source)),
+            self.split(self.value(source)),
+        )
         past = self.past() if states is None else None
         if past is not None:
             present = extend(past, key, value)
@@ -441,12 +433,14 @@ class Attention(nn.Module):
     def __call__(
         self,
         hidden: Array,
-        attended: Attended,
+        bias: Array | None,
+        head_mask: Array | None,
+        states: Array | None,
         need_weights: bool,
         deterministic: bool = True,
     ) -> tuple[Array, Array | None]:
         """As `SelfAttention`, with (batch, seq, hidden) as the first result."""
-        context, weights = self.self(hidden, attended, need_weights, deterministic)
+        context, weights = self.self(hidden, bias, head_mask, states, need_weights, deterministic)
         return self.output(context, hidden, deterministic), weights
 
 
@@ -483,26 +477,32 @@ class Layer(nn.Module):
     def __call__(
         self,
         hidden: Array,
-        own: Attended,
-        cross: Attended | None,
+        bias: Array | None,
+        head_mask: Array | None,
+        states: Array | None,
+        states_bias: Array | None,
         need_weights: bool,
         deterministic: bool = True,
     ) -> tuple[Array, Array | None, Array | None]:
         """One layer: (batch, seq, hidden), attention weights, and cross-attention weights.
 
         Args:
-            own, cross: of self-attention and of cross-attention, which is left out without.
+            states: the encoder's, for cross-attention; `states_bias` is their `attention_bias`.
         """
-        hidden, weights = self.attention(hidden, own, need_weights, deterministic)
+        hidden, weights = self.attention(hidden, bias, head_mask, None, need_weights, deterministic)
         cross_weights = None
-        if cross is None and self.config.add_cross_attention and self.is_initializing():
-            cross = Attended(None, own.head_mask, hidden)  # so that the parameters are made
-        if cross is not None:
-            hidden, cross_weights = self.crossattention(hidden, cross, need_weights, deterministic)
+        if states is None and self.config.add_cross_attention and self.is_initializing():
+            states = hidden  # so that the parameters are made
+        if states is not None:
+            hidden, cross_weights = self.crossattention(
+                hidden, states_bias, head_mask, states, need_weights, deterministic
+            )
         chunk = self.config.chunk_size_feed_forward
-        parts = jnp.split(hidden, list(range(chunk, hidden.shape[1], chunk)), axis=1) if chunk else [hidden]
-        done = [self.feed_forward(part, deterministic) for part in parts]
-        return done[0] if len(done) == 1 else jnp.concatenate(done, axis=1), weights, cross_weights
+        if chunk:
+            parts = jnp.split(hidden, list(range(chunk, hidden.shape[1], chunk)), axis=1)
+            parts = [self.feed_forward(part, deterministic) for part in parts]
+            return jnp.concatenate(parts, axis=1), weights, cross_weights
+        return self.feed_forward(hidden, deterministic), weights, cross_weights
 
     def feed_forward(self, hidden: Array, deterministic: bool) -> Array:
         """(batch, seq, hidden), each token by itself."""
@@ -518,13 +518,11 @@ class Layers(nn.Module):
 
     def setup(self) -> None:
         # static: need_weights and deterministic, counted from self
-        layer = nn.remat(Layer, static_argnums=(4, 5)) if self.gradient_checkpointing else Layer
+        layer = nn.remat(Layer, static_argnums=(6, 7)) if self.gradient_checkpointing else Layer
         indices = range(self.config.num_hidden_layers)
         self.layers = [layer(self.config, index, self.dtype, name=str(index)) for index in indices]
 
-    def __call__(
-        self, index: int, *arguments: Array | Attended | bool | None
-    ) -> tuple[Array, Array | None, Array | None]:
+    def __call__(self, index: int, *arguments: Array | bool | None) -> tuple[Array, Array | None, Array | None]:
         """One layer."""
         return self.layers[index](*arguments)
 
@@ -542,15 +540,17 @@ class Encoder(nn.Module):
     def __call__(
         self,
         hidden: Array,
-        own: Sequence[Attended],
-        cross: Sequence[Attended | None],
+        bias: Array | None,
+        head_mask: list[Array | None],
+        states: Array | None,
+        states_bias: Array | None,
         need_weights: bool,
         deterministic: bool = True,
     ) -> tuple[list[Array], list[Array | None], list[Array | None]]:
         """Run the layers.
 
         Args:
-            own, cross: one for each layer.
+            head_mask: one for each layer.
 
         Returns:
             all hidden states, the input first; attention weights; cross-attention weights.
@@ -558,7 +558,7 @@ class Encoder(nn.Module):
         hidden_states, attentions, cross_attentions = [hidden], [], []
         for index in range(self.config.num_hidden_layers):
             hidden, weights, cross_weights = self.layer(
-                index, hidden, own[index], cross[index], need_weights, deterministic
+                index, hidden, bias, head_mask[index], states, states_bias, need_weights, deterministic
             )
             hidden_states.append(hidden)
             attentions.append(weights)

@@ -27,7 +27,6 @@ from roberta.common.outputs import (
 from roberta.flax import cache as caches
 from roberta.flax.generation import GenerationMixin
 from roberta.flax.layers import (
-    Attended,
     ClassificationHead,
     Dropout,
     Embeddings,
@@ -107,14 +106,15 @@ class RobertaModelModule(RobertaModule):
         past = None if cache is None else caches.length(cache)
         # what each layer attends to: its own tokens, and an encoder's states
         bias = attention_bias(attention_mask, seq, keys, config.is_decoder, hidden, past)
-        masks = self.head_masks(head_mask)
-        own, cross = [Attended(bias, mask) for mask in masks], [None] * len(masks)
+        states_bias = None
         if encoder_hidden_states is not None:
-            bias = attention_bias(encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden)
-            cross = [Attended(bias, mask, encoder_hidden_states) for mask in masks]
+            states_bias = attention_bias(encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden)
         # the layers
         needs_attentions = self.or_config(output_attentions, "output_attentions")
-        hidden_states, attentions, cross_attentions = self.encoder(hidden, own, cross, needs_attentions, deterministic)
+        hidden_states, attentions, cross_attentions = self.encoder(
+            hidden, bias, self.head_masks(head_mask), encoder_hidden_states, states_bias, needs_attentions,
+            deterministic,
+        )  # fmt: skip
         # the output, of what the caller or the config asks for
         has_cross = needs_attentions and encoder_hidden_states is not None
         output = BaseModelOutputWithPoolingAndCrossAttentions(

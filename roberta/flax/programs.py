@@ -1,4 +1,4 @@
-"""The plain call in bounded memory: the first shapes run_module operation by operation, further ones through kept programs.
+"""The plain call in bounded memory: the first shapes run operation by operation, further ones through kept programs.
 
 JAX compiles every operation again for every shape and forgets none: some 80 MB and seconds for each new length. So a
 model runs `UNCOMPILED` shapes that way, which suits callers with one or two, and each further one through a program of
@@ -23,7 +23,7 @@ from roberta.flax.parts import Made, has_interceptors, is_own_module
 if TYPE_CHECKING:
     from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
 
-UNCOMPILED = 2  # shapes of a model that run_module operation by operation
+UNCOMPILED = 2  # shapes of a model that run operation by operation
 PROGRAMS = 8  # that are kept of a model
 
 Inputs = Mapping[str, Array]

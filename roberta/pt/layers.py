@@ -5,9 +5,9 @@ Shapes: batch, seq (the tokens of this call), key (the cached tokens and these),
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -180,20 +180,6 @@ class Embeddings(nn.Module):
         return torch.arange(first, first + seq, device=inputs_embeds.device).expand(batch, seq)
 
 
-class Attended(NamedTuple):
-    """What an attention reads beside the hidden states.
-
-    Attributes:
-        bias: see `attention_bias`.
-        head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
-        encoder_hidden_states: (batch, key, hidden), for cross-attention; None for self-attention.
-    """
-
-    bias: Tensor | None = None
-    head_mask: Tensor | None = None
-    encoder_hidden_states: Tensor | None = None
-
-
 class SelfAttention(nn.Module):
     """Multi-head attention of the tokens to themselves and the cache, or to an encoder's states."""
 
@@ -211,7 +197,9 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        attended: "Attended | Tensor | None" = None,
+        bias: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        states: Tensor | None = None,
         past: LayerCache | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None, LayerCache]:
@@ -219,14 +207,15 @@ class SelfAttention(nn.Module):
 
         Args:
             hidden: (batch, seq, hidden).
-            attended: a tensor is taken as its `bias`.
+            bias: see `attention_bias`.
+            head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
+            states: the encoder's, (batch, key, hidden): cross-attention; None for self-attention.
             past: cached (key, value) of this attention.
 
         Returns:
             (batch, seq, head * head size); weights (batch, head, seq, key) after dropout and head mask, if needed;
             and the (key, value) to cache.
         """
-        bias, head_mask, states = attended if isinstance(attended, Attended) else Attended(attended)
         query = self.split(self.query(hidden))
         if states is not None and past is not None:
             key, value = past
@@ -295,12 +284,14 @@ class Attention(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        attended: "Attended | Tensor | None" = None,
+        bias: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        states: Tensor | None = None,
         past: LayerCache | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None, LayerCache]:
         """As `SelfAttention`, with (batch, seq, hidden) as the first result."""
-        context, weights, present = self.self(hidden, attended, past, need_weights)
+        context, weights, present = self.self(hidden, bias, head_mask, states, past, need_weights)
         return self.output(context, hidden), weights, present
 
 
@@ -333,33 +324,38 @@ class Layer(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        own: Attended | Tensor | None = None,
-        cross: Attended | None = None,
+        bias: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        states: Tensor | None = None,
+        states_bias: Tensor | None = None,
         past: LayerCache | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None, Tensor | None, LayerCache]:
         """One layer: (batch, seq, hidden), attention weights, cross-attention weights, and what to cache.
 
         Args:
-            own, cross: of self-attention and of cross-attention, which is left out without.
+            states: the encoder's, for cross-attention; `states_bias` is their `attention_bias`.
         """
-        own_past, cross_past = (None, None) if past is None else (past[:2], past[2:] or None)
-        hidden, weights, present = self.attention(hidden, own, own_past, need_weights)
+        hidden, weights, present = self.attention(
+            hidden, bias, head_mask, None, None if past is None else past[:2], need_weights
+        )
         cross_weights = None
-        if cross is not None:
+        if states is not None:
             assert self.crossattention is not None
-            hidden, cross_weights, cross_present = self.crossattention(hidden, cross, cross_past, need_weights)
+            cross_past = past[2:] if past is not None and len(past) == 4 else None
+            hidden, cross_weights, cross_present = self.crossattention(
+                hidden, states_bias, head_mask, states, cross_past, need_weights
+            )
             present = present + cross_present
-        parts = hidden.split(self.chunk, dim=1) if self.chunk else [hidden]
-        done = [self.feed_forward(part) for part in parts]
-        return done[0] if len(done) == 1 else torch.cat(done, dim=1), weights, cross_weights, present
-
-    def unpacked(
-        self, hidden: Tensor, past: LayerCache | None, need_weights: bool, *tensors: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, LayerCache]:
-        """The call with the tensors of `own` and `cross` one by one: reentrant checkpoints see no others."""
-        own, cross = tensors[:3], tensors[3:]
-        return self(hidden, Attended(*own), Attended(*cross) if cross else None, past, need_weights)
+        if self.chunk:
+            parts = hidden.split(self.chunk, dim=1)
+            return (
+                torch.cat([self.feed_forward(part) for part in parts], dim=1),
+                weights,
+                cross_weights,
+                present,
+            )
+        return self.feed_forward(hidden), weights, cross_weights, present
 
     def feed_forward(self, hidden: Tensor) -> Tensor:
         """(batch, seq, hidden), each token by itself."""
@@ -379,15 +375,17 @@ class Encoder(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        own: Sequence[Attended],
-        cross: Sequence[Attended | None],
+        bias: Tensor | None,
+        head_mask: list[Tensor | None],
+        states: Tensor | None,
+        states_bias: Tensor | None,
         cache: Cache | None,
         need_weights: bool,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[LayerCache, ...]]:
         """Run the layers.
 
         Args:
-            own, cross: one for each layer.
+            head_mask: one for each layer.
 
         Returns:
             all hidden states, the input first; attention weights; cross-attention weights; what to cache of each layer.
@@ -395,12 +393,11 @@ class Encoder(nn.Module):
         hidden_states, attentions, cross_attentions, presents = [hidden], [], [], []
         for index, layer in enumerate(self.layer):
             past = None if cache is None else cache[index]
+            arguments = (hidden, bias, head_mask[index], states, states_bias, past, need_weights)
             if self.gradient_checkpointing and self.training and index % self.checkpoint_every == 0:
-                tensors = (*own[index], *(cross[index] or ()))
-                outputs = self.checkpoint_function(layer.unpacked, hidden, past, need_weights, *tensors)
+                hidden, weights, cross_weights, present = self.checkpoint_function(layer, *arguments)
             else:
-                outputs = layer(hidden, own[index], cross[index], past, need_weights)
-            hidden, weights, cross_weights, present = outputs
+                hidden, weights, cross_weights, present = layer(*arguments)
             hidden_states.append(hidden)
             attentions.append(weights)
             cross_attentions.append(cross_weights)

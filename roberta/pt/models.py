@@ -23,7 +23,6 @@ from roberta.common.outputs import (
 from roberta.pt import cache as caches
 from roberta.pt.generation import GenerationMixin
 from roberta.pt.layers import (
-    Attended,
     ClassificationHead,
     Embeddings,
     Encoder,
@@ -94,16 +93,13 @@ class RobertaModel(RobertaPreTrainedModel):
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens)
         # what each layer attends to: its own tokens, and an encoder's states
         bias = attention_bias(attention_mask, seq, keys, config.is_decoder, hidden)
-        masks = self.head_masks(head_mask)
-        own = [Attended(bias, mask) for mask in masks]
-        cross: list[Attended | None] = [None] * len(masks)
+        states_bias = None
         if encoder_hidden_states is not None:
-            bias = attention_bias(encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden)
-            cross = [Attended(bias, mask, encoder_hidden_states) for mask in masks]
+            states_bias = attention_bias(encoder_attention_mask, seq, encoder_hidden_states.shape[1], False, hidden)
         # the layers
         needs_attentions = self.or_config(output_attentions, "output_attentions")
         hidden_states, attentions, cross_attentions, presents = self.encoder(
-            hidden, own, cross, cache, needs_attentions
+            hidden, bias, self.head_masks(head_mask), encoder_hidden_states, states_bias, cache, needs_attentions
         )
         # the output, of what the caller or the config asks for
         has_cross = needs_attentions and encoder_hidden_states is not None

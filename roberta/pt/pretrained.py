@@ -493,8 +493,9 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             return embedding
         embedding.weight = self._resized("word_embeddings.weight", embedding.weight, rows, mean_resizing)
         embedding.num_embeddings = rows
-        output, lm_head = self.get_output_embeddings(), getattr(self, "lm_head", None)
-        if output is not None and lm_head is not None:
+        output = self.get_output_embeddings()
+        if output is not None:
+            lm_head: Any = self.lm_head
             output.bias = lm_head.bias = self._resized("lm_head.bias", lm_head.bias, rows, mean_resizing)
             output.out_features = rows
             if not self.config.tie_word_embeddings:

@@ -115,7 +115,7 @@ def _stacked(rows: Sequence[_Row]) -> dict[str, np.ndarray]:
 
 
 def _padded(tokenizer: "TokenizerBase") -> Callable[[Sequence[_Row]], Mapping[str, Any]]:
-    """A collator of rows: what the tokenizer makes is _padded by it, the rest is _stacked."""
+    """A collator of rows: what the tokenizer makes is padded by it, the rest is stacked."""
 
     def collate(rows: Sequence[_Row]) -> dict[str, Any]:
         known = set(tokenizer.model_input_names) | {"token_type_ids", "special_tokens_mask"}

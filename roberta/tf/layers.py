@@ -11,9 +11,9 @@ outside its table makes its sequence nan there, and a label outside makes the lo
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import Tensor
@@ -280,20 +280,6 @@ class Embeddings(_Block):
         return self.dropout(self.LayerNorm(hidden))
 
 
-class Attended(NamedTuple):
-    """What an attention reads beside the hidden states.
-
-    Attributes:
-        bias: see `attention_bias`.
-        head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
-        encoder_hidden_states: (batch, key, hidden), for cross-attention; None for self-attention.
-    """
-
-    bias: Tensor | None = None
-    head_mask: Tensor | None = None
-    encoder_hidden_states: Tensor | None = None
-
-
 class SelfAttention(_Block):
     """Multi-head attention of the tokens to themselves and the cache, or to an encoder's states."""
 
@@ -309,7 +295,9 @@ class SelfAttention(_Block):
     def call(
         self,
         hidden: Tensor,
-        attended: Attended,
+        bias: Tensor | None,
+        head_mask: Tensor | None,
+        states: Tensor | None,
         past: LayerCache | None,
         need_weights: bool,
     ) -> tuple[Tensor, Tensor | None, LayerCache]:
@@ -317,13 +305,15 @@ class SelfAttention(_Block):
 
         Args:
             hidden: (batch, seq, hidden).
+            bias: see `attention_bias`.
+            head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
+            states: the encoder's, (batch, key, hidden): cross-attention; None for self-attention.
             past: cached (key, value) of this attention.
 
         Returns:
             (batch, seq, head * head size); weights (batch, head, seq, key) after dropout and head mask, if
             needed; and the (key, value) to cache.
         """
-        bias, head_mask, states = attended
         query = self.split(self.query(hidden))
         if states is not None and past is not None:
             key, value = past
@@ -401,12 +391,14 @@ class Attention(_HasOutput):
     def call(
         self,
         hidden: Tensor,
-        attended: Attended,
+        bias: Tensor | None,
+        head_mask: Tensor | None,
+        states: Tensor | None,
         past: LayerCache | None,
         need_weights: bool,
     ) -> tuple[Tensor, Tensor | None, LayerCache]:
         """As `SelfAttention`, with (batch, seq, hidden) as the first result."""
-        context, weights, present = self.self(hidden, attended=attended, past=past, need_weights=need_weights)
+        context, weights, present = self.self(hidden, bias, head_mask, states, past, need_weights=need_weights)
         return self.output(context, hidden), weights, present
 
 
@@ -439,22 +431,26 @@ class Layer(_HasOutput):
     def call(
         self,
         hidden: Tensor,
-        own: Attended,
-        cross: Attended | None,
+        bias: Tensor | None,
+        head_mask: Tensor | None,
+        states: Tensor | None,
+        states_bias: Tensor | None,
         past: LayerCache | None,
         need_weights: bool,
     ) -> tuple[Tensor, Tensor | None, Tensor | None, LayerCache]:
         """One layer: (batch, seq, hidden), attention weights, cross-attention weights, and what to cache.
 
         Args:
-            own, cross: of self-attention and of cross-attention, which is left out without.
+            states: the encoder's, for cross-attention; `states_bias` is their `attention_bias`.
         """
-        own_past, cross_past = (None, None) if past is None else (past[:2], past[2:] or None)
-        hidden, weights, present = self.attention(hidden, attended=own, past=own_past, need_weights=need_weights)
+        hidden, weights, present = self.attention(
+            hidden, bias, head_mask, None, None if past is None else past[:2], need_weights=need_weights
+        )
         cross_weights = None
-        if cross is not None:
+        if states is not None:
+            cross_past = past[2:] if past is not None and len(past) == 4 else None
             hidden, cross_weights, cross_present = self.crossattention(
-                hidden, attended=cross, past=cross_past, need_weights=need_weights
+                hidden, states_bias, head_mask, states, cross_past, need_weights=need_weights
             )
             present = present + cross_present
         return self.feed_forward(hidden), weights, cross_weights, present
@@ -485,8 +481,10 @@ class Encoder(_Block):
     def call(
         self,
         hidden: Tensor,
-        own: Sequence[Attended],
-        cross: Sequence[Attended | None],
+        bias: Tensor | None,
+        head_mask: list[Tensor | None],
+        states: Tensor | None,
+        states_bias: Tensor | None,
         cache: Cache | None,
         need_weights: bool,
         training: bool | None = None,
@@ -494,7 +492,7 @@ class Encoder(_Block):
         """Run the layers.
 
         Args:
-            own, cross: one for each layer.
+            head_mask: one for each layer.
 
         Returns:
             all hidden states, the input first; attention weights; cross-attention weights; what to cache of each layer.
@@ -504,7 +502,7 @@ class Encoder(_Block):
             past = None if cache is None else cache[index]
             run = _recomputed if self.gradient_checkpointing and training else Layer.__call__
             hidden, weights, cross_weights, present = run(
-                layer, hidden, own=own[index], cross=cross[index], past=past, need_weights=need_weights
+                layer, hidden, bias, head_mask[index], states, states_bias, past, need_weights=need_weights
             )
             hidden_states.append(hidden)
             attentions.append(weights)
@@ -513,28 +511,28 @@ class Encoder(_Block):
         return hidden_states, attentions, cross_attentions, tuple(presents)
 
 
-def _recomputed(
-    layer: Layer, hidden: Tensor, *, own: Attended, cross: Attended | None, past: LayerCache | None, need_weights: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None, LayerCache]:
-    """The layer in training, computed again in the backward pass, with the same dropout."""
-    arguments = (hidden, own, cross, past)
-    leaves = tf.nest.flatten(arguments)  # None among them, which `recompute_grad` does not take
-    given = {index: leaf for index, leaf in enumerate(leaves) if leaf is not None}
+def _recomputed(layer: Layer, *arguments: Any, need_weights: bool) -> Any:
+    """`layer(*arguments)` in training, computed again in the backward pass, with the same dropout."""
+    given = {index: argument for index, argument in enumerate(arguments) if argument is not None}
     seeds = [variable for variable in layer.variables if all(variable is not weight for weight in layer.weights)]
     drawn = [(seed, tf.identity(seed.value)) for seed in seeds]
     for seed in seeds:
         seed.assign_add([0, 1])  # as each dropout would
 
     def run(*tensors: Tensor) -> list[Tensor]:
-        values = dict(zip(given, tensors, strict=True))
-        hidden, own, cross, past = tf.nest.pack_sequence_as(arguments, [values.get(i) for i in range(len(leaves))])
+        values = tf.nest.pack_sequence_as(given, tensors)
         with keras.StatelessScope(drawn):
-            outputs = layer(hidden, own=own, cross=cross, past=past, need_weights=need_weights, training=True)
+            outputs = layer(
+                *(values.get(index) for index in range(len(arguments))),
+                need_weights=need_weights,
+                training=True,
+            )
         return [tensor for tensor in tf.nest.flatten(outputs) if tensor is not None]
 
-    hidden, *rest = tf.recompute_grad(run)(*given.values())
+    hidden, *rest = tf.recompute_grad(run)(*tf.nest.flatten(given))
+    has_cross = arguments[3] is not None  # the encoder's states
     weights = rest.pop(0) if need_weights else None
-    cross_weights = rest.pop(0) if need_weights and cross is not None else None
+    cross_weights = rest.pop(0) if need_weights and has_cross else None
     return hidden, weights, cross_weights, tuple(rest)
 
 

@@ -28,7 +28,6 @@ from roberta.common.outputs import (
 from roberta.tf import cache as caches
 from roberta.tf.generation import GenerationMixin
 from roberta.tf.layers import (
-    Attended,
     ClassificationHead,
     Embeddings,
     Encoder,
@@ -114,16 +113,16 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, past_tokens=past_tokens)
         # what each layer attends to: its own tokens, and an encoder's states
         bias = attention_bias(attention_mask, seq, keys, config.is_decoder, hidden)
-        masks = self.head_masks(head_mask)
-        own, cross = [Attended(bias, mask) for mask in masks], [None] * len(masks)
+        states_bias = None
         if encoder_hidden_states is not None:
-            bias = attention_bias(encoder_attention_mask, seq, size(encoder_hidden_states, 1), False, hidden)
-            cross = [Attended(bias, mask, encoder_hidden_states) for mask in masks]
+            states = size(encoder_hidden_states, 1)
+            states_bias = attention_bias(encoder_attention_mask, seq, states, False, hidden)
         # the layers
         needs_attentions = self.or_config(output_attentions, "output_attentions")
         hidden_states, attentions, cross_attentions, presents = self.encoder(
-            hidden, own=own, cross=cross, cache=cache, need_weights=needs_attentions
-        )
+            hidden, bias, self.head_masks(head_mask), encoder_hidden_states, states_bias, cache,
+            need_weights=needs_attentions,
+        )  # fmt: skip
         # the output, of what the caller or the config asks for
         has_cross = needs_attentions and encoder_hidden_states is not None
         present = None

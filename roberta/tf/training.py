@@ -114,18 +114,18 @@ class Trainer:
         told = keras.callbacks.CallbackList(
             list(callbacks), add_history=True, model=self.model, epochs=1, steps=run.stop - run.start, verbose=0
         )
-        mean = self.model.metrics[0]  # of the losses: what Keras reports for an epoch
+        self.model._initial_epoch = None  # as `fit` does: BackupAndRestore sets it, where the epoch was done before
         told.on_train_begin()
+        logs: dict[str, float] = {}
         told.on_epoch_begin(0)
-        for batch, number in enumerate(range(run.start + 1, run.stop + 1)):
+        for batch, number in enumerate(range(run.start + 1, 0 if self.model._initial_epoch else run.stop + 1)):
             told.on_train_batch_begin(batch)
             loss = self.update(run.batches.update(number), run.learning_rate(number), number)
-            mean.update_state(loss)
+            logs = {"loss": loss, "number": number}
             run.finished(number, loss, self)
-            told.on_train_batch_end(batch, {"loss": loss, "number": number})
+            told.on_train_batch_end(batch, logs)
             if self.model.stop_training:
                 break
-        logs = {"loss": float(mean.result())}
         told.on_epoch_end(0, logs)
         told.on_train_end(logs)
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from roberta.common.checkpoint.checkpoint import size_in_bytes
+from roberta.common.checkpoint.checkpoint import is_stale, size_in_bytes
 from roberta.common.storage import folders
 from roberta.common.storage.folders import CheckpointError, write_folder
 from roberta.common.storage.held_files import read_one_save
 from roberta.common.storage.hub import local_folder
+from roberta.common.storage.names import FORMATS, weight_files
 
 SAVER = """
 import itertools, sys
@@ -223,3 +224,13 @@ def test_sizes(text: int | str, size: int) -> None:
     assert size_in_bytes(text) == size
     with pytest.raises(ValueError, match="is not a size"):
         size_in_bytes("many")
+
+
+@pytest.mark.parametrize("variant", [None, "", "fp16", "a.b", "a+b", "a b"])
+def test_old_files_of_a_variant_are_stale_and_others_stay(variant: str | None) -> None:
+    for format_, (stem, suffix) in FORMATS.items():
+        single, index = weight_files(format_, variant)
+        shard = f"{single.removesuffix(suffix)}-00001-of-00002{suffix}"
+        assert all(is_stale(name, variant) for name in (single, index, shard))
+        assert not is_stale(f"{stem}.other{suffix}", variant)
+        assert is_stale(f"{stem}{suffix}", variant) == (variant is None)

@@ -201,3 +201,10 @@ def test_a_tokenizer_without_a_mask_cannot_train_masked_models() -> None:
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="masking: " + message):
         Masking(**settings)
+
+
+def test_the_name_that_the_documentation_had_before_still_works() -> None:
+    with pytest.warns(DeprecationWarning, match="is now called MaskingVocabulary"):
+        from roberta.common.training.data.masking import Vocabulary
+
+    assert Vocabulary is MaskingVocabulary

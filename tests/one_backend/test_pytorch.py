@@ -277,3 +277,35 @@ def test_layers_run_one_after_another_with_a_mask_as_scripts_do() -> None:
             hidden = layer(hidden, model.get_extended_attention_mask(mask, ids.shape))[0]
         wanted = model(ids, mask).last_hidden_state
     torch.testing.assert_close(hidden[mask == 1], wanted[mask == 1])
+
+
+class Doubled(torch.nn.Module):
+    """A module that a caller puts in place of a layer."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden: torch.Tensor, *arguments: object) -> tuple[object, ...]:
+        hidden, *rest = self.layer(hidden, *arguments)
+        return 2 * hidden, *rest
+
+
+def test_a_callers_own_module_in_place_of_a_layer_is_checkpointed_as_it_is() -> None:
+    model = RobertaModel(
+        checkpoints.small_config("Model", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    ).train()
+    model.encoder.layer[0] = Doubled(model.encoder.layer[0])
+    ids = torch.arange(4, 12).reshape(2, 4)
+    plain = model(ids).last_hidden_state
+    model.gradient_checkpointing_enable()
+    assert torch.equal(model(ids).last_hidden_state, plain)
+
+
+def test_a_layer_takes_its_tensors_in_the_order_of_transformers() -> None:
+    model = PT.classes("Model")(checkpoints.small_config("Model")).eval()
+    layer, hidden = model.encoder.layer[0], torch.randn(2, 3, model.config.hidden_size)
+    bias, head_mask = torch.randn(2, 1, 1, 3), torch.rand(1, model.config.num_attention_heads, 1, 1)
+    wanted = layer(hidden, bias=bias, head_mask=head_mask)[0]
+    assert torch.equal(layer(hidden, bias, head_mask, None, None, None, False)[0], wanted)
+    assert not torch.equal(layer(hidden, bias)[0], wanted)

@@ -142,7 +142,9 @@ def test_a_loaded_model_has_every_value_of_the_file(dtype: str, folder: Path) ->
     model = TF.load("ForSequenceClassification", folder, dtype=dtype)
     tensors = checkpoints.draw(CONFIG, "ForSequenceClassification")
     for name, (variable, is_transposed) in weights.native(model).items():
-        assert np.array_equal(weights.canonical(variable, is_transposed), tensors[name].astype(variable.dtype)), name
+        assert np.array_equal(weights.canonical_array(variable, is_transposed), tensors[name].astype(variable.dtype)), (
+            name
+        )
 
 
 def test_every_batch_runs_the_same_three_programs(tmp_path: Path) -> None:

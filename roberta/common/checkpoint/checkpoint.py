@@ -24,7 +24,7 @@ from roberta.common.formats.safetensors_file import Source, StoredTensor, size_o
 from roberta.common.parameters import HEAD_PARTS, Parameter
 from roberta.common.storage.folders import CheckpointError, Content, NoFitError, write_folder
 from roberta.common.storage.held_files import read_one_save
-from roberta.common.storage.names import FORMATS, find_weights, read_index, weight_files, weights_key
+from roberta.common.storage.names import FORMATS, find_weights, read_index, weight_files
 
 _SUFFIXES = {
     ".safetensors": "safetensors", ".bin": "pt", ".pt": "pt", ".pth": "pt", ".h5": "tf", ".hdf5": "tf",
@@ -333,8 +333,12 @@ def weight_contents(
 
 def is_stale(name: str, variant: str | None) -> bool:
     """Whether an old file would be read in place of, or beside, the new one; other variants stay."""
-    key = weights_key(name)
-    return key is not None and key[1] == (variant or "")
+    for format_, (_, suffix) in FORMATS.items():
+        single, index = weight_files(format_, variant)
+        shard = rf"{re.escape(single.removesuffix(suffix))}-\d+-of-\d+{re.escape(suffix)}"
+        if name in (single, index) or re.fullmatch(shard, name):
+            return True
+    return False
 
 
 def _split(tensors: Mapping[str, Source], limit: int) -> list[dict[str, Source]]:

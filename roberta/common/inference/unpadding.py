@@ -1,6 +1,6 @@
 """The shared part of the three `infer`: a batch is split into its real tokens, and results are put back in order.
 
-_Rows are ordered by length, or as the backend cuts a batch, in pieces of at most `batch_tokens` real tokens. A backend
+Rows are ordered by length, or as the backend cuts a batch, in pieces of at most `batch_tokens` real tokens. A backend
 runs one piece of `Tokens` after another; nothing is computed at padding.
 """
 

@@ -84,7 +84,8 @@ def read_index(index: Path, suffix: str = "") -> dict[str, str]:
         raise CheckpointError(f'{index} is not an index of shards: it needs {{"weight_map": {{tensor: file}}}}')
     for shard in shards:
         if not isinstance(shard, str) or not _is_plain_name(shard) or not shard.endswith(suffix):
-            raise CheckpointError(f"{index} names {shard!r}, which is not a {suffix} file beside it; it is not opened")
+            kind = f"a {suffix} file" if suffix else "a file"
+            raise CheckpointError(f"{index} names {shard!r}, which is not {kind} beside it; it is not opened")
     return dict(places)
 
 

@@ -5,9 +5,10 @@ What is drawn for a row depends only on (seed, epoch, index), not on the rows be
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -164,3 +165,11 @@ class Masker:
         result[places[fate >= unchanged + self.masking.random_share]] = self.vocabulary.mask_token_id
         result[random] = self._replacements[drawn]
         return result
+
+
+def __getattr__(name: str) -> Any:
+    """The name that `MaskingVocabulary` had before, for one release."""
+    if name != "Vocabulary":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{__name__}.Vocabulary is now called MaskingVocabulary", DeprecationWarning, stacklevel=2)
+    return MaskingVocabulary
