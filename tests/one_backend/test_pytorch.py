@@ -292,9 +292,8 @@ class Doubled(torch.nn.Module):
 
 
 def test_a_callers_own_module_in_place_of_a_layer_is_checkpointed_as_it_is() -> None:
-    model = RobertaModel(
-        checkpoints.small_config("Model", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    ).train()
+    config = checkpoints.small_config("Model", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = PT.classes("Model")(config).train()
     model.encoder.layer[0] = Doubled(model.encoder.layer[0])
     ids = torch.arange(4, 12).reshape(2, 4)
     plain = model(ids).last_hidden_state
