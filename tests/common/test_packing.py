@@ -63,6 +63,11 @@ def test_full_sentences_cross_documents_with_a_separator_between_them() -> None:
     ]
 
 
+def test_a_separator_counts_when_a_row_would_be_too_long() -> None:
+    assert rows([[2], [1]], "full-sentences", 7) == [[0, 10, 11, 2, 2, 12, 2]]
+    assert rows([[2], [1]], "full-sentences", 6) == [[0, 10, 11, 2], [0, 12, 2]]
+
+
 def test_a_separator_that_would_stand_at_the_edge_of_a_row_is_left_out() -> None:
     assert rows([[3], [3]], "full-sentences", 5) == [[0, 10, 11, 12, 2], [0, 13, 14, 15, 2]]
 
