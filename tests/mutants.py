@@ -34,6 +34,7 @@ MASKING = "tests/common/test_masking.py"
 PACKING = "tests/common/test_packing.py"
 RECIPES = "tests/common/test_recipes.py"
 PIPELINES = "tests/common/test_pipelines.py"
+WINDOWS = "tests/common/test_answers_of_windows.py"
 TASKS = "tests/common/test_pipeline_tasks.py"
 TEXTS = "tests/common/test_text_commands.py"
 TRAINING = "tests/every_backend/test_training.py"
@@ -169,7 +170,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("common/pipelines/arrays.py", "sorted(config.id2label) != list(range(outputs))", "len(config.id2label) < outputs", PIPELINES, "label_set"),
     ("common/pipelines/inputs.py", "if not value.isascii():", "if False:", PIPELINES, "half"),
     ("common/pipelines/answer.py", "is_span = first + more < len(scores)", "is_span = first >= 0", TASKS, "by_the_probability"),
-    ("common/pipelines/answer.py", 'known["score"] = min(known["score"] + score, 1.0)', 'known["score"] = score', PIPELINES, "megabyte"),
+    ("common/pipelines/answer.py", 'known["score"] = min(known["score"] + score, 1.0)', 'known["score"] = score', WINDOWS, "two_places"),
     ("common/pipelines/tag.py", "if offsets[at - 1][0] < offsets[at - 1][1] <= offsets[at][0]:", "if True:", TASKS, "bytes_of"),
     ("common/pipelines/entities.py", "_weight(entity) > _weight(kept[-1])", "_weight(entity) < _weight(kept[-1])", TASKS, "longer_one"),
     ("common/pipelines/windows.py", "range(0, max(tokens - stride, 1), room - stride)", "range(0, max(tokens, 1), room - stride)", TASKS, "reach"),
