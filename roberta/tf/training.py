@@ -117,16 +117,17 @@ class Trainer:
         self.model._initial_epoch = None  # as `fit` does: BackupAndRestore sets it, where the epoch was done before
         told.on_train_begin()
         logs: dict[str, float] = {}
-        told.on_epoch_begin(0)
-        for batch, number in enumerate(range(run.start + 1, 0 if self.model._initial_epoch else run.stop + 1)):
-            told.on_train_batch_begin(batch)
-            loss = self.update(run.batches.update(number), run.learning_rate(number), number)
-            logs = {"loss": loss, "number": number}
-            run.finished(number, loss, self)
-            told.on_train_batch_end(batch, logs)
-            if self.model.stop_training:
-                break
-        told.on_epoch_end(0, logs)
+        if not self.model._initial_epoch:
+            told.on_epoch_begin(0)
+            for batch, number in enumerate(range(run.start + 1, run.stop + 1)):
+                told.on_train_batch_begin(batch)
+                loss = self.update(run.batches.update(number), run.learning_rate(number), number)
+                logs = {"loss": loss, "number": number}
+                run.finished(number, loss, self)
+                told.on_train_batch_end(batch, logs)
+                if self.model.stop_training:
+                    break
+            told.on_epoch_end(0, logs)
         told.on_train_end(logs)
 
     # -- what is compiled ----------------------------------------------------------------------------------------

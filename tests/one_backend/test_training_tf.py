@@ -149,11 +149,53 @@ def test_callbacks_of_keras_see_every_update_and_the_model(tmp_path: Path) -> No
     trainer = trained(updates.folder_of(tmp_path, "tokens"), "tokens", run, callbacks=[seen, checkpoint])
     assert seen.losses == run.losses
     assert len(run.losses) == UPDATES
+    assert seen.epochs == [run.losses[-1]]
     assert seen.model is trainer.model
     again = keras.saving.load_model(file, compile=False)
     found, wanted = backend("tf").parameters(again), backend("tf").parameters(trainer.model)
     for name in wanted:
         np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)
+
+
+class Calls(keras.callbacks.Callback):
+    """Records which methods are called, in order; sets the first epoch, as BackupAndRestore does after a restart."""
+
+    def __init__(self, first_epoch: int | None = None, stops_at: int | None = None) -> None:
+        super().__init__()
+        self.first_epoch, self.stops_at = first_epoch, stops_at
+        self.calls: list[str] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.calls.append("train begins")
+        self.model._initial_epoch = self.first_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.calls.append(f"epoch {epoch} begins")
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.calls.append(f"batch {batch} begins")
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.calls.append(f"batch {batch} ends: {'loss' in logs}")
+        self.model.stop_training = batch == self.stops_at
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.calls.append(f"epoch {epoch} ends: {'loss' in logs}")
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.calls.append(f"train ends: {'loss' in (logs or {})}")
+
+
+@pytest.mark.parametrize(("first_epoch", "stops_at"), [(None, None), (None, 1), (1, None)])
+def test_callbacks_are_called_as_the_fit_of_keras_calls_them(
+    first_epoch: int | None, stops_at: int | None, tmp_path: Path
+) -> None:
+    theirs, ours = (Calls(first_epoch, stops_at) for _ in range(2))
+    line = keras.Sequential([keras.layers.Dense(1)])
+    line.compile(loss="mse")
+    line.fit(np.ones((UPDATES, 2)), np.ones((UPDATES, 1)), batch_size=1, verbose=0, callbacks=[theirs])
+    trained(updates.folder_of(tmp_path, "tokens"), "tokens", run_of("tokens"), callbacks=[ours])
+    assert ours.calls == theirs.calls
 
 
 def test_the_model_can_be_fitted_on_other_data_afterwards(tmp_path: Path) -> None:
