@@ -1,4 +1,4 @@
-"""The part of the three `Stepper`s that needs no framework: what is run when, and what is noted of it."""
+"""The part of the three `ModelStepper`s that needs no framework: which calls are made, and what is recorded of them."""
 
 from __future__ import annotations
 
