@@ -87,7 +87,7 @@ def test_what_is_allowed_is_there(family: str, name: str) -> None:
 @pytest.mark.parametrize("family", ["pt", "tf", "flax"], ids="in_{}".format)
 def test_a_backend_has_no_other_files(family: str) -> None:
     # PyTorch: attributes that tools read from it and from no other framework; int8, which the others cannot have
-    # (docs/differences.md)
+    # (docs/inference.md)
     own = {
         "pt": {"facts.py", "masks.py", "checkpointing.py", "adapters.py", "sources.py", "trainer_folders.py", "int8.py"},
         "tf": {
