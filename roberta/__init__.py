@@ -18,6 +18,18 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a 
     from roberta.common.vocabulary.special_tokens import AddedToken as AddedToken
     from roberta.common.tokenizer.python import RobertaTokenizer as RobertaTokenizer
     from roberta.common.tokenizer.fast import RobertaTokenizerFast as RobertaTokenizerFast
+    from roberta.common.tokenizer.auto import AutoTokenizer as AutoTokenizer
+    from roberta.common.tokenizer.families import (
+        BertTokenizer as BertTokenizer,
+        BertTokenizerFast as BertTokenizerFast,
+        CamembertTokenizer as CamembertTokenizer,
+        CamembertTokenizerFast as CamembertTokenizerFast,
+        T5Tokenizer as T5Tokenizer,
+        T5TokenizerFast as T5TokenizerFast,
+        XLMRobertaTokenizer as XLMRobertaTokenizer,
+        XLMRobertaTokenizerFast as XLMRobertaTokenizerFast,
+    )
+    from roberta.common.tokenizer.library import PreTrainedTokenizerFast as PreTrainedTokenizerFast
     from roberta.common.training.session import Training as Training
     from roberta.flax.models import (
         FlaxRobertaForCausalLM as FlaxRobertaForCausalLM,
@@ -68,6 +80,13 @@ _MODULES = {
     "CheckpointError": "roberta.common.storage.folders",
     "RobertaTokenizer": "roberta.common.tokenizer.python",
     "RobertaTokenizerFast": "roberta.common.tokenizer.fast",
+    "PreTrainedTokenizerFast": "roberta.common.tokenizer.library",
+    "AutoTokenizer": "roberta.common.tokenizer.auto",
+    **{
+        f"{family}Tokenizer{fast}": "roberta.common.tokenizer.families"
+        for family in ("Bert", "Camembert", "T5", "XLMRoberta")
+        for fast in ("", "Fast")
+    },
     "BatchEncoding": "roberta.common.tokenizer.encoding",
     "AddedToken": "roberta.common.vocabulary.special_tokens",
     "pipeline": "roberta.common.pipelines",

@@ -252,7 +252,11 @@ class RobertaTokenizer(TokenizerBase):
         **settings: Any,
     ) -> None:
         super().__init__(
-            files=(vocab_file, merges_file, None if vocab_file and merges_file else tokenizer_file),
+            files={
+                "vocab_file": vocab_file,
+                "merges_file": merges_file,
+                "tokenizer_file": None if vocab_file and merges_file else tokenizer_file,
+            },
             errors=errors,
             named={
                 "bos_token": bos_token,

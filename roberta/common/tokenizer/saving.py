@@ -14,7 +14,6 @@ from roberta.common.tokenizer.chat_templates import written_templates
 from roberta.common.tokenizer.settings import (
     CONSTRUCTOR_ARGUMENTS,
     FURTHER_ARGUMENTS,
-    MODEL_INPUT_NAMES,
     OF_ONE_PROCESS,
     TokenizerSettings,
 )
@@ -38,6 +37,9 @@ from roberta.common.vocabulary.files import (
 )
 from roberta.common.vocabulary.special_tokens import AddedToken
 from roberta.common.vocabulary.template import with_settings
+
+# Settings of a file that apply or not, depending on what its tokenizer.json does.
+_OF_THE_VOCABULARY = {"trim_offsets", "add_prefix_space"}
 
 
 class Saving(PushesToHub, TokenizerSettings):
@@ -78,16 +80,15 @@ class Saving(PushesToHub, TokenizerSettings):
             token=token,
         )
         settings = read_settings(folder)
-        known = {
-            name: value for name, value in settings.items() if name in CONSTRUCTOR_ARGUMENTS and name != "trim_offsets"
-        }
+        arguments = {*CONSTRUCTOR_ARGUMENTS, *cls.own_settings} - _OF_THE_VOCABULARY
+        known = {name: value for name, value in settings.items() if name in arguments}
         if "model_max_length" in overrides or "max_len" in overrides:
             known.pop("model_max_length", None)
         rest = {
-            name: value for name, value in settings.items() if name not in (*CONSTRUCTOR_ARGUMENTS, *OF_ONE_PROCESS)
+            name: value
+            for name, value in settings.items()
+            if name not in (*arguments, *OF_ONE_PROCESS) and (name not in _OF_THE_VOCABULARY or value is not None)
         }
-        if settings.get("trim_offsets") is not None:
-            rest["trim_offsets"] = settings["trim_offsets"]  # whether it applies depends on the post_processor
         own_tokens = {name: rest.pop(name) for name in list(rest) if name.endswith("_token") and _is_token(rest[name])}
         if own_tokens and not known.get("extra_special_tokens"):
             known["extra_special_tokens"] = own_tokens
@@ -108,19 +109,31 @@ class Saving(PushesToHub, TokenizerSettings):
     @classmethod
     def _vocabulary_files(cls, folder: Path) -> dict[str, Path]:
         """The files of a folder that hold the vocabulary, by argument of the constructor."""
-        both = {"vocab_file": folder / VOCAB_FILE, "merges_file": folder / MERGES_FILE}
-        one = {"tokenizer_file": folder / TOKENIZER_FILE}
-        has_both = all(path.is_file() for path in both.values())
-        has_one = one["tokenizer_file"].is_file()
-        if has_one and (cls.is_fast or not has_both):
-            return one
-        if has_both:
-            return both
-        missing = [path.name for path in both.values() if not path.is_file()]
+        paths = {name: folder / file for name, file in cls.vocab_files_names.items()}
+        here = {name: path for name, path in paths.items() if path.is_file()}
+        has_one = "tokenizer_file" in here
+        has_others = len(paths) > 1 and len(here) - has_one == len(paths) - ("tokenizer_file" in paths)
+        if has_one and (cls.is_fast or not has_others):
+            # the others are copied when the tokenizer is saved
+            return here if has_others else {"tokenizer_file": here["tokenizer_file"]}
+        if has_others:
+            return here
+        others = [path.name for name, path in paths.items() if name != "tokenizer_file"]
+        missing = " and no ".join(paths[name].name for name in paths if name not in here and name != "tokenizer_file")
         raise CheckpointError(
-            f"{folder} has no {' and no '.join(missing)}, nor {TOKENIZER_FILE}; a tokenizer needs "
-            f"{VOCAB_FILE} and {MERGES_FILE}, or {TOKENIZER_FILE}"
+            f"{folder} has no {missing}, nor {TOKENIZER_FILE}; a tokenizer needs {' and '.join(others)}, or "
+            f"{TOKENIZER_FILE}"
+            if others
+            else f"{folder} has no {TOKENIZER_FILE}, which {cls.__name__} needs; AutoTokenizer finds a class for the files"
         )
+
+    @classmethod
+    def is_readable(cls, folder: Path) -> bool:
+        """Whether a folder has the files of this tokenizer's vocabulary."""
+        try:
+            return bool(cls._vocabulary_files(folder))
+        except CheckpointError:
+            return False
 
     # -- saving --------------------------------------------------------------------------------------------------
 
@@ -194,15 +207,14 @@ class Saving(PushesToHub, TokenizerSettings):
         config = {
             **self._kept_settings(),
             **self.special_tokens_map,
-            "add_prefix_space": self.add_prefix_space,
             "added_tokens_decoder": {
                 str(index): token_object(token, special=True) for index, token in self.added_tokens_decoder.items()
             },
             "clean_up_tokenization_spaces": self.clean_up_tokenization_spaces,
-            "errors": self.errors,
             "extra_special_tokens": self.extra_special_tokens,
             "model_max_length": self.model_max_length,
-            "tokenizer_class": "RobertaTokenizer",
+            "tokenizer_class": self._class_in_files(),
+            **self._own_settings(),
         }
         for name in self.extra_special_tokens:
             config.pop(name, None)
@@ -210,7 +222,7 @@ class Saving(PushesToHub, TokenizerSettings):
         config |= {name: side for name, side in sides.items() if side != "right" or name in self.init_kwargs}
         if self._writes_trim:
             config["trim_offsets"] = self.trim_offsets
-        if tuple(self.model_input_names) != MODEL_INPUT_NAMES:
+        if self.model_input_names != type(self).model_input_names:
             config["model_input_names"] = list(self.model_input_names)
         if self.split_special_tokens:
             config["split_special_tokens"] = True
@@ -224,6 +236,14 @@ class Saving(PushesToHub, TokenizerSettings):
         """The arguments of the constructor that it does not know itself, where JSON can write them."""
         own = (*CONSTRUCTOR_ARGUMENTS, *FURTHER_ARGUMENTS, *OF_ONE_PROCESS)
         return {name: value for name, value in self.init_kwargs.items() if name not in own and _is_json(value)}
+
+    def _class_in_files(self) -> str:
+        """The class that tokenizer_config.json names."""
+        return "RobertaTokenizer"
+
+    def _own_settings(self) -> dict[str, Any]:
+        """The settings that the class has beside those of all tokenizers, for tokenizer_config.json."""
+        return {"add_prefix_space": self.add_prefix_space, "errors": self.errors}
 
     def _chat_files(self) -> dict[str, bytes]:
         """The chat templates as files."""

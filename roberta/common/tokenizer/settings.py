@@ -24,13 +24,12 @@ from roberta.common.vocabulary.special_tokens import (
     AddedToken,
     SpecialTokens,
     Token,
-    special_token,
 )
 from roberta.common.vocabulary.template import Layout, Template, read_template, roberta_template, with_tokens
 
 _logger = logging.getLogger(__name__)
 
-Files = tuple[TextFile | None, TextFile | None, TextFile | None]
+Files = Mapping[str, TextFile | None]  # by argument of the constructor
 Side = Literal["left", "right"]
 
 UNLIMITED = int(1e30)  # model_max_length when nothing says otherwise: what transformers writes
@@ -59,7 +58,7 @@ class TokenizerSettings(SpecialTokens):
     """All that a tokenizer holds: what `decode`, `save_pretrained` and the call read is set here and nowhere else.
 
     Args:
-        files: vocab.json, merges.txt and tokenizer.json, each a path or None; tokenizer.json takes precedence.
+        files: the files of the vocabulary, by argument of the constructor; tokenizer.json takes precedence.
         errors: how decoding treats bytes that are not valid UTF-8.
         named: special token by name.
         add_prefix_space, trim_offsets: None for False and True, whatever tokenizer.json says; where its post_processor
@@ -90,6 +89,8 @@ class TokenizerSettings(SpecialTokens):
     }
     pretrained_vocab_files_map: ClassVar[dict[str, dict[str, str]]] = {}
     is_fast: ClassVar[bool]
+    # arguments of the constructor, and keys of tokenizer_config.json, that only this class has
+    own_settings: ClassVar[tuple[str, ...]] = ()
     # defaults; a subclass may have others
     padding_side: str = "right"
     truncation_side: str = "right"
@@ -125,12 +126,12 @@ class TokenizerSettings(SpecialTokens):
     ) -> None:
         _check_unknown(type(self), list(others))
         added = dict(added_tokens_decoder or {})
-        vocabulary = vocabulary or _read_vocabulary(files, added)
+        vocabulary = vocabulary or self._read_vocabulary(files, added)
         # settings: the argument, else the default of the class
         self.errors = one_of("errors", errors, ("replace", "ignore", "strict"))
         self.padding_side = check_side("padding_side", first_given(padding_side, self.padding_side))
         self.truncation_side = check_side("truncation_side", first_given(truncation_side, self.truncation_side))
-        self.add_prefix_space = bool(first_given(add_prefix_space, False))
+        self.add_prefix_space = bool(first_given(add_prefix_space, self._default_prefix(vocabulary, config or {})))
         self.trim_offsets = bool(first_given(trim_offsets, _trims(vocabulary.template, config or {})))
         self.model_max_length = _length_limit(first_given(model_max_length, max_len, UNLIMITED))
         self.pad_token_type_id = first_given(pad_token_type_id, self.pad_token_type_id)
@@ -140,7 +141,7 @@ class TokenizerSettings(SpecialTokens):
         self.name_or_path = name_or_path
         self.chat_template = read_templates(chat_template)
         self.verbose = verbose
-        self._merges = vocabulary.merges
+        self._use(vocabulary)
         self.deprecation_warnings: dict[str, bool] = {}  # by kind: already logged, or silenced by the user
         # a list of extra tokens, as transformers 5 writes it, has no names
         additional, extra = list(additional_special_tokens or ()), extra_special_tokens or {}
@@ -158,13 +159,13 @@ class TokenizerSettings(SpecialTokens):
         }
         self.init_inputs: tuple[Any, ...] = ()
         self.init_kwargs: dict[str, Any] = {
-            **dict(zip(TokenizerSettings.vocab_files_names, map(_path_as_text, files), strict=True)),
+            **(config or {}),
+            **{name: _path_as_text(path) for name, path in files.items()},
             "errors": self.errors,
-            **{name: None if token is None else special_token(name, token) for name, token in named.items()},
+            **{name: None if token is None else self._as_special(name, token) for name, token in named.items()},
             "add_prefix_space": self.add_prefix_space,
             "trim_offsets": self.trim_offsets,
             **{name: value for name, value in given.items() if value is not None},
-            **(config or {}),
             **others,
             "name_or_path": name_or_path,
         }
@@ -173,6 +174,24 @@ class TokenizerSettings(SpecialTokens):
         # the template needs the ids of the special tokens, so the vocabulary comes first
         self._start(vocabulary.tokens, {**vocabulary.added, **added}, named, additional, extra)
         self._template = self._fixed_template(vocabulary.template, post_processor)
+
+    def _use(self, vocabulary: Vocabulary) -> None:
+        """Keep what a vocabulary has beside its tokens."""
+        self._merges = vocabulary.merges
+
+    def _read_vocabulary(self, files: Files, added: Mapping[int, AddedToken]) -> Vocabulary:
+        """The vocabulary of tokenizer.json where that is given, else of vocab.json and merges.txt."""
+        if files.get("tokenizer_file") is not None:
+            return read_tokenizer_json(files["tokenizer_file"], is_byte_level=not self.is_fast)
+        vocab_file, merges_file = files["vocab_file"], files["merges_file"]
+        if vocab_file is None or merges_file is None:
+            missing = "vocab_file" if vocab_file is None else "merges_file"
+            raise ValueError(f"{missing} is missing; give vocab_file and merges_file, or tokenizer_file")
+        return read_vocabulary(vocab_file, merges_file, added)
+
+    def _default_prefix(self, vocabulary: Vocabulary, config: Mapping[str, Any]) -> bool:
+        """`add_prefix_space` where it is not given; `config` has what tokenizer_config.json says."""
+        return bool(config.get("add_prefix_space", False))
 
     def __repr__(self) -> str:
         return (
@@ -334,14 +353,3 @@ def _trims(template: Template | None, config: Mapping[str, Any]) -> bool:
 def _path_as_text(path: TextFile | None) -> object:
     """A path as text, for a file of settings; anything else unchanged."""
     return str(path) if isinstance(path, Path) else path
-
-
-def _read_vocabulary(files: Files, added: Mapping[int, AddedToken]) -> Vocabulary:
-    """The vocabulary of tokenizer.json where that is given, else of vocab.json and merges.txt."""
-    vocab_file, merges_file, tokenizer_file = files
-    if tokenizer_file is not None:
-        return read_tokenizer_json(tokenizer_file)
-    if vocab_file is None or merges_file is None:
-        missing = "vocab_file" if vocab_file is None else "merges_file"
-        raise ValueError(f"{missing} is missing; give vocab_file and merges_file, or tokenizer_file")
-    return read_vocabulary(vocab_file, merges_file, added)

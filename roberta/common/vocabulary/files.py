@@ -14,19 +14,29 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import tokenizers
+
 from roberta.common.storage.folders import CheckpointError
+from roberta.common.vocabulary.library import library_errors, part_state
 from roberta.common.vocabulary.special_tokens import FLAGS, AddedToken, flags
 from roberta.common.vocabulary.template import Template, read_template
 
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 TOKENIZER_FILE = "tokenizer.json"
+SENTENCEPIECE_FILE = "sentencepiece.bpe.model"  # XLM-R's and CamemBERT's; a unigram model in spite of its name
+T5_FILE = "spiece.model"
+WORDPIECE_FILE = "vocab.txt"  # PhoBERT's and BERTweet's, too
+CODES_FILE = "bpe.codes"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
 CHAT_FILE = "chat_template.jinja"
 CHAT_FOLDER = "additional_chat_templates"
-TOKENIZER_FILES = (VOCAB_FILE, MERGES_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, SPECIAL_FILE, ADDED_FILE, CHAT_FILE)
+TOKENIZER_FILES = (
+    VOCAB_FILE, MERGES_FILE, TOKENIZER_FILE, SENTENCEPIECE_FILE, T5_FILE, WORDPIECE_FILE, CODES_FILE,
+    TOKENIZER_CONFIG_FILE, SPECIAL_FILE, ADDED_FILE, CHAT_FILE,
+)  # fmt: skip
 
 _HEADER = "#version"
 
@@ -50,12 +60,14 @@ class Vocabulary:
         merges: one "left right" per line, best first, without a newline at the end: one text, as a list of 50,000 takes
             4 MB.
         template: the special tokens around texts; None for RoBERTa's own.
+        library: what splits texts, where that is not RoBERTa's byte-level BPE; its merges stay there.
     """
 
     tokens: dict[str, int]
     merges: str
     added: dict[int, AddedToken] = field(default_factory=dict)
     template: Template | None = None
+    library: tokenizers.Tokenizer | None = None
 
 
 # -- the vocabulary ------------------------------------------------------------------------------------------------
@@ -83,36 +95,58 @@ def read_vocabulary(vocab_file: TextFile, merges_file: TextFile, added_ids: Iter
     return Vocabulary(tokens, merges)
 
 
-def read_tokenizer_json(path: TextFile) -> Vocabulary:
+def read_tokenizer_json(path: TextFile, *, is_byte_level: bool = False) -> Vocabulary:
     """The vocabulary, added tokens and settings of a `tokenizer.json`, checked.
 
+    Args:
+        is_byte_level: refuse one that is not RoBERTa's byte-level BPE.
+
     Raises:
-        CheckpointError: missing or truncated; malformed; not a byte-level BPE like RoBERTa's.
+        CheckpointError: missing or truncated; malformed; refused.
     """
     if isinstance(path, Readable):
-        return _vocabulary_of(path, _read(path, "vocabulary"), None)
+        return _vocabulary_of(path, _read(path, "vocabulary"), None, is_byte_level)
     try:
         # mapped, as megabytes that are read and freed stay with the process
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+            # other models have no merges, and the library reads their vocabularies faster
+            if raw.find(_MODEL) >= 0 and raw.find(_MODEL_OF_MERGES) < 0 and not is_byte_level:
+                return library_vocabulary(str(path), _library_tokenizer(str(path), raw[:]))
             rest, merges = _without_merges(raw)
     except (OSError, ValueError):  # no such file, or an empty one: the error is the same as for other files
         rest, merges = _read(path, "vocabulary"), None
-    return _vocabulary_of(path, rest, merges)
+    return _vocabulary_of(path, rest, merges, is_byte_level)
+
+
+_MODEL = b'\n  "model": {\n    "type": "'  # as the library writes it
+_MODEL_OF_MERGES = _MODEL + b'BPE"'
 
 
 def read_tokenizer_text(text: str) -> Vocabulary:
     """The same for the text of `tokenizers.Tokenizer.to_str`."""
-    return _vocabulary_of("tokenizer_object", text.encode(), None)
+    return _vocabulary_of("tokenizer_object", text.encode(), None, is_byte_level=False)
 
 
-def _vocabulary_of(path: TextFile, raw: bytes, merges: str | None) -> Vocabulary:
+def _vocabulary_of(path: TextFile, raw: bytes, merges: str | None, is_byte_level: bool) -> Vocabulary:
     """The vocabulary of a tokenizer.json, whose merges may have been taken out."""
     content = _parse(path, raw)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise CheckpointError(f"{path} has no model; it must be a file of the tokenizers library")
+    model = content["model"]
+    wrong = _other_kind(content, model)
+    if wrong and is_byte_level:
+        raise CheckpointError(
+            f"{path} is not RoBERTa's byte-level BPE: {'; '.join(wrong)}; load it with RobertaTokenizerFast or "
+            "AutoTokenizer"
+        )
+    if wrong:
+        if merges is not None:
+            content["model"]["merges"] = merge_lines(merges)
+            raw = json.dumps(content).encode()
+        return library_vocabulary(str(path), _library_tokenizer(str(path), raw))
     del raw
-    model = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict) or "merges" not in model:
+    if not isinstance(model.get("vocab"), dict) or "merges" not in model:
         raise CheckpointError(f"{path} has no model with vocab and merges; it must be the file of a byte-level BPE")
-    _check_kind(path, content, model, content.get("pre_tokenizer"))
     tokens = model["vocab"]
     added, entries = {}, content.get("added_tokens") or []
     if not isinstance(entries, list):
@@ -126,6 +160,19 @@ def _vocabulary_of(path: TextFile, raw: bytes, merges: str | None) -> Vocabulary
     _check_merges(tokens, merges, str(path), lambda at: f"{path}, merge {at}")
     template = read_template(f"{path}: post_processor", content.get("post_processor"))
     return Vocabulary(tokens, merges, added, template)
+
+
+def _library_tokenizer(path: str, raw: bytes) -> tokenizers.Tokenizer:
+    """A tokenizer.json, read by the library."""
+    with library_errors(f"{path} cannot be read by the tokenizers library"):
+        return tokenizers.Tokenizer.from_buffer(raw)
+
+
+def library_vocabulary(where: str, library: tokenizers.Tokenizer) -> Vocabulary:
+    """The vocabulary of a tokenizer of the library; `where` names it in errors."""
+    template = read_template(f"{where}: post_processor", part_state(library.post_processor))
+    tokens = library.get_vocab(with_added_tokens=False)
+    return Vocabulary(tokens, "", library.get_added_tokens_decoder(), template, library)
 
 
 def _without_merges(raw: mmap.mmap) -> tuple[bytes, str | None]:
@@ -176,9 +223,10 @@ def _merges_of(path: TextFile, merges: object) -> list[str]:
     raise CheckpointError(f"{path}: merges must all be strings, or all be pairs of tokens without spaces")
 
 
-def _check_kind(path: TextFile, content: Mapping[str, Any], model: Mapping[str, Any], pre: object) -> None:
-    """Refuse a tokenizer.json of another kind: its tokens here would differ from those of its own program."""
-    wrong = [
+def _other_kind(content: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
+    """What of a tokenizer.json is not as in RoBERTa's byte-level BPE."""
+    pre = content.get("pre_tokenizer")
+    return [
         f"{name} is {json.dumps(value)[:80]}, which must be {rule}"
         for name, value, holds, rule in (
             ("model.type", model.get("type", "BPE"), model.get("type", "BPE") == "BPE", '"BPE"'),
@@ -197,8 +245,6 @@ def _check_kind(path: TextFile, content: Mapping[str, Any], model: Mapping[str, 
         )
         if not holds
     ]
-    if wrong:
-        raise CheckpointError(f"{path} is not RoBERTa's byte-level BPE: {'; '.join(wrong)}; load it with its own class")
 
 
 def _check_tokens(tokens: Mapping[str, Any], name: str, added_ids: set[int]) -> None:

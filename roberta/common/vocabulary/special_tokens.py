@@ -109,16 +109,16 @@ class SpecialTokens:
             self._put(token, index)
         known = {token.content: token for token in added.values()}
         self._named = {
-            name: None if token is None else _known(special_token(name, token), token, known)
+            name: None if token is None else _known(self._as_special(name, token), token, known)
             for name, token in named.items()
         }
-        self._additional = [_known(special_token(ADDITIONAL, token), token, known) for token in more]
+        self._additional = [_known(self._as_special(ADDITIONAL, token), token, known) for token in more]
         self._has_additional = True
         self._extra = {name: str(token) for name, token in extra.items()}
         listed = [
             *self._named.values(),
             *self._additional,
-            *(special_token(name, token) for name, token in extra.items()),
+            *(_known(self._as_special(name, token), token, known) for name, token in extra.items()),
         ]
         for special in listed:
             if isinstance(special, AddedToken):
@@ -126,6 +126,10 @@ class SpecialTokens:
                 if present is None or not same_token(present, special):
                     self._put(special, None)
         self._changed()
+
+    def _as_special(self, name: str, token: Token) -> AddedToken:
+        """The special token of that name, with how it is matched where only its text was given."""
+        return special_token(name, token)
 
     def _changed(self) -> None:
         """Forget what was derived from the tokens; classes that derive more extend this."""
