@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -90,3 +91,13 @@ def golden() -> Path:
     if not folder.is_dir():
         pytest.skip("the reference outputs (golden) are not beside the project")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_old_is_no_garbage() -> None:
+    """Let later garbage collections pass over what is there before a file's tests, the frameworks above all.
+
+    A collection that looks at all of it takes a second, and `verify` and Keras ask for some in every test.
+    """
+    gc.collect()
+    gc.freeze()
