@@ -22,7 +22,7 @@ from roberta.common.tokenizer.offsets import exact_spans
 from roberta.common.tokenizer.python import RobertaTokenizer
 from roberta.common.vocabulary.bpe import SPACE
 from roberta.common.vocabulary.files import TextFile, Vocabulary, merge_lines, read_tokenizer_text
-from roberta.common.vocabulary.special_tokens import AddedToken, Token, flags
+from roberta.common.vocabulary.special_tokens import SPECIAL_TOKEN_NAMES, AddedToken, Token, flags
 from roberta.common.vocabulary.template import read_template, with_tokens
 
 
@@ -241,21 +241,14 @@ class RobertaTokenizerFast(TokenizerBase):
         trim_offsets: bool | None = None,
         **settings: Any,
     ) -> None:
+        given = locals()
         tokenizer_object = settings.pop("tokenizer_object", None)
         if tokenizer_object is not None:
             settings["vocabulary"] = read_tokenizer_text(tokenizer_object.to_str())
         super().__init__(
             files=(vocab_file, merges_file, tokenizer_file),
             errors=errors,
-            named={
-                "bos_token": bos_token,
-                "eos_token": eos_token,
-                "unk_token": unk_token,
-                "sep_token": sep_token,
-                "pad_token": pad_token,
-                "cls_token": cls_token,
-                "mask_token": mask_token,
-            },
+            named={name: given[name] for name in SPECIAL_TOKEN_NAMES},
             add_prefix_space=add_prefix_space,
             trim_offsets=trim_offsets,
             **settings,
