@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from roberta.common.checkpoint.checkpoint import open_once
 from roberta.common.config import CONFIG_FILE
@@ -13,7 +13,7 @@ from roberta.common.config_protocol import checked_config
 from roberta.common.parameters import Head
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.hub import local_checkpoint, local_folder
-from roberta.common.storage.names import FORMATS, weight_files
+from roberta.common.storage.names import FORMATS, WEIGHTS_SUFFIXES, weight_files
 from roberta.conversion.fairseq import dictionary
 from roberta.conversion.fairseq import reader as fairseq
 from roberta.conversion.fairseq.dictionary import DICTIONARY_FILE
@@ -40,8 +40,6 @@ TEXTS = (
 )
 VOCABULARIES = ("vocab.json", "merges.txt", "tokenizer.json", SENTENCEPIECE_FILE, "vocab.txt", "bpe.codes")
 _LARGEST_TEXT = 2**27  # bytes; tokenizer.json of roberta-base has 3.6 MB
-_TORCH_SUFFIXES = (".pt", ".pth", ".bin")
-_SUFFIXES: dict[str, CheckpointFormat] = {".safetensors": "safetensors", ".h5": "tf", ".hdf5": "tf", ".msgpack": "flax"}
 
 
 @dataclass(frozen=True)
@@ -99,14 +97,12 @@ def recognise(path: Path) -> tuple[Path, CheckpointFormat]:
 
 def _of_file(file: Path) -> CheckpointFormat:
     suffix = Path(file.name.partition(".index")[0]).suffix if file.suffix == ".json" else file.suffix
-    if suffix in _SUFFIXES:
-        return _SUFFIXES[suffix]
+    format_ = cast(CheckpointFormat | None, WEIGHTS_SUFFIXES.get(suffix))
     if file.suffix == ".json":
-        return "pt" if suffix == ".bin" else "safetensors"
-    if suffix not in _TORCH_SUFFIXES:
-        known = ", ".join((*_SUFFIXES, *_TORCH_SUFFIXES))
-        raise CheckpointError(f"{file} has no known format; it must end in one of {known}")
-    return "fairseq" if fairseq.is_fairseq(fairseq.open_file(file)) else "pt"
+        return format_ or "safetensors"
+    if format_ is None:
+        raise CheckpointError(f"{file} has no known format; it must end in one of {', '.join(WEIGHTS_SUFFIXES)}")
+    return "fairseq" if format_ == "pt" and fairseq.is_fairseq(fairseq.open_file(file)) else format_
 
 
 def read_model(path: Path, format_: CheckpointFormat | None, options: SourceOptions) -> SourceModel:

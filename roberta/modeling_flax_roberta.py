@@ -1,67 +1,35 @@
 """The Flax classes and their layers by the names that `transformers.models.roberta.modeling_flax_roberta` has."""
 
-from roberta.common.config import RobertaConfig
-from roberta.flax import layers
+from roberta.common.config import RobertaConfig as RobertaConfig
+from roberta.flax import layers as _layers
 from roberta.flax.models import (
-    FlaxRobertaForCausalLM,
-    FlaxRobertaForCausalLMModule,
-    FlaxRobertaForMaskedLM,
-    FlaxRobertaForMaskedLMModule,
-    FlaxRobertaForMultipleChoice,
-    FlaxRobertaForMultipleChoiceModule,
-    FlaxRobertaForQuestionAnswering,
-    FlaxRobertaForQuestionAnsweringModule,
-    FlaxRobertaForSequenceClassification,
-    FlaxRobertaForSequenceClassificationModule,
-    FlaxRobertaForTokenClassification,
-    FlaxRobertaForTokenClassificationModule,
-    FlaxRobertaModel,
-    FlaxRobertaModule,
+    FlaxRobertaForCausalLM as FlaxRobertaForCausalLM,
+    FlaxRobertaForCausalLMModule as FlaxRobertaForCausalLMModule,
+    FlaxRobertaForMaskedLM as FlaxRobertaForMaskedLM,
+    FlaxRobertaForMaskedLMModule as FlaxRobertaForMaskedLMModule,
+    FlaxRobertaForMultipleChoice as FlaxRobertaForMultipleChoice,
+    FlaxRobertaForMultipleChoiceModule as FlaxRobertaForMultipleChoiceModule,
+    FlaxRobertaForQuestionAnswering as FlaxRobertaForQuestionAnswering,
+    FlaxRobertaForQuestionAnsweringModule as FlaxRobertaForQuestionAnsweringModule,
+    FlaxRobertaForSequenceClassification as FlaxRobertaForSequenceClassification,
+    FlaxRobertaForSequenceClassificationModule as FlaxRobertaForSequenceClassificationModule,
+    FlaxRobertaForTokenClassification as FlaxRobertaForTokenClassification,
+    FlaxRobertaForTokenClassificationModule as FlaxRobertaForTokenClassificationModule,
+    FlaxRobertaModel as FlaxRobertaModel,
+    FlaxRobertaModule as FlaxRobertaModule,
 )
-from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
+from roberta.flax.pretrained import FlaxRobertaPreTrainedModel as FlaxRobertaPreTrainedModel
 
-FlaxRobertaAttention = layers.Attention
-FlaxRobertaClassificationHead = layers.ClassificationHead
-FlaxRobertaEmbeddings = layers.Embeddings
-FlaxRobertaEncoder = layers.Encoder
-FlaxRobertaIntermediate = layers.Intermediate
-FlaxRobertaLMHead = layers.LMHead
-FlaxRobertaLayer = layers.Layer
-FlaxRobertaLayerCollection = layers.Layers
-FlaxRobertaOutput = layers.ResidualOutput
-FlaxRobertaPooler = layers.Pooler
-FlaxRobertaSelfAttention = layers.SelfAttention
-FlaxRobertaSelfOutput = layers.ResidualOutput
-create_position_ids_from_input_ids = layers.position_ids
-
-__all__ = [
-    "FlaxRobertaAttention",
-    "FlaxRobertaClassificationHead",
-    "FlaxRobertaEmbeddings",
-    "FlaxRobertaEncoder",
-    "FlaxRobertaForCausalLM",
-    "FlaxRobertaForCausalLMModule",
-    "FlaxRobertaForMaskedLM",
-    "FlaxRobertaForMaskedLMModule",
-    "FlaxRobertaForMultipleChoice",
-    "FlaxRobertaForMultipleChoiceModule",
-    "FlaxRobertaForQuestionAnswering",
-    "FlaxRobertaForQuestionAnsweringModule",
-    "FlaxRobertaForSequenceClassification",
-    "FlaxRobertaForSequenceClassificationModule",
-    "FlaxRobertaForTokenClassification",
-    "FlaxRobertaForTokenClassificationModule",
-    "FlaxRobertaIntermediate",
-    "FlaxRobertaLMHead",
-    "FlaxRobertaLayer",
-    "FlaxRobertaLayerCollection",
-    "FlaxRobertaModel",
-    "FlaxRobertaModule",
-    "FlaxRobertaOutput",
-    "FlaxRobertaPooler",
-    "FlaxRobertaPreTrainedModel",
-    "FlaxRobertaSelfAttention",
-    "FlaxRobertaSelfOutput",
-    "RobertaConfig",
-    "create_position_ids_from_input_ids",
-]
+FlaxRobertaAttention = _layers.Attention
+FlaxRobertaClassificationHead = _layers.ClassificationHead
+FlaxRobertaEmbeddings = _layers.Embeddings
+FlaxRobertaEncoder = _layers.Encoder
+FlaxRobertaIntermediate = _layers.Intermediate
+FlaxRobertaLMHead = _layers.LMHead
+FlaxRobertaLayer = _layers.Layer
+FlaxRobertaLayerCollection = _layers.Layers
+FlaxRobertaOutput = _layers.ResidualOutput
+FlaxRobertaPooler = _layers.Pooler
+FlaxRobertaSelfAttention = _layers.SelfAttention
+FlaxRobertaSelfOutput = _layers.ResidualOutput
+create_position_ids_from_input_ids = _layers.position_ids

@@ -1,45 +1,24 @@
 """The TensorFlow classes and layers under the names, and in the module, that transformers has for them."""
 
-from roberta.tf import layers
+from roberta.tf import layers as _layers
 from roberta.tf.models import (
-    TFRobertaForCausalLM,
-    TFRobertaForMaskedLM,
-    TFRobertaForMultipleChoice,
-    TFRobertaForQuestionAnswering,
-    TFRobertaForSequenceClassification,
-    TFRobertaForTokenClassification,
-    TFRobertaModel,
+    TFRobertaForCausalLM as TFRobertaForCausalLM,
+    TFRobertaForMaskedLM as TFRobertaForMaskedLM,
+    TFRobertaForMultipleChoice as TFRobertaForMultipleChoice,
+    TFRobertaForQuestionAnswering as TFRobertaForQuestionAnswering,
+    TFRobertaForSequenceClassification as TFRobertaForSequenceClassification,
+    TFRobertaForTokenClassification as TFRobertaForTokenClassification,
+    TFRobertaModel as TFRobertaModel,
 )
-from roberta.tf.pretrained import TFRobertaPreTrainedModel
+from roberta.tf.pretrained import TFRobertaPreTrainedModel as TFRobertaPreTrainedModel
 
-TFRobertaEmbeddings = layers.Embeddings
-TFRobertaSelfAttention = layers.SelfAttention
-TFRobertaAttention = layers.Attention
-TFRobertaIntermediate = layers.Intermediate
-TFRobertaLayer = layers.Layer
-TFRobertaEncoder = layers.Encoder
-TFRobertaPooler = layers.Pooler
-TFRobertaLMHead = layers.LMHead
-TFRobertaClassificationHead = layers.ClassificationHead
+TFRobertaEmbeddings = _layers.Embeddings
+TFRobertaSelfAttention = _layers.SelfAttention
+TFRobertaAttention = _layers.Attention
+TFRobertaIntermediate = _layers.Intermediate
+TFRobertaLayer = _layers.Layer
+TFRobertaEncoder = _layers.Encoder
+TFRobertaPooler = _layers.Pooler
+TFRobertaLMHead = _layers.LMHead
+TFRobertaClassificationHead = _layers.ClassificationHead
 TFRobertaMainLayer = TFRobertaModel  # the model without a head is the layer inside the others
-
-__all__ = [
-    "TFRobertaAttention",
-    "TFRobertaClassificationHead",
-    "TFRobertaEmbeddings",
-    "TFRobertaEncoder",
-    "TFRobertaForCausalLM",
-    "TFRobertaForMaskedLM",
-    "TFRobertaForMultipleChoice",
-    "TFRobertaForQuestionAnswering",
-    "TFRobertaForSequenceClassification",
-    "TFRobertaForTokenClassification",
-    "TFRobertaIntermediate",
-    "TFRobertaLMHead",
-    "TFRobertaLayer",
-    "TFRobertaMainLayer",
-    "TFRobertaModel",
-    "TFRobertaPooler",
-    "TFRobertaPreTrainedModel",
-    "TFRobertaSelfAttention",
-]

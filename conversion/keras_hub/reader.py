@@ -66,7 +66,8 @@ def read_preset(folder: Path, *, head: Head | None, files: Mapping[str, bytes]) 
     task = _object(folder / "task.json") if (folder / "task.json").is_file() else {}
     kind = {name: head_ for head_, name in TASK_CLASSES.items()}.get(task.get("class_name", ""), "Model")
     config = _config(folder, task)
-    prefix = "" if kind == "Model" and not _has_head(config) else "roberta."
+    has_head = any(name != "RobertaModel" for name in config.architectures or ())
+    prefix = "" if kind == "Model" and not has_head else "roberta."
     stored = _stored(folder / MODEL, names.backbone(config.num_hidden_layers), config, prefix)
     if kind != "Model":
         stored |= _stored(folder / TASK, names.task(kind), config, "")
@@ -76,10 +77,6 @@ def read_preset(folder: Path, *, head: Head | None, files: Mapping[str, bytes]) 
     others = {name: tensor for name, tensor in rest.items() if name not in (FIRST, POSITIONS, TYPES)}
     tensors = {**stored, **unfolded, **others}
     return checked_model(config, tensors, folder, "keras-hub", head=head, files=_texts(folder, files), notes=notes)
-
-
-def _has_head(config: RobertaConfig) -> bool:
-    return any(name != "RobertaModel" for name in config.architectures or ())
 
 
 def _config(folder: Path, task: Mapping[str, Any]) -> RobertaConfig:

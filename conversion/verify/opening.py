@@ -17,7 +17,6 @@ from roberta.common.finite import listed, not_finite
 from roberta.common.formats.safetensors_file import StoredTensor
 from roberta.common.parameters import Head, parameters
 from roberta.common.storage.folders import CheckpointError
-from roberta.common.storage.hub import HubOptions
 from roberta.conversion.convert import convert
 from roberta.conversion.formats import recognise
 from roberta.conversion.model import ALL_HEADS
@@ -75,26 +74,16 @@ def open_for_run(path: str | Path, head: Head | None) -> tuple[Pretrained, Subje
     if head not in ALL_HEADS:
         raise ValueError(f"head={head!r} is not one of {', '.join(ALL_HEADS)}")
     has_pooler = None
-    found = _open(path, head, has_pooler)
+    found = open_pretrained(path, head, has_pooler=has_pooler)
     if head == "Model" and found.report.missing and all(name.startswith("pooler.") for name in found.report.missing):
         has_pooler = False
-        found = _open(path, head, has_pooler)
+        found = open_pretrained(path, head, has_pooler=has_pooler)
     if found.report.missing:
         raise ValueError(
             f"{path} has no {', '.join(found.report.missing)}: as Roberta{head} it would be newly "
             "initialised, differently in each framework; give the head that it was saved with"
         )
     return found, Subject(path, head, {} if has_pooler is None else {"add_pooling_layer": False})
-
-
-def _open(path: str | Path, head: Head, has_pooler: bool | None) -> Pretrained:
-    hub = HubOptions(
-        revision="main", subfolder="", cache_dir=None, force_download=False, local_files_only=False, token=None
-    )
-    return open_pretrained(
-        path, head, config=None, overrides={}, hub=hub, formats=None, variant=None, has_pooler=has_pooler,
-        ignore_mismatched_sizes=False,
-    )  # fmt: skip
 
 
 def named_class(path: str | Path) -> Head:

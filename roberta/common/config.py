@@ -26,10 +26,11 @@ from roberta.common.storage.hub import (
     HubOptions,
     PushesToHub,
     commit_of,
+    hub_options,
     local_folder,
-    upload_arguments,
-    upload_folder,
+    upload_later,
 )
+from roberta.common.values import another_name
 
 CONFIG_FILE = "config.json"
 
@@ -93,7 +94,23 @@ _PRIVATE = ("name_or_path", "attn_implementation", "_commit_hash", "transformers
 _is_read: ContextVar[bool] = ContextVar("is_read", default=False)
 
 
-class RobertaConfig(PushesToHub):
+class WritesJson(PushesToHub):
+    """What configs of both kinds do with their text in JSON."""
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """The text of the file."""
+        raise NotImplementedError
+
+    def to_json_file(self, json_file_path: str | Path, use_diff: bool = True) -> None:
+        """Write `to_json_string` to a file."""
+        Path(json_file_path).write_text(self.to_json_string(use_diff), encoding="utf-8")
+
+    def dict_dtype_to_str(self, d: dict[str, Any]) -> None:
+        """Replace each "dtype" in a dictionary, and in those inside it, by its name, which JSON can hold."""
+        name_dtypes(d)
+
+
+class RobertaConfig(WritesJson):
     """Hyperparameters of a RoBERTa model.
 
     Args:
@@ -272,30 +289,9 @@ class RobertaConfig(PushesToHub):
         if value != self.num_labels:
             self.id2label, self.label2id = label_maps(value, None, None)
 
-    @property
-    def _name_or_path(self) -> str:
-        return self.name_or_path
-
-    @_name_or_path.setter
-    def _name_or_path(self, value: str) -> None:
-        self.name_or_path = value
-
-    @property
-    def _attn_implementation(self) -> str | None:
-        return self.attn_implementation
-
-    @_attn_implementation.setter
-    def _attn_implementation(self, value: str | None) -> None:
-        self.attn_implementation = value
-
-    @property
-    def torch_dtype(self) -> str | None:
-        """The older name of `dtype`."""
-        return self.dtype
-
-    @torch_dtype.setter
-    def torch_dtype(self, value: Any) -> None:
-        self.dtype = value
+    _name_or_path = another_name("name_or_path")
+    _attn_implementation = another_name("attn_implementation")
+    torch_dtype = another_name("dtype")  # the older one
 
     @property
     def use_return_dict(self) -> bool:
@@ -344,10 +340,6 @@ class RobertaConfig(PushesToHub):
         self.dict_dtype_to_str(fields)
         return {**fields, "model_type": self.model_type}
 
-    def dict_dtype_to_str(self, d: dict[str, Any]) -> None:
-        """Replace each "dtype" in a dictionary, and in those inside it, by its name, which JSON can hold."""
-        name_dtypes(d)
-
     def to_diff_dict(self) -> dict[str, Any]:
         """The fields in `config.json`: RoBERTa's own, and of the others those that differ from the default."""
         two_labels = label_maps(None, None, None)
@@ -361,10 +353,6 @@ class RobertaConfig(PushesToHub):
     def to_json_string(self, use_diff: bool = True) -> str:
         """The text of `config.json`: sorted keys, indent 2, final newline."""
         return json.dumps(self.to_diff_dict() if use_diff else self.to_dict(), indent=2, sort_keys=True) + "\n"
-
-    def to_json_file(self, json_file_path: str | Path, use_diff: bool = True) -> None:
-        """Write `to_json_string` to a file."""
-        Path(json_file_path).write_text(self.to_json_string(use_diff), encoding="utf-8")
 
     @overload
     @classmethod
@@ -469,10 +457,7 @@ class RobertaConfig(PushesToHub):
         Raises:
             CheckpointError: no such folder, file or name; a folder without config.json; a file that is not JSON.
         """
-        where = HubOptions(
-            cache_dir=cache_dir, force_download=force_download, local_files_only=local_files_only,
-            token=token, revision=revision, subfolder=subfolder,
-        )  # fmt: skip
+        where = hub_options(locals())
         fields, overrides = cls.get_config_dict(pretrained_model_name_or_path, **where, **overrides)
         try:
             if return_unused_kwargs:
@@ -513,10 +498,9 @@ class RobertaConfig(PushesToHub):
         Args:
             hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
         """
-        upload = upload_arguments(save_directory, push_to_hub, hub, has_weights=False)
+        upload = upload_later(save_directory, push_to_hub, hub, has_weights=False)
         write_folder(save_directory, {CONFIG_FILE: self.to_json_string().encode()})
-        if upload is not None:
-            upload_folder(save_directory, **upload)
+        upload()
 
     # -- small protocols -----------------------------------------------------------------------------------------
 

@@ -23,6 +23,20 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 ATTENTIONS = ("sdpa", "eager")
 
 
+def problem_type(config: RobertaConfig, outputs: int, *, has_floats: bool) -> str:
+    """What a sequence classifier learns: `config.problem_type`, or what its outputs and the labels say where that is None.
+
+    Args:
+        outputs: numbers that the classifier has for a text.
+        has_floats: whether labels are of a floating type.
+    """
+    if config.problem_type is not None:
+        return config.problem_type
+    if outputs == 1:
+        return "regression"
+    return "multi_label_classification" if has_floats else "single_label_classification"
+
+
 def check_config(config: RobertaConfig) -> None:
     """Raise `ValueError` for the first field that no model can be built from; it names the field and the rule."""
     for name in (

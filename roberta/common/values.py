@@ -1,4 +1,4 @@
-"""Small facts about values that all rooms share: types of arrays, ints, ids in range, positions, the ignored label."""
+"""Small facts that all rooms share: types of arrays, ints, ids in range, other names, positions, and what is ignored."""
 
 from __future__ import annotations
 
@@ -23,6 +23,19 @@ def is_int(value: object, least: int | None = None) -> bool:
 def is_number(value: object) -> bool:
     """Whether a value is an int or a float, and not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def another_name(path: str) -> Any:
+    """A property that is another name of an attribute, such as "dtype", or of an attribute's, "config.num_labels"."""
+    owner, _, name = path.rpartition(".")
+
+    def holder(self: object) -> Any:
+        return getattr(self, owner) if owner else self
+
+    def assign(self: object, value: object) -> None:
+        setattr(holder(self), name, value)
+
+    return property(lambda self: getattr(holder(self), name), assign, doc=f"Another name of `{path}`.")
 
 
 def positions_of(input_ids: Ints, pad_token_id: int) -> Ints:

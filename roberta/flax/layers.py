@@ -271,11 +271,15 @@ class Dropout(nn.Module):
         return jnp.where(halves.reshape(values.shape) >= dropped, values * (_CHANCES / (_CHANCES - dropped)), 0)
 
 
-class Embeddings(nn.Module):
-    """Sum of word, token type and, unless distances stand for them, position embeddings, normalised."""
+class _Block(nn.Module):
+    """A module that is made from a config, and computes in `dtype`."""
 
     config: RobertaConfig
     dtype: DTypeLike = jnp.float32
+
+
+class Embeddings(_Block):
+    """Sum of word, token type and, unless distances stand for them, position embeddings, normalised."""
 
     def setup(self) -> None:
         config, hidden, pad = self.config, self.config.hidden_size, self.config.pad_token_id
@@ -402,11 +406,8 @@ class SelfAttention(nn.Module):
         return scores
 
 
-class ResidualOutput(nn.Module):
+class ResidualOutput(_Block):
     """Projection, dropout, and the norm of its sum with the residual: the end of both sub-layers (post-norm)."""
-
-    config: RobertaConfig
-    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         self.dense = dense(self.config, self.config.hidden_size, self.dtype)
@@ -444,11 +445,8 @@ class Attention(nn.Module):
         return self.output(context, hidden, deterministic), weights
 
 
-class Intermediate(nn.Module):
+class Intermediate(_Block):
     """The wide half of the feed-forward block."""
-
-    config: RobertaConfig
-    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         self.dense = dense(self.config, self.config.intermediate_size, self.dtype)
@@ -509,11 +507,9 @@ class Layer(nn.Module):
         return self.output(self.intermediate(hidden), hidden, deterministic)
 
 
-class Layers(nn.Module):
+class Layers(_Block):
     """The layers by number: `layer/0` in the tree, where a list would make `layer_0`."""
 
-    config: RobertaConfig
-    dtype: DTypeLike = jnp.float32
     gradient_checkpointing: bool = False
 
     def setup(self) -> None:
@@ -527,11 +523,9 @@ class Layers(nn.Module):
         return self.layers[index](*arguments)
 
 
-class Encoder(nn.Module):
+class Encoder(_Block):
     """The stack of layers."""
 
-    config: RobertaConfig
-    dtype: DTypeLike = jnp.float32
     gradient_checkpointing: bool = False
 
     def setup(self) -> None:
@@ -566,11 +560,8 @@ class Encoder(nn.Module):
         return hidden_states, attentions, cross_attentions
 
 
-class Pooler(nn.Module):
+class Pooler(_Block):
     """The first token's state, projected and squashed."""
-
-    config: RobertaConfig
-    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         self.dense = dense(self.config, self.config.hidden_size, self.dtype)
@@ -580,11 +571,8 @@ class Pooler(nn.Module):
         return nn.tanh(self.dense(hidden[:, 0]))
 
 
-class LMHead(nn.Module):
+class LMHead(_Block):
     """Scores of every vocabulary entry; the matrix is the word embedding's unless the config unties it."""
-
-    config: RobertaConfig
-    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         config = self.config
@@ -602,11 +590,8 @@ class LMHead(nn.Module):
         return scores + self.bias.astype(self.dtype)
 
 
-class ClassificationHead(nn.Module):
+class ClassificationHead(_Block):
     """Labels from the first token's state, with a hidden layer."""
-
-    config: RobertaConfig
-    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         self.dense = dense(self.config, self.config.hidden_size, self.dtype)

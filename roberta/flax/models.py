@@ -117,12 +117,11 @@ class RobertaModelModule(RobertaModule):
         )  # fmt: skip
         # the output, of what the caller or the config asks for
         has_cross = needs_attentions and encoder_hidden_states is not None
+        needs_states = self.or_config(output_hidden_states, "output_hidden_states")
         output = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden_states[-1],
             pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
-            hidden_states=tuple(hidden_states)
-            if self.or_config(output_hidden_states, "output_hidden_states")
-            else None,
+            hidden_states=tuple(hidden_states) if needs_states else None,
             attentions=tuple(attentions) if needs_attentions else None,
             cross_attentions=tuple(cross_attentions) if has_cross else None,
         )

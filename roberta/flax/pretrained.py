@@ -19,8 +19,6 @@ from jax.typing import DTypeLike
 from roberta.common.checkpoint.checkpoint import open_checkpoint
 from roberta.common.checkpoint.loading import (
     loading_info,
-    open_pretrained,
-    preferred_formats,
     report_to_user,
     resized,
 )
@@ -31,7 +29,7 @@ from roberta.common.formats import flax_msgpack
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.outputs import OUTPUTS, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, LANGUAGE_MODELS, Head, Parameter, parameters
-from roberta.common.storage.hub import HubOptions, upload_arguments, upload_folder
+from roberta.common.storage.hub import upload_later
 from roberta.flax import cache as caches
 from roberta.flax.infer import infer, release
 from roberta.flax.layers import normal
@@ -39,6 +37,11 @@ from roberta.flax.programs import run_module
 from roberta.flax.saving import to_write
 from roberta.flax.weights import Params, checked_dtype, kept, to_array, to_native, to_numpy
 
+_INPUTS = (
+    "input_ids", "attention_mask", "token_type_ids", "position_ids", "head_mask", "inputs_embeds",
+    "encoder_hidden_states", "encoder_attention_mask", "labels", "start_positions", "end_positions",
+    "num_items_in_batch",
+)  # fmt: skip
 _WHOLE = ("input_ids", "token_type_ids", "position_ids")
 _HEADS_WITH_CACHE: tuple[Head, ...] = ("Model", "ForCausalLM")
 
@@ -161,20 +164,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         """
         if train and dropout_rng is None:
             raise ValueError("train=True needs dropout_rng, such as jax.random.key(0), a new one for each step")
-        values = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "position_ids": position_ids,
-            "head_mask": head_mask,
-            "inputs_embeds": inputs_embeds,
-            "encoder_hidden_states": encoder_hidden_states,
-            "encoder_attention_mask": encoder_attention_mask,
-            "labels": labels,
-            "start_positions": start_positions,
-            "end_positions": end_positions,
-            "num_items_in_batch": num_items_in_batch,
-        }
+        values = {name: value for name, value in locals().items() if name in _INPUTS}
         # as arrays of JAX, which this class has to take
         inputs = {name: _as_array(value, name in _WHOLE) for name, value in values.items() if value is not None}
         self._check_accepted(inputs, has_cache=past_key_values is not None)
@@ -281,25 +271,9 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         Raises:
             CheckpointError: one error for everything that does not fit; no partly filled model is returned.
         """
-        # which arguments are the hub's, and which the class's
-        hub = HubOptions(
-            revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
-            local_files_only=local_files_only, token=token,
-        )  # fmt: skip
         # config and tensors, checked against the table
-        found = open_pretrained(
-            pretrained_model_name_or_path,
-            cls.head,
-            config=config,
-            overrides=config_overrides,
-            hub=hub,
-            formats=preferred_formats("flax", from_pt=from_pt, from_tf=from_tf, use_safetensors=use_safetensors),
-            variant=variant,
-            has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
-            config_class=cls.config_class,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-            is_reported=output_loading_info,
-            may_be_partial=not _do_init,
+        found = cls._open(
+            locals(), has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer, may_be_partial=not _do_init
         )
         # a model without parameters, then the tree of those found
         wanted = dtype if torch_dtype is None else torch_dtype
@@ -360,16 +334,9 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
             ValueError: what would be loaded from the folder would not be this model, such as one with adapters that
                 are not merged; names the tensors and the way out, and the folder stays as it is.
         """
-        upload = upload_arguments(save_directory, push_to_hub, hub)
-        self._write(
-            save_directory,
-            self.to_save(params),
-            max_shard_size=max_shard_size,
-            variant=variant,
-            safe_serialization=safe_serialization,
-        )
-        if upload is not None:
-            upload_folder(save_directory, **upload)
+        upload = upload_later(save_directory, push_to_hub, hub)
+        self._write(save_directory, self.to_save(params), max_shard_size, variant, safe_serialization)
+        upload()
 
     def to_save(self, params: Mapping[str, Any] | None = None) -> tuple[dict[str, str], dict[str, Source]]:
         """What `save_pretrained` writes: the text files, and the tensors by canonical name, in PyTorch's shapes.

@@ -19,7 +19,7 @@ from jax.tree_util import KeyPath
 from roberta.common.config import RobertaConfig
 from roberta.common.formats.flax_msgpack import canonical_name
 from roberta.common.parameters import kind_of
-from roberta.common.training.data.batches import MicroBatch
+from roberta.common.training.data.batches import TARGETS, MicroBatch
 from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.optimizer_state import Group, TrainingState
 from roberta.common.training.recipes import Recipe, Settings
@@ -31,7 +31,6 @@ from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
 from roberta.flax.sharding import MeshLayout, make_layout
 from roberta.flax.weights import Params, checked_dtype, native
 
-TARGETS = ("positions", "labels", "start_positions", "end_positions")  # inputs that the encoder does not see
 UNDECAYED = ("bias", "norm", "norm_bias")  # kinds of parameters, where the recipe spares some
 
 

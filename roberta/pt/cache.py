@@ -5,33 +5,21 @@ A layer's entry is (key, value), or (key, value, cross key, cross value) with cr
 """
 
 from collections.abc import Iterable
-from typing import Self
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree
 
+from roberta.common.generation.tuple_cache import TupleCache
+
 LayerCache = tuple[Tensor, ...]
 PastKeyValues = Iterable[Iterable[Tensor | None]] | None  # what callers hand in, see `as_cache`
 
 
-class Cache(tuple[LayerCache, ...]):
-    """The layers' entries, and from which positions continue.
-
-    A plain tuple of the entries is a cache too, but does not know what its tokens were.
-
-    Attributes:
-        tokens: int, (batch, 1), the tokens of each row that take a position, as one pass over all of them would count;
-            None when not known.
-    """
+class Cache(TupleCache):
+    """The layers' entries, and from which positions continue: see `TupleCache`."""
 
     tokens: Tensor | None
-
-    def __new__(cls, layers: Iterable[LayerCache] = (), tokens: Tensor | None = None) -> Self:
-        """A tuple's `__init__` comes too late to give it anything."""
-        self = super().__new__(cls, layers)
-        self.tokens = tokens
-        return self
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Number of tokens in the cache, padding included; the name that transformers has for it."""
@@ -46,21 +34,7 @@ _pytree.register_pytree_node(
 )
 
 
-def as_cache(past_key_values: PastKeyValues) -> Cache | None:
-    """A cache from what callers hand in: ours, transformers' cache objects, tuples with None for absent parts."""
-    if past_key_values is None:
-        return None
-    if hasattr(past_key_values, "to_legacy_cache"):  # transformers 4
-        past_key_values = past_key_values.to_legacy_cache()
-    layers = tuple(tuple(part for part in layer if part is not None) for layer in past_key_values)
-    if not layers or not layers[0]:
-        return None
-    if any(len(layer) not in (2, 4) for layer in layers):
-        raise ValueError(
-            f"past_key_values has layers of {sorted({len(layer) for layer in layers})} tensors; each needs "
-            "(key, value) or (key, value, cross key, cross value)"
-        )
-    return Cache(layers, past_key_values.tokens if isinstance(past_key_values, Cache) else None)
+as_cache = Cache.of
 
 
 def length(cache: Cache | None) -> int:
@@ -117,12 +91,3 @@ def reorder(cache: Cache, rows: Tensor) -> Cache:
     """The cache with its batch rows taken from `rows`, int (new batch,): beams that continue other beams."""
     layers = (tuple(part.index_select(0, rows) for part in layer) for layer in cache)
     return Cache(layers, None if cache.tokens is None else cache.tokens.index_select(0, rows))
-
-
-def cut(cache: Cache | None, size: int, tokens: Tensor) -> Cache | None:
-    """The cache's first `size` tokens of each row, of which `tokens`, int (batch, 1), take a position."""
-    if cache is None:
-        return None
-    # keys and values of cross-attention stay
-    layers = ((*(part[:, :, :size] for part in layer[:2]), *layer[2:]) for layer in cache)
-    return Cache(layers, tokens)

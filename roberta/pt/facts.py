@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from roberta.common.checkpoint.pretrained import PretrainedBase
 from roberta.common.config import RobertaConfig
 from roberta.common.parameters import Head
+from roberta.common.values import another_name
 from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
 
 _logger = logging.getLogger(__name__)
@@ -95,23 +96,8 @@ class Facts(PretrainedBase, nn.Module):
         """A small batch the model can run on."""
         return {"input_ids": torch.tensor([[0, 3, 2]]).expand(1, -1) % self.config.vocab_size}
 
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the word embedding; the config's field."""
-        return self.config.vocab_size
-
-    @vocab_size.setter
-    def vocab_size(self, value: int) -> None:
-        self.config.vocab_size = value
-
-    @property
-    def num_labels(self) -> int:
-        """Number of labels; the config's field."""
-        return self.config.num_labels
-
-    @num_labels.setter
-    def num_labels(self, value: int) -> None:
-        self.config.num_labels = value
+    vocab_size = another_name("config.vocab_size")
+    num_labels = another_name("config.num_labels")
 
     @property
     def loss_function(self) -> Callable[..., Tensor]:

@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,8 @@ from torch.utils import _pytree
 
 from roberta.common.generation import driver
 from roberta.common.generation.config import GenerationConfig
-from roberta.common.generation.mixin import GenerationBase, call_of
-from roberta.common.generation.prompts import Rows
-from roberta.common.generation.stepping import StepperBase
+from roberta.common.generation.mixin import call_of
+from roberta.common.generation.tuple_cache import TupleGeneration, TupleStepper
 from roberta.common.generation.walk import Seed, Streamer
 from roberta.common.outputs import ModelOutput
 from roberta.pt import cache as caches
@@ -22,32 +21,13 @@ from roberta.pt.facts import Facts
 from roberta.pt.parts import without_dropout
 
 
-class ModelStepper(StepperBase):
+class ModelStepper(TupleStepper):
     """A model of PyTorch and its cache, as the driver steps through it."""
 
-    def __init__(
-        self, model: "GenerationMixin", config: GenerationConfig, rows: Rows, max_length: int, extra: Mapping[str, Any]
-    ) -> None:
-        super().__init__(model, config, extra)
-        self.cache = caches.as_cache(self.extra.pop("past_key_values", None))
-        self.length = caches.length(self.cache)
+    cache_class = caches.Cache
 
-    def run(self, inputs: Mapping[str, np.ndarray], count: int = 1) -> Any:
-        device = self.model.device
-        native = {name: torch.from_numpy(values).to(device) for name, values in inputs.items()}
-        total, past = native["input_ids"].shape[1], 0 if self.cache is None else self.length
-        self.check_new(past, total)
-        prepared = self.model.prepare_inputs_for_generation(
-            **native,
-            past_key_values=self.cache,
-            inputs_embeds=self.embeds,
-            cache_position=torch.arange(past, total, device=device),
-            use_cache=self.config.use_cache,
-            **self.extra,
-        )
-        prepared.pop("cache_position", None)
-        self.length = total
-        return self.model(**prepared, **self.outputs_wanted(), return_dict=True)
+    def tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.model.device)
 
     def repeated(self, tree: object, copies: int) -> Any:
         return _pytree.tree_map_only(Tensor, lambda tensor: tensor.repeat_interleave(copies, dim=0), tree)
@@ -60,14 +40,7 @@ class ModelStepper(StepperBase):
 
     def reorder(self, rows: np.ndarray) -> None:
         if self.cache is not None:
-            self.cache = caches.reorder(self.cache, torch.from_numpy(rows).to(self.model.device))
-
-    def cached(self) -> int:
-        return caches.length(self.cache)
-
-    def cut(self, length: int, tokens: np.ndarray) -> None:
-        prefix = self.cached() - self.length
-        self.cache = caches.cut(self.cache, prefix + length, torch.from_numpy(tokens).to(self.model.device))
+            self.cache = caches.reorder(self.cache, self.tensor(rows))
 
 
 class NativeTensors(driver.FrameworkBase):
@@ -101,8 +74,10 @@ class NativeTensors(driver.FrameworkBase):
         return cls if theirs is None else _joined(cls, theirs)
 
 
-class GenerationMixin(GenerationBase, Facts):
+class GenerationMixin(TupleGeneration, Facts):
     """`generate()` for a class whose call gives next-token logits."""
+
+    _takes_cache_position = True
 
     def _tensors(self) -> NativeTensors:
         return NativeTensors(self.device)
@@ -138,34 +113,8 @@ class GenerationMixin(GenerationBase, Facts):
         with torch.no_grad(), without_dropout(self):
             return driver.generate(self, call_of(locals()), self._tensors())
 
-    def prepare_inputs_for_generation(
-        self,
-        input_ids: Tensor,
-        past_key_values: caches.PastKeyValues = None,
-        attention_mask: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        cache_position: Tensor | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """The arguments of the model's call for the tokens that are not in the cache; `generate` asks for each step.
-
-        Args:
-            input_ids: int, (batch, length), of all tokens so far; so are attention_mask, position_ids, token_type_ids.
-            inputs_embeds: of the prompt, which are taken until tokens follow it; without those that are in the cache.
-            cache_position: int, (new,), the numbers of the tokens to run.
-            kwargs: further arguments of the call, given on as they are.
-        """
-        past = caches.length(caches.as_cache(past_key_values))
-        new = input_ids.shape[1] - past if cache_position is None else len(cache_position)
-        inputs: dict[str, Any] = {"past_key_values": past_key_values, "attention_mask": attention_mask, **kwargs}
-        inputs.pop("labels", None)
-        for name in ("position_ids", "token_type_ids"):
-            if inputs.get(name) is not None:
-                inputs[name] = inputs[name][:, -new:].contiguous()
-        if inputs_embeds is not None and (not past or inputs_embeds.shape[1] == input_ids.shape[1]):
-            inputs_embeds = inputs_embeds[:, -new:] if past else inputs_embeds
-            return {"input_ids": None, "inputs_embeds": inputs_embeds, "cache_position": cache_position, **inputs}
-        return {"input_ids": input_ids[:, -new:].contiguous(), "cache_position": cache_position, **inputs}
+    def _last(self, ids: Tensor, count: int) -> Tensor:
+        return super()._last(ids, count).contiguous()
 
 
 @functools.cache

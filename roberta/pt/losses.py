@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from roberta.common.config import RobertaConfig
+from roberta.common.config_rules import problem_type
 from roberta.common.values import IGNORED
 from roberta.pt.layers import has_values
 
@@ -53,11 +54,7 @@ def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -
         logits: (batch, num_labels).
         labels: float, (batch,) or (batch, num_labels); or int, (batch,); or float of 0 and 1, (batch, num_labels).
     """
-    problem = config.problem_type
-    if problem is None:
-        whole = not labels.is_floating_point()
-        problem = "single_label_classification" if whole else "multi_label_classification"
-        problem = "regression" if logits.shape[-1] == 1 else problem
+    problem = problem_type(config, logits.shape[-1], has_floats=labels.is_floating_point())
     if problem == "single_label_classification":
         return token_loss(logits, labels.flatten() if labels.shape[1:] == (1,) else labels)
     if logits.shape[-1] == 1:

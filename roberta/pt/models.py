@@ -42,10 +42,9 @@ class RobertaModel(RobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
-        config = self.config
-        self.embeddings = Embeddings(config)
-        self.encoder = Encoder(config)
-        self.pooler = Pooler(config) if add_pooling_layer else None
+        self.embeddings = Embeddings(self.config)
+        self.encoder = Encoder(self.config)
+        self.pooler = Pooler(self.config) if add_pooling_layer else None
         self.post_init()
 
     def forward(
@@ -103,6 +102,7 @@ class RobertaModel(RobertaPreTrainedModel):
         )
         # the output, of what the caller or the config asks for
         has_cross = needs_attentions and encoder_hidden_states is not None
+        needs_states = self.or_config(output_hidden_states, "output_hidden_states")
         present = None
         if config.is_decoder and self.or_config(use_cache, "use_cache"):
             new_tokens = caches.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
@@ -111,9 +111,7 @@ class RobertaModel(RobertaPreTrainedModel):
             last_hidden_state=hidden_states[-1],
             pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
             past_key_values=present,
-            hidden_states=tuple(hidden_states)
-            if self.or_config(output_hidden_states, "output_hidden_states")
-            else None,
+            hidden_states=tuple(hidden_states) if needs_states else None,
             attentions=tuple(attentions) if needs_attentions else None,
             cross_attentions=tuple(cross_attentions) if has_cross else None,
         )
@@ -145,9 +143,8 @@ class RobertaForCausalLM(GenerationMixin, RobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
-        config = self.config
-        self.roberta = RobertaModel(config, add_pooling_layer=False)
-        self.lm_head = LMHead(config)
+        self.roberta = RobertaModel(self.config, add_pooling_layer=False)
+        self.lm_head = LMHead(self.config)
         self.post_init()
 
     def forward(
@@ -199,9 +196,8 @@ class RobertaForMaskedLM(RobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
-        config = self.config
-        self.roberta = RobertaModel(config, add_pooling_layer=False)
-        self.lm_head = LMHead(config)
+        self.roberta = RobertaModel(self.config, add_pooling_layer=False)
+        self.lm_head = LMHead(self.config)
         self.post_init()
 
     def forward(
@@ -237,9 +233,8 @@ class RobertaForSequenceClassification(RobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
-        config = self.config
-        self.roberta = RobertaModel(config, add_pooling_layer=False)
-        self.classifier = ClassificationHead(config)
+        self.roberta = RobertaModel(self.config, add_pooling_layer=False)
+        self.classifier = ClassificationHead(self.config)
         self.post_init()
 
     def forward(
@@ -272,10 +267,9 @@ class RobertaForMultipleChoice(RobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
-        config = self.config
-        self.roberta = RobertaModel(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.roberta = RobertaModel(self.config)
+        self.dropout = nn.Dropout(self.config.hidden_dropout_prob)
+        self.classifier = nn.Linear(self.config.hidden_size, 1)
         self.post_init()
 
     def forward(
@@ -316,10 +310,9 @@ class RobertaForTokenClassification(RobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
-        config = self.config
-        self.roberta = RobertaModel(config, add_pooling_layer=False)
-        self.dropout = nn.Dropout(config.head_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.roberta = RobertaModel(self.config, add_pooling_layer=False)
+        self.dropout = nn.Dropout(self.config.head_dropout)
+        self.classifier = nn.Linear(self.config.hidden_size, self.config.num_labels)
         self.post_init()
 
     def forward(
@@ -352,9 +345,8 @@ class RobertaForQuestionAnswering(RobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
-        config = self.config
-        self.roberta = RobertaModel(config, add_pooling_layer=False)
-        self.qa_outputs = nn.Linear(config.hidden_size, config.num_labels)
+        self.roberta = RobertaModel(self.config, add_pooling_layer=False)
+        self.qa_outputs = nn.Linear(self.config.hidden_size, self.config.num_labels)
         self.post_init()
 
     def forward(

@@ -12,8 +12,6 @@ from torch.utils import _pytree
 from roberta.common.checkpoint.loading import (
     Pretrained,
     loading_info,
-    open_pretrained,
-    preferred_formats,
     report_to_user,
     resized,
 )
@@ -25,7 +23,7 @@ from roberta.common.formats.safetensors_file import Source
 from roberta.common.generation.config import GenerationConfig
 from roberta.common.outputs import OUTPUTS
 from roberta.common.parameters import Parameter, kind_of
-from roberta.common.storage.hub import HubOptions, upload_arguments, upload_folder
+from roberta.common.storage.hub import upload_later
 from roberta.pt.checkpointing import Checkpointing
 from roberta.pt.facts import LOSSES
 from roberta.pt.infer import infer, release
@@ -169,11 +167,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         Raises:
             CheckpointError: one error for everything that does not fit; no partly filled model is returned.
         """
-        # which arguments are the hub's, and which the class's
-        hub = HubOptions(
-            revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
-            local_files_only=local_files_only, token=token,
-        )  # fmt: skip
+        # which arguments are the class's
         if cls.head == "Model" and model_args:
             add_pooling_layer, model_args = model_args[0], model_args[1:]
         options = own_arguments(cls, config_overrides) if cls.head is None else {}
@@ -187,20 +181,9 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             return table_of(built[0])
 
         # config and tensors, checked against the table
-        found = open_pretrained(
-            pretrained_model_name_or_path,
-            cls.head,
-            config=config,
-            overrides=config_overrides,
-            hub=hub,
-            formats=preferred_formats(
-                "pt", from_pt=from_pt, from_tf=from_tf, from_flax=from_flax, use_safetensors=use_safetensors
-            ),
-            variant=variant,
+        found = cls._open(
+            locals(),
             has_pooler=add_pooling_layer if cls.head == "Model" else None,
-            config_class=cls.config_class,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-            is_reported=output_loading_info,
             tensors=stored_tensors(state_dict),
             table=own_table,
         )
@@ -297,7 +280,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         """
         if push_to_hub and token is not None:
             hub["token"] = token
-        upload = upload_arguments(save_directory, push_to_hub, hub)
+        upload = upload_later(save_directory, push_to_hub, hub)
         if not safe_serialization and not _is_torch_save(save_function):
             raise ValueError(
                 f"save_function={save_function!r} is not supported with safe_serialization=False: the file is written in "
@@ -308,15 +291,8 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         if self._hf_peft_config_loaded:
             self.save_adapter(save_directory, state_dict, save_peft_format=save_peft_format)
         else:
-            self._write(
-                save_directory,
-                self.to_save(state_dict),
-                max_shard_size=max_shard_size,
-                variant=variant,
-                safe_serialization=safe_serialization,
-            )
-        if upload is not None:
-            upload_folder(save_directory, **upload)
+            self._write(save_directory, self.to_save(state_dict), max_shard_size, variant, safe_serialization)
+        upload()
 
     def to_save(self, state_dict: Mapping[str, Tensor] | None = None) -> tuple[dict[str, str], dict[str, Source]]:
         """What `save_pretrained` writes: the text files, and the tensors by canonical name, in PyTorch's shapes.

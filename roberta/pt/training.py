@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from roberta.common.parameters import kind_of
-from roberta.common.training.data.batches import MicroBatch, rows_of_rank
+from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.optimizer_state import Group, TrainingState
 from roberta.common.training.recipes import Recipe, Settings
@@ -27,8 +27,6 @@ from roberta.pt.losses import classification_loss, next_token_loss, span_loss, t
 from roberta.pt.optimizers import fill_optimizer, read_optimizer
 from roberta.pt.pretrained import RobertaPreTrainedModel
 from roberta.pt.weights import gathered, native
-
-TARGETS = ("labels", "positions", "start_positions", "end_positions")
 
 
 class Trainer:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from roberta.common.config import RobertaConfig
+from roberta.common.config_rules import problem_type
 from roberta.common.values import IGNORED
 from roberta.tf.layers import check_when_run, size
 
@@ -51,7 +52,7 @@ def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -
         labels: float, (batch,) or (batch, num_labels); or int, (batch,); or float of 0 and 1,
             (batch, num_labels).
     """
-    problem = _problem_type(logits, labels, config)
+    problem = problem_type(config, logits.shape[-1], has_floats=labels.dtype.is_floating)
     if problem == "single_label_classification":
         is_column = labels.shape.rank == 2 and labels.shape[1] == 1
         return token_loss(logits, tf.reshape(labels, (-1,)) if is_column else labels)
@@ -63,15 +64,6 @@ def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -
     labels = tf.cast(labels, wide.dtype)
     one = tf.math.squared_difference if problem == "regression" else tf.nn.sigmoid_cross_entropy_with_logits
     return tf.cast(tf.reduce_mean(one(labels, wide)), logits.dtype)
-
-
-def _problem_type(logits: Tensor, labels: Tensor, config: RobertaConfig) -> str:
-    """`config.problem_type`, or what the labels say."""
-    if config.problem_type is not None:
-        return config.problem_type
-    if logits.shape[-1] == 1:
-        return "regression"
-    return "multi_label_classification" if labels.dtype.is_floating else "single_label_classification"
 
 
 def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tensor) -> Tensor:

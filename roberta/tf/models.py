@@ -65,10 +65,9 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, add_pooling_layer: bool = True, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
-        config = self.config
-        self.embeddings = Embeddings(config, self.dtype_policy)
-        self.encoder = Encoder(config, self.dtype_policy)
-        self.pooler = Pooler(config, self.dtype_policy) if add_pooling_layer else None
+        self.embeddings = Embeddings(self.config, self.dtype_policy)
+        self.encoder = Encoder(self.config, self.dtype_policy)
+        self.pooler = Pooler(self.config, self.dtype_policy) if add_pooling_layer else None
         self.post_init()
 
     @_unpacked
@@ -125,6 +124,7 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
         )  # fmt: skip
         # the output, of what the caller or the config asks for
         has_cross = needs_attentions and encoder_hidden_states is not None
+        needs_states = self.or_config(output_hidden_states, "output_hidden_states")
         present = None
         if config.is_decoder and self.or_config(use_cache, "use_cache"):
             new_tokens = caches.count_tokens(input_ids, inputs_embeds, config.pad_token_id)
@@ -133,9 +133,7 @@ class TFRobertaModel(TFRobertaPreTrainedModel):
             last_hidden_state=hidden_states[-1],
             pooler_output=None if self.pooler is None else self.pooler(hidden_states[-1]),
             past_key_values=present,
-            hidden_states=tuple(hidden_states)
-            if self.or_config(output_hidden_states, "output_hidden_states")
-            else None,
+            hidden_states=tuple(hidden_states) if needs_states else None,
             attentions=tuple(attentions) if needs_attentions else None,
             cross_attentions=tuple(cross_attentions) if has_cross else None,
         )
@@ -163,9 +161,8 @@ class TFRobertaForCausalLM(GenerationMixin, TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
-        config = self.config
-        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
-        self.lm_head = LMHead(config, self.dtype_policy)
+        self.roberta = TFRobertaModel(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.lm_head = LMHead(self.config, self.dtype_policy)
         self.post_init()
 
     @_unpacked
@@ -212,9 +209,8 @@ class TFRobertaForMaskedLM(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
-        config = self.config
-        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
-        self.lm_head = LMHead(config, self.dtype_policy)
+        self.roberta = TFRobertaModel(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.lm_head = LMHead(self.config, self.dtype_policy)
         self.post_init()
 
     @_unpacked
@@ -254,9 +250,8 @@ class TFRobertaForSequenceClassification(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
-        config = self.config
-        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
-        self.classifier = ClassificationHead(config, self.dtype_policy)
+        self.roberta = TFRobertaModel(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.classifier = ClassificationHead(self.config, self.dtype_policy)
         self.post_init()
 
     @_unpacked
@@ -292,10 +287,9 @@ class TFRobertaForMultipleChoice(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
-        config = self.config
-        self.roberta = TFRobertaModel(config, dtype=self.dtype_policy)
-        self.dropout = dropout(config.hidden_dropout_prob, self.dtype_policy)
-        self.classifier = dense(config.hidden_size, 1, self.dtype_policy)
+        self.roberta = TFRobertaModel(self.config, dtype=self.dtype_policy)
+        self.dropout = dropout(self.config.hidden_dropout_prob, self.dtype_policy)
+        self.classifier = dense(self.config.hidden_size, 1, self.dtype_policy)
         self.post_init()
 
     @_unpacked
@@ -343,10 +337,9 @@ class TFRobertaForTokenClassification(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
-        config = self.config
-        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
-        self.dropout = dropout(config.head_dropout, self.dtype_policy)
-        self.classifier = dense(config.hidden_size, config.num_labels, self.dtype_policy)
+        self.roberta = TFRobertaModel(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.dropout = dropout(self.config.head_dropout, self.dtype_policy)
+        self.classifier = dense(self.config.hidden_size, self.config.num_labels, self.dtype_policy)
         self.post_init()
 
     @_unpacked
@@ -382,9 +375,8 @@ class TFRobertaForQuestionAnswering(TFRobertaPreTrainedModel):
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
-        config = self.config
-        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
-        self.qa_outputs = dense(config.hidden_size, config.num_labels, self.dtype_policy)
+        self.roberta = TFRobertaModel(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.qa_outputs = dense(self.config.hidden_size, self.config.num_labels, self.dtype_policy)
         self.post_init()
 
     @_unpacked

@@ -15,8 +15,6 @@ from tensorflow import Tensor
 
 from roberta.common.checkpoint.loading import (
     loading_info,
-    open_pretrained,
-    preferred_formats,
     report_to_user,
     resized,
 )
@@ -27,7 +25,7 @@ from roberta.common.formats import tf_h5
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.outputs import OUTPUTS, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, Head, kind_of
-from roberta.common.storage.hub import HubOptions, upload_arguments, upload_folder
+from roberta.common.storage.hub import upload_later
 from roberta.common.tokenizer.encoding import BatchEncoding
 from roberta.tf import datasets, model_card, quantised, serving
 from roberta.tf.fitting import KerasLoops
@@ -185,28 +183,12 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         Raises:
             CheckpointError: one error for everything that does not fit; no partly filled model is returned.
         """
-        # which arguments are the hub's, and which the class's
-        hub = HubOptions(
-            revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
-            local_files_only=local_files_only, token=token,
-        )  # fmt: skip
+        # which arguments are the class's
         if cls.head == "Model" and model_args:
             add_pooling_layer, *model_args = model_args
         options = {} if cls.head != "Model" else {"add_pooling_layer": add_pooling_layer}
         # config and tensors, checked against the table
-        found = open_pretrained(
-            pretrained_model_name_or_path,
-            cls.head,
-            config=config,
-            overrides=config_overrides,
-            hub=hub,
-            formats=preferred_formats("tf", from_pt=from_pt, from_flax=from_flax, use_safetensors=use_safetensors),
-            variant=variant,
-            has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
-            config_class=cls.config_class,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-            is_reported=output_loading_info,
-        )
+        found = cls._open(locals(), has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer)
         # a model without first values, then its values
         policy = dtype if dtype is not None else torch_dtype
         if policy is not None and not str(getattr(policy, "name", policy)).startswith("mixed_"):
@@ -252,18 +234,11 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
                 are not merged; names the tensors and the way out, and the folder stays as it is.
         """
         hub |= {"create_pr": create_pr, "token": token} if push_to_hub else {}
-        upload = upload_arguments(save_directory, push_to_hub, hub)
-        self._write(
-            save_directory,
-            self.to_save(),
-            max_shard_size=max_shard_size,
-            variant=variant,
-            safe_serialization=safe_serialization,
-        )
+        upload = upload_later(save_directory, push_to_hub, hub)
+        self._write(save_directory, self.to_save(), max_shard_size, variant, safe_serialization)
         if saved_model:
             serving.write_saved_model(self, Path(save_directory) / "saved_model" / str(version), signatures)
-        if upload is not None:
-            upload_folder(save_directory, **upload)
+        upload()
 
     def to_save(self) -> tuple[dict[str, str], dict[str, Source]]:
         """What `save_pretrained` writes: the text files, and the tensors by canonical name, in PyTorch's shapes.

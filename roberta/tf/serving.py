@@ -101,8 +101,5 @@ def _stacked(value: object) -> Any:
     parts = [_stacked(part) for part in value]
     if any(isinstance(part, tuple) or parts[0].shape.rank != part.shape.rank for part in parts):
         return tuple(parts)
-    return tf.stack(parts) if all(_may_be_equal(parts[0], part) for part in parts) else tuple(parts)
-
-
-def _may_be_equal(one: Tensor, other: Tensor) -> bool:
-    return bool(one.shape.is_compatible_with(other.shape))
+    may_be_equal = all(parts[0].shape.is_compatible_with(part.shape) for part in parts)
+    return tf.stack(parts) if may_be_equal else tuple(parts)

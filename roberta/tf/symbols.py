@@ -28,7 +28,7 @@ def symbol(name: str, value: object, config: RobertaConfig) -> object:
     Raises:
         FloatInputError: it is the float output of a layer, such as `keras.Input`, which values will go through.
     """
-    if isinstance(value, keras.KerasTensor) and _is_float(value.dtype) and name != "labels":
+    if isinstance(value, keras.KerasTensor) and name != "labels" and value.dtype.startswith(("float", "bfloat")):
         if hasattr(value, "_keras_history"):
             raise FloatInputError(
                 f"{name} is a placeholder of type {value.dtype}, and so would its values be; give integers: "
@@ -47,10 +47,6 @@ def is_building() -> bool:
     scope = keras.SymbolicScope()
     with scope:
         return scope.original_scope is not None
-
-
-def _is_float(dtype: str) -> bool:
-    return dtype.startswith(("float", "bfloat"))
 
 
 def _may_be_float(labels: tf.Tensor, config: RobertaConfig) -> bool:

@@ -16,7 +16,7 @@ from tensorflow import Tensor
 
 from roberta.common.config import RobertaConfig
 from roberta.common.parameters import kind_of
-from roberta.common.training.data.batches import MicroBatch, rows_of_rank
+from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.optimizer_state import TrainingState
 from roberta.common.training.recipes import Recipe, Settings
@@ -28,7 +28,6 @@ from roberta.tf.optimizers import fill_optimizer, read_optimizer
 from roberta.tf.pretrained import no_initialisation
 from roberta.tf.weights import assign, canonical_array, keras, native
 
-TARGETS = ("labels", "positions", "start_positions", "end_positions")
 POLICIES = {"float32": "float32", "float64": "float64", "bfloat16": "mixed_bfloat16"}
 
 

@@ -7,9 +7,10 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from roberta.common.config import RobertaConfig
+from roberta.common.config_rules import problem_type
 from roberta.common.outputs import ModelOutput
 from roberta.common.values import IGNORED
-from roberta.tf.losses import _problem_type, classification_loss, span_loss, token_loss, whole, widened
+from roberta.tf.losses import classification_loss, span_loss, token_loss, whole, widened
 from roberta.tf.weights import keras
 
 _Weights = npt.ArrayLike | Tensor | Sequence[Tensor]
@@ -61,7 +62,7 @@ def _entropies(logits: Tensor, targets: Tensor, counts: Tensor) -> tuple[Tensor,
 
 def _classification(logits: Tensor, labels: Tensor, weight: Tensor, config: RobertaConfig) -> Tensor:
     """`losses.classification_loss` with a weight for each row."""
-    problem = _problem_type(logits, labels, config)
+    problem = problem_type(config, logits.shape[-1], has_floats=labels.dtype.is_floating)
     if problem == "single_label_classification":
         targets = tf.reshape(whole(labels), (-1,))
         return _mean(*_entropies(logits, targets, targets != IGNORED), weight)

@@ -13,8 +13,6 @@ from family import Recorded
 
 MODELS = SHARED / "golden" / "family" / "models"
 NAMES = sorted(folder.name for folder in MODELS.iterdir()) if MODELS.is_dir() else []
-# Settings that others in the list cover as well, and that JAX would compile for seconds.
-LEFT_OUT_IN_FLAX = ("cfg-eos-list", "clm-untied", "rel-key-clm-cross", "rel-kq-clm", "short-positions-pad3")
 DTYPES = ("cfg-f16-weights", "cfg-bf16-weights", "cfg-torch-dtype", "cfg-both-dtypes")
 
 
@@ -31,8 +29,6 @@ def test_every_case_of_every_setting(backend: Backend, name: str) -> None:
     recorded = Recorded(MODELS / name)
     if backend.name != "pt" and not recorded.is_roberta:
         pytest.skip("of another family: the same tensors, which PyTorch runs")
-    if backend.name == "flax" and name in LEFT_OUT_IN_FLAX:
-        pytest.skip("another setting shows the same, and compiling takes seconds")
     first, *others = recorded.info["formats"]
     try:
         model = load(backend, recorded, first)

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +197,13 @@ def test_bfloat16_keeps_weights_and_loss_in_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # raised by PyTorch's compiler itself
-def test_compiled_code_gives_the_same_losses(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
+def test_compiled_code_gives_the_same_losses(compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users have "inductor", which compiles C++; "aot_eager" runs the same graphs without."""
     from torch._dynamo.utils import counters
 
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend=compiler))
+    torch.compiler.reset()  # graphs are kept across models
     folder = updates.folder_of(tmp_path, "mlm")
     batches = updates.micro_batches("mlm", updates.inputs("mlm", updates.config_of("mlm")))
     losses = []

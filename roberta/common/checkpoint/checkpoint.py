@@ -24,12 +24,8 @@ from roberta.common.formats.safetensors_file import Source, StoredTensor, size_o
 from roberta.common.parameters import HEAD_PARTS, Parameter
 from roberta.common.storage.folders import CheckpointError, Content, NoFitError, write_folder
 from roberta.common.storage.held_files import read_one_save
-from roberta.common.storage.names import FORMATS, find_weights, read_index, weight_files
+from roberta.common.storage.names import FORMATS, WEIGHTS_SUFFIXES, find_weights, read_index, weight_files
 
-_SUFFIXES = {
-    ".safetensors": "safetensors", ".bin": "pt", ".pt": "pt", ".pth": "pt", ".h5": "tf", ".hdf5": "tf",
-    ".msgpack": "flax",
-}  # fmt: skip
 _FORMAT_MODULES = {"pt": "torch_bin", "tf": "tf_h5", "flax": "flax_msgpack"}
 _EXTRAS = {"h5py": "legacy", "msgpack": "legacy"}
 
@@ -112,9 +108,11 @@ def open_once(file: Path, *, variant: str | None = None, formats: tuple[str, ...
 
 
 def _read_file(file: Path) -> dict[str, StoredTensor]:
-    format_ = _SUFFIXES.get(file.suffix)
+    format_ = WEIGHTS_SUFFIXES.get(file.suffix)
     if format_ is None:
-        raise CheckpointError(f"{file} is not of a known format; the suffix must be one of {', '.join(_SUFFIXES)}")
+        raise CheckpointError(
+            f"{file} is not of a known format; the suffix must be one of {', '.join(WEIGHTS_SUFFIXES)}"
+        )
     reader = None if format_ == "safetensors" else legacy(format_)
     tensors = safetensors_file.read_safetensors(file) if reader is None else reader.read_tensors(file)
     if not tensors:

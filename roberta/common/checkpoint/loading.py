@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -60,13 +61,13 @@ def open_pretrained(
     name_or_path: str | Path | None,
     head: Head | None,
     *,
-    config: Any,
-    overrides: dict[str, Any],
-    hub: HubOptions,
-    formats: tuple[str, ...] | None,
-    variant: str | None,
-    has_pooler: bool | None,
-    ignore_mismatched_sizes: bool,
+    config: Any = None,
+    overrides: Mapping[str, Any] = MappingProxyType({}),
+    hub: HubOptions | None = None,
+    formats: tuple[str, ...] | None = None,
+    variant: str | None = None,
+    has_pooler: bool | None = None,
+    ignore_mismatched_sizes: bool = False,
     may_be_partial: bool = False,
     is_reported: bool = False,
     tensors: Mapping[str, StoredTensor] | None = None,
@@ -104,7 +105,7 @@ def open_pretrained(
     else:
         path = Path(name_or_path)
         if not path.is_file():
-            path = local_checkpoint(name_or_path, formats=formats, variant=variant, **hub)
+            path = local_checkpoint(name_or_path, formats=formats, variant=variant, **(hub or {}))
         folder = path.parent if path.is_file() else path
         (found, unknown), checkpoint, generation = read_one_save(
             path,

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from roberta.common.checkpoint.checkpoint import save_checkpoint
+from roberta.common.checkpoint.loading import Pretrained, open_pretrained, preferred_formats
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.config_protocol import built_from
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.generation.config import GENERATION_CONFIG_FILE
 from roberta.common.outputs import BaseModelOutputWithPoolingAndCrossAttentions, ModelOutput
 from roberta.common.parameters import Head
-from roberta.common.storage.hub import PushesToHub
+from roberta.common.storage.hub import PushesToHub, hub_options
 
 
 class MakesOutput:
@@ -90,7 +91,29 @@ class PretrainedBase(MakesOutput, PushesToHub):
         """Whether the class has `generate`."""
         return hasattr(cls, "generate")
 
-    # -- saving --------------------------------------------------------------------------------------------------
+    # -- loading and saving --------------------------------------------------------------------------------------
+
+    @classmethod
+    def _open(cls, arguments: Mapping[str, Any], **own: Any) -> Pretrained:
+        """Config and tensors, checked against the table, as the `locals()` of a backend's `from_pretrained` ask for.
+
+        Args:
+            own: further arguments of `open_pretrained`.
+        """
+        flags = {name: arguments[name] for name in ("from_pt", "from_tf", "from_flax") if name in arguments}
+        return open_pretrained(
+            arguments["pretrained_model_name_or_path"],
+            cls.head,
+            config=arguments["config"],
+            overrides=arguments["config_overrides"],
+            hub=hub_options(arguments),
+            formats=preferred_formats(cls.framework, **flags, use_safetensors=arguments["use_safetensors"]),
+            variant=arguments["variant"],
+            config_class=cls.config_class,
+            ignore_mismatched_sizes=arguments["ignore_mismatched_sizes"],
+            is_reported=arguments["output_loading_info"],
+            **own,
+        )
 
     def texts_to_save(self, dtype: str | None) -> dict[str, str]:
         """The text files beside the weights, by name: the config, and of a class that generates its defaults.
@@ -110,7 +133,6 @@ class PretrainedBase(MakesOutput, PushesToHub):
         self,
         folder: str | Path,
         files: tuple[Mapping[str, str], Mapping[str, Source]],
-        *,
         max_shard_size: int | str,
         variant: str | None,
         safe_serialization: bool,

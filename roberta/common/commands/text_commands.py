@@ -206,7 +206,7 @@ class ResultLines:
             beside = given.value if isinstance(given.value, dict) else {"text": given.value}
         if beside is not None and self.keeps is not False and not isinstance(given.value, ValueError):
             result = {**beside, **(result if isinstance(result, dict) else {"result": result})}
-        return json.dumps(result, ensure_ascii=False, default=_as_list)
+        return json.dumps(result, ensure_ascii=False, default=lambda value: value.tolist())
 
 
 class VectorFile:
@@ -256,11 +256,6 @@ class VectorFile:
         self.header()
         self.file.close()
         os.replace(self.part, self.path)
-
-
-def _as_list(value: np.ndarray | np.generic) -> object:
-    """A numpy value for JSON."""
-    return value.tolist()
 
 
 def _table(value: object, result: object) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from roberta.common.generation.prompts import Plan, Rows
-from roberta.common.generation.walk import Decoded, Draws, StepperProtocol, Streamer, Walk, perturbed
+from roberta.common.generation.stepping import StepperBase
+from roberta.common.generation.walk import Decoded, Draws, Streamer, Walk, perturbed
 from roberta.common.values import Floats, Ints
 
 
@@ -32,7 +33,7 @@ class _Choice:
 class _Assistant:
     """Guesses of a smaller model."""
 
-    def __init__(self, stepper: StepperProtocol, plan: Plan, choice: _Choice) -> None:
+    def __init__(self, stepper: StepperBase, plan: Plan, choice: _Choice) -> None:
         self.stepper, self.plan, self.choice = stepper, plan, choice
         self.known: Rows | None = None  # what is in the stepper's cache
 
@@ -80,10 +81,10 @@ class _Lookup:
 
 
 def walk_assisted(
-    stepper: StepperProtocol,
+    stepper: StepperBase,
     plan: Plan,
     draws: Draws,
-    assistant: StepperProtocol | None,
+    assistant: StepperBase | None,
     streamer: Streamer | None,
     guesses: Plan,
 ) -> Decoded:

@@ -16,7 +16,7 @@ from roberta.common.generation.protocol import NOT_SUPPORTED, OF_A_FILE, WITHOUT
 from roberta.common.keywords import meaningful, warn_of_unknown
 from roberta.common.outputs import ModelOutput
 from roberta.common.storage.folders import CheckpointError, write_folder
-from roberta.common.storage.hub import HubOptions, local_folder, upload_arguments, upload_folder
+from roberta.common.storage.hub import hub_options, local_folder, upload_later
 from roberta.common.values import is_int, is_number
 
 GENERATION_CONFIG_FILE = "generation_config.json"
@@ -371,11 +371,7 @@ class GenerationConfig(GenerationProtocol):
         """
         path, file = Path(pretrained_model_name), config_file_name or GENERATION_CONFIG_FILE
         if not path.is_file():
-            hub = HubOptions(
-                revision=revision, subfolder=subfolder, cache_dir=cache_dir, force_download=force_download,
-                local_files_only=local_files_only, token=token,
-            )  # fmt: skip
-            folder = local_folder(pretrained_model_name, files=(file,), **hub)
+            folder = local_folder(pretrained_model_name, files=(file,), **hub_options(locals()))
             path = folder / file
             if not path.is_file():
                 raise CheckpointError(f"{folder} has no {file}; GenerationConfig.from_model_config makes one")
@@ -394,11 +390,10 @@ class GenerationConfig(GenerationProtocol):
             config_file_name: of the file, by default generation_config.json.
             hub: with `push_to_hub`, the arguments of `push_to_hub` (repo_id, token, private, ...).
         """
-        upload = upload_arguments(save_directory, push_to_hub, hub, has_weights=False)
+        upload = upload_later(save_directory, push_to_hub, hub, has_weights=False)
         self.validate()
         write_folder(save_directory, {config_file_name or GENERATION_CONFIG_FILE: self.to_json_string().encode()})
-        if upload is not None:
-            upload_folder(save_directory, **upload)
+        upload()
 
 
 def as_generation_config(value: object) -> GenerationConfig:

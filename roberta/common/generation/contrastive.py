@@ -7,7 +7,8 @@ import numpy as np
 from roberta.common.generation.config import GenerationConfig
 from roberta.common.generation.processors import log_softmax
 from roberta.common.generation.prompts import Plan
-from roberta.common.generation.walk import Decoded, StepperProtocol, Streamer, Walk
+from roberta.common.generation.stepping import StepperBase
+from roberta.common.generation.walk import Decoded, Streamer, Walk
 from roberta.common.values import Floats
 
 
@@ -17,7 +18,7 @@ def is_contrastive(config: GenerationConfig) -> bool:
     return bool(config.penalty_alpha) and is_plain and (config.top_k or 0) > 1
 
 
-def walk_contrastive(stepper: StepperProtocol, plan: Plan, streamer: Streamer | None) -> Decoded:
+def walk_contrastive(stepper: StepperBase, plan: Plan, streamer: Streamer | None) -> Decoded:
     """One token after the other: of the `top_k` likeliest v, the best by
     (1 - alpha) * p(v) - alpha * max cosine(hidden of v, hidden of a token so far).
 

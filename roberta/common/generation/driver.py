@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,9 @@ from roberta.common.generation.contrastive import is_contrastive
 from roberta.common.generation.processors import ScoresProcessor, allowed_only, log_softmax
 from roberta.common.generation.prompts import Plan, Prompts, Rows, plan_generation
 from roberta.common.generation.search import decode
+from roberta.common.generation.stepping import StepperBase
 from roberta.common.generation.stopping import Criterion, criteria_of
-from roberta.common.generation.walk import Decoded, Seed, StepperProtocol, Streamer
+from roberta.common.generation.walk import Decoded, Seed, Streamer
 from roberta.common.keywords import suggestion
 from roberta.common.outputs import ModelOutput
 from roberta.common.values import Floats, Ints
@@ -34,23 +35,16 @@ if TYPE_CHECKING:
 PER_PROMPT = ("encoder_hidden_states", "encoder_attention_mask")  # repeated with the rows of a prompt
 
 
-class Recorder(StepperProtocol, Protocol):
-    """A model that `generate` steps through, and what its calls returned."""
-
-    attentions: list[Any]
-    hidden_states: list[Any]
-    cache: Any
-
-
 class FrameworkBase:
     """How a backend handles tensors, and how a model is called there.
 
     Attributes:
-        stepper_class: of the backend, a `Recorder`.
+        stepper_class: the backend's `StepperBase`, called with model, config, rows, max_length, and arguments of the
+            model's call as they came: encoder states, head_mask, inputs_embeds, past_key_values.
         call_name: the method whose arguments a model's call takes.
     """
 
-    stepper_class: Callable[..., Recorder]
+    stepper_class: Callable[..., StepperBase]
     call_name = "__call__"
 
     def to_numpy(self, values: object) -> npt.NDArray[Any]:
@@ -64,20 +58,6 @@ class FrameworkBase:
     def shown(self, values: npt.NDArray[Any]) -> Any:
         """Ids as a tensor for a streamer, on the CPU."""
         return self.native(values)
-
-    def stepper(
-        self, model: GenerationBase, config: GenerationConfig, rows: Rows, max_length: int, extra: Mapping[str, Any]
-    ) -> Recorder:
-        """A model to step through.
-
-        Args:
-            extra: arguments of the model's call as they came: encoder states, head_mask, inputs_embeds, past_key_values.
-        """
-        return self.stepper_class(model, config, rows, max_length, extra)
-
-    def arguments(self, model: GenerationBase) -> Mapping[str, inspect.Parameter]:
-        """The arguments of the model's call."""
-        return inspect.signature(getattr(model, self.call_name)).parameters
 
     def output(self, cls: type[ModelOutput]) -> type[ModelOutput]:
         """The class of an output, or one that scripts know better."""
@@ -131,7 +111,7 @@ def generate(model: GenerationBase, call: Call, framework: FrameworkBase) -> Any
     if call.past_key_values is not None and not plan.config.use_cache:
         raise ValueError("past_key_values need use_cache=True and a decoder; set it, or omit them")
     given = {"inputs_embeds": call.inputs_embeds, "past_key_values": call.past_key_values}
-    stepper = framework.stepper(model, plan.config, plan.rows, plan.max_length, {**extra, **given})
+    stepper = framework.stepper_class(model, plan.config, plan.rows, plan.max_length, {**extra, **given})
     asked = _asked(model, plan, call, framework, extra)
     assistant = None if call.assistant_model is None else _assistant(model, plan, call, framework, extra)
     streamer = None if call.streamer is None else _Streamed(call.streamer, framework)
@@ -180,7 +160,7 @@ def _split(
     model: GenerationBase, given: Mapping[str, Any], framework: FrameworkBase
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Keywords that are settings, and those of the model's call."""
-    known, taken = known_settings(), framework.arguments(model)
+    known, taken = known_settings(), inspect.signature(getattr(model, framework.call_name)).parameters
     dropped = ("labels", "cache_position", "return_dict", "trust_remote_code", "assistant_tokenizer")
     settings = {name: value for name, value in given.items() if name in known}
     extra = {n: v for n, v in given.items() if n in taken and n not in known and n not in dropped and v is not None}
@@ -323,7 +303,7 @@ def _guidance(
         min_length=0,
     )
     negative = plan_generation(model.config, config, {}, Prompts(ids, mask))
-    stepper = framework.stepper(model, config, negative.rows, negative.max_length, extra)
+    stepper = framework.stepper_class(model, config, negative.rows, negative.max_length, extra)
     state: dict[str, Rows] = {}
 
     def processor(ids: Ints, scores: Floats) -> Floats:
@@ -342,7 +322,7 @@ def _guidance(
 
 def _assistant(
     model: GenerationBase, plan: Plan, call: Call, framework: FrameworkBase, extra: Mapping[str, Any]
-) -> StepperProtocol:
+) -> StepperBase:
     """The stepper of a smaller model that guesses."""
     assistant = call.assistant_model
     theirs = getattr(getattr(assistant, "config", None), "vocab_size", None)
@@ -356,7 +336,7 @@ def _assistant(
     config = replace(plan.config, return_dict_in_generate=False, use_cache=True)
     has_cross = assistant.config.add_cross_attention
     taken = {name: value for name, value in extra.items() if has_cross or name not in PER_PROMPT}
-    return framework.stepper(assistant, config, plan.rows, plan.max_length, taken)
+    return framework.stepper_class(assistant, config, plan.rows, plan.max_length, taken)
 
 
 class _Streamed:
@@ -375,7 +355,7 @@ class _Streamed:
 # -- what is returned ----------------------------------------------------------------------------------------
 
 
-def _output(plan: Plan, stepper: Recorder, decoded: Decoded, framework: FrameworkBase) -> Any:
+def _output(plan: Plan, stepper: StepperBase, decoded: Decoded, framework: FrameworkBase) -> Any:
     """The ids, or everything that the settings ask for."""
     config, native = plan.config, framework.native
     if not config.return_dict_in_generate:

@@ -7,12 +7,10 @@ import functools
 import warnings
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, ClassVar
 
-from roberta.common.dtype_names import name_dtypes
+from roberta.common.config import WritesJson
 from roberta.common.keywords import warn_of_unknown
-from roberta.common.storage.hub import PushesToHub
 
 # Settings of transformers that are not here, with the value that changes no token, and what to do instead. `generate`
 # refuses any other value, of a call or of a file.
@@ -64,7 +62,7 @@ class GenerationMode(StrEnum):
     GROUP_BEAM_SEARCH = "group_beam_search"
 
 
-class GenerationProtocol(PushesToHub):
+class GenerationProtocol(WritesJson):
     """The base of `GenerationConfig`: keywords, attributes and methods around its fields."""
 
     extra_output_flags: ClassVar[tuple[str, ...]] = (
@@ -152,15 +150,6 @@ class GenerationProtocol(PushesToHub):
         if any(help is not None for help in helps):
             return GenerationMode.ASSISTED_GENERATION
         return GenerationMode.SAMPLE if self.do_sample else GenerationMode.GREEDY_SEARCH
-
-    def to_json_file(self, json_file_path: str | Path, use_diff: bool = True) -> None:
-        """Write `to_json_string` to a file."""
-        text = self.to_json_string(use_diff)
-        Path(json_file_path).write_text(text, encoding="utf-8")
-
-    def dict_dtype_to_str(self, d: dict[str, Any]) -> None:
-        """Replace each "dtype" in a dictionary, and in those inside it, by its name, which JSON can hold."""
-        name_dtypes(d)
 
 
 def _plain(value: object) -> object:

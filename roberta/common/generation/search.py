@@ -14,17 +14,18 @@ from roberta.common.generation.beams import Hypothesis, PromptSearch
 from roberta.common.generation.contrastive import is_contrastive, walk_contrastive
 from roberta.common.generation.processors import log_softmax
 from roberta.common.generation.prompts import Plan
-from roberta.common.generation.walk import Decoded, Draws, Seed, StepperProtocol, Streamer, Walk, perturbed
+from roberta.common.generation.stepping import StepperBase
+from roberta.common.generation.walk import Decoded, Draws, Seed, Streamer, Walk, perturbed
 from roberta.common.values import Floats, Ints
 
 
 def decode(
-    stepper: StepperProtocol,
+    stepper: StepperBase,
     plan: Plan,
     seed: int | Sequence[Seed],
     *,
     streamer: Streamer | None = None,
-    assistant: StepperProtocol | None = None,
+    assistant: StepperBase | None = None,
     guesses: Plan | None = None,
 ) -> Decoded:
     """Run the search that the settings name; `seed` decides the draws of sampling (see `Draws`).
@@ -44,7 +45,7 @@ def decode(
     return _walk(stepper, plan, draws, streamer)
 
 
-def _walk(stepper: StepperProtocol, plan: Plan, draws: Draws, streamer: Streamer | None) -> Decoded:
+def _walk(stepper: StepperBase, plan: Plan, draws: Draws, streamer: Streamer | None) -> Decoded:
     """The best tokens, or drawn ones."""
     logits = stepper.start(plan.rows.inputs(), plan.copies)
     walk = Walk(plan, plan.rows.take(np.arange(len(logits)) // plan.copies), Decoded(), streamer)
@@ -56,7 +57,7 @@ def _walk(stepper: StepperProtocol, plan: Plan, draws: Draws, streamer: Streamer
         logits = stepper.step(walk.rows.inputs())
 
 
-def _beams(stepper: StepperProtocol, plan: Plan, draws: Draws) -> Decoded:
+def _beams(stepper: StepperBase, plan: Plan, draws: Draws) -> Decoded:
     """The likeliest sequences that a beam search finds, best first."""
     config, decoded, beams = plan.config, Decoded(), plan.config.num_beams
     logits = stepper.start(plan.rows.inputs(), beams)

@@ -13,9 +13,10 @@ _Inputs = Mapping[str, npt.NDArray[Any]]
 
 
 class StepperBase:
-    """A model, its cache, and what its calls returned: most of what `walk.StepperProtocol` asks for.
+    """A model with its cache, as the driver sees it, and what its calls returned.
 
-    A backend runs the model, repeats and chooses rows of its tensors, and cuts its cache.
+    A backend runs the model, repeats and chooses rows of its tensors, and cuts its cache. `inputs` are the arguments of
+    the model's call for all tokens so far; a stepper with a cache runs those only that are not in it.
 
     Args:
         extra: arguments of the model's call beside those of each step.

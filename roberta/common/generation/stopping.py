@@ -56,17 +56,14 @@ def criteria_of(config: GenerationConfig, tokenizer: Decodes | None) -> list[Cri
     """
     criteria: list[Criterion] = []
     if config.max_time is not None:
-        criteria.append(_until(time.monotonic() + config.max_time))
+        end = time.monotonic() + config.max_time
+        criteria.append(lambda ids, scores: time.monotonic() >= end)
     if config.stop_strings:
         texts = [config.stop_strings] if isinstance(config.stop_strings, str) else list(config.stop_strings)
         if tokenizer is None:
             raise ValueError(f"stop_strings={texts!r} needs the tokenizer: generate(..., tokenizer=tokenizer)")
         criteria.append(_at_texts(texts, tokenizer))
     return criteria
-
-
-def _until(end: float) -> Criterion:
-    return lambda ids, scores: time.monotonic() >= end
 
 
 def _at_texts(texts: Sequence[str], tokenizer: Decodes) -> Criterion:

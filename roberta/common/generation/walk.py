@@ -5,7 +5,7 @@ Shapes: rows (batch, times beams or returned sequences), length (prompt and new 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -16,35 +16,6 @@ from roberta.common.generation.prompts import Plan, Rows
 from roberta.common.values import Floats, Ints
 
 Seed = int | Sequence[int]  # what `numpy.random.default_rng` takes
-
-
-class StepperProtocol(Protocol):
-    """A model with its cache, as the driver sees it.
-
-    `inputs` are the arguments of the model's call for all tokens so far; a stepper with a cache runs those only that are
-    not in it.
-    """
-
-    def start(self, inputs: Mapping[str, Ints], copies: int) -> Floats:
-        """Read the prompts; continue with `copies` rows of each. Logits of the last token, (rows, vocab)."""
-
-    def step(self, inputs: Mapping[str, Ints]) -> Floats:
-        """Read one more token of each row. Logits of it, (rows, vocab)."""
-
-    def reorder(self, rows: Ints) -> None:
-        """Let row i continue what row `rows[i]` has read."""
-
-    def read(self, inputs: Mapping[str, Ints], count: int) -> Floats:
-        """Read several more tokens of each row. Logits of the last `count`, (rows, count, vocab)."""
-
-    def keep(self, count: int, inputs: Mapping[str, Ints]) -> None:
-        """Forget what `read` read but for the first `count` of its logits' tokens; `inputs` are all tokens that stay."""
-
-    def last_hidden(self) -> Floats:
-        """The last layer's hidden states of the tokens of the last call, (rows, tokens, hidden)."""
-
-    def choose(self, rows: Ints) -> None:
-        """As `reorder`, and the same for what is recorded of the last step."""
 
 
 class Streamer(Protocol):

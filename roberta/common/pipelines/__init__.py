@@ -15,13 +15,13 @@ from roberta.common.pipelines.generate import Generate, GenerateOptions
 from roberta.common.pipelines.inputs import PipelineOptions
 from roberta.common.pipelines.model_loading import (
     DEFAULT_MODEL,
-    HubSource,
     check_vocabulary,
     dtypes,
     open_model,
     open_tokenizer,
 )
 from roberta.common.pipelines.tag import Tag, TagOptions
+from roberta.common.storage.hub import hub_options
 
 # Task -> its pipeline and its options.
 TASKS: dict[str, tuple[type[Pipeline[Any]], type[PipelineOptions]]] = {
@@ -83,7 +83,7 @@ def pipeline(
     model = DEFAULT_MODEL if model is None else model
     is_loaded = not isinstance(model, str | Path)
     loaded_in, computed_in = dtypes(dtype, is_loaded=is_loaded)
-    source = HubSource(revision, cache_dir, local_files_only, token)
+    source = hub_options(locals())
     opened = open_tokenizer(tokenizer, model, source)  # first: it is quick, and imports no framework
     loaded = open_model(
         model,

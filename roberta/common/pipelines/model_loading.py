@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from roberta.common import frameworks
 from roberta.common.parameters import Head
 from roberta.common.pipelines.base import Model
+from roberta.common.storage.hub import HubOptions
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.tokenizer.fast import RobertaTokenizerFast
 
@@ -19,16 +19,6 @@ DEFAULT_MODEL = Path(__file__).parents[2] / "small"
 _SPARE_ROWS = 128  # rows of an embedding that may have no token
 _LOADED = ("float32", "float64")  # dtypes that a model is loaded in
 _COMPUTED = ("bfloat16", "int8")  # dtypes that `infer` computes in, from weights in float32
-
-
-@dataclass(frozen=True)
-class HubSource:
-    """How models and tokenizers are fetched from the hub."""
-
-    revision: str = "main"
-    cache_dir: str | Path | None = None
-    local_files_only: bool = False
-    token: str | bool | None = None
 
 
 def dtypes(dtype: str | None, *, is_loaded: bool) -> tuple[str | None, str | None]:
@@ -43,7 +33,7 @@ def dtypes(dtype: str | None, *, is_loaded: bool) -> tuple[str | None, str | Non
 
 
 def open_model(
-    model: Any, head: Head, *, framework: str | None, dtype: str | None, has_pooler: bool, source: HubSource
+    model: Any, head: Head, *, framework: str | None, dtype: str | None, has_pooler: bool, source: HubOptions
 ) -> Any:
     """The model, loaded in the framework if it is a folder or a name.
 
@@ -69,10 +59,7 @@ def open_model(
             model,
             dtype=dtype or "float32",
             output_loading_info=True,
-            revision=source.revision,
-            cache_dir=source.cache_dir,
-            local_files_only=source.local_files_only,
-            token=source.token,
+            **source,
             **options,
         )
     if report["missing_keys"]:
@@ -84,7 +71,7 @@ def open_model(
     return loaded
 
 
-def open_tokenizer(tokenizer: Any, model: Any, source: HubSource) -> TokenizerBase:
+def open_tokenizer(tokenizer: Any, model: Any, source: HubOptions) -> TokenizerBase:
     """The tokenizer: the given one, one from a folder or name, or the one beside the model's weights."""
     if tokenizer is None:
         tokenizer = model if isinstance(model, str | Path) else getattr(model, "name_or_path", "")
@@ -94,13 +81,7 @@ def open_tokenizer(tokenizer: Any, model: Any, source: HubSource) -> TokenizerBa
         opened: TokenizerBase = tokenizer
         return opened
     path = Path(tokenizer)
-    return RobertaTokenizerFast.from_pretrained(
-        path.parent if path.is_file() else tokenizer,
-        revision=source.revision,
-        cache_dir=source.cache_dir,
-        local_files_only=source.local_files_only,
-        token=source.token,
-    )
+    return RobertaTokenizerFast.from_pretrained(path.parent if path.is_file() else tokenizer, **source)
 
 
 def check_vocabulary(tokenizer: TokenizerBase, model: Model) -> None:

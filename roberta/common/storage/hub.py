@@ -12,9 +12,10 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import signature
 from pathlib import Path, PurePosixPath
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, cast
 
 from roberta.common.keywords import OF_WEIGHTS, meaningful, suggestion
 from roberta.common.storage.folders import CheckpointError, restore
@@ -41,6 +42,11 @@ class HubOptions(TypedDict, total=False):
     force_download: bool
     local_files_only: bool
     token: str | bool | None
+
+
+def hub_options(arguments: Mapping[str, Any]) -> HubOptions:
+    """The options among the arguments of a function, from its `locals()`."""
+    return cast(HubOptions, {name: arguments[name] for name in HubOptions.__annotations__ if name in arguments})
 
 
 @dataclass(frozen=True)
@@ -259,7 +265,8 @@ def upload_folder(
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-    names = sorted(path.name for path in Path(folder).iterdir() if path.is_file() and _is_uploaded(path.name))
+    names = sorted(path.name for path in Path(folder).iterdir() if path.is_file())
+    names = [name for name in names if name in _UPLOADED_TEXTS or weights_key(name) is not None]
     if not names:
         raise CheckpointError(f"{folder} has nothing to upload; save_pretrained writes config and weights")
     api = HfApi(token=token)
@@ -297,10 +304,15 @@ def upload_folder(
     return str(commit.pr_url or commit.commit_url)
 
 
-def upload_arguments(
-    folder: str | Path, is_wanted: bool, options: Mapping[str, Any], *, has_weights: bool = True
-) -> dict[str, Any] | None:
-    """What `save_pretrained` gives `upload_folder` once it has saved; None when nothing is to be uploaded.
+def upload_later(
+    folder: str | Path,
+    is_wanted: bool,
+    options: Mapping[str, Any],
+    *,
+    has_weights: bool = True,
+    commit_message: str | None = None,
+) -> Callable[[], object]:
+    """What `save_pretrained` calls once it has saved: `upload_folder`, or nothing when nothing is to be uploaded.
 
     Args:
         has_weights: False for a config or tokenizer, where arguments for saving weights are ignored.
@@ -317,7 +329,9 @@ def upload_arguments(
         raise TypeError(
             f"save_pretrained does not know {unknown}; with push_to_hub=True it takes {', '.join(sorted(known))}"
         )
-    return {"repo_id": Path(folder).name, **options} if is_wanted else None
+    if not is_wanted:
+        return lambda: None
+    return partial(upload_folder, folder, **{"repo_id": Path(folder).name, "commit_message": commit_message, **options})
 
 
 class PushesToHub:
@@ -396,10 +410,6 @@ def _tagged(card: Path, repo_id: str, tags: Sequence[str]) -> bytes:
     before = made.data.get("tags") or ()
     made.data["tags"] = list(dict.fromkeys([*before, *([tags] if isinstance(tags, str) else tags)]))
     return str(made).encode()
-
-
-def _is_uploaded(name: str) -> bool:
-    return name in _UPLOADED_TEXTS or weights_key(name) is not None
 
 
 def _superseded(names: Sequence[str], there: Iterable[str]) -> list[str]:

@@ -18,6 +18,8 @@ FORMATS = {
     "tf": ("tf_model", ".h5"),
     "flax": ("flax_model", ".msgpack"),
 }
+# Suffix of a file -> its format; some files of other programs have other suffixes.
+WEIGHTS_SUFFIXES = {**{suffix: name for name, (_, suffix) in FORMATS.items()}, ".pt": "pt", ".pth": "pt", ".hdf5": "tf"}
 
 
 def weight_files(format_: str, variant: str | None = None) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from roberta.common.keywords import meaningful
 from roberta.common.storage.folders import CheckpointError
-from roberta.common.storage.hub import local_folder
+from roberta.common.storage.hub import hub_options, local_folder
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.tokenizer.families import (
     BertTokenizerFast,
@@ -62,8 +62,8 @@ class AutoTokenizer:
         force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
-        revision: str = "main",
-        subfolder: str = "",
+        revision: str | None = "main",
+        subfolder: str | None = "",
         **overrides: Any,
     ) -> TokenizerBase:
         """The tokenizer of a folder or a hub name.
@@ -83,14 +83,7 @@ class AutoTokenizer:
         """
         overrides = meaningful(overrides)
         token = overrides.pop("token", token)
-        hub = {
-            "revision": revision,
-            "subfolder": subfolder,
-            "cache_dir": cache_dir,
-            "force_download": force_download,
-            "local_files_only": local_files_only,
-            "token": token,
-        }
+        hub = hub_options(locals())
         folder = local_folder(pretrained_model_name_or_path, files=(*TOKENIZER_FILES, _CONFIG_FILE), **hub)
         if tokenizer_type is not None and tokenizer_type not in _OF_MODEL_TYPES:
             raise ValueError(f"tokenizer_type={tokenizer_type!r} must be one of {', '.join(_OF_MODEL_TYPES)}")

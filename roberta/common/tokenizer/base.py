@@ -38,6 +38,8 @@ _logger = logging.getLogger(__name__)
 # A text, a list of words, or a list of either.
 TextInput = str | Sequence[str] | Sequence[Sequence[str]] | Sequence[Sequence[Sequence[str]]]
 
+_OPTIONS = frozenset(signature(call_options).parameters) - {"tokenizer"}
+
 # Options that transformers had long ago, with their present names.
 _OLDER = {"pad_to_max_length": ' (now padding="max_length")', "truncation_strategy": " (now truncation)"}
 
@@ -153,27 +155,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         """
         if text is None and text_target is None:
             raise ArgumentError("give text or text_target: a str, or a list of them")
-        options = call_options(
-            self,
-            add_special_tokens=add_special_tokens,
-            padding=padding,
-            truncation=truncation,
-            max_length=max_length,
-            stride=stride,
-            is_split_into_words=is_split_into_words,
-            pad_to_multiple_of=pad_to_multiple_of,
-            padding_side=padding_side,
-            return_tensors=return_tensors,
-            return_token_type_ids=return_token_type_ids,
-            return_attention_mask=return_attention_mask,
-            return_overflowing_tokens=return_overflowing_tokens,
-            return_special_tokens_mask=return_special_tokens_mask,
-            return_offsets_mapping=return_offsets_mapping,
-            return_length=return_length,
-            verbose=verbose,
-            split_special_tokens=split_special_tokens,
-            add_prefix_space=self._prefix_option(others),
-        )
+        options = self._options(locals())
         if text is None:
             return self._encode("text_target", text_target, text_pair_target, options)
         batch = self._encode("text", text, text_pair, options)
@@ -218,6 +200,11 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
                 f"({length} > {self.model_max_length}); cut the text with truncation=True",
             )
 
+    def _options(self, arguments: Mapping[str, Any]) -> CallOptions:
+        """The options of a public method, from its `locals()`, of which it takes those that a call has."""
+        options = {name: value for name, value in arguments.items() if name in _OPTIONS}
+        return call_options(self, **options, add_prefix_space=self._prefix_option(arguments["others"]))
+
     def _prefix_option(self, others: Mapping[str, Any]) -> bool | None:
         """`add_prefix_space` of a call, the one option that is not in its signature.
 
@@ -248,12 +235,9 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         stride: int = 0,
         padding_side: str | None = None,
         return_tensors: str | None = None,
-        is_split_into_words: bool = False,
-        pad_to_multiple_of: int | None = None,
-        split_special_tokens: bool | None = None,
         **others: Any,
     ) -> Any:
-        """The `input_ids` of a call."""
+        """The `input_ids` of `encode_plus`, whose other options apply."""
         return self.encode_plus(
             text,
             text_pair,
@@ -264,9 +248,6 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
             stride=stride,
             padding_side=padding_side,
             return_tensors=return_tensors,
-            is_split_into_words=is_split_into_words,
-            pad_to_multiple_of=pad_to_multiple_of,
-            split_special_tokens=split_special_tokens,
             **others,
         )["input_ids"]
 
@@ -300,27 +281,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         Raises:
             ValueError: a list of texts.
         """
-        options = call_options(
-            self,
-            add_special_tokens=add_special_tokens,
-            padding=padding,
-            truncation=truncation,
-            max_length=max_length,
-            stride=stride,
-            is_split_into_words=is_split_into_words,
-            pad_to_multiple_of=pad_to_multiple_of,
-            padding_side=padding_side,
-            return_tensors=return_tensors,
-            return_token_type_ids=return_token_type_ids,
-            return_attention_mask=return_attention_mask,
-            return_overflowing_tokens=return_overflowing_tokens,
-            return_special_tokens_mask=return_special_tokens_mask,
-            return_offsets_mapping=return_offsets_mapping,
-            return_length=return_length,
-            verbose=verbose,
-            split_special_tokens=split_special_tokens,
-            add_prefix_space=self._prefix_option(others),
-        )
+        options = self._options(locals())
         ids = self._given_ids(text, is_split_into_words)
         if ids is not None:
             pair_ids = None if text_pair is None else self._ids_of_any(text_pair, is_split_into_words)
@@ -354,27 +315,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
             raise ArgumentError(
                 f"batch_text_or_text_pairs must be a list, not a {type(batch_text_or_text_pairs).__name__}"
             )
-        options = call_options(
-            self,
-            add_special_tokens=add_special_tokens,
-            padding=padding,
-            truncation=truncation,
-            max_length=max_length,
-            stride=stride,
-            is_split_into_words=is_split_into_words,
-            pad_to_multiple_of=pad_to_multiple_of,
-            padding_side=padding_side,
-            return_tensors=return_tensors,
-            return_token_type_ids=return_token_type_ids,
-            return_attention_mask=return_attention_mask,
-            return_overflowing_tokens=return_overflowing_tokens,
-            return_special_tokens_mask=return_special_tokens_mask,
-            return_offsets_mapping=return_offsets_mapping,
-            return_length=return_length,
-            verbose=verbose,
-            split_special_tokens=split_special_tokens,
-            add_prefix_space=self._prefix_option(others),
-        )
+        options = self._options(locals())
         return self._encode("text", batch_text_or_text_pairs, None, options)
 
     def _encode_plus(
@@ -583,24 +524,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         """
         if return_offsets_mapping:
             raise ValueError("return_offsets_mapping=True needs a text, and ids have none; call the tokenizer with it")
-        options = call_options(
-            self,
-            add_special_tokens=add_special_tokens,
-            padding=padding,
-            truncation=truncation,
-            max_length=max_length,
-            stride=stride,
-            pad_to_multiple_of=pad_to_multiple_of,
-            padding_side=padding_side,
-            return_tensors=return_tensors,
-            return_token_type_ids=return_token_type_ids,
-            return_attention_mask=return_attention_mask,
-            return_overflowing_tokens=return_overflowing_tokens,
-            return_special_tokens_mask=return_special_tokens_mask,
-            return_length=return_length,
-            verbose=verbose,
-            add_prefix_space=self._prefix_option(others),
-        )
+        options = self._options(locals())
         return self._prepare(ids, pair_ids, options, prepend_batch_axis=prepend_batch_axis)
 
     def _prepare(

@@ -50,7 +50,7 @@ class XLMRobertaTokenizerFast(PreTrainedTokenizerFast):
     vocab_files_names: ClassVar[dict[str, str]] = {"vocab_file": SENTENCEPIECE_FILE, "tokenizer_file": TOKENIZER_FILE}
     model_input_names: list[str] = ["input_ids", "attention_mask"]  # noqa: RUF012 - as in transformers
     special_defaults = _FAIRSEQ_TOKENS
-    mask_flags: ClassVar[dict[str, bool]] = {"lstrip": True, "normalized": True}
+    mask_flags: ClassVar[dict[str, bool]] = {"lstrip": True}
     own_settings = ("sp_model_kwargs",)
 
     def _built(self, files: Files) -> tokenizers.Tokenizer:
@@ -69,7 +69,7 @@ class CamembertTokenizerFast(PreTrainedTokenizerFast):
         **_FAIRSEQ_TOKENS,
         ADDITIONAL: ("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"),
     }
-    mask_flags: ClassVar[dict[str, bool]] = {"lstrip": True, "normalized": False}
+    mask_flags: ClassVar[dict[str, bool]] = {"lstrip": True}
     own_settings = ("sp_model_kwargs",)
 
     def _built(self, files: Files) -> tokenizers.Tokenizer:
@@ -109,6 +109,8 @@ class BertTokenizerFast(PreTrainedTokenizerFast):
             "strip_accents": settings.setdefault("strip_accents", None),
             "handle_chinese_chars": bool(settings.setdefault("tokenize_chinese_chars", True)),
         }
+        if tokenizer_file is None:  # a tokenizer.json leaves it to tokenizer_config.json, as in transformers
+            settings.setdefault("clean_up_tokenization_spaces", True)
         tokens = {name: settings.get(name, default) for name, default in self.special_defaults.items()}
         self._texts_of_tokens = {name: str(token) for name, token in tokens.items()}
         super().__init__(vocab_file, tokenizer_file, **settings)

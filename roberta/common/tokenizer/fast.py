@@ -11,7 +11,7 @@ from roberta.common.tokenizer.library import PreTrainedTokenizerFast
 from roberta.common.tokenizer.python import RobertaTokenizer
 from roberta.common.tokenizer.vocabulary_training import byte_level_vocabulary, lines_of_files
 from roberta.common.vocabulary.files import TextFile
-from roberta.common.vocabulary.special_tokens import Token
+from roberta.common.vocabulary.special_tokens import SPECIAL_TOKEN_NAMES, Token
 
 
 class RobertaTokenizerFast(PreTrainedTokenizerFast):
@@ -55,18 +55,13 @@ class RobertaTokenizerFast(PreTrainedTokenizerFast):
         trim_offsets: bool | None = None,
         **settings: Any,
     ) -> None:
+        given = locals()
         super().__init__(
             vocab_file,
             tokenizer_file,
             merges_file=merges_file,
             errors=errors,
-            bos_token=bos_token,
-            eos_token=eos_token,
-            unk_token=unk_token,
-            sep_token=sep_token,
-            pad_token=pad_token,
-            cls_token=cls_token,
-            mask_token=mask_token,
+            **{name: given[name] for name in SPECIAL_TOKEN_NAMES},
             add_prefix_space=add_prefix_space,
             trim_offsets=trim_offsets,
             **settings,

@@ -94,6 +94,13 @@ class PreTrainedTokenizerFast(TokenizerBase):
         """The tokenizer of the library, made of the class's own files."""
         raise NotImplementedError
 
+    def _merged(self, vocabulary: Vocabulary, added: Mapping[int, AddedToken]) -> dict[int, AddedToken]:
+        """The added tokens: tokenizer.json says how one is matched, as in transformers, unless it is RoBERTa's own."""
+        if vocabulary.library is None:
+            return super()._merged(vocabulary, added)
+        listed = {token.content for token in vocabulary.added.values()}
+        return {**{i: token for i, token in added.items() if token.content not in listed}, **vocabulary.added}
+
     def _default_prefix(self, vocabulary: Vocabulary, config: Mapping[str, Any]) -> bool:
         """`add_prefix_space` where it is not given: a byte-level file's is ignored, as in transformers."""
         state = None if vocabulary.library is None else part_state(vocabulary.library.pre_tokenizer)
@@ -102,11 +109,17 @@ class PreTrainedTokenizerFast(TokenizerBase):
         return bool(has_prefix(state))
 
     def _as_special(self, name: str, token: Token) -> AddedToken:
-        """The special token of that name; unlike RoBERTa's, a plain text is not normalised before it is matched."""
+        """The special token of that name: matched as its file says, or else before the text is normalised."""
         if not isinstance(token, str):
             return super()._as_special(name, token)
         more = {"normalized": False, **(self.mask_flags if name == "mask_token" else {})}
         return AddedToken(token, special=True, **more)
+
+    def _known(self, special: AddedToken, given: Token, known: Mapping[str, AddedToken]) -> AddedToken:
+        """The token of the file with that text, whatever was given, unless the tokenizer is RoBERTa's own."""
+        if self._library is None:
+            return super()._known(special, given, known)
+        return known.get(special.content, special)
 
     def _fixed_template(self, template: Template | None, processor: Mapping[str, Any] | None) -> Template | None:
         """The template of the rows, which does not follow the special tokens unless it is RoBERTa's own."""

@@ -14,7 +14,7 @@ from roberta.common.tokenizer.encoding import Span
 from roberta.common.tokenizer.offsets import exact_spans
 from roberta.common.vocabulary.bpe import BYTE_TO_SYMBOL, SYMBOL_TO_BYTE, WORD_CHARACTER, BytePairEncoder, pre_tokens
 from roberta.common.vocabulary.files import MERGES_FILE, VOCAB_FILE, TextFile, merge_lines
-from roberta.common.vocabulary.special_tokens import AddedToken, Token
+from roberta.common.vocabulary.special_tokens import SPECIAL_TOKEN_NAMES, AddedToken, Token
 
 _is_word = regex.compile(WORD_CHARACTER).fullmatch
 _blank_at_end = regex.compile(r"\p{White_Space}*\Z")
@@ -251,6 +251,7 @@ class RobertaTokenizer(TokenizerBase):
         tokenizer_file: TextFile | None = None,
         **settings: Any,
     ) -> None:
+        given = locals()
         super().__init__(
             files={
                 "vocab_file": vocab_file,
@@ -258,15 +259,7 @@ class RobertaTokenizer(TokenizerBase):
                 "tokenizer_file": None if vocab_file and merges_file else tokenizer_file,
             },
             errors=errors,
-            named={
-                "bos_token": bos_token,
-                "eos_token": eos_token,
-                "unk_token": unk_token,
-                "sep_token": sep_token,
-                "pad_token": pad_token,
-                "cls_token": cls_token,
-                "mask_token": mask_token,
-            },
+            named={name: given[name] for name in SPECIAL_TOKEN_NAMES},
             add_prefix_space=add_prefix_space,
             trim_offsets=trim_offsets,
             **settings,

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from roberta.common.keywords import meaningful
 from roberta.common.storage.folders import CheckpointError, write_folder
-from roberta.common.storage.hub import PushesToHub, local_folder, upload_arguments, upload_folder
+from roberta.common.storage.hub import PushesToHub, hub_options, local_folder, upload_later
 from roberta.common.tokenizer.chat_templates import written_templates
 from roberta.common.tokenizer.settings import (
     CONSTRUCTOR_ARGUMENTS,
@@ -54,8 +54,8 @@ class Saving(PushesToHub, TokenizerSettings):
         force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
-        revision: str = "main",
-        subfolder: str = "",
+        revision: str | None = "main",
+        subfolder: str | None = "",
         **overrides: Any,
     ) -> Self:
         """The tokenizer of a folder or a hub name.
@@ -69,16 +69,7 @@ class Saving(PushesToHub, TokenizerSettings):
         verbose = overrides.get("verbose", True)
         overrides = meaningful(overrides)
         token = overrides.pop("token", token)
-        folder = local_folder(
-            pretrained_model_name_or_path,
-            files=TOKENIZER_FILES,
-            revision=revision,
-            subfolder=subfolder,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-            token=token,
-        )
+        folder = local_folder(pretrained_model_name_or_path, files=TOKENIZER_FILES, **hub_options(locals()))
         settings = read_settings(folder)
         arguments = {*CONSTRUCTOR_ARGUMENTS, *cls.own_settings} - _OF_THE_VOCABULARY
         known = {name: value for name, value in settings.items() if name in arguments}
@@ -161,7 +152,7 @@ class Saving(PushesToHub, TokenizerSettings):
             CheckpointError: the folder is a file.
             TypeError: an argument is not one of these.
         """
-        upload = upload_arguments(save_directory, push_to_hub, hub, has_weights=False)
+        upload = upload_later(save_directory, push_to_hub, hub, has_weights=False, commit_message="Upload tokenizer")
         # an upload has no folders, so several templates go into tokenizer_config.json
         save_jinja_files = save_jinja_files and not (push_to_hub and isinstance(self.chat_template, dict))
         files = self.files_to_save(legacy_format, save_jinja_files=save_jinja_files)
@@ -169,8 +160,7 @@ class Saving(PushesToHub, TokenizerSettings):
         files = {name if "/" in name else prefix + name: content for name, content in files.items()}
         ours = {*(prefix + name for name in TOKENIZER_FILES), CHAT_FOLDER}
         write_folder(save_directory, files, stale=ours.__contains__)
-        if upload is not None:
-            upload_folder(save_directory, **{"commit_message": "Upload tokenizer", **upload})
+        upload()
         return tuple(str(Path(save_directory, name)) for name in files)
 
     def files_to_save(self, legacy_format: bool | None = None, *, save_jinja_files: bool = True) -> dict[str, bytes]:

@@ -172,7 +172,7 @@ class TokenizerSettings(SpecialTokens):
         # RobertaTokenizer of transformers has no such setting, and its file no such key
         self._writes_trim = self.is_fast or trim_offsets is not None or "trim_offsets" in (config or {})
         # the template needs the ids of the special tokens, so the vocabulary comes first
-        self._start(vocabulary.tokens, {**vocabulary.added, **added}, named, additional, extra)
+        self._start(vocabulary.tokens, self._merged(vocabulary, added), named, additional, extra)
         self._template = self._fixed_template(vocabulary.template, post_processor)
 
     def _use(self, vocabulary: Vocabulary) -> None:
@@ -188,6 +188,10 @@ class TokenizerSettings(SpecialTokens):
             missing = "vocab_file" if vocab_file is None else "merges_file"
             raise ValueError(f"{missing} is missing; give vocab_file and merges_file, or tokenizer_file")
         return read_vocabulary(vocab_file, merges_file, added)
+
+    def _merged(self, vocabulary: Vocabulary, added: Mapping[int, AddedToken]) -> dict[int, AddedToken]:
+        """The added tokens of the vocabulary's file and of the settings, which take precedence."""
+        return {**vocabulary.added, **added}
 
     def _default_prefix(self, vocabulary: Vocabulary, config: Mapping[str, Any]) -> bool:
         """`add_prefix_space` where it is not given; `config` has what tokenizer_config.json says."""

@@ -18,11 +18,7 @@ from roberta.common.config_protocol import checked_config
 from roberta.common.formats.safetensors_file import Source, StoredTensor, numpy_dtype
 from roberta.common.parameters import HEAD_PARTS, Head, Parameter, parameters
 from roberta.common.storage.folders import CheckpointError
-from roberta.common.storage.hub import HubOptions, local_checkpoint
-
-_DEFAULT_HUB = HubOptions(
-    revision="main", subfolder="", cache_dir=None, force_download=False, local_files_only=False, token=None
-)  # fmt: skip
+from roberta.common.storage.hub import local_checkpoint
 
 
 def is_config(model: str | Path) -> bool:
@@ -119,10 +115,7 @@ def _drawn(parameter: Parameter, config: RobertaConfig, seed: int, dtype: str) -
 
 def _found(model: str | Path, head: Head, config: RobertaConfig) -> Mapping[str, StoredTensor]:
     """The tensors of a checkpoint that fit; only those of a head may have another shape."""
-    opened = open_pretrained(
-        model, head, config=config, overrides={}, hub=_DEFAULT_HUB, formats=None, variant=None, has_pooler=None,
-        ignore_mismatched_sizes=True,
-    )  # fmt: skip
+    opened = open_pretrained(model, head, config=config, ignore_mismatched_sizes=True)
     wrong = [
         f"{name} is {list(stored)} in the file and {list(wanted)} by the config"
         for name, stored, wanted in opened.report.mismatched

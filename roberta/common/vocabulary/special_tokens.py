@@ -109,16 +109,16 @@ class SpecialTokens:
             self._put(token, index)
         known = {token.content: token for token in added.values()}
         self._named = {
-            name: None if token is None else _known(self._as_special(name, token), token, known)
+            name: None if token is None else self._known(self._as_special(name, token), token, known)
             for name, token in named.items()
         }
-        self._additional = [_known(self._as_special(ADDITIONAL, token), token, known) for token in more]
+        self._additional = [self._known(self._as_special(ADDITIONAL, token), token, known) for token in more]
         self._has_additional = True
         self._extra = {name: str(token) for name, token in extra.items()}
         listed = [
             *self._named.values(),
             *self._additional,
-            *(_known(self._as_special(name, token), token, known) for name, token in extra.items()),
+            *(self._known(self._as_special(name, token), token, known) for name, token in extra.items()),
         ]
         for special in listed:
             if isinstance(special, AddedToken):
@@ -130,6 +130,10 @@ class SpecialTokens:
     def _as_special(self, name: str, token: Token) -> AddedToken:
         """The special token of that name, with how it is matched where only its text was given."""
         return special_token(name, token)
+
+    def _known(self, special: AddedToken, given: Token, known: Mapping[str, AddedToken]) -> AddedToken:
+        """The token of the file with that text, where only a text was given: the file says how it is matched."""
+        return known.get(special.content, special) if isinstance(given, str) else special
 
     def _changed(self) -> None:
         """Forget what was derived from the tokens; classes that derive more extend this."""
@@ -395,8 +399,3 @@ def as_ids(ids: Any) -> int | list[int]:
         if all(type(index) is int for index in numbers):
             return numbers  # type: ignore[return-value]
     raise ValueError(f"token ids must be an int or a flat list, array or tensor of ints, not {ids!r:.80}")
-
-
-def _known(token: AddedToken, given: Token, known: Mapping[str, AddedToken]) -> AddedToken:
-    """The token of the file with that text, where only a text was given: the file says how it is matched."""
-    return known.get(token.content, token) if isinstance(given, str) else token

@@ -15,6 +15,7 @@ from roberta.common.training.data.tasks import Task
 from roberta.common.values import IGNORED
 
 Feature = Mapping[str, Any]  # "input_ids": ints, or a list of them for each choice; and the labels of the task
+TARGETS = ("labels", "positions", "start_positions", "end_positions")  # inputs that the encoder does not see
 Draw = tuple[int, int, int]  # (seed, epoch, index): seeds what is drawn for one feature in one epoch
 
 

@@ -242,10 +242,11 @@ def _named(
     if keep_labels or (labels is None and set(singles) <= set(stored)):
         return Labels(chosen, stored, takes_numbers, remark=_KEPT)
     if own and labels is None and all(map(_is_whole, singles)) and not any(map(spells_number, own)):
+        most = max(min(max(map(int, singles)), _SHOWN), 1)
         raise ValueError(
             f"the labels of the data are the numbers {_listed(sorted(singles, key=_order))}, and the model's labels are "
             f"{_listed(own)}. Say what the numbers mean: their names in the order of the numbers, such as "
-            f"labels={[f'name{number}' for number in range(_most(singles) + 1)]}, or keep_labels=True if they are the "
+            f"labels={[f'name{number}' for number in range(most + 1)]}, or keep_labels=True if they are the "
             "numbers of the model's own labels"
         )
     names = tuple(labels) if labels is not None else tuple(sorted(_usable(singles), key=_order))
@@ -256,10 +257,6 @@ def _named(
     return Labels(
         chosen, names, takes_numbers, is_new, remark + ("; the classifier is newly initialised" if is_new else "")
     )
-
-
-def _most(singles: Iterable[str]) -> int:
-    return max(min(max(map(int, singles)), _SHOWN), 1)
 
 
 def _usable(singles: Iterable[str]) -> list[str]:

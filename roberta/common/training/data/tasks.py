@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from roberta.common.config import RobertaConfig
 from roberta.common.parameters import Head
+from roberta.common.values import is_int
 
 Task = Literal[
     "mlm", "clm", "text-classification", "token-classification", "question-answering", "multiple-choice"
@@ -30,17 +32,13 @@ def check_task(task: str) -> None:
         raise ValueError(f"task={task!r} is unknown; it must be one of {', '.join(HEADS)}")
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
 # Setting -> what it may be. `max_tokens` is of a row: transformers would take "max_length" as a setting of generation.
 _KNOWN: dict[str, Callable[[object], bool]] = {
     "truncation": lambda value: isinstance(value, bool),
-    "max_tokens": _is_count,
+    "max_tokens": partial(is_int, least=1),
     "aggregation_strategy": lambda value: value in ("none", "simple", "first", "average", "max"),
-    "max_seq_len": _is_count,
-    "doc_stride": lambda value: value == 0 or _is_count(value),
+    "max_seq_len": partial(is_int, least=1),
+    "doc_stride": partial(is_int, least=0),
 }
 
 
