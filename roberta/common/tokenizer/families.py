@@ -51,6 +51,7 @@ class XLMRobertaTokenizerFast(PreTrainedTokenizerFast):
     model_input_names: list[str] = ["input_ids", "attention_mask"]  # noqa: RUF012 - as in transformers
     special_defaults = _FAIRSEQ_TOKENS
     mask_flags: ClassVar[dict[str, bool]] = {"lstrip": True}
+    builds_rows = True
     own_settings = ("sp_model_kwargs",)
 
     def _built(self, files: Files) -> tokenizers.Tokenizer:
@@ -70,6 +71,7 @@ class CamembertTokenizerFast(PreTrainedTokenizerFast):
         ADDITIONAL: ("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"),
     }
     mask_flags: ClassVar[dict[str, bool]] = {"lstrip": True}
+    builds_rows = True
     own_settings = ("sp_model_kwargs",)
 
     def _built(self, files: Files) -> tokenizers.Tokenizer:
@@ -99,6 +101,7 @@ class BertTokenizerFast(PreTrainedTokenizerFast):
         "cls_token": "[CLS]",
         "mask_token": "[MASK]",
     }
+    builds_rows = True
     own_settings = ("do_lower_case", "strip_accents", "tokenize_chinese_chars", "do_basic_tokenize", "never_split")
 
     def __init__(
@@ -151,6 +154,7 @@ class T5TokenizerFast(PreTrainedTokenizerFast):
     vocab_files_names: ClassVar[dict[str, str]] = {"vocab_file": T5_FILE, "tokenizer_file": TOKENIZER_FILE}
     model_input_names: list[str] = ["input_ids", "attention_mask"]  # noqa: RUF012 - as in transformers
     special_defaults: ClassVar[dict[str, str]] = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    builds_rows = True
     own_settings = ("extra_ids", "legacy", "sp_model_kwargs")
 
     def __init__(

@@ -37,6 +37,7 @@ class RobertaTokenizerFast(PreTrainedTokenizerFast):
     vocab_files_names: ClassVar[dict[str, str]] = TokenizerBase.vocab_files_names
     model_input_names: list[str] = list(TokenizerBase.model_input_names)  # noqa: RUF012 - transformers' attribute of the class
     words_take_spaces: ClassVar[bool] = True
+    builds_rows: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -48,6 +48,8 @@ class PreTrainedTokenizerFast(TokenizerBase):
     mask_flags: ClassVar[Mapping[str, bool]] = {}
     # whether a byte-level tokenizer puts a space before each word of a text that is given as words
     words_take_spaces: ClassVar[bool] = False
+    # whether `build_inputs_with_special_tokens` and its like make the rows that a call makes
+    builds_rows: ClassVar[bool] = False
 
     _library: tokenizers.Tokenizer | None = None  # None for RoBERTa's byte-level BPE
     _model: models.BPE | None = None
@@ -145,6 +147,26 @@ class PreTrainedTokenizerFast(TokenizerBase):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_model": None, "_backend": None}
 
+    # -- rows of ids -----------------------------------------------------------------------------------------------
+
+    def build_inputs_with_special_tokens(
+        self, token_ids_0: list[int], token_ids_1: list[int] | None = None
+    ) -> list[int | None]:
+        """The row of a call; of `PreTrainedTokenizerFast` itself the ids alone, as in transformers."""
+        if self.builds_rows:
+            return super().build_inputs_with_special_tokens(token_ids_0, token_ids_1)
+        return [*token_ids_0, *(token_ids_1 or ())]
+
+    def create_token_type_ids_from_sequences(
+        self, token_ids_0: list[int], token_ids_1: list[int] | None = None
+    ) -> list[int]:
+        """The types of the row of a call; of `PreTrainedTokenizerFast` itself 0 and 1, as in transformers."""
+        if self.builds_rows:
+            return super().create_token_type_ids_from_sequences(token_ids_0, token_ids_1)
+        begin, end = (int(token is not None) for token in (self.cls_token_id, self.sep_token_id))
+        second = [] if token_ids_1 is None else [1] * (len(token_ids_1) + end)
+        return [*[0] * (begin + len(token_ids_0) + end), *second]
+
     # -- from ids to text ------------------------------------------------------------------------------------------
 
     def decode(
@@ -164,26 +186,18 @@ class PreTrainedTokenizerFast(TokenizerBase):
         if self._library is None:
             return super().decode(token_ids, skip_special_tokens, clean_up_tokenization_spaces, **kwargs)
         ids = as_ids(token_ids)
-        skipped = self._skipped_ids() if skip_special_tokens else ()
-        # no id of the library is larger than 32 bits or negative
-        kept = [
-            index for index in ([ids] if isinstance(ids, int) else ids) if index not in skipped and 0 <= index < 1 << 32
-        ]
-        text: str = self._whole_engine().tokenizer().decode(kept, skip_special_tokens=False)
+        # the tokens of the ids that have one; the library's own decode gives normalised texts of added tokens
+        tokens = self.convert_ids_to_tokens([ids] if isinstance(ids, int) else ids, skip_special_tokens)
+        text = self.convert_tokens_to_string([token for token in tokens if token is not None])
         cleans = first_given(clean_up_tokenization_spaces, self.clean_up_tokenization_spaces)
         return self.clean_up_tokenization(text) if cleans else text
-
-    def _whole_engine(self) -> PipelineEngine:
-        """The engine that knows all added tokens."""
-        engine = self._engine(split_special_tokens=False, add_prefix_space=None)
-        assert isinstance(engine, PipelineEngine)
-        return engine
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """The text of tokens."""
         if self._library is None:
             return super().convert_tokens_to_string(tokens)
-        decoder = self._whole_engine().tokenizer().decoder
+        engine = self._engine(split_special_tokens=False, add_prefix_space=None)
+        decoder = engine.tokenizer().decoder if isinstance(engine, PipelineEngine) else None
         return " ".join(tokens) if decoder is None else str(decoder.decode(list(tokens)))
 
     # -- saving ----------------------------------------------------------------------------------------------------
