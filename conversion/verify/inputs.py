@@ -11,10 +11,8 @@ from roberta.common.config import RobertaConfig
 from roberta.common.parameters import Head
 from roberta.common.pipelines.arrays import rectangle
 from roberta.common.storage.folders import CheckpointError
-from roberta.common.tokenizer.fast import RobertaTokenizerFast
+from roberta.common.tokenizer.auto import AutoTokenizer
 from roberta.common.values import Arrays
-from roberta.conversion import probe
-from roberta.conversion.formats import tokenizer_texts
 
 _ENCODER_TOKENS = 5  # of the made-up encoder that a decoder with cross-attention attends to
 
@@ -91,19 +89,11 @@ def encode_texts(texts: Sequence[str], folder: Path, config: RobertaConfig) -> l
     """The ids of each text, special tokens included, cut to the tokens that the model takes.
 
     Raises:
-        CheckpointError: the folder has neither tokenizer.json nor vocab.json with merges.txt, or they are damaged.
+        CheckpointError: the folder has no tokenizer, or its files are damaged.
     """
-    files = tokenizer_texts(folder)
-    if not probe.is_there(files):
-        raise CheckpointError(f"{folder} has no tokenizer.json, nor vocab.json and merges.txt; give ids")
     longest = config.max_length_tokens
     try:
-        if probe.is_foreign(files):  # SentencePiece's, for one, which our own tokenizers do not read
-            library = probe.foreign_tokenizer(files["tokenizer.json"])
-            library.no_padding()
-            library.enable_truncation(longest)
-            return [encoding.ids for encoding in library.encode_batch(list(texts))]
-        tokenizer = RobertaTokenizerFast.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     except ValueError as error:
         raise CheckpointError(f"the tokenizer in {folder} cannot be read: {error}; give ids") from error
     ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]

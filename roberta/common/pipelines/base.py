@@ -300,10 +300,9 @@ class Pipeline(ABC, Generic[O]):
 
     def row_of(self, ids: list[int], pair: list[int] | None = None, note: object = None) -> Row:
         """A row `<s> ids </s>`, or `<s> ids </s></s> pair </s>`, with token types if the tokenizer has them."""
-        types = (
-            self.tokenizer.create_token_type_ids_from_sequences(ids, pair) if self.has_types(pair is not None) else None
-        )
-        return Row(self.tokenizer.layout(pair is not None).row(ids, pair), note, types)
+        layout = self.tokenizer.layout(pair is not None)
+        types = layout.row_types(ids, pair) if self.has_types(pair is not None) else None
+        return Row(layout.row(ids, pair), note, types)
 
     def check_length(self, tokens: int, item: Item) -> None:
         """Raise `InputError` for a row that is longer than the model allows."""

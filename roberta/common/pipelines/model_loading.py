@@ -10,8 +10,8 @@ from roberta.common import frameworks
 from roberta.common.parameters import Head
 from roberta.common.pipelines.base import Model
 from roberta.common.storage.hub import HubOptions
+from roberta.common.tokenizer.auto import AutoTokenizer
 from roberta.common.tokenizer.base import TokenizerBase
-from roberta.common.tokenizer.fast import RobertaTokenizerFast
 
 # The bundled model, for when none is given; docs/small_model.md says how it was made.
 DEFAULT_MODEL = Path(__file__).parents[2] / "small"
@@ -81,7 +81,7 @@ def open_tokenizer(tokenizer: Any, model: Any, source: HubOptions) -> TokenizerB
         opened: TokenizerBase = tokenizer
         return opened
     path = Path(tokenizer)
-    return RobertaTokenizerFast.from_pretrained(path.parent if path.is_file() else tokenizer, **source)
+    return AutoTokenizer.from_pretrained(path.parent if path.is_file() else tokenizer, **source)
 
 
 def check_vocabulary(tokenizer: TokenizerBase, model: Model) -> None:

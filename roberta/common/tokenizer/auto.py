@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from roberta.common.keywords import meaningful
 from roberta.common.storage.folders import CheckpointError
@@ -48,7 +48,7 @@ _OF_MODEL_TYPES = {
 class AutoTokenizer:
     """Makes the tokenizer of a folder; it has no instances."""
 
-    def __init__(self) -> NoReturn:
+    def __init__(self) -> None:
         raise TypeError("AutoTokenizer has no instances; call AutoTokenizer.from_pretrained(folder)")
 
     @classmethod
@@ -115,9 +115,9 @@ def _class_of_folder(folder: Path, tokenizer_type: str | None) -> type[Tokenizer
             _logger.info("%s: PreTrainedTokenizerFast, as %s %s, and %s is there", folder, reason, name, TOKENIZER_FILE)
             return PreTrainedTokenizerFast
     # no class that is named can read the files: the files decide
-    order = [PreTrainedTokenizerFast, *_CLASSES.values()]
-    cls = next((cls for cls in order if cls.is_readable(folder)), None)
-    if cls is None:
+    order: list[type[TokenizerBase]] = [PreTrainedTokenizerFast, *_CLASSES.values()]
+    found = next((cls for cls in order if cls.is_readable(folder)), None)
+    if found is None:
         raise CheckpointError(
             f"{folder} has no tokenizer: none of {', '.join(TOKENIZER_FILES[:-4])} is there; copy the tokenizer's files "
             "beside the model's"
@@ -125,10 +125,10 @@ def _class_of_folder(folder: Path, tokenizer_type: str | None) -> type[Tokenizer
     _logger.warning(
         "%s: %s, by the files that are there%s",
         folder,
-        cls.__name__,
+        found.__name__,
         "".join(f"; {reason} {name}, whose files are not" for reason, name in said[:1]),
     )
-    return cls
+    return found
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from roberta.common.tokenizer.padding import (
 from roberta.common.tokenizer.saving import Saving
 from roberta.common.tokenizer.settings import first_given
 from roberta.common.tokenizer.truncation import TextBatch, cut_windows, flatten, kept_lengths
+from roberta.common.vocabulary.bpe import WHITE_SPACE
 from roberta.common.vocabulary.errors import ArgumentError
 from roberta.common.vocabulary.special_tokens import AddedToken, as_lists
 
@@ -371,6 +372,13 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
                 "input_ids"
             ]
         return ids
+
+    def word_borders(self, token: str) -> tuple[bool, bool]:
+        """Whether a token begins a word, and whether it ends one, so far as the token alone says it.
+
+        RoBERTa's tokens begin a word where they begin with white space; the first of a text does so anyway.
+        """
+        return token.startswith(WHITE_SPACE), False
 
     def tokenize(
         self,

@@ -107,7 +107,7 @@ class BertTokenizerFast(PreTrainedTokenizerFast):
     def __init__(
         self, vocab_file: TextFile | None = None, tokenizer_file: TextFile | None = None, **settings: Any
     ) -> None:
-        self._normalization = {
+        self._normalization: dict[str, Any] = {
             "lowercase": bool(settings.setdefault("do_lower_case", True)),
             "strip_accents": settings.setdefault("strip_accents", None),
             "handle_chinese_chars": bool(settings.setdefault("tokenize_chinese_chars", True)),

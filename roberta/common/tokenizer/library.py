@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,6 +14,8 @@ from roberta.common.tokenizer.base import Engine, TokenizerBase
 from roberta.common.tokenizer.engines import Backend, ByteLevelEngine, PipelineEngine, check_added
 from roberta.common.tokenizer.settings import Files, first_given
 from roberta.common.tokenizer.vocabulary_training import byte_level_vocabulary, least_size, library_like, renamed_token
+from roberta.common.vocabulary.bpe import WHITE_SPACE
+from roberta.common.vocabulary.builders import WORD_START
 from roberta.common.vocabulary.files import (
     TOKENIZER_FILE,
     TextFile,
@@ -54,6 +57,7 @@ class PreTrainedTokenizerFast(TokenizerBase):
     _library: tokenizers.Tokenizer | None = None  # None for RoBERTa's byte-level BPE
     _model: models.BPE | None = None
     _backend: Backend | None = None
+    _word_marks: tuple[tuple[str, ...], str, str] | None = None
 
     def __init__(
         self, vocab_file: TextFile | None = None, tokenizer_file: TextFile | None = None, **settings: Any
@@ -166,6 +170,31 @@ class PreTrainedTokenizerFast(TokenizerBase):
         begin, end = (int(token is not None) for token in (self.cls_token_id, self.sep_token_id))
         second = [] if token_ids_1 is None else [1] * (len(token_ids_1) + end)
         return [*[0] * (begin + len(token_ids_0) + end), *second]
+
+    def word_borders(self, token: str) -> tuple[bool, bool]:
+        """Whether a token begins a word, and whether it ends one, by the marks of the tokenizer's kind."""
+        if self._library is None:
+            return super().word_borders(token)
+        begins, continues, ends = self._marks()
+        if continues:
+            return not token.startswith(continues), False
+        if begins:
+            return token.startswith(begins), False
+        return (False, token.endswith(ends)) if ends else (True, False)
+
+    def _marks(self) -> tuple[tuple[str, ...], str, str]:
+        """What tokens begin with that begin a word, or that continue one, and what those end with that end one."""
+        assert self._library is not None
+        if self._word_marks is None:
+            model, before = self._library.model, json.dumps(part_state(self._library.pre_tokenizer))
+            begins: tuple[str, ...] = ()
+            if '"Metaspace"' in before:
+                begins = (WORD_START,)
+            elif '"ByteLevel"' in before:
+                begins = WHITE_SPACE
+            continues = getattr(model, "continuing_subword_prefix", None) or ""
+            self._word_marks = begins, continues, getattr(model, "end_of_word_suffix", None) or ""
+        return self._word_marks
 
     # -- from ids to text ------------------------------------------------------------------------------------------
 
@@ -339,7 +368,7 @@ class PreTrainedTokenizerFast(TokenizerBase):
         ]
         new = [str(token) for token in new_special_tokens or ()]
         special = list(dict.fromkeys([*kept, *new]))
-        options = {
+        options: dict[str, Any] = {
             "min_frequency": min_frequency,
             "special_tokens": special,
             "length": length,
@@ -357,7 +386,7 @@ class PreTrainedTokenizerFast(TokenizerBase):
             made = library_like(self._library, text_iterator, vocab_size, unk_token=unknown, **options)
             vocabulary = library_vocabulary("the trained tokenizer", made)
         # the settings of this one; its rows have the same tokens under their new names and ids
-        named = {name: renamed_token(token, renamed) for name, token in self._named.items()}
+        named: dict[str, Any] = {name: renamed_token(token, renamed) for name, token in self._named.items()}
         additional = [renamed_token(token, renamed) for token in self._additional]
         return type(self)(
             vocabulary=vocabulary,

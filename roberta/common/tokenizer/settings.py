@@ -181,8 +181,9 @@ class TokenizerSettings(SpecialTokens):
 
     def _read_vocabulary(self, files: Files, added: Mapping[int, AddedToken]) -> Vocabulary:
         """The vocabulary of tokenizer.json where that is given, else of vocab.json and merges.txt."""
-        if files.get("tokenizer_file") is not None:
-            return read_tokenizer_json(files["tokenizer_file"], is_byte_level=not self.is_fast)
+        tokenizer_file = files.get("tokenizer_file")
+        if tokenizer_file is not None:
+            return read_tokenizer_json(tokenizer_file, is_byte_level=not self.is_fast)
         vocab_file, merges_file = files["vocab_file"], files["merges_file"]
         if vocab_file is None or merges_file is None:
             missing = "vocab_file" if vocab_file is None else "merges_file"
@@ -278,9 +279,7 @@ class TokenizerSettings(SpecialTokens):
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
         """The types of the row with special tokens: zeros, unless tokenizer.json has others."""
-        begin, middle, end, (first, second) = self.layout(token_ids_1 is not None)
-        texts = [first] * len(token_ids_0), [second] * len(token_ids_1 or ())
-        return [*begin.types, *texts[0], *middle.types, *texts[1], *end.types]
+        return self.layout(token_ids_1 is not None).row_types(token_ids_0, token_ids_1)
 
     def get_special_tokens_mask(
         self,

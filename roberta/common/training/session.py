@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 
 from roberta.common import frameworks
 from roberta.common.parameters import Head
+from roberta.common.tokenizer.auto import AutoTokenizer
 from roberta.common.tokenizer.base import TokenizerBase
-from roberta.common.tokenizer.fast import RobertaTokenizerFast
 from roberta.common.training import plot
 from roberta.common.training.checkpoints import Checkpoints, Saved, differences
 from roberta.common.training.data.batches import Batches
@@ -210,7 +210,7 @@ class Training(DataSettings):
         if not isinstance(given, str | Path):
             return given
         folder = Path(given).parent if Path(given).is_file() else given
-        return RobertaTokenizerFast.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder)
 
     def _is_first(self, framework: str) -> bool:
         """Whether this process writes: the first one of those that torchrun starts for a sharded training."""

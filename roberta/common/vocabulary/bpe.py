@@ -31,6 +31,7 @@ BYTE_TO_SYMBOL: dict[int, str] = {
     **{byte: chr(0x100 + number) for number, byte in enumerate(_OTHERS)},
 }
 SYMBOL_TO_BYTE: dict[str, int] = {symbol: byte for byte, symbol in BYTE_TO_SYMBOL.items()}
+WHITE_SPACE = ("Ġ", "Ċ", "ĉ", "č", "ċ", "Č")  # the symbols of white space that tokens begin with
 SPACE = BYTE_TO_SYMBOL[0x20]  # "Ġ"
 _SYMBOLS = {byte: ord(symbol) for byte, symbol in BYTE_TO_SYMBOL.items()}
 

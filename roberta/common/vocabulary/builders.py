@@ -6,7 +6,7 @@ Each function returns what transformers' fast class makes of the same file.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import tokenizers
@@ -172,7 +172,7 @@ def wordpiece_tokenizer(
     return tokenizer
 
 
-def read_token_lines(path: Path) -> Mapping[str, int]:
+def read_token_lines(path: Path) -> dict[str, int]:
     """The tokens of a vocab.txt, which has one a line; where one stands twice, its last line is its id.
 
     Raises:

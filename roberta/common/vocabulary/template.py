@@ -46,6 +46,11 @@ class Layout(NamedTuple):
         """The texts alone."""
         return Layout(_NONE, _NONE, _NONE, self.types)
 
+    def row_types(self, first: list[int], second: list[int] | None) -> list[int]:
+        """The token types of a row."""
+        texts = [self.types[0]] * len(first), [self.types[1]] * len(second or ())
+        return [*self.begin.types, *texts[0], *self.middle.types, *texts[1], *self.end.types]
+
     def row(self, first: list[int], second: list[int] | None) -> list[int]:
         """The ids of a row."""
         return [*self.begin.ids, *first, *self.middle.ids, *(second or ()), *self.end.ids]

@@ -18,7 +18,6 @@ from roberta.common.training.data.batches import Draw
 Method = Literal["exact", "bernoulli"]
 
 # How the byte-level vocabulary writes the white space that a token can start with: " ", \n, \t, \r, \v, \f.
-_WHITE_SPACE = ("Ġ", "Ċ", "ĉ", "č", "ċ", "Č")
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ class MaskingVocabulary:
     special_ids: tuple[int, ...]
     undrawn_ids: tuple[int, ...]
     word_starts: np.ndarray
+    word_ends: np.ndarray
 
     @classmethod
     def of(cls, tokenizer: TokenizerBase) -> MaskingVocabulary:
@@ -90,9 +90,11 @@ class MaskingVocabulary:
         undrawn = {getattr(tokenizer, f"{name}_token_id") for name in named} - {None}
         tokens = tokenizer.get_vocab()
         size = max(tokens.values()) + 1
-        starts = np.zeros(size, bool)
-        starts[[id_ for token, id_ in tokens.items() if token.startswith(_WHITE_SPACE) or id_ in specials]] = True
-        return cls(size, tokenizer.mask_token_id, tuple(sorted(specials)), tuple(sorted(undrawn)), starts)
+        starts, ends = np.zeros((2, size), bool)
+        for token, id_ in tokens.items():
+            begins, finishes = tokenizer.word_borders(token)
+            starts[id_], ends[id_] = begins or id_ in specials, finishes
+        return cls(size, tokenizer.mask_token_id, tuple(sorted(specials)), tuple(sorted(undrawn)), starts, ends)
 
 
 class Masker:
@@ -136,7 +138,9 @@ class Masker:
             words = np.array(word_ids, np.float64)  # None becomes nan, which differs from every word
             starts[1:] = words[1:] != words[:-1]
         else:
-            starts[1:] = self.vocabulary.word_starts[ids[1:]] | self._is_special[ids[:-1]]
+            starts[1:] = (
+                self.vocabulary.word_starts[ids[1:]] | self.vocabulary.word_ends[ids[:-1]] | self._is_special[ids[:-1]]
+            )
         return np.cumsum(starts) - 1
 
     def _choose(
