@@ -1,6 +1,6 @@
-"""Byte-level tokenizers of RoBERTa's family: all recorded cases of folders with unusual rows, tokens or settings.
+"""The tokenizers of RoBERTa's family: all recorded cases of every folder.
 
-Recorded with transformers 4.57.6, `v5-style` with 5.24. Both of our classes follow its fast class; where that class
+Recorded with transformers 4.57.6, `v5-style` and `v5-xlmr` with 5.24. Our classes follow its fast class; where that class
 fails or is known to be wrong, a table says what ours do.
 """
 
@@ -23,6 +23,26 @@ from test_tokenizer_golden import as_json, run_attrs, run_call, run_method
 Case = dict[str, Any]
 FOLDERS = ("bytelevel-added", "bytelevel-specials", "bytelevel-template", "v5-plain", "v5-style")
 CLASSES = ("RobertaTokenizer", "RobertaTokenizerFast")
+# Folder -> the class that AutoTokenizer finds for it.
+FOUND = {
+    "bytelevel-added": "RobertaTokenizerFast",
+    "bytelevel-normalizer": "RobertaTokenizerFast",
+    "bytelevel-specials": "RobertaTokenizerFast",
+    "bytelevel-template": "PreTrainedTokenizerFast",
+    "camembert-fast-only": "CamembertTokenizerFast",
+    "camembert-full": "CamembertTokenizerFast",
+    "camembert-slow-only": "CamembertTokenizerFast",
+    "metaspace-unigram": "PreTrainedTokenizerFast",
+    "t5-unigram-pad3": "T5TokenizerFast",
+    "v5-plain": "RobertaTokenizerFast",
+    "v5-style": "RobertaTokenizerFast",
+    "v5-xlmr": "XLMRobertaTokenizerFast",
+    "wordpiece-cased": "BertTokenizerFast",
+    "wordpiece-uncased": "BertTokenizerFast",
+    "xlmr-fast-only": "XLMRobertaTokenizerFast",
+    "xlmr-full": "XLMRobertaTokenizerFast",
+    "xlmr-slow-only": "XLMRobertaTokenizerFast",
+}
 
 
 @pytest.fixture(scope="session")
@@ -103,21 +123,31 @@ def is_other(case: Case) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("name", CLASSES)
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_every_case_of_a_folder(folder: str, name: str, family: Path, tmp_path: Path) -> None:
+def is_other_of(case: Case, tokenizer: Any) -> str | None:
+    """The same for the class that AutoTokenizer finds."""
+    is_roberta = isinstance(tokenizer, roberta.RobertaTokenizerFast)
+    if is_roberta and case.get("kwargs", {}).get("is_split_into_words") and wanted(case) is None:
+        return "a space goes before each word that has none, where transformers refuses"
+    if case["id"] == "metaspace-unigram-104":
+        return "the library gives the second text of later windows the type 1, which the template does not have"
+    return None
+
+
+def check_folder(folder: str, cls: Any, family: Path, saved: Path, others_of: Any) -> None:
+    """Run all cases of a folder, each with a tokenizer of its own, and compare."""
     cases = [json.loads(line) for line in (family / "cases" / f"{folder}.jsonl").read_text().split("\n") if line]
     others = 0
     for case in cases:
-        shutil.rmtree(tmp_path / "saved", ignore_errors=True)
+        shutil.rmtree(saved, ignore_errors=True)
+        tokenizer = None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                tokenizer = load(case, getattr(roberta, name), family / "tokenizers" / folder)
-                found = as_json(run(case, tokenizer, tmp_path / "saved"))
+                tokenizer = load(case, cls, family / "tokenizers" / folder)
+                found = as_json(run(case, tokenizer, saved))
         except ValueError:
             found = None
-        if is_other(case):
+        if others_of(case, tokenizer):
             others += 1
             assert found is not None
         else:
@@ -126,6 +156,22 @@ def test_every_case_of_a_folder(folder: str, name: str, family: Path, tmp_path: 
     assert others < 12
 
 
-def test_a_folder_with_a_normalizer_is_refused_by_name(family: Path) -> None:
-    with pytest.raises(roberta.CheckpointError, match=r"normalizer is .*NFC.*, which must be null"):
-        roberta.RobertaTokenizerFast.from_pretrained(family / "tokenizers" / "bytelevel-normalizer")
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_case_of_a_folder(folder: str, name: str, family: Path, tmp_path: Path) -> None:
+    check_folder(folder, getattr(roberta, name), family, tmp_path / "saved", lambda case, _: is_other(case))
+
+
+@pytest.mark.parametrize("folder", FOUND)
+def test_every_case_by_the_class_that_auto_tokenizer_finds(folder: str, family: Path, tmp_path: Path) -> None:
+    tokenizer = roberta.AutoTokenizer.from_pretrained(family / "tokenizers" / folder)
+    assert type(tokenizer).__name__ == FOUND[folder]
+    check_folder(folder, roberta.AutoTokenizer, family, tmp_path / "saved", is_other_of)
+
+
+def test_the_plain_class_refuses_a_normalizer_by_name(family: Path, tmp_path: Path) -> None:
+    shutil.copy(family / "tokenizers" / "bytelevel-normalizer" / "tokenizer.json", tmp_path)
+    with pytest.raises(roberta.CheckpointError, match=r"normalizer is .*NFC.*, which must be null.*AutoTokenizer"):
+        roberta.RobertaTokenizer.from_pretrained(tmp_path)
+    # the way out
+    assert roberta.AutoTokenizer.from_pretrained(tmp_path).tokenize("Hello") == ["hello"]

@@ -50,12 +50,13 @@ class Words:
 
     Args:
         labels: all labels of the model, which show whether "S-" and the like are marks or the beginning of a name.
-        are_given: whether the caller has split the text into words, so that every mark counts.
+        are_whole: whether words are those of the data that models learn from, so that every mark counts: the caller's own,
+            or those of a tokenizer that is not byte-level.
     """
 
-    def __init__(self, labels: Collection[str], *, are_given: bool) -> None:
+    def __init__(self, labels: Collection[str], *, are_whole: bool) -> None:
         self.marks = {label: self.mark(label, labels) for label in labels}
-        self.are_given = are_given
+        self.are_whole = are_whole
 
     @staticmethod
     def mark(label: str, labels: Collection[str]) -> tuple[str, str]:
@@ -77,7 +78,9 @@ class Words:
             if not text[word.start : word.end].strip():
                 gap.append(word)
                 continue
-            if group and self.goes_on(group[-1], gap, word, text[group[-1].end : word.start]):
+            # the characters of some tokens begin with the space before them
+            start = word.start + len(word_text := text[word.start : word.end]) - len(word_text.lstrip())
+            if group and self.goes_on(group[-1], gap, word, text[group[-1].end : start]):
                 between = [token for blank in gap for token in blank.tokens]
                 group.append(word._replace(tokens=[*between, *word.tokens]))
             else:
@@ -99,7 +102,7 @@ class Words:
             return False
         if not mark:
             return all(blank.label == word.label for blank in gap)
-        touches = not between and not self.are_given
+        touches = not between and not self.are_whole
         return touches or not (mark in ("B", "S") or last in ("E", "S"))
 
 

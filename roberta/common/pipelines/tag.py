@@ -24,6 +24,7 @@ from roberta.common.pipelines.entities import (
 )
 from roberta.common.pipelines.inputs import Item, PipelineOptions, require_count, shown, text_of
 from roberta.common.pipelines.windows import Text, TextWindow, spans, tokenised, tokenised_words
+from roberta.common.vocabulary.builders import WORD_START
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,11 @@ class Tag(TextPipeline[TagOptions]):
         offsets, tokens = window.offsets.tolist(), window.tokens
         for first, last in self.borders(text, offsets, window.words, are_given=options.is_split_into_words):
             said = first
-            while not options.is_split_into_words and said < last - 1 and not text[slice(*offsets[said])].strip():
+            while (
+                not options.is_split_into_words
+                and said < last - 1
+                and (tokens[said] == WORD_START or not text[slice(*offsets[said])].strip())
+            ):
                 said += 1
             label, score = word_label(scores[said:last], options.aggregation_strategy)
             name = self.model.config.id2label[label]
@@ -227,17 +232,25 @@ class Tag(TextPipeline[TagOptions]):
         if options.aggregation_strategy in WORD_STRATEGIES:
             labels = set(self.model.config.id2label.values())
             words = self.words(text, window, scores, options)
-            groups = Words(labels, are_given=options.is_split_into_words).groups(text, words)
+            are_whole = options.is_split_into_words or not self.tokenizer.is_byte_level
+            groups = Words(labels, are_whole=are_whole).groups(text, words)
+            if not self.tokenizer.is_byte_level:
+                # as in transformers, each word becomes text by itself
+                groups = ([part._replace(tokens=[self.text_of_tokens(part.tokens)]) for part in g] for g in groups)
         else:
             groups = token_groups(self.token_parts(window, scores))
         return map(self.entity, groups)
+
+    def text_of_tokens(self, tokens: Sequence[str]) -> str:
+        """The text of tokens."""
+        return str(self.tokenizer.convert_tokens_to_string(list(tokens)))
 
     def entity(self, group: Sequence[LabelledPart]) -> Entity:
         """One entity from its parts; its score is their mean."""
         return {
             "entity_group": _group_name(group[0].label),
             "score": float(np.mean([part.score for part in group])),
-            "word": self.tokenizer.convert_tokens_to_string([token for part in group for token in part.tokens]),
+            "word": self.text_of_tokens([token for part in group for token in part.tokens]),
             "start": group[0].start,
             "end": group[-1].end,
         }

@@ -54,7 +54,22 @@ class TextWindow(NamedTuple):
 def tokenised(tokenizer: TokenizerBase, texts: Sequence[str]) -> list[Text]:
     """Whole texts as tokens."""
     batch = tokenizer(list(texts), add_special_tokens=False, verbose=False)
-    return [_as_text(row) for row in batch.encodings or ()]
+    found = [_as_text(row) for row in batch.encodings or ()]
+    if tokenizer.is_byte_level:
+        return found
+    # of an unknown token, the characters that it stands for
+    return [
+        text._replace(tokens=_spelled(text, whole, tokenizer.unk_token_id))
+        for text, whole in zip(found, texts, strict=True)
+    ]
+
+
+def _spelled(text: Text, whole: str, unknown: int | None) -> Sequence[str]:
+    """The tokens, with the characters in place of the unknown ones."""
+    return [
+        whole[slice(*span)] if index == unknown else token
+        for token, index, span in zip(text.tokens, text.ids.tolist(), text.offsets.tolist(), strict=True)
+    ]
 
 
 def tokenised_words(tokenizer: TokenizerBase, sentences: Sequence[Sequence[str]], gap: int) -> list[Text]:

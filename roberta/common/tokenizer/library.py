@@ -263,6 +263,11 @@ class PreTrainedTokenizerFast(TokenizerBase):
         return text.encode()
 
     @property
+    def is_byte_level(self) -> bool:  # type: ignore[override]
+        """Whether its tokens spell the bytes of a text, as RoBERTa's do."""
+        return self._library is None or '"ByteLevel"' in json.dumps(part_state(self._library.decoder))
+
+    @property
     def can_save_slow_tokenizer(self) -> bool:
         """Whether the files can be written that a slow tokenizer reads."""
         return bool(self._vocabulary_texts())

@@ -89,6 +89,7 @@ class TokenizerSettings(SpecialTokens):
     }
     pretrained_vocab_files_map: ClassVar[dict[str, dict[str, str]]] = {}
     is_fast: ClassVar[bool]
+    is_byte_level: bool = True  # whether its tokens are RoBERTa's, which spell the bytes of a text
     # arguments of the constructor, and keys of tokenizer_config.json, that only this class has
     own_settings: ClassVar[tuple[str, ...]] = ()
     # defaults; a subclass may have others
@@ -329,7 +330,7 @@ def _length_limit(value: object) -> int:
     return int(value)
 
 
-def _check_unknown(cls: type, names: Sequence[str]) -> None:
+def _check_unknown(cls: type[TokenizerSettings], names: Sequence[str]) -> None:
     """Refuse settings named like a method, which were meant for a call; log those close to a known name."""
     for name in names:
         if callable(getattr(cls, name, None)):
@@ -337,7 +338,9 @@ def _check_unknown(cls: type, names: Sequence[str]) -> None:
                 f"{name} is not a setting of a tokenizer: it conflicts with the method {cls.__name__}.{name}"
             )
     for name in names:
-        nearest = suggestion(name, (*CONSTRUCTOR_ARGUMENTS, *FURTHER_ARGUMENTS))
+        if name in cls.own_settings:
+            continue
+        nearest = suggestion(name, (*CONSTRUCTOR_ARGUMENTS, *FURTHER_ARGUMENTS, *cls.own_settings))
         if nearest and name not in OF_ONE_PROCESS:
             _logger.warning("%s does not know %r%s; it is kept as it is", cls.__name__, name, nearest)
 
