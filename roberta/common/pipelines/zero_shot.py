@@ -166,8 +166,8 @@ class ZeroShot(Pipeline[ZeroShotOptions]):
                 "text, or one list for all"
             )
         if options.candidate_labels is None and self.on_error == "stop":  # before any work
-            for number, value in enumerate(inputs):
-                self.labels(Item(self.checked(Item(value, number)), number), options)
+            for item in [Item(self.checked(Item(value, number)), number) for number, value in enumerate(inputs)]:
+                self.labels(item, options)
         return super().of_list(list(_with_labels(inputs, options.each)), options)
 
     def of_stream(self, inputs: Iterable[Any], options: ZeroShotOptions) -> Iterator[Any]:
