@@ -33,6 +33,10 @@ class Model(NamedTuple):
 MODELS: dict[str, Model] = {
     "words": Model("ForMaskedLM", {}),
     "labels": Model("ForSequenceClassification", {"num_labels": 3, "id2label": {0: "no", 1: "yes", 2: "perhaps"}}),
+    "nli": Model(
+        "ForSequenceClassification",
+        {"num_labels": 3, "id2label": {0: "contradiction", 1: "neutral", 2: "entailment"}},
+    ),
     "several": Model("ForSequenceClassification", {"num_labels": 3, "problem_type": "multi_label_classification"}),
     "number": Model("ForSequenceClassification", {"num_labels": 1}),
     "regression": Model("ForSequenceClassification", {"num_labels": 2, "problem_type": "regression"}),

@@ -20,6 +20,7 @@ from roberta import pipeline
 TASKS = {  # task -> the model, options, and inputs of different lengths
     "fill-mask": ("words", {}, [f"{text[:40]}<mask>{text[40:]}" for text in TEXTS]),
     "text-classification": ("labels", {"top_k": None}, [{"text": text} for text in TEXTS]),
+    "zero-shot-classification": ("nli", {"candidate_labels": ["towns", "the sea"]}, TEXTS),
     "token-classification": ("tags", {"aggregation_strategy": "average", "stride": 5}, [*TEXTS, LONG]),
     "question-answering": ("answers", {"top_k": 3}, [{"question": "Who?", "context": text} for text in [*TEXTS, LONG]]),
     "multiple-choice": (
@@ -40,8 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 HEADS = {
-    "words": "ForMaskedLM", "labels": "ForSequenceClassification", "tags": "ForTokenClassification",
-    "answers": "ForQuestionAnswering", "choices": "ForMultipleChoice", "plain": "Model", "writes": "ForCausalLM",
+    "words": "ForMaskedLM", "labels": "ForSequenceClassification", "nli": "ForSequenceClassification",
+    "tags": "ForTokenClassification", "answers": "ForQuestionAnswering", "choices": "ForMultipleChoice",
+    "plain": "Model", "writes": "ForCausalLM",
 }  # fmt: skip
 
 

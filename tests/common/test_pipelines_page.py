@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "pipelines.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 NAMES = {  # folder on the page -> the model that replaces it
     "models/sentiment": "labels", "models/ner": "tags", "models/squad": "answers", "models/race": "choices",
-    "models/writer": "writes",
+    "models/writer": "writes", "models/nli": "nli",
 }  # fmt: skip
 
 

@@ -18,6 +18,9 @@ from roberta.common.training.data.packing import pack
 TASKS = {  # task -> the model, its head, options, and inputs of different lengths
     "fill-mask": ("words", "ForMaskedLM", {"top_k": 3}, [f"<mask>{text[:40]}<mask>{text[40:]}" for text in TEXTS]),
     "text-classification": ("labels", "ForSequenceClassification", {"top_k": None}, [FRANCE, "", *TEXTS]),
+    "zero-shot-classification": (
+        "nli", "ForSequenceClassification", {"candidate_labels": ["towns", "ships, the sea", "books"]}, [LONG, *TEXTS],
+    ),
     "token-classification": (
         "tags", "ForTokenClassification", {"aggregation_strategy": "average", "stride": 5}, [LONG, *TEXTS],
     ),
@@ -87,7 +90,16 @@ def test_a_prompt_is_the_beginning_of_a_row_of_training(
     assert [[*seen[0], ends["eos"]], seen[1]] == [row["input_ids"].tolist()] * 2
 
 
-@pytest.mark.parametrize("task", ["text-classification", "token-classification", "embeddings", "multiple-choice"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "text-classification",
+        "zero-shot-classification",
+        "token-classification",
+        "embeddings",
+        "multiple-choice",
+    ],
+)
 def test_a_budget_smaller_than_one_text_changes_no_result(backend: Backend, folder: Path, task: str) -> None:
     name, _, options, inputs = TASKS[task]
     made = {"framework": backend.name, "dtype": "float64", **options}

@@ -22,6 +22,7 @@ MASKED = "The capital of<mask> is Paris."
 MASKS = "The<mask> of France is<mask>."
 PAIR = {"text": "Who wrote the book?", "text_pair": "Nobody knows."}
 ASK = {"question": "Who opened the station?", "context": RAILWAY}
+TOPICS = ["towns", "ships and the sea", "books"]
 GREEDY = {"do_sample": False, "max_new_tokens": 6}
 # Words separated by single spaces, each of whose first tokens has letters: here transformers finds the true words.
 PLAIN = (
@@ -79,6 +80,31 @@ CASES: dict[str, Case] = {
             ("sigmoid", {}, FRANCE, {"function_to_apply": "sigmoid"}),
             ("softmax", {"function_to_apply": "softmax"}, FRANCE, {"top_k": None}),
             ("none", {}, FRANCE, {"function_to_apply": "none"}),
+        ]
+    },
+    **{
+        f"zero-shot, {name}": Case("zero-shot-classification", "nli", made, inputs, call)
+        for name, made, inputs, call in [
+            ("one", {}, FRANCE, {"candidate_labels": TOPICS}),
+            ("labels of the constructor", {"candidate_labels": TOPICS}, FRANCE, {}),
+            ("list", {}, TEXTS, {"candidate_labels": TOPICS}),
+            ("list of one", {}, [FRANCE], {"candidate_labels": TOPICS}),
+            ("empty list", {}, [], {"candidate_labels": TOPICS}),
+            ("commas", {}, FRANCE, {"candidate_labels": "towns,,ships and the sea , books"}),
+            ("commas inside a label", {}, FRANCE, {"candidate_labels": ["towns, ships", "books"]}),
+            ("several", {"multi_label": True}, TEXTS, {"candidate_labels": TOPICS}),
+            ("older name", {}, FRANCE, {"candidate_labels": TOPICS, "multi_class": True}),
+            ("one label", {}, TEXTS, {"candidate_labels": "towns"}),
+            ("twice", {}, FRANCE, {"candidate_labels": ["towns", "towns", "books"]}),
+            ("template", {}, FRANCE, {"candidate_labels": TOPICS, "hypothesis_template": "It's about {}; {{so}}."}),
+            ("place by number", {}, FRANCE, {"candidate_labels": TOPICS, "hypothesis_template": "{0}, {0}"}),
+            ("spaces", {}, "  ", {"candidate_labels": TOPICS}),
+            ("too long", {}, LONG + LONG, {"candidate_labels": TOPICS}),
+            ("no labels", {}, FRANCE, {"candidate_labels": []}),
+            ("only commas", {}, FRANCE, {"candidate_labels": " , ,"}),
+            ("no place", {}, FRANCE, {"candidate_labels": TOPICS, "hypothesis_template": "It is."}),
+            ("two places", {}, FRANCE, {"candidate_labels": TOPICS, "hypothesis_template": "{} {}"}),
+            ("empty", {}, "", {"candidate_labels": TOPICS}),
         ]
     },
     **{

@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 
 from roberta.common.commands.text_options import Command
 from roberta.common.pipelines.inputs import shown
-from roberta.common.training.data.fields import FIELD_NAMES, Roles, chosen_texts, find_roles, numbered_fields
+from roberta.common.training.data.fields import (
+    FIELD_NAMES,
+    Roles,
+    chosen_texts,
+    find_roles,
+    numbered_fields,
+    structured,
+)
 from roberta.common.training.data.headers import ORDERS
 from roberta.common.training.data.labels import spells_number
 from roberta.common.training.data.tasks import Task
@@ -20,10 +27,11 @@ _TASKS: dict[str, Task] = {
     "text-classification": "text-classification",
     "question-answering": "question-answering",
     "multiple-choice": "multiple-choice",
+    "zero-shot-classification": "text-classification",
 }
 # Role of a column in training data -> field of an input.
 _FIELDS = {"text": "text", "text2": "text_pair", "question": "question", "context": "context", "prompt": "prompt",
-          "choices": "choices"}  # fmt: skip
+          "choices": "choices", "candidate_labels": "candidate_labels"}  # fmt: skip
 _ROLES = {name: role for role, name in _FIELDS.items()}
 _IDS = ("id", "qid", "question_id", "guid", "idx", "uid", "uuid")  # usual names of a field that identifies an input
 SAMPLE_LINES = 200  # lines that a guess is based on
@@ -61,10 +69,11 @@ class Said:
             ValueError: the command lacks a role.
         """
         found = {_ROLES.get(role, role): name for role, name in self.columns.items()}
-        known = [*FIELD_NAMES[_task_of(command)], "id"]
+        usual = command.fields if command.named_fields else FIELD_NAMES[_task_of(command)]
+        known = [*usual, *command.named_fields, "id"]
         for role, name in found.items():
             if role not in known:
-                raise ValueError(f"--columns {role}={name}: {command.task} has {', '.join(known)}")
+                raise ValueError(f"--columns {role}={name}: {command.task} has {', '.join(map(repr, known))}")
         return found
 
     @property
@@ -113,15 +122,19 @@ class Columns:
     def of_record(self, row: Mapping[str, Any], where: str) -> Given:
         """The input of named fields."""
         ids = [self.id] if self.id is not None else []
-        taken = {name: row[name] for name in (*ids, *self.roles.values(), *self._numbered(row)) if name in row}
+        roles = {role: name for role, name in self.roles.items() if role not in self.command.named_fields}
+        taken = {name: row[name] for name in (*ids, *roles.values(), *self._numbered(row)) if name in row}
         if not self.is_header:
-            taken = {_FIELDS[role]: row[name] for role, name in self.roles.items() if role in _FIELDS}
+            taken = {_FIELDS[role]: row[name] for role, name in roles.items() if role in _FIELDS}
         if self.command.many:
             lead = f"{row[self.roles['lead']]} " if "lead" in self.roles else ""
             choices = [lead + one for one in self._choices(row, where)]
             return Given({"prompt": row[self.roles["prompt"]], "choices": choices}, taken)
-        found = {_FIELDS[role]: row[name] for role, name in self.roles.items()}
-        return Given(found[self.command.fields[0]] if len(self.command.fields) == 1 else found, taken)
+        found = {_FIELDS[role]: row[name] for role, name in roles.items()}
+        for field_ in self.command.named_fields:  # a cell of labels may spell a list
+            if field_ in self.roles:
+                found[field_] = structured(row[self.roles[field_]])
+        return Given(found[self.command.fields[0]] if len(self.command.fields) == len(found) == 1 else found, taken)
 
     def _numbered(self, names: Iterable[str]) -> list[str]:
         """The fields with a choice each."""
@@ -219,11 +232,11 @@ def _columns(
     """The columns with some names; None where one that an input needs is missing."""
     for role, name in columns.items():
         if name and name not in names and not (role == "choices" and set(name.split(",")) <= set(names)):
-            raise ValueError(f"{where} has no column {name!r} for the {role}; there are {', '.join(names)}")
+            raise ValueError(f"{where} has no column {name!r} for the {role!r}; there are {', '.join(names)}")
     if _missing(command, names, columns):
         return None
     used = {role: name for role, name in find_roles(_task_of(command), list(names), columns).items()
-            if role == "lead" or _FIELDS.get(role) in command.fields}  # fmt: skip
+            if role == "lead" or _FIELDS.get(role) in (*command.fields, *command.named_fields)}  # fmt: skip
     usual = next((name for name in names if name.strip().lower() in _IDS), None)
     id_ = usual if said.id is None else said.id or None
     return Columns(command, tuple(names), used, id_, is_header)

@@ -14,37 +14,42 @@ _COLUMN_OPTIONS = {"text": "--text-column", "words": "--text-column", "label": "
                   "labels": "--label-column"}  # fmt: skip
 
 
+def option_of(argument: str) -> str:
+    """The usual option of an argument."""
+    return f"--{argument.replace('_', '-')}"
+
+
 def in_options(message: str, names: Collection[str]) -> str:
     """A message with options instead of arguments; lines that begin with four spaces are data, and stay unchanged.
 
     Args:
-        names: of the arguments that are options too.
+        names: of the arguments that are options too; a mapping also has the option of each.
 
     Example: "give labels=['a', 'b'], or keep_labels=True" -> "give --labels a b, or --keep-labels".
     """
     said = rf"(?<![\w.-])(?P<name>{'|'.join(names)})=(?P<value>{_VALUE})"
     bare = rf"(?<![\w./-])(?P<bare>{'|'.join(name for name in names if '_' in name) or '(?!)'})(?![\w=/(.]\w|[=/(])"
     argument = re.compile(rf"(?P<quoted>{_QUOTED})|{said}|{bare}")
+    options = names if isinstance(names, Mapping) else {name: option_of(name) for name in names}
     lines = message.split("\n")
-    return "\n".join(line if line.startswith("    ") else _line(line, argument) for line in lines)
+    return "\n".join(line if line.startswith("    ") else _line(line, argument, options) for line in lines)
 
 
-def _line(line: str, argument: re.Pattern[str]) -> str:
+def _line(line: str, argument: re.Pattern[str], options: Mapping[str, str]) -> str:
     parts: list[str] = []
     end, was_option = 0, False
     for match in argument.finditer(line):
         between = line[end : match.start()]
         is_option = match["name"] is not None
         parts.append(" " if was_option and is_option and between == ", " else between)
-        bare = f"--{match['bare'].replace('_', '-')}" if match["bare"] else match[0]
-        parts.append(_option(match["name"], match["value"]) if is_option else bare)
+        bare = options[match["bare"]] if match["bare"] else match[0]
+        parts.append(_option(match["name"], match["value"], options[match["name"]]) if is_option else bare)
         end, was_option = match.end(), is_option
     return "".join([*parts, line[end:]])
 
 
-def _option(name: str, text: str) -> str:
+def _option(name: str, text: str, option: str) -> str:
     """One argument and its value as options."""
-    option = f"--{name.replace('_', '-')}"
     try:
         value: object = ast.literal_eval(text) if text else None
     except (ValueError, SyntaxError):

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from roberta.common.commands.columns import Given, Said
 from roberta.common.commands.input_files import from_arguments, from_file, text_of_file
-from roberta.common.commands.messages import in_options
+from roberta.common.commands.messages import in_options, option_of
 from roberta.common.commands.quiet import greetings_left_out, warnings_once
-from roberta.common.commands.text_options import COMMANDS, SMALL_MODEL_TASKS, Command, options_of
+from roberta.common.commands.text_options import SMALL_MODEL_TASKS, Command, command_of, option_names, options_of
 from roberta.common.pipelines import pipeline
 from roberta.common.pipelines.base import PROGRESS_SECONDS, Pipeline
 from roberta.common.training.data.tasks import task_settings
@@ -36,7 +36,7 @@ def run_texts(options: argparse.Namespace) -> int:
 
     Inputs are checked before the model is loaded. When Ctrl-C or a broken input ends it, the results so far are written.
     """
-    command = COMMANDS[options.command]
+    command = command_of(options)
     names = _names_of(command)
     try:
         with warnings_once(lambda text: _say(options.command, in_options(text, names))):
@@ -47,7 +47,7 @@ def run_texts(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace, command: Command) -> int:
     # inputs, model and output first, as loading takes time
-    inputs, is_words = _inputs_of(options)
+    inputs, is_words = _inputs_of(options, command)
     _check_model(options.model, command)
     output = getattr(options, "output", None)
     writer = VectorFile(output) if output is not None else ResultLines(options)
@@ -77,10 +77,10 @@ def _run(options: argparse.Namespace, command: Command) -> int:
     return status
 
 
-def _names_of(command: Command) -> list[str]:
-    """The arguments of a pipeline for which the command has an option."""
-    own = [flag.removeprefix("--").replace("-", "_") for flag in command.flags]
-    return [*own, "model", "tokenizer", "framework", "dtype", "batch_tokens", "on_error", "header"]
+def _names_of(command: Command) -> dict[str, str]:
+    """The arguments of a pipeline for which the command has an option, and that option."""
+    general = ("model", "tokenizer", "framework", "dtype", "batch_tokens", "on_error", "header")
+    return {**option_names(command), **{name: option_of(name) for name in general}}
 
 
 def _say(command: str, text: str) -> None:
@@ -99,7 +99,7 @@ def _check_model(model: str | None, command: Command) -> None:
 
 def _as_trained(command: Command, pipe: Pipeline[Any], said: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a model's training, where none are given: long texts are cut, unless the training refused them."""
-    found = {_KEPT[name]: value for name, value in task_settings(pipe.model.config, command.task).items()}
+    found = {_KEPT[name]: value for name, value in task_settings(pipe.model.config, _trained_as(command)).items()}
     usual = {"truncation": True, **found} if "--truncation" in command.flags else found
     fields = {field.name for field in dataclasses.fields(pipe.options)}
     chosen = {name: value for name, value in usual.items() if name in fields and name not in said}
@@ -113,14 +113,18 @@ def _as_trained(command: Command, pipe: Pipeline[Any], said: Mapping[str, Any]) 
     return chosen
 
 
-def _inputs_of(options: argparse.Namespace) -> tuple[Iterator[Given], bool]:
+def _trained_as(command: Command) -> str:
+    """The task of the training that made a command's model."""
+    return "text-classification" if command.task == "zero-shot-classification" else command.task
+
+
+def _inputs_of(options: argparse.Namespace, command: Command) -> tuple[Iterator[Given], bool]:
     """The inputs, from arguments, a file or standard input; and whether they are lists of words.
 
     Raises:
         ValueError: there are none, or options contradict each other. OSError: a file cannot be read.
     """
     # what is known of the inputs
-    command = COMMANDS[options.command]
     place = getattr(options, "context_file", None)
     context = None if place is None else text_of_file(place)
     columns = dict(getattr(options, "columns", ()))
@@ -271,7 +275,10 @@ def _table(value: object, result: object) -> str:
 
 def _parts(result: object) -> Iterator[dict[str, Any]]:
     """The dictionaries of a result, however its lists are nested."""
-    if isinstance(result, dict):
+    if isinstance(result, dict) and "scores" in result:
+        pairs = zip(result["labels"], result["scores"], strict=True)
+        yield from ({"label": label, "score": score} for label, score in pairs)
+    elif isinstance(result, dict):
         yield result
     elif isinstance(result, np.ndarray):
         start = " ".join(f"{number:.4f}" for number in result[:4])

@@ -24,8 +24,9 @@ class Command(NamedTuple):
     Attributes:
         task: of `roberta.pipeline`.
         fields: of an input, in the order of the columns of a .tsv file; the first `needed` of them are required.
-        flags: of this command only; the name of each, with underscores, is the pipeline's option.
+        flags: of this command only; the `dest` of each, or else its name with underscores, is the pipeline's option.
         many: whether the last field takes all further columns.
+        named_fields: of an input, in the column or field that the caller names.
     """
 
     task: str
@@ -34,6 +35,7 @@ class Command(NamedTuple):
     needed: int
     flags: dict[str, dict[str, Any]]
     many: bool = False
+    named_fields: tuple[str, ...] = ()
 
 
 def _count_or_all(text: str) -> int | None:
@@ -59,6 +61,11 @@ def columns_flag(roles: str) -> dict[str, Any]:
     """The argument `--columns`, for these roles."""
     help = f"the same of anything else{roles}, ...; ROLE= for none"
     return flag(help, column, action="extend", nargs="+", metavar="ROLE=NAME")
+
+
+def _separated(text: str) -> list[str]:
+    """The labels of a text with commas between them."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 _TRUNCATION = {
@@ -137,12 +144,26 @@ COMMANDS: dict[str, Command] = {
     ),
 }  # fmt: skip
 
+# `roberta classify` with labels that the caller chooses.
+ZERO_SHOT = Command(
+    "zero-shot-classification", "which labels fit a text", ("text",), 1,
+    {
+        "--labels": flag("with commas between them; may be repeated", _separated, action="extend",
+                         dest="candidate_labels", metavar="LABELS"),
+        "--hypothesis": flag('the sentence that a text may entail, with {} for the label ("This example is {}.")', str,
+                             dest="hypothesis_template", metavar="TEXT"),
+        "--multi-label": flag("score each label alone, as several or none may fit"),
+        **_TRUNCATION,
+    },
+    named_fields=("candidate_labels",),
+)  # fmt: skip
+
 
 # How a file is read, for every command.
 _COLUMNS: dict[str, dict[str, Any]] = {
     "--header": flag("the first line of a table names its columns, or does not (by the names in it)", action=YES_OR_NO),
     "--text-column": flag("name, or number from 1, of the column of texts (by the usual names)", str, metavar="NAME"),
-    "--columns": columns_flag(": text2, question, context, prompt, choices, id"),
+    "--columns": columns_flag(": text2, question, context, prompt, choices, candidate_labels, id"),
 }  # fmt: skip
 
 
@@ -181,6 +202,11 @@ def add_text_commands(
         )  # fmt: skip
         for flag_, settings in command.flags.items():
             own.add_argument(flag_, **settings)
+        if name == "classify":
+            labels = own.add_argument_group("labels of your own", "with a model that was trained for entailment (NLI)")
+            for flag_, settings in ZERO_SHOT.flags.items():
+                if flag_ not in command.flags:
+                    labels.add_argument(flag_, **settings)
         if name == "answer":
             own.add_argument("--context-file", type=Path, metavar="FILE", help="one context; each TEXT is a question")
         if name == "embed":
@@ -196,10 +222,39 @@ def _positional(command: Command) -> str:
     return f"{fields}{' ...' if command.many else ''}; without any, lines of standard input, columns split by tabs"
 
 
+def command_of(given: argparse.Namespace) -> Command:
+    """What a subcommand does: `classify` with labels is zero-shot classification.
+
+    Raises:
+        ValueError: options that do not go together.
+    """
+    command = COMMANDS[given.command]
+    if command.task != "text-classification":
+        return command
+    has_labels = hasattr(given, "candidate_labels") or bool(dict(getattr(given, "columns", ())).get("candidate_labels"))
+    chosen, other = (ZERO_SHOT, command) if has_labels else (command, ZERO_SHOT)
+    for name, flag_ in option_names(other).items():
+        if hasattr(given, name) and flag_ not in chosen.flags:
+            why = (
+                "labels of your own: the result has each of them, best first; omit it"
+                if has_labels
+                else 'a model\'s own labels; give others with --labels "a,b,c", or --columns candidate_labels=NAME'
+            )
+            raise ValueError(f"{flag_} does not go with {why}")
+    return chosen
+
+
+def option_names(command: Command) -> dict[str, str]:
+    """The pipeline's options that a command has, and the flag of each."""
+    return {
+        settings.get("dest", flag_.removeprefix("--").replace("-", "_")): flag_
+        for flag_, settings in command.flags.items()
+    }
+
+
 def options_of(command: Command, given: argparse.Namespace) -> dict[str, Any]:
     """The pipeline's options that were given."""
-    names = (flag_.removeprefix("--").replace("-", "_") for flag_ in command.flags)
-    return {name: getattr(given, name) for name in names if hasattr(given, name)}
+    return {name: getattr(given, name) for name in option_names(command) if hasattr(given, name)}
 
 
 def arguments_of(given: argparse.Namespace) -> dict[str, Any]:

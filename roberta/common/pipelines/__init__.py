@@ -21,12 +21,14 @@ from roberta.common.pipelines.model_loading import (
     open_tokenizer,
 )
 from roberta.common.pipelines.tag import Tag, TagOptions
+from roberta.common.pipelines.zero_shot import ZeroShot, ZeroShotOptions
 from roberta.common.storage.hub import hub_options
 
 # Task -> its pipeline and its options.
 TASKS: dict[str, tuple[type[Pipeline[Any]], type[PipelineOptions]]] = {
     "fill-mask": (FillMask, FillMaskOptions),
     "text-classification": (Classify, ClassifyOptions),
+    "zero-shot-classification": (ZeroShot, ZeroShotOptions),
     "token-classification": (Tag, TagOptions),
     "question-answering": (Answer, AnswerOptions),
     "multiple-choice": (Choose, ChooseOptions),
