@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from roberta.common.checkpoint.checkpoint import open_once
 from roberta.common.config import CONFIG_FILE
 from roberta.common.config_protocol import checked_config
+from roberta.common.model_types import STEMS, class_name
 from roberta.common.parameters import Head
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.hub import local_checkpoint, local_folder
@@ -197,8 +198,8 @@ def _refuse_fairseq_options(format_: str, options: SourceOptions) -> None:
 
 
 def _class(head: str | None) -> Head | None:
-    """The class that a caller names: "ForMaskedLM" or "RobertaForMaskedLM"."""
-    found = [known for known in ALL_HEADS if head in (known, f"Roberta{known}")]
+    """The class that a caller names: "ForMaskedLM", or with its family, "CamembertForMaskedLM"."""
+    found = [known for known in ALL_HEADS if head in (known, *(class_name(family, known) for family in STEMS))]
     if head is not None and not found:
         raise ValueError(f"head={head!r} must be one of {', '.join(ALL_HEADS)}")
     return found[0] if found else None

@@ -16,8 +16,10 @@ import numpy as np
 
 from roberta.common.checkpoint.checkpoint import legacy
 from roberta.common.config import CONFIG_FILE, RobertaConfig, read_json
+from roberta.common.config_protocol import checked_config
 from roberta.common.formats import safetensors_file
 from roberta.common.formats.safetensors_file import StoredTensor
+from roberta.common.model_types import head_of_class
 from roberta.common.parameters import Head
 from roberta.common.storage.folders import CheckpointError
 from roberta.conversion.keras_hub import names
@@ -79,14 +81,13 @@ def read_preset(folder: Path, *, head: Head | None, files: Mapping[str, bytes]) 
 
 
 def _has_head(config: RobertaConfig) -> bool:
-    return any(name != "RobertaModel" for name in config.architectures or ())
+    return any(head_of_class(name) != "Model" for name in config.architectures or ())
 
 
 def _config(folder: Path, task: Mapping[str, Any]) -> RobertaConfig:
     """The config beside a preset that we wrote, or one made from the backbone's."""
     if (folder / OWN_CONFIG).is_file():
-        config: RobertaConfig = RobertaConfig.from_pretrained(folder / OWN_CONFIG)
-        return config
+        return checked_config(folder / OWN_CONFIG)[0]
     given = _object(folder / CONFIG_FILE).get("config")
     missing = [
         name for name in (*BACKBONE_FIELDS, "max_sequence_length") if not isinstance(given, dict) or name not in given

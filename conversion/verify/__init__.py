@@ -113,7 +113,7 @@ def _report(
         places=places, gradients=slopes, first=first, suspect=suspect,
         tensors=tuple(stored for second, _ in others for stored in different_tensors(found, second)),
         settings=tuple(field for second, _ in others for field in different_settings(found.config, second.config)),
-        stored=tuple(", ".join(stored_dtypes(one)) for one, _ in checkpoints),
+        stored=tuple(", ".join(stored_dtypes(one)) for one, _ in checkpoints), model_type=subject.model_type,
     )  # fmt: skip
 
 

@@ -140,13 +140,14 @@ class RobertaForCausalLM(GenerationMixin, RobertaPreTrainedModel):
     """Next-token scores; with `config.is_decoder` each token sees those before it only."""
 
     head = "ForCausalLM"
+    encoder_class = RobertaModel
     accepts_loss_kwargs = True  # Trainer gives num_items_in_batch, the number of labels in all parts of a batch
     _tied_weights_keys: ClassVar[list[str]] = ["lm_head.decoder.weight", "lm_head.decoder.bias"]
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
         config = self.config
-        self.roberta = RobertaModel(config, add_pooling_layer=False)
+        self.roberta = self.encoder_class(config, add_pooling_layer=False)
         self.lm_head = LMHead(config)
         self.post_init()
 
@@ -195,12 +196,13 @@ class RobertaForMaskedLM(RobertaPreTrainedModel):
     """Scores of every vocabulary entry at every token."""
 
     head = "ForMaskedLM"
+    encoder_class = RobertaModel
     _tied_weights_keys: ClassVar[list[str]] = ["lm_head.decoder.weight", "lm_head.decoder.bias"]
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
         config = self.config
-        self.roberta = RobertaModel(config, add_pooling_layer=False)
+        self.roberta = self.encoder_class(config, add_pooling_layer=False)
         self.lm_head = LMHead(config)
         self.post_init()
 
@@ -234,11 +236,12 @@ class RobertaForSequenceClassification(RobertaPreTrainedModel):
     """Labels of a whole sequence: classes, several at once, or numbers (`config.problem_type`)."""
 
     head = "ForSequenceClassification"
+    encoder_class = RobertaModel
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
         config = self.config
-        self.roberta = RobertaModel(config, add_pooling_layer=False)
+        self.roberta = self.encoder_class(config, add_pooling_layer=False)
         self.classifier = ClassificationHead(config)
         self.post_init()
 
@@ -269,11 +272,12 @@ class RobertaForMultipleChoice(RobertaPreTrainedModel):
     """One score for each choice; each choice is a sequence of its own."""
 
     head = "ForMultipleChoice"
+    encoder_class = RobertaModel
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
         config = self.config
-        self.roberta = RobertaModel(config)
+        self.roberta = self.encoder_class(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.classifier = nn.Linear(config.hidden_size, 1)
         self.post_init()
@@ -313,11 +317,12 @@ class RobertaForTokenClassification(RobertaPreTrainedModel):
     """A label of every token."""
 
     head = "ForTokenClassification"
+    encoder_class = RobertaModel
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
         config = self.config
-        self.roberta = RobertaModel(config, add_pooling_layer=False)
+        self.roberta = self.encoder_class(config, add_pooling_layer=False)
         self.dropout = nn.Dropout(config.head_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
@@ -349,11 +354,12 @@ class RobertaForQuestionAnswering(RobertaPreTrainedModel):
     """Scores of every token to be the first and the last of the answer."""
 
     head = "ForQuestionAnswering"
+    encoder_class = RobertaModel
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
         config = self.config
-        self.roberta = RobertaModel(config, add_pooling_layer=False)
+        self.roberta = self.encoder_class(config, add_pooling_layer=False)
         self.qa_outputs = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 

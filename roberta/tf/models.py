@@ -160,11 +160,12 @@ class TFRobertaForCausalLM(GenerationMixin, TFRobertaPreTrainedModel):
     """Next-token scores; with `config.is_decoder` each token sees those before it only."""
 
     head = "ForCausalLM"
+    encoder_class = TFRobertaModel
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
         config = self.config
-        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.roberta = self.encoder_class(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.lm_head = LMHead(config, self.dtype_policy)
         self.post_init()
 
@@ -209,11 +210,12 @@ class TFRobertaForMaskedLM(TFRobertaPreTrainedModel):
     """Scores of every vocabulary entry at every token."""
 
     head = "ForMaskedLM"
+    encoder_class = TFRobertaModel
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
         config = self.config
-        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.roberta = self.encoder_class(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.lm_head = LMHead(config, self.dtype_policy)
         self.post_init()
 
@@ -251,11 +253,12 @@ class TFRobertaForSequenceClassification(TFRobertaPreTrainedModel):
     """Labels of a whole sequence: classes, several at once, or numbers (`config.problem_type`)."""
 
     head = "ForSequenceClassification"
+    encoder_class = TFRobertaModel
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
         config = self.config
-        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.roberta = self.encoder_class(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.classifier = ClassificationHead(config, self.dtype_policy)
         self.post_init()
 
@@ -289,11 +292,12 @@ class TFRobertaForMultipleChoice(TFRobertaPreTrainedModel):
     """One score for each choice; each choice is a sequence of its own."""
 
     head = "ForMultipleChoice"
+    encoder_class = TFRobertaModel
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
         config = self.config
-        self.roberta = TFRobertaModel(config, dtype=self.dtype_policy)
+        self.roberta = self.encoder_class(config, dtype=self.dtype_policy)
         self.dropout = dropout(config.hidden_dropout_prob, self.dtype_policy)
         self.classifier = dense(config.hidden_size, 1, self.dtype_policy)
         self.post_init()
@@ -340,11 +344,12 @@ class TFRobertaForTokenClassification(TFRobertaPreTrainedModel):
     """A label of every token."""
 
     head = "ForTokenClassification"
+    encoder_class = TFRobertaModel
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
         config = self.config
-        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.roberta = self.encoder_class(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.dropout = dropout(config.head_dropout, self.dtype_policy)
         self.classifier = dense(config.hidden_size, config.num_labels, self.dtype_policy)
         self.post_init()
@@ -379,11 +384,12 @@ class TFRobertaForQuestionAnswering(TFRobertaPreTrainedModel):
     """Scores of every token to be the first and the last of the answer."""
 
     head = "ForQuestionAnswering"
+    encoder_class = TFRobertaModel
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
         config = self.config
-        self.roberta = TFRobertaModel(config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.roberta = self.encoder_class(config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.qa_outputs = dense(config.hidden_size, config.num_labels, self.dtype_policy)
         self.post_init()
 
