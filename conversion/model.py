@@ -12,6 +12,7 @@ import numpy as np
 
 from roberta.common.checkpoint.checkpoint import Checkpoint, match
 from roberta.common.config import RobertaConfig
+from roberta.common.family_configs import CONFIGS
 from roberta.common.formats.safetensors_file import Source, StoredTensor
 from roberta.common.model_types import class_name, head_of_class
 from roberta.common.parameters import HEAD_PARTS, Head, parameters
@@ -139,6 +140,19 @@ def named_heads(config: RobertaConfig) -> list[Head]:
     """The heads of the classes that a config names, of whatever family and framework, in the order of `ALL_HEADS`."""
     named = {head_of_class(name) for name in config.architectures or ()}
     return [head for head in ALL_HEADS if head in named]
+
+
+def of_family(model: SourceModel, model_type: str) -> SourceModel:
+    """A model of fairseq, whose files say no model type, under the type of its tokenizer.
+
+    The ids that begin and end a text are those of the family's published models, whose tokenizer it has.
+    """
+    kind = CONFIGS[model_type]
+    published = kind.base()
+    ids = {"bos_token_id": published.bos_token_id, "eos_token_id": published.eos_token_id}
+    config = kind.from_dict({**model.config.to_dict(), "model_type": model_type, **ids})
+    config.architectures = [class_name(model_type, model.head)]
+    return replace(model, config=config)
 
 
 # -- token types, which fairseq and KerasHub lack ------------------------------------------------------------------

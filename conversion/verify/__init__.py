@@ -78,7 +78,7 @@ def verify(
         pairs = [(found, subject)]
         if against is not None:
             if head is None:
-                check_class(source, subject.head, against, paths[1])
+                check_class(source, subject, against, paths[1])
             pairs.append(open_for_run(paths[1], subject.head))
             check_comparable(source, found, against, pairs[1][0], subject)
         # run the same inputs through all

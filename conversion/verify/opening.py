@@ -12,7 +12,7 @@ import numpy as np
 
 from roberta.common.checkpoint.loading import Pretrained, open_pretrained
 from roberta.common.config import RobertaConfig
-from roberta.common.config_protocol import checked_config
+from roberta.common.config_protocol import checked_config, named_model_type
 from roberta.common.finite import listed, not_finite
 from roberta.common.formats.safetensors_file import StoredTensor
 from roberta.common.model_types import class_name
@@ -108,12 +108,13 @@ def named_class(path: str | Path) -> Head:
     raise ValueError(f"the config of {path} names no class (architectures={config.architectures}); give the head")
 
 
-def check_class(source: str | Path, head: Head, against: str | Path, path: str | Path) -> None:
+def check_class(source: str | Path, subject: Subject, against: str | Path, path: str | Path) -> None:
     """Raise `ValueError` unless the config of the second checkpoint, at `path`, names the class of the first."""
     other = named_class(path)
-    if other != head:
+    if other != subject.head:
+        own, others = class_name(subject.model_type, subject.head), class_name(named_model_type(path), other)
         raise ValueError(
-            f"{source} is of the class {head} and {against} of {other}; compare two of the same class, or give a head "
+            f"{source} is a {own} and {against} a {others}; compare two of the same class, or give a head "
             "to run both as"
         )
 
