@@ -18,6 +18,7 @@ from roberta.common.config import CONFIG_FILE
 from roberta.common.dtype_names import FLOAT_DTYPES
 from roberta.common.finite import listed, not_finite
 from roberta.common.formats.safetensors_file import StoredTensor, numpy_dtype
+from roberta.common.model_types import class_name
 from roberta.common.storage.folders import CheckpointError, Content, write_folder
 from roberta.common.storage.held_files import HeldFile, read_one_save
 from roberta.common.training.optimizer_state import STATE_FILES, TENSORS_FILE, load_training_state
@@ -45,6 +46,7 @@ class ConversionReport:
         files: names of the files written.
         notes: what a user should know.
         replaced: names of the target's old files that were replaced or removed.
+        model_type: of the config.
     """
 
     source: Path
@@ -58,11 +60,12 @@ class ConversionReport:
     files: tuple[str, ...]
     notes: tuple[str, ...]
     replaced: tuple[str, ...] = ()
+    model_type: str = "roberta"
 
     def message(self) -> str:
         """The report in a few lines."""
         lines = [
-            f"read     {self.source} ({self.source_format}, Roberta{self.head})",
+            f"read     {self.source} ({self.source_format}, {class_name(self.model_type, self.head)})",
             f"wrote    {self.target} ({self.target_format}): {', '.join(self.files)}",
             f"tensors  {self.tensors}, {self.bytes:,} bytes, {self.dtype}",
         ]
@@ -135,7 +138,7 @@ def convert(
     dtypes = ", ".join(sorted({tensor.dtype for tensor in model.tensors.values()}))
     return ConversionReport(
         model.source, model.format, Path(target), to, model.head, len(model.tensors), _bytes(model), dtypes,
-        tuple(contents), (*model.notes, *notes), replaced,
+        tuple(contents), (*model.notes, *notes), replaced, model.config.model_type,
     )  # fmt: skip
 
 
@@ -246,7 +249,7 @@ def _bar(model: SourceModel, progress: bool | None) -> Iterator[Callable[[int], 
     """A function that counts bytes; with a bar on a terminal."""
     hidden = None if progress is None else not progress
     with tqdm(
-        total=_bytes(model), unit="B", unit_scale=True, desc=f"Roberta{model.head}", disable=hidden, leave=False
+        total=_bytes(model), unit="B", unit_scale=True, desc=model.class_name, disable=hidden, leave=False
     ) as bar:
         yield bar.update
 

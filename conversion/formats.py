@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal, cast, get_args
 from roberta.common.checkpoint.checkpoint import open_once
 from roberta.common.config import CONFIG_FILE
 from roberta.common.config_protocol import checked_config
+from roberta.common.model_types import STEMS, class_name
 from roberta.common.parameters import Head
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.hub import local_checkpoint, local_folder
@@ -19,7 +21,7 @@ from roberta.conversion.fairseq import reader as fairseq
 from roberta.conversion.fairseq.dictionary import DICTIONARY_FILE
 from roberta.conversion.fairseq.sentencepiece import SENTENCEPIECE_FILE
 from roberta.conversion.keras_hub import reader as keras_hub
-from roberta.conversion.model import ALL_HEADS, SourceModel, checked_model
+from roberta.conversion.model import ALL_HEADS, SourceModel, checked_model, of_family
 
 CheckpointFormat = Literal["safetensors", "pt", "tf", "flax", "fairseq", "keras-hub"]
 ALL: tuple[CheckpointFormat, ...] = get_args(CheckpointFormat)
@@ -159,7 +161,10 @@ def _read_fairseq(path: Path, options: SourceOptions) -> SourceModel:
         given, model.config.vocab_size, model.config.max_length_tokens, beside
     )
     others = {name: content for name, content in files_there.items() if name == "generation_config.json"}
-    return replace(model, files={**others, **made}, notes=(*model.notes, *notes))
+    model = replace(model, files={**others, **made}, notes=(*model.notes, *notes))
+    settings = json.loads(made.get("tokenizer_config.json", b"{}"))
+    model_type = _TYPES.get(settings.get("tokenizer_class", ""))
+    return model if model_type is None else of_family(model, model_type)
 
 
 def _refuse_unused(folder: Path, options: SourceOptions, has_tokenizer: bool) -> None:
@@ -192,9 +197,13 @@ def _refuse_fairseq_options(format_: str, options: SourceOptions) -> None:
             )
 
 
+# The class of a tokenizer made from a dictionary -> the model type whose models have such tokenizers.
+_TYPES = {"XLMRobertaTokenizer": "xlm-roberta", "CamembertTokenizer": "camembert"}
+
+
 def _class(head: str | None) -> Head | None:
-    """The class that a caller names: "ForMaskedLM" or "RobertaForMaskedLM"."""
-    found = [known for known in ALL_HEADS if head in (known, f"Roberta{known}")]
+    """The class that a caller names: "ForMaskedLM", or with its family, "CamembertForMaskedLM"."""
+    found = [known for known in ALL_HEADS if head in (known, *(class_name(family, known) for family in STEMS))]
     if head is not None and not found:
         raise ValueError(f"head={head!r} must be one of {', '.join(ALL_HEADS)}")
     return found[0] if found else None

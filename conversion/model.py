@@ -12,7 +12,9 @@ import numpy as np
 
 from roberta.common.checkpoint.checkpoint import Checkpoint, match
 from roberta.common.config import RobertaConfig
+from roberta.common.family_configs import CONFIGS
 from roberta.common.formats.safetensors_file import Source, StoredTensor
+from roberta.common.model_types import class_name, head_of_class
 from roberta.common.parameters import HEAD_PARTS, Head, parameters
 from roberta.common.storage.folders import CheckpointError
 
@@ -52,6 +54,11 @@ class SourceModel:
     notes: tuple[str, ...] = ()
 
     @property
+    def class_name(self) -> str:
+        """The model's class, without framework."""
+        return class_name(self.config.model_type, self.head)
+
+    @property
     def prefix(self) -> str:
         """What stands before the names of the encoder."""
         return "" if self.head == "Model" else "roberta."
@@ -78,11 +85,12 @@ def checked_model(
     """
     # the class: the caller's choice, or the one whose tensors are there, if the config agrees
     chosen = head_of(config, tensors, source) if head is None else head
-    named = [name for name in ALL_HEADS if f"Roberta{name}" in (config.architectures or ())]
+    name = class_name(config.model_type, chosen)
+    named = named_heads(config)
     if head is None and named and chosen not in named:
+        said = class_name(config.model_type, named[0])
         raise CheckpointError(
-            f"{source} has the tensors of Roberta{chosen}, but its config names Roberta{named[0]}; choose with --head "
-            "which of them it is"
+            f"{source} has the tensors of {name}, but its config names {said}; choose with --head which of them it is"
         )
     # the table of that class, and the tensor of each row
     has_pooler = any(name.removeprefix("roberta.").startswith("pooler.") for name in tensors)
@@ -90,19 +98,19 @@ def checked_model(
     found = match(table, Checkpoint(source, tensors))
     if found.report.missing:
         raise CheckpointError(
-            f"{source} does not have all tensors of Roberta{chosen}: missing {', '.join(found.report.missing)}; "
+            f"{source} does not have all tensors of {name}: missing {', '.join(found.report.missing)}; "
             f"choose another head (--head), one of {', '.join(ALL_HEADS)}"
         )
     if head is None and found.report.unexpected:
         raise CheckpointError(
-            f"{source} has more than Roberta{chosen}: {', '.join(found.report.unexpected)}; choose with --head which "
+            f"{source} has more than {name}: {', '.join(found.report.unexpected)}; choose with --head which "
             "head to keep"
         )
     differing = [note for note in found.report.notes if "differ" in note]
     if differing:
         raise CheckpointError(f"{source}: {'; '.join(differing)}: one would be lost; fix the file or its config")
     left = [f"left out: {name}" for name in found.report.unexpected]
-    config.architectures = [f"Roberta{chosen}"]
+    config.architectures = [name]
     return SourceModel(config, chosen, found.found, source, format_, files, (*notes, *found.report.notes, *left))
 
 
@@ -125,8 +133,26 @@ def head_of(config: RobertaConfig, tensors: Mapping[str, StoredTensor], source: 
         possible = ("ForSequenceClassification",) if is_deep else flat if has_pooler and is_one else flat[1:]
     else:
         possible = ("ForQuestionAnswering",) if "qa_outputs" in parts else ("Model",)
-    named = [head for head in possible if f"Roberta{head}" in (config.architectures or ())]
-    return named[0] if named else possible[0]
+    return next((head for head in named_heads(config) if head in possible), possible[0])
+
+
+def named_heads(config: RobertaConfig) -> list[Head]:
+    """The heads of the classes that a config names, of whatever family and framework, in the order of `ALL_HEADS`."""
+    named = {head_of_class(name) for name in config.architectures or ()}
+    return [head for head in ALL_HEADS if head in named]
+
+
+def of_family(model: SourceModel, model_type: str) -> SourceModel:
+    """A model of fairseq, whose files say no model type, under the type of its tokenizer.
+
+    The ids that begin and end a text are those of the family's published models, whose tokenizer it has.
+    """
+    kind = CONFIGS[model_type]
+    published = kind.base()
+    ids = {"bos_token_id": published.bos_token_id, "eos_token_id": published.eos_token_id}
+    config = kind.from_dict({**model.config.to_dict(), "model_type": model_type, **ids})
+    config.architectures = [class_name(model_type, model.head)]
+    return replace(model, config=config)
 
 
 # -- token types, which fairseq and KerasHub lack ------------------------------------------------------------------

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a 
     from roberta.common.auto_classes import register_auto_classes as register_auto_classes
     from roberta.common.tokenizer.encoding import BatchEncoding as BatchEncoding
     from roberta.common.config import RobertaConfig as RobertaConfig
+    from roberta.common.family_configs import CamembertConfig as CamembertConfig, XLMRobertaConfig as XLMRobertaConfig
     from roberta.common.storage.folders import CheckpointError as CheckpointError
     from roberta.common.generation.config import GenerationConfig as GenerationConfig
     from roberta.common.pipelines import pipeline as pipeline
@@ -31,6 +32,24 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a 
     )
     from roberta.common.tokenizer.library import PreTrainedTokenizerFast as PreTrainedTokenizerFast
     from roberta.common.training.session import Training as Training
+    from roberta.flax.families import (
+        FlaxCamembertForCausalLM as FlaxCamembertForCausalLM,
+        FlaxCamembertForMaskedLM as FlaxCamembertForMaskedLM,
+        FlaxCamembertForMultipleChoice as FlaxCamembertForMultipleChoice,
+        FlaxCamembertForQuestionAnswering as FlaxCamembertForQuestionAnswering,
+        FlaxCamembertForSequenceClassification as FlaxCamembertForSequenceClassification,
+        FlaxCamembertForTokenClassification as FlaxCamembertForTokenClassification,
+        FlaxCamembertModel as FlaxCamembertModel,
+        FlaxCamembertPreTrainedModel as FlaxCamembertPreTrainedModel,
+        FlaxXLMRobertaForCausalLM as FlaxXLMRobertaForCausalLM,
+        FlaxXLMRobertaForMaskedLM as FlaxXLMRobertaForMaskedLM,
+        FlaxXLMRobertaForMultipleChoice as FlaxXLMRobertaForMultipleChoice,
+        FlaxXLMRobertaForQuestionAnswering as FlaxXLMRobertaForQuestionAnswering,
+        FlaxXLMRobertaForSequenceClassification as FlaxXLMRobertaForSequenceClassification,
+        FlaxXLMRobertaForTokenClassification as FlaxXLMRobertaForTokenClassification,
+        FlaxXLMRobertaModel as FlaxXLMRobertaModel,
+        FlaxXLMRobertaPreTrainedModel as FlaxXLMRobertaPreTrainedModel,
+    )
     from roberta.flax.models import (
         FlaxRobertaForCausalLM as FlaxRobertaForCausalLM,
         FlaxRobertaForMaskedLM as FlaxRobertaForMaskedLM,
@@ -41,6 +60,24 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a 
         FlaxRobertaModel as FlaxRobertaModel,
     )
     from roberta.flax.pretrained import FlaxRobertaPreTrainedModel as FlaxRobertaPreTrainedModel
+    from roberta.pt.families import (
+        CamembertForCausalLM as CamembertForCausalLM,
+        CamembertForMaskedLM as CamembertForMaskedLM,
+        CamembertForMultipleChoice as CamembertForMultipleChoice,
+        CamembertForQuestionAnswering as CamembertForQuestionAnswering,
+        CamembertForSequenceClassification as CamembertForSequenceClassification,
+        CamembertForTokenClassification as CamembertForTokenClassification,
+        CamembertModel as CamembertModel,
+        CamembertPreTrainedModel as CamembertPreTrainedModel,
+        XLMRobertaForCausalLM as XLMRobertaForCausalLM,
+        XLMRobertaForMaskedLM as XLMRobertaForMaskedLM,
+        XLMRobertaForMultipleChoice as XLMRobertaForMultipleChoice,
+        XLMRobertaForQuestionAnswering as XLMRobertaForQuestionAnswering,
+        XLMRobertaForSequenceClassification as XLMRobertaForSequenceClassification,
+        XLMRobertaForTokenClassification as XLMRobertaForTokenClassification,
+        XLMRobertaModel as XLMRobertaModel,
+        XLMRobertaPreTrainedModel as XLMRobertaPreTrainedModel,
+    )
     from roberta.pt.models import (
         RobertaForCausalLM as RobertaForCausalLM,
         RobertaForMaskedLM as RobertaForMaskedLM,
@@ -51,6 +88,24 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a 
         RobertaModel as RobertaModel,
     )
     from roberta.pt.pretrained import RobertaPreTrainedModel as RobertaPreTrainedModel
+    from roberta.tf.families import (
+        TFCamembertForCausalLM as TFCamembertForCausalLM,
+        TFCamembertForMaskedLM as TFCamembertForMaskedLM,
+        TFCamembertForMultipleChoice as TFCamembertForMultipleChoice,
+        TFCamembertForQuestionAnswering as TFCamembertForQuestionAnswering,
+        TFCamembertForSequenceClassification as TFCamembertForSequenceClassification,
+        TFCamembertForTokenClassification as TFCamembertForTokenClassification,
+        TFCamembertModel as TFCamembertModel,
+        TFCamembertPreTrainedModel as TFCamembertPreTrainedModel,
+        TFXLMRobertaForCausalLM as TFXLMRobertaForCausalLM,
+        TFXLMRobertaForMaskedLM as TFXLMRobertaForMaskedLM,
+        TFXLMRobertaForMultipleChoice as TFXLMRobertaForMultipleChoice,
+        TFXLMRobertaForQuestionAnswering as TFXLMRobertaForQuestionAnswering,
+        TFXLMRobertaForSequenceClassification as TFXLMRobertaForSequenceClassification,
+        TFXLMRobertaForTokenClassification as TFXLMRobertaForTokenClassification,
+        TFXLMRobertaModel as TFXLMRobertaModel,
+        TFXLMRobertaPreTrainedModel as TFXLMRobertaPreTrainedModel,
+    )
     from roberta.tf.models import (
         TFRobertaForCausalLM as TFRobertaForCausalLM,
         TFRobertaForMaskedLM as TFRobertaForMaskedLM,
@@ -76,6 +131,8 @@ _CLASSES = (
 )
 _MODULES = {
     "RobertaConfig": "roberta.common.config",
+    "CamembertConfig": "roberta.common.family_configs",
+    "XLMRobertaConfig": "roberta.common.family_configs",
     "GenerationConfig": "roberta.common.generation.config",
     "CheckpointError": "roberta.common.storage.folders",
     "RobertaTokenizer": "roberta.common.tokenizer.python",
@@ -95,6 +152,12 @@ _MODULES = {
     **{
         f"{prefix}Roberta{name}": f"roberta.{backend}.{'pretrained' if name == 'PreTrainedModel' else 'models'}"
         for prefix, backend in (("", "pt"), ("TF", "tf"), ("Flax", "flax"))
+        for name in _CLASSES
+    },
+    **{
+        f"{prefix}{family}{name}": f"roberta.{backend}.families"
+        for prefix, backend in (("", "pt"), ("TF", "tf"), ("Flax", "flax"))
+        for family in ("Camembert", "XLMRoberta")
         for name in _CLASSES
     },
 }

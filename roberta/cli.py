@@ -172,6 +172,7 @@ def _info(options: argparse.Namespace) -> int:
 
     from roberta.common.checkpoint.checkpoint import open_checkpoint
     from roberta.common.config_protocol import checked_config
+    from roberta.common.model_types import head_of_class
     from roberta.common.parameters import Head, parameters
     from roberta.common.storage.hub import local_checkpoint
 
@@ -180,7 +181,7 @@ def _info(options: argparse.Namespace) -> int:
     config, _ = checked_config(folder)
     checkpoint = open_checkpoint(folder, variant=options.variant)
     tensors = checkpoint.tensors.values()
-    heads = [name.rpartition("Roberta")[2] for name in config.architectures or ()]
+    heads = [head_of_class(name) for name in config.architectures or ()]
     rows = {
         "class": ", ".join(config.architectures or ["not said"]),
         "layers": config.num_hidden_layers,

@@ -31,11 +31,6 @@ class Recorded:
             return dict(file)
 
     @property
-    def is_roberta(self) -> bool:
-        """Whether it was recorded with RoBERTa's own class."""
-        return bool(self.info["classes"]["pt"].startswith("Roberta"))
-
-    @property
     def may_be_refused(self) -> bool:
         """Whether an error at loading is also correct."""
         all_fail = all("error" in case for case in self.info["cases"])
@@ -103,7 +98,8 @@ def uniform(inputs: Arrays, pad_token_id: int, *, has_loss: bool) -> Arrays:
     """
     given = inputs.get("input_ids", inputs.get("inputs_embeds"))
     rows, columns = given.shape[:2]
-    if given.ndim - ("inputs_embeds" in inputs) != 2 or columns > COLUMNS or rows > ROWS:
+    is_span = "start_positions" in inputs  # whose loss compares all columns, padding too
+    if given.ndim - ("inputs_embeds" in inputs) != 2 or columns > COLUMNS or rows > ROWS or is_span:
         return inputs
     made = {"attention_mask": np.ones((rows, columns), np.int64), **inputs}
     fillers = {"input_ids": pad_token_id, "position_ids": pad_token_id, "labels": -100}

@@ -16,6 +16,7 @@ from typing import Any
 
 from roberta.common.checkpoint import older_names
 from roberta.common.config import RobertaConfig
+from roberta.common.family_configs import config_class_of
 from roberta.common.formats import torch_zip
 from roberta.common.formats.safetensors_file import MAX_TENSORS, StoredTensor
 from roberta.common.storage.folders import CheckpointError
@@ -184,7 +185,8 @@ def _config(
     """The config: sizes from the tensors, the rest from the options; or the config that a file we wrote carries."""
     try:
         if isinstance(own.get("config"), str):
-            config: RobertaConfig = RobertaConfig.from_dict(json.loads(own["config"]))
+            own_fields = json.loads(own["config"])
+            config = config_class_of(own_fields).from_dict(own_fields)
         else:
             config = RobertaConfig(
                 **_sizes(path, tensors), **fields, type_vocab_size=1, layer_norm_eps=EPSILON, pad_token_id=PAD,

@@ -16,6 +16,7 @@ import numpy as np
 
 from roberta.common.checkpoint.checkpoint import legacy
 from roberta.common.config import CONFIG_FILE, RobertaConfig, read_json
+from roberta.common.config_protocol import checked_config
 from roberta.common.formats import safetensors_file
 from roberta.common.formats.safetensors_file import StoredTensor
 from roberta.common.parameters import Head
@@ -66,7 +67,7 @@ def read_preset(folder: Path, *, head: Head | None, files: Mapping[str, bytes]) 
     task = _object(folder / "task.json") if (folder / "task.json").is_file() else {}
     kind = {name: head_ for head_, name in TASK_CLASSES.items()}.get(task.get("class_name", ""), "Model")
     config = _config(folder, task)
-    has_head = any(name != "RobertaModel" for name in config.architectures or ())
+    has_head = any(head_of_class(name) != "Model" for name in config.architectures or ())
     prefix = "" if kind == "Model" and not has_head else "roberta."
     stored = _stored(folder / MODEL, names.backbone(config.num_hidden_layers), config, prefix)
     if kind != "Model":
@@ -82,8 +83,7 @@ def read_preset(folder: Path, *, head: Head | None, files: Mapping[str, bytes]) 
 def _config(folder: Path, task: Mapping[str, Any]) -> RobertaConfig:
     """The config beside a preset that we wrote, or one made from the backbone's."""
     if (folder / OWN_CONFIG).is_file():
-        config: RobertaConfig = RobertaConfig.from_pretrained(folder / OWN_CONFIG)
-        return config
+        return checked_config(folder / OWN_CONFIG)[0]
     given = _object(folder / CONFIG_FILE).get("config")
     missing = [
         name for name in (*BACKBONE_FIELDS, "max_sequence_length") if not isinstance(given, dict) or name not in given

@@ -78,7 +78,7 @@ def verify(
         pairs = [(found, subject)]
         if against is not None:
             if head is None:
-                check_class(source, subject.head, against, paths[1])
+                check_class(source, subject, against, paths[1])
             pairs.append(open_for_run(paths[1], subject.head))
             check_comparable(source, found, against, pairs[1][0], subject)
         # run the same inputs through all
@@ -113,7 +113,7 @@ def _report(
         places=places, gradients=slopes, first=first, suspect=suspect,
         tensors=tuple(stored for second, _ in others for stored in different_tensors(found, second)),
         settings=tuple(field for second, _ in others for field in different_settings(found.config, second.config)),
-        stored=tuple(", ".join(stored_dtypes(one)) for one, _ in checkpoints),
+        stored=tuple(", ".join(stored_dtypes(one)) for one, _ in checkpoints), model_type=subject.model_type,
     )  # fmt: skip
 
 

@@ -25,11 +25,13 @@ class Subject:
     Attributes:
         path: folder, file or hub name, as the user gave it.
         options: further arguments of `from_pretrained`.
+        model_type: that the checkpoint's config says.
     """
 
     path: str | Path
     head: Head
     options: Mapping[str, Any] = field(default_factory=dict)
+    model_type: str = "roberta"
 
 
 def frameworks_to_run(frameworks: Sequence[str] | None) -> list[str]:
@@ -60,7 +62,9 @@ def trace(framework: str, subject: Subject, inputs: Arrays, dtype: Dtype, seed: 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or TensorFlow prints a banner
     inputs = {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in inputs.items()}
     with _jax_floats(dtype) if framework == "flax" else ExitStack():
-        model = class_of(framework, subject.head).from_pretrained(subject.path, dtype=dtype, **subject.options)
+        model = class_of(framework, subject.head, subject.model_type).from_pretrained(
+            subject.path, dtype=dtype, **subject.options
+        )
         result = RUNNERS[framework](model, inputs, seed)
     del model
     gc.collect()  # a Keras model refers to itself, and would stay in memory while the next is loaded

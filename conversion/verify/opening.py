@@ -12,14 +12,15 @@ import numpy as np
 
 from roberta.common.checkpoint.loading import Pretrained, open_pretrained
 from roberta.common.config import RobertaConfig
-from roberta.common.config_protocol import checked_config
+from roberta.common.config_protocol import checked_config, named_model_type
 from roberta.common.finite import listed, not_finite
 from roberta.common.formats.safetensors_file import StoredTensor
+from roberta.common.model_types import class_name
 from roberta.common.parameters import Head, parameters
 from roberta.common.storage.folders import CheckpointError
 from roberta.conversion.convert import convert
 from roberta.conversion.formats import recognise
-from roberta.conversion.model import ALL_HEADS
+from roberta.conversion.model import ALL_HEADS, named_heads
 from roberta.conversion.verify.frameworks import Subject
 from roberta.conversion.verify.judgement import STEPS, apart
 
@@ -78,31 +79,31 @@ def open_for_run(path: str | Path, head: Head | None) -> tuple[Pretrained, Subje
     if head == "Model" and found.report.missing and all(name.startswith("pooler.") for name in found.report.missing):
         has_pooler = False
         found = open_pretrained(path, head, has_pooler=has_pooler)
+    model_type = found.config.model_type
     if found.report.missing:
         raise ValueError(
-            f"{path} has no {', '.join(found.report.missing)}: as Roberta{head} it would be newly "
+            f"{path} has no {', '.join(found.report.missing)}: as {class_name(model_type, head)} it would be newly "
             "initialised, differently in each framework; give the head that it was saved with"
         )
-    return found, Subject(path, head, {} if has_pooler is None else {"add_pooling_layer": False})
+    return found, Subject(path, head, {} if has_pooler is None else {"add_pooling_layer": False}, model_type)
 
 
 def named_class(path: str | Path) -> Head:
-    """The class that a checkpoint's config names, without `Roberta` and framework."""
+    """The class that a checkpoint's config names, without family and framework."""
     file = Path(path)
     config, _ = checked_config(file.parent if file.is_file() else path)
-    named = [name.rpartition("Roberta")[2] for name in config.architectures or ()]
-    for head in ALL_HEADS:
-        if head in named:
-            return head
+    for head in named_heads(config):
+        return head
     raise ValueError(f"the config of {path} names no class (architectures={config.architectures}); give the head")
 
 
-def check_class(source: str | Path, head: Head, against: str | Path, path: str | Path) -> None:
+def check_class(source: str | Path, subject: Subject, against: str | Path, path: str | Path) -> None:
     """Raise `ValueError` unless the config of the second checkpoint, at `path`, names the class of the first."""
     other = named_class(path)
-    if other != head:
+    if other != subject.head:
+        own, others = class_name(subject.model_type, subject.head), class_name(named_model_type(path), other)
         raise ValueError(
-            f"{source} is a Roberta{head} and {against} a Roberta{other}; compare two of the same class, or give a head "
+            f"{source} is a {own} and {against} a {others}; compare two of the same class, or give a head "
             "to run both as"
         )
 

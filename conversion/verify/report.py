@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from roberta.common.model_types import class_name
 from roberta.common.parameters import Head
 from roberta.conversion.verify.frameworks import Dtype
 from roberta.conversion.verify.judgement import Comparison
@@ -55,6 +56,12 @@ class VerificationReport:
     settings: tuple[str, ...]
     stored: tuple[str, ...]
     not_finite: tuple[str, ...] = ()
+    model_type: str = "roberta"
+
+    @property
+    def class_name(self) -> str:
+        """The class of the source, without framework."""
+        return class_name(self.model_type, self.head)
 
     @property
     def agree(self) -> bool:
@@ -102,7 +109,7 @@ def check_path(path: Path) -> None:
 def as_dict(report: VerificationReport) -> dict[str, object]:
     """The report in the form of JSON; a number that is not finite is null."""
     found = dataclasses.asdict(report) | {
-        "class": f"Roberta{report.head}",
+        "class": report.class_name,
         "agree": report.agree,
         "tensors": [{"name": one.name, "absolute": one.absolute} for one in report.tensors],
     }

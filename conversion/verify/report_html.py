@@ -34,7 +34,7 @@ th:first-child { text-align: left; } .bad { color: var(--bad); font-weight: bold
 
 def report_as_html(report: VerificationReport) -> str:
     """The whole page."""
-    title = f"Roberta{report.head}: {'the same' if report.agree else 'not the same'}"
+    title = f"{report.class_name}: {'the same' if report.agree else 'not the same'}"
     mark = "" if report.agree else ' class="bad"'
     parts = [
         "<!DOCTYPE html>",

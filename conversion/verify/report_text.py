@@ -41,7 +41,7 @@ def report_as_text(report: VerificationReport) -> str:
 def heading(report: VerificationReport) -> list[str]:
     """The class, the checkpoints and the inputs."""
     shape = "x".join(map(str, report.inputs["input_ids"]))
-    lines = [f"Roberta{report.head}, {report.layers} layers, computed in {report.dtype}", f"source   {report.source}"]
+    lines = [f"{report.class_name}, {report.layers} layers, computed in {report.dtype}", f"source   {report.source}"]
     if report.against is not None:
         lines.append(f"against  {report.against}")
     return [*lines, f"stored   {' and '.join(report.stored)}", f"inputs   ids {shape}, {report.origin}"]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
+from itertools import product
 from types import ModuleType
 from typing import get_args
 
-from roberta.common.frameworks import FRAMEWORKS, installed
+from roberta.common.family_configs import CONFIGS
+from roberta.common.frameworks import FRAMEWORKS, class_of, installed
 from roberta.common.parameters import Head
 
 
 def register_auto_classes(frameworks: Iterable[str] | None = None) -> None:
-    """Let transformers' auto classes make our config, models and tokenizers of a folder or name of model type "roberta".
+    """Let transformers' auto classes make our configs, models and tokenizers of folders and names.
+
+    The model types are "roberta", "camembert" and "xlm-roberta"; each has its own classes. Tokenizers are registered for
+    "roberta" alone: of the others, AutoTokenizer returns transformers' own.
 
     Afterwards `AutoModelForMaskedLM.from_pretrained(...)` and its like return ours, as do `pipeline("fill-mask",
     model="name")` and other programs that ask them. Works with transformers 4.57 and 5; may be called again. A folder
@@ -39,15 +44,14 @@ def register_auto_classes(frameworks: Iterable[str] | None = None) -> None:
                 f"frameworks={wanted!r}: {name!r} has no auto classes in transformers {transformers.__version__} "
                 f"as it is installed here; it has them for {usable}"
             )
-    config = roberta.RobertaConfig
-    transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
-    for name in wanted:
-        prefix = FRAMEWORKS[name][0]
-        for head in get_args(Head):
-            auto_class = getattr(transformers, f"{prefix}AutoModel{'' if head == 'Model' else head}")
-            auto_class.register(config, getattr(roberta, f"{prefix}Roberta{head}"), exist_ok=True)
+    for model_type, config in CONFIGS.items():
+        transformers.AutoConfig.register(model_type, config, exist_ok=True)
+    for name, head in product(wanted, get_args(Head)):
+        auto_class = getattr(transformers, f"{FRAMEWORKS[name][0]}AutoModel{'' if head == 'Model' else head}")
+        for model_type, config in CONFIGS.items():
+            auto_class.register(config, class_of(name, head, model_type), exist_ok=True)
     transformers.AutoTokenizer.register(
-        config,
+        roberta.RobertaConfig,
         slow_tokenizer_class=roberta.RobertaTokenizer,
         fast_tokenizer_class=roberta.RobertaTokenizerFast,
         exist_ok=True,

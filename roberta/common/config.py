@@ -90,6 +90,13 @@ INHERITED: dict[str, Any] = {
 # Fields that belong to one process or one call: never written to a file.
 _PRIVATE = ("name_or_path", "attn_implementation", "_commit_hash", "transformers_version")
 
+# The values of the published models that are not the defaults.
+PUBLISHED: dict[str, Any] = {
+    "layer_norm_eps": 1e-5,
+    "max_position_embeddings": 514,
+    "type_vocab_size": 1,
+}
+
 # Whether a config is being read from a file, whose other keys are another program's: they cause no warning.
 _is_read: ContextVar[bool] = ContextVar("is_read", default=False)
 
@@ -142,6 +149,7 @@ class RobertaConfig(WritesJson):
     """
 
     model_type = "roberta"
+    _published: ClassVar[dict[str, Any]] = PUBLISHED  # what `base` and `large` begin with
     # Attributes that programs read of any config. A subclass with other field names sets the map {own: ours}.
     attribute_map: ClassVar[dict[str, str]] = {}
     sub_configs: ClassVar[dict[str, Any]] = {}
@@ -321,16 +329,16 @@ class RobertaConfig(WritesJson):
 
     @classmethod
     def base(cls, **overrides: Any) -> Self:
-        """The values of the published roberta-base, with `overrides`."""
-        return cls(**{**_PUBLISHED, **overrides})
+        """The values of the family's published base model, such as roberta-base, with `overrides`."""
+        return cls(**{**cls._published, **overrides})
 
     @classmethod
     def large(cls, **overrides: Any) -> Self:
-        """The values of the published roberta-large, with `overrides`."""
+        """The values of the family's published large model, such as roberta-large, with `overrides`."""
         sizes = {
             "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096
         }  # fmt: skip
-        return cls(**{**_PUBLISHED, **sizes, **overrides})
+        return cls(**{**cls._published, **sizes, **overrides})
 
     # -- dictionaries and files ----------------------------------------------------------------------------------
 
@@ -378,8 +386,8 @@ class RobertaConfig(WritesJson):
         """
         if config_dict.get("model_type", cls.model_type) != cls.model_type:
             warnings.warn(
-                f"this config is of model_type {config_dict['model_type']!r}, not 'roberta'; it is read as RoBERTa, "
-                "which is right only for models of the same structure (XLM-RoBERTa, CamemBERT)",
+                f"this config is of model_type {config_dict['model_type']!r}, not {cls.model_type!r}; {cls.__name__} reads "
+                "it as its own, which is right only for models of the same structure (RoBERTa, XLM-RoBERTa, CamemBERT)",
                 stacklevel=2,
             )
         # the file's labels and fields, of which overrides replace some
@@ -544,13 +552,6 @@ class RobertaConfig(WritesJson):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.to_json_string()}"
-
-
-_PUBLISHED: dict[str, Any] = {
-    "layer_norm_eps": 1e-5,
-    "max_position_embeddings": 514,
-    "type_vocab_size": 1,
-}
 
 
 _TRUE, _FALSE = ("true", "1", "y", "yes"), ("false", "0", "n", "no")

@@ -10,6 +10,8 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from roberta.common.model_types import class_name
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -49,9 +51,9 @@ def one_framework(framework: str | None, there: Sequence[str]) -> str:
     raise ModuleNotFoundError(f"{framework or 'a framework'} is not installed; {extras}", name=framework)
 
 
-def class_of(framework: str, head: str) -> Any:
-    """A public class, such as ("tf", "ForMaskedLM") -> `roberta.TFRobertaForMaskedLM`; imports its framework."""
-    return getattr(importlib.import_module("roberta"), f"{FRAMEWORKS[framework][0]}Roberta{head}")
+def class_of(framework: str, head: str, model_type: str) -> Any:
+    """A public class, such as ("tf", "ForMaskedLM", "roberta") -> `roberta.TFRobertaForMaskedLM`; imports its framework."""
+    return getattr(importlib.import_module("roberta"), class_name(model_type, head, FRAMEWORKS[framework][0]))
 
 
 def backend_module(framework: str, name: str) -> Any:

@@ -16,6 +16,7 @@ from flax import linen as nn
 from flax.linen import module as linen
 from flax.traverse_util import flatten_dict
 
+from roberta.common.family_classes import roberta_class
 from roberta.flax import layers
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def alteration(model: "FlaxRobertaPreTrainedModel", params: Mapping[str, Any]) -
     from roberta.flax import models  # which imports this module, by way of `infer`
 
     module, kind = model.module, getattr(models, f"FlaxRoberta{model.head}")
-    if type(model) is not kind or type(module) is not kind.module_class:
+    if roberta_class(type(model)) is not kind or type(module) is not kind.module_class:
         return f"{type(model).__name__} with the module {type(module).__name__} is a class of its own"
     if module.config is not model.config or jnp.dtype(module.dtype) != model.dtype:
         return "model.module has another config or dtype than the model"

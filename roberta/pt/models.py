@@ -138,12 +138,13 @@ class RobertaForCausalLM(GenerationMixin, RobertaPreTrainedModel):
     """Next-token scores; with `config.is_decoder` each token sees those before it only."""
 
     head = "ForCausalLM"
+    encoder_class = RobertaModel
     accepts_loss_kwargs = True  # Trainer gives num_items_in_batch, the number of labels in all parts of a batch
     _tied_weights_keys: ClassVar[list[str]] = ["lm_head.decoder.weight", "lm_head.decoder.bias"]
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
-        self.roberta = RobertaModel(self.config, add_pooling_layer=False)
+        self.roberta = self.encoder_class(self.config, add_pooling_layer=False)
         self.lm_head = LMHead(self.config)
         self.post_init()
 
@@ -192,11 +193,12 @@ class RobertaForMaskedLM(RobertaPreTrainedModel):
     """Scores of every vocabulary entry at every token."""
 
     head = "ForMaskedLM"
+    encoder_class = RobertaModel
     _tied_weights_keys: ClassVar[list[str]] = ["lm_head.decoder.weight", "lm_head.decoder.bias"]
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
-        self.roberta = RobertaModel(self.config, add_pooling_layer=False)
+        self.roberta = self.encoder_class(self.config, add_pooling_layer=False)
         self.lm_head = LMHead(self.config)
         self.post_init()
 
@@ -230,10 +232,11 @@ class RobertaForSequenceClassification(RobertaPreTrainedModel):
     """Labels of a whole sequence: classes, several at once, or numbers (`config.problem_type`)."""
 
     head = "ForSequenceClassification"
+    encoder_class = RobertaModel
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
-        self.roberta = RobertaModel(self.config, add_pooling_layer=False)
+        self.roberta = self.encoder_class(self.config, add_pooling_layer=False)
         self.classifier = ClassificationHead(self.config)
         self.post_init()
 
@@ -264,10 +267,11 @@ class RobertaForMultipleChoice(RobertaPreTrainedModel):
     """One score for each choice; each choice is a sequence of its own."""
 
     head = "ForMultipleChoice"
+    encoder_class = RobertaModel
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
-        self.roberta = RobertaModel(self.config)
+        self.roberta = self.encoder_class(self.config)
         self.dropout = nn.Dropout(self.config.hidden_dropout_prob)
         self.classifier = nn.Linear(self.config.hidden_size, 1)
         self.post_init()
@@ -307,10 +311,11 @@ class RobertaForTokenClassification(RobertaPreTrainedModel):
     """A label of every token."""
 
     head = "ForTokenClassification"
+    encoder_class = RobertaModel
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
-        self.roberta = RobertaModel(self.config, add_pooling_layer=False)
+        self.roberta = self.encoder_class(self.config, add_pooling_layer=False)
         self.dropout = nn.Dropout(self.config.head_dropout)
         self.classifier = nn.Linear(self.config.hidden_size, self.config.num_labels)
         self.post_init()
@@ -342,10 +347,11 @@ class RobertaForQuestionAnswering(RobertaPreTrainedModel):
     """Scores of every token to be the first and the last of the answer."""
 
     head = "ForQuestionAnswering"
+    encoder_class = RobertaModel
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
-        self.roberta = RobertaModel(self.config, add_pooling_layer=False)
+        self.roberta = self.encoder_class(self.config, add_pooling_layer=False)
         self.qa_outputs = nn.Linear(self.config.hidden_size, self.config.num_labels)
         self.post_init()
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from roberta.common.config import RobertaConfig
+from roberta.common.family_classes import roberta_class
 from roberta.common.parameters import Head
 from roberta.pt.layers import (
     Attention,
@@ -96,7 +97,7 @@ def alteration(model: "RobertaPreTrainedModel") -> str:
     from roberta.pt import models  # which imports this module, by way of `infer`
 
     kinds = (getattr(models, f"Roberta{model.head}"), models.RobertaModel)
-    if (type(model), type(model.base_model)) != kinds:
+    if (roberta_class(type(model)), roberta_class(type(model.base_model))) != kinds:
         return f"{type(model).__name__} is a class of its own"
     if any(_global_hooks()):
         return "torch has hooks for all modules"

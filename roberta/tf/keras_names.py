@@ -1,4 +1,4 @@
-"""The seven classes under the names that Keras writes into `.keras` files, known without TensorFlow being imported.
+"""The classes under the names that Keras writes into `.keras` files, known without TensorFlow being imported.
 
 `import roberta` alone is then enough for `keras.models.load_model`, whichever of the two is imported first: as soon as
 Keras has the table of its registered classes, `roberta._KerasWatch` has stand-ins put into it, which import the real
@@ -10,7 +10,8 @@ from typing import Any
 
 PACKAGE, REGISTRY = "roberta", "keras.src.saving.object_registration"
 CLASS_NAMES = tuple(
-    f"TFRoberta{head}"
+    f"TF{family}{head}"
+    for family in ("Roberta", "Camembert", "XLMRoberta")
     for head in (
         "Model", "ForCausalLM", "ForMaskedLM", "ForSequenceClassification", "ForMultipleChoice",
         "ForTokenClassification", "ForQuestionAnswering",
@@ -19,7 +20,7 @@ CLASS_NAMES = tuple(
 
 
 class StandIn:
-    """In the place of a class in Keras' table until `roberta.tf.models` puts that there itself."""
+    """In the place of a class in Keras' table until `roberta.tf.models` or `roberta.tf.families` puts that there itself."""
 
     def __init__(self, name: str) -> None:
         self.name = name

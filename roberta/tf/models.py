@@ -158,10 +158,11 @@ class TFRobertaForCausalLM(GenerationMixin, TFRobertaPreTrainedModel):
     """Next-token scores; with `config.is_decoder` each token sees those before it only."""
 
     head = "ForCausalLM"
+    encoder_class = TFRobertaModel
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
-        self.roberta = TFRobertaModel(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.roberta = self.encoder_class(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.lm_head = LMHead(self.config, self.dtype_policy)
         self.post_init()
 
@@ -206,10 +207,11 @@ class TFRobertaForMaskedLM(TFRobertaPreTrainedModel):
     """Scores of every vocabulary entry at every token."""
 
     head = "ForMaskedLM"
+    encoder_class = TFRobertaModel
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
-        self.roberta = TFRobertaModel(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.roberta = self.encoder_class(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.lm_head = LMHead(self.config, self.dtype_policy)
         self.post_init()
 
@@ -247,10 +249,11 @@ class TFRobertaForSequenceClassification(TFRobertaPreTrainedModel):
     """Labels of a whole sequence: classes, several at once, or numbers (`config.problem_type`)."""
 
     head = "ForSequenceClassification"
+    encoder_class = TFRobertaModel
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
-        self.roberta = TFRobertaModel(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.roberta = self.encoder_class(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.classifier = ClassificationHead(self.config, self.dtype_policy)
         self.post_init()
 
@@ -284,10 +287,11 @@ class TFRobertaForMultipleChoice(TFRobertaPreTrainedModel):
     """One score for each choice; each choice is a sequence of its own."""
 
     head = "ForMultipleChoice"
+    encoder_class = TFRobertaModel
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
-        self.roberta = TFRobertaModel(self.config, dtype=self.dtype_policy)
+        self.roberta = self.encoder_class(self.config, dtype=self.dtype_policy)
         self.dropout = dropout(self.config.hidden_dropout_prob, self.dtype_policy)
         self.classifier = dense(self.config.hidden_size, 1, self.dtype_policy)
         self.post_init()
@@ -334,10 +338,11 @@ class TFRobertaForTokenClassification(TFRobertaPreTrainedModel):
     """A label of every token."""
 
     head = "ForTokenClassification"
+    encoder_class = TFRobertaModel
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
-        self.roberta = TFRobertaModel(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.roberta = self.encoder_class(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.dropout = dropout(self.config.head_dropout, self.dtype_policy)
         self.classifier = dense(self.config.hidden_size, self.config.num_labels, self.dtype_policy)
         self.post_init()
@@ -372,10 +377,11 @@ class TFRobertaForQuestionAnswering(TFRobertaPreTrainedModel):
     """Scores of every token to be the first and the last of the answer."""
 
     head = "ForQuestionAnswering"
+    encoder_class = TFRobertaModel
 
     def __init__(self, config: RobertaConfig, **keras_options: Any) -> None:
         super().__init__(config, **keras_options)
-        self.roberta = TFRobertaModel(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
+        self.roberta = self.encoder_class(self.config, add_pooling_layer=False, dtype=self.dtype_policy)
         self.qa_outputs = dense(self.config.hidden_size, self.config.num_labels, self.dtype_policy)
         self.post_init()
 

@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import Any
 
 from roberta.common.config import RobertaConfig
+from roberta.common.family_classes import roberta_class
 from roberta.common.parameters import Head
 from roberta.tf.layers import (
     ACTIVATION_FUNCTIONS,
@@ -86,7 +87,7 @@ def alteration(model: keras.Model) -> str:
     from roberta.tf import models  # which imports this module, by way of `infer`
 
     kinds = (getattr(models, f"TFRoberta{model.head}"), models.TFRobertaModel)
-    if (type(model), type(model.base_model)) != kinds:
+    if (roberta_class(type(model)), roberta_class(type(model.base_model))) != kinds:
         return f"{type(model).__name__} is a class of its own"
     for (kind, name), function in (code_of(set(kinds)) | CODE).items():
         if getattr(kind, name) is not function or _is_foreign(function, kind):

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from roberta.common.config import RobertaConfig
 from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import Task, check_model_class
@@ -297,7 +296,7 @@ def mirrored(devices: tuple[str, ...]) -> Any:
 
 def fitting(model: keras.Model, settings: Settings, is_copied: bool) -> Any:
     """A model with the dtype and the dropout of the settings: the given one, or a copy in the current strategy."""
-    config, dropout = RobertaConfig.from_dict(model.config.to_dict()), settings.recipe.dropout
+    config, dropout = type(model.config).from_dict(model.config.to_dict()), settings.recipe.dropout
     if dropout is not None:
         config.update_checked({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
     policy = POLICIES[settings.dtype]

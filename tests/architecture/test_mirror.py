@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "roberta"
 MIRRORED = (
     "layers.py", "models.py", "losses.py", "cache.py", "generation.py", "weights.py", "pretrained.py",
-    "optimizers.py", "saving.py",
+    "optimizers.py", "saving.py", "families.py",
 )  # fmt: skip
 # (backend, file) -> definitions that the others do not need, and why.
 ALLOWED: dict[tuple[str, str], set[str]] = {

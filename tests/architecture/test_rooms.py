@@ -19,7 +19,7 @@ FLOORS = (
     "training/data", "training", "commands",
 )  # fmt: skip
 # Modules at the top level of `common` that import none of the others.
-FACTS = {"dtype_names", "finite", "frameworks", "keywords", "outputs", "padding_warning", "values"}
+FACTS = {"dtype_names", "finite", "frameworks", "keywords", "model_types", "outputs", "padding_warning", "values"}
 ROOT = PACKAGE.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 PLACES = re.findall(r"^\d\. `(\S+\.py)` `(\w+)`", PAGE, flags=re.MULTILINE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -58,6 +59,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bundled = ROOT / "roberta" / "small"
     for name in ("FacebookAI/roberta-base", "path-or-name", "path-or-hub-name", "roberta-base", "small"):
         shutil.copytree(bundled, folder / name, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    camembert = folder / "almanach" / "camembert-base"
+    shutil.copytree(folder / "small", camembert)
+    fields = json.loads((camembert / "config.json").read_text())
+    (camembert / "config.json").write_text(json.dumps({**fields, "model_type": "camembert"}))
     convert(folder / "roberta-base", folder / "of-fairseq", to="fairseq")
     for file in (folder / "of-fairseq").iterdir():
         shutil.copy(file, folder)

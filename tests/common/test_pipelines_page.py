@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("block", BLOCKS)
 def test_an_example_of_the_page_runs(block: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(frameworks, "class_of", lambda framework, head: Loader(head))
+    monkeypatch.setattr(frameworks, "class_of", lambda framework, head, model_type: Loader(head))
     name = "words" if '"fill-mask"' in block else "plain"
     source = block.replace("FacebookAI/roberta-base", str(folder / name))
     assert "FacebookAI" not in source

@@ -159,6 +159,9 @@ def test_pieces_have_the_ids_that_the_dictionary_gives_them(symbols: list[str], 
     assert tokenizer.encode("the cat sat").ids == wanted
     assert tokenizer.encode("the §").ids == [0, ids["▁the"], ids["▁"], 3, 2]
     assert (sentencepiece.SENTENCEPIECE_FILE in report.files) == (symbols == PIECES)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    said = ("xlm-roberta", ["XLMRobertaForMaskedLM"]) if symbols == PIECES else ("roberta", ["RobertaForMaskedLM"])
+    assert (config["model_type"], config["architectures"]) == said  # transformers 5 chooses a tokenizer by the type
     convert(tmp_path / "out", tmp_path / "moved", to="flax")
     assert (tmp_path / "moved" / "tokenizer.json").read_bytes() == (tmp_path / "out" / "tokenizer.json").read_bytes()
     with pytest.raises(CheckpointError, match="byte-level BPE"):  # until there is one here
@@ -187,6 +190,17 @@ def test_a_damaged_model_is_one_error(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.model").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"a\.model is not a SentencePiece model"):
         sentencepiece.read_sentencepiece(tmp_path / "a.model")
+
+
+def test_camemberts_dictionary_makes_a_camembert_whose_texts_begin_with_5(tmp_path: Path) -> None:
+    source = fairseq(tmp_path, ["<unk>", "<s>", "</s>", *PIECES])
+    text = (source / "dict.txt").read_text()
+    (source / "dict.txt").write_text(text.replace("</s> 9", "</s> 9 #fairseq:overwrite"))
+    model = made_model(tmp_path / "elsewhere", PIECES)
+    convert(source, tmp_path / "out", to="safetensors", sentencepiece=model)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["model_type"], config["architectures"]) == ("camembert", ["CamembertForMaskedLM"])
+    assert (config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]) == (5, 6, 1)
 
 
 def test_special_tokens_that_stand_twice_have_the_id_that_fairseq_looks_up(tmp_path: Path) -> None:

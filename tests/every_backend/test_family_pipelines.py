@@ -6,16 +6,9 @@ Recorded with transformers 4.57.6 in float64, scores to six digits.
 from __future__ import annotations
 
 import json
-import shutil
-import warnings
-from pathlib import Path
 from typing import Any
 
-import pytest
-from backends import Backend
 from conftest import SHARED
-
-import roberta
 
 FAMILY = SHARED / "golden" / "family"
 RECORDED = json.loads((FAMILY / "pipelines.json").read_text()) if FAMILY.is_dir() else []

@@ -30,6 +30,23 @@ try:
 except ValueError as error:
     assert "'keras' has no auto classes in transformers" in str(error), error
 
+for stem, type_ in (("Camembert", "camembert"), ("XLMRoberta", "xlm-roberta")):
+    folder = f"{sys.argv[2]}/{type_}"
+    fields = dict(vocab_size=30, hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    there = getattr(transformers, f"{stem}ForMaskedLM")(getattr(transformers, f"{stem}Config")(**fields))
+    there.save_pretrained(folder)
+    assert type(AutoConfig.from_pretrained(folder)) is getattr(roberta, f"{stem}Config")
+    here = AutoModelForMaskedLM.from_pretrained(folder)
+    assert type(here) is getattr(roberta, f"{stem}ForMaskedLM")
+    assert type(AutoModel.from_pretrained(folder)) is getattr(roberta, f"{stem}Model")
+    ids = torch.tensor([[0, 5, 9, 2]])
+    assert torch.allclose(here(ids).logits, there.eval()(ids).logits, atol=1e-5)
+    here.save_pretrained(folder + "-ours")  # which transformers' own class reads, without a word about its type
+    again = getattr(transformers, f"{stem}ForMaskedLM").from_pretrained(folder + "-ours")
+    assert torch.equal(again(ids).logits, there(ids).logits)
+    assert again.config.model_type == type_ and again.config.architectures == [f"{stem}ForMaskedLM"]
+    assert getattr(roberta, f"{stem}Model")(again.config).config.model_type == type_
+
 theirs = transformers.RobertaForMaskedLM.from_pretrained(small, dtype=torch.float32)
 ours = roberta.RobertaForMaskedLM.from_pretrained(small, config=theirs.config)
 assert roberta.RobertaModel(theirs.config).config.to_dict() == ours.config.to_dict()
@@ -65,10 +82,10 @@ if transformers.__version__ < "5":
 
 
 @pytest.mark.parametrize("version", [4, 5])
-def test_auto_classes_and_pipelines_of_transformers_take_ours(version: int) -> None:
+def test_auto_classes_and_pipelines_of_transformers_take_ours(version: int, tmp_path: Path) -> None:
     environment = peers.environment(version)
     root = str(Path(roberta.__file__).parents[1])
     environment["PYTHONPATH"] = os.pathsep.join((root, environment["PYTHONPATH"]))
-    command = [sys.executable, "-c", PEER, str(Path(roberta.__file__).parent / "small")]
+    command = [sys.executable, "-c", PEER, str(Path(roberta.__file__).parent / "small"), str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

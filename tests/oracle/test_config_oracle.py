@@ -1,4 +1,4 @@
-"""RobertaConfig compared with transformers' own; each reads the files of the other."""
+"""The configs of the three families compared with transformers' own; each reads the files of the other."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import Any
 import pytest
 from peers import environment
 
-from roberta import RobertaConfig
+from roberta import CamembertConfig, RobertaConfig, XLMRobertaConfig
 
 PEER = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
 import transformers
-target, ours, *cases = sys.argv[1:]
+name, target, ours, *cases = sys.argv[1:]
+kind = getattr(transformers, name)
 found = []
 for case in cases:
-    config = transformers.RobertaConfig(**json.loads(case))
+    config = kind(**json.loads(case))
     config.save_pretrained(f"{target}/{len(found)}")
     found.append(config.to_dict())
-read = [transformers.RobertaConfig.from_pretrained(f"{ours}/{i}").to_dict() for i in range(len(cases))]
+read = [kind.from_pretrained(f"{ours}/{i}").to_dict() for i in range(len(cases))]
 print(json.dumps([found, read]))
 """
 
@@ -45,16 +46,24 @@ def fields(config: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in json.loads(json.dumps(config)).items() if name not in OTHERS}
 
 
-@pytest.mark.parametrize("version", [4])
-def test_fields_and_files_are_those_of_transformers(version: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [RobertaConfig, CamembertConfig, XLMRobertaConfig])
+def test_fields_and_files_are_those_of_transformers(kind: type[RobertaConfig], tmp_path: Path) -> None:
     for index, case in enumerate(CASES):
-        RobertaConfig(**case).save_pretrained(tmp_path / "ours" / str(index))
-    command = [sys.executable, "-c", PEER, str(tmp_path / "theirs"), str(tmp_path / "ours"), *map(json.dumps, CASES)]
-    done = subprocess.run(command, env=environment(version), capture_output=True, text=True, check=False)
+        kind(**case).save_pretrained(tmp_path / "ours" / str(index))
+    command = [
+        sys.executable,
+        "-c",
+        PEER,
+        kind.__name__,
+        str(tmp_path / "theirs"),
+        str(tmp_path / "ours"),
+        *map(json.dumps, CASES),
+    ]
+    done = subprocess.run(command, env=environment(4), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     built, read = json.loads(done.stdout.splitlines()[-1])
     for index, case in enumerate(CASES):
         wanted = fields(built[index])
         assert fields(read[index]) == wanted, "what we write, read there"
-        assert fields(RobertaConfig(**case).to_dict()) == wanted
-        assert fields(RobertaConfig.from_pretrained(tmp_path / "theirs" / str(index)).to_dict()) == wanted
+        assert fields(kind(**case).to_dict()) == wanted
+        assert fields(kind.from_pretrained(tmp_path / "theirs" / str(index)).to_dict()) == wanted

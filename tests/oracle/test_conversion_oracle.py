@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -29,13 +30,22 @@ FLAX = """
 import sys, numpy as np, transformers
 from flax.traverse_util import flatten_dict
 head, folder, target = sys.argv[1:4]
-model = getattr(transformers, "FlaxRoberta" + head).from_pretrained(folder)
+model = getattr(transformers, "Flax" + head).from_pretrained(folder)
 np.savez(target, **{name: np.asarray(leaf) for name, leaf in flatten_dict(model.params, sep=".").items()})
 """
 
 
-def run(code: str, *arguments: Any, flax: bool = False) -> str:
-    settings = {**environment(4), "USE_FLAX": "1", "JAX_PLATFORMS": "cpu"} if flax else environment(4)
+SETTINGS = {
+    "pt": {},
+    "tf": {"USE_TF": "1", "USE_TORCH": "0", "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
+    "flax": {"USE_FLAX": "1", "JAX_PLATFORMS": "cpu"},
+}
+
+
+def run(code: str, *arguments: Any, framework: str = "pt") -> str:
+    settings = {**environment(4), **SETTINGS[framework]}
+    if framework == "tf":
+        settings.pop("KERAS_BACKEND", None)
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -62,7 +72,7 @@ def test_flax_files_load_there(head: Any, tmp_path: Path) -> None:
     pytest.importorskip("flax", reason="flax is not installed")
     source = checkpoints.make(tmp_path / "source", head, dtype="float32")
     convert(source, tmp_path / "out", to="flax")
-    run(FLAX, head, tmp_path / "out", tmp_path / "peer.npz", flax=True)
+    run(FLAX, f"Roberta{head}", tmp_path / "out", tmp_path / "peer.npz", framework="flax")
     found = dict(np.load(tmp_path / "peer.npz"))
     drawn = checkpoints.draw(checkpoints.small_config(head), head)
     assert len(found) == len(drawn)
@@ -76,7 +86,7 @@ def test_flax_files_load_there(head: Any, tmp_path: Path) -> None:
 TF = """
 import sys, numpy as np, transformers
 head, folder, target = sys.argv[1:4]
-model, report = getattr(transformers, "TFRoberta" + head).from_pretrained(folder, output_loading_info=True)
+model, report = getattr(transformers, "TF" + head).from_pretrained(folder, output_loading_info=True)
 assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
 np.savez(target, **{v.name.split("/", 1)[1].replace("/", "|"): v.numpy() for v in model.weights})
 """
@@ -88,19 +98,31 @@ def test_tensorflow_files_load_there(head: Any, size: str, tmp_path: Path) -> No
     pytest.importorskip("tensorflow", reason="tensorflow is not installed")
     source = checkpoints.make(tmp_path / "source", head, dtype="float32")
     convert(source, tmp_path / "out", to="tf", max_shard_size=size)
-    settings = {
-        **environment(4),
-        "USE_TF": "1",
-        "USE_TORCH": "0",
-        "TF_USE_LEGACY_KERAS": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    settings.pop("KERAS_BACKEND", None)
-    command = [sys.executable, "-c", TF, head, str(tmp_path / "out"), str(tmp_path / "peer.npz")]
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run(TF, f"Roberta{head}", tmp_path / "out", tmp_path / "peer.npz", framework="tf")
     found = np.load(tmp_path / "peer.npz")
     drawn = checkpoints.draw(checkpoints.small_config(head), head)
     assert len(found.files) == len(drawn)
     kernel = "roberta|encoder|layer_._1|output|dense|kernel:0"
     assert np.array_equal(found[kernel], drawn["roberta.encoder.layer.1.output.dense.weight"].astype(np.float32).T)
+
+
+@pytest.mark.parametrize(
+    ("to", "name", "model_type"),
+    [
+        ("tf", "CamembertForMaskedLM", "camembert"), ("tf", "XLMRobertaForTokenClassification", "xlm-roberta"),
+        ("flax", "XLMRobertaForMaskedLM", "xlm-roberta"),
+    ],
+)  # fmt: skip
+def test_files_of_other_families_load_there_in_their_class(to: Any, name: str, model_type: str, tmp_path: Path) -> None:
+    pytest.importorskip({"tf": "tensorflow", "flax": "flax"}[to])
+    head: Any = name.removeprefix("XLMRoberta").removeprefix("Camembert")
+    source = checkpoints.make(tmp_path / "source", head, dtype="float32")
+    fields = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**fields, "model_type": model_type, "architectures": [name]}))
+    convert(source, tmp_path / "out", to=to)
+    run({"tf": TF, "flax": FLAX}[to], name, tmp_path / "out", tmp_path / "peer.npz", framework=to)
+    found = dict(np.load(tmp_path / "peer.npz"))
+    drawn = checkpoints.draw(checkpoints.small_config(head), head)
+    assert len(found) == len(drawn)
+    sums = [float(np.abs(array.astype(np.float32)).sum(dtype=np.float64)) for array in drawn.values()]
+    assert sorted(float(np.abs(a).sum(dtype=np.float64)) for a in found.values()) == pytest.approx(sorted(sums))

@@ -23,7 +23,7 @@ DOCS = HERE.parents[1] / "docs" / "differences.md"
 BEGIN, END = "<!-- surface: written by tests/surface/compare.py -->", "<!-- surface: end -->"
 
 FAMILIES = {
-    "config": "`RobertaConfig`, `GenerationConfig`",
+    "config": "configs, `GenerationConfig`",
     "tokenizer": "tokenizers, `BatchEncoding`",
     "pytorch": "PyTorch",
     "tensorflow": "TensorFlow",
@@ -34,7 +34,7 @@ VERDICTS = {"other": "other on purpose", "none": "no meaning here"}
 
 def family_of(cls: str) -> str:
     """The family a class belongs to."""
-    if cls in ("RobertaConfig", "GenerationConfig"):
+    if cls.endswith("Config"):
         return "config"
     if "Tokenizer" in cls or cls == "BatchEncoding":
         return "tokenizer"
@@ -42,7 +42,10 @@ def family_of(cls: str) -> str:
 
 
 def packed(surface: dict[str, Any]) -> dict[str, Any]:
-    """Map each family to the members that all its classes share, and each class to its other members."""
+    """Map each family to the members that all its classes share, and each class to its other members.
+
+    Of CamemBERT's and XLM-RoBERTa's classes, those that differ from RoBERTa's class: null is one that it has alone.
+    """
     result: dict[str, Any] = {}
     for family in FAMILIES:
         classes = {cls: members for cls, members in surface.items() if family_of(cls) == family}
@@ -50,13 +53,29 @@ def packed(surface: dict[str, Any]) -> dict[str, Any]:
         common = {name: what for name, what in first.items() if all(other.get(name) == what for other in others)}
         result[family] = common
         result |= {cls: {n: w for n, w in members.items() if n not in common} for cls, members in classes.items()}
+    plain = {cls: result[cls] for cls in surface}
+    for cls in surface:
+        if robertas(cls) != cls:
+            own, roberta = plain[cls], plain[robertas(cls)]
+            result[cls] = {name: own.get(name) for name in own | roberta if own.get(name) != roberta.get(name)}
     return result
+
+
+def robertas(cls: str) -> str:
+    """RoBERTa's class of the same framework and head."""
+    return cls.replace("XLMRoberta", "Roberta").replace("Camembert", "Roberta")
 
 
 def recorded() -> dict[str, dict[str, Any]]:
     """The recorded surface of transformers: class -> member -> its description."""
     kept = json.loads((HERE / "transformers.json").read_text(encoding="utf-8"))
-    return {cls: {**kept[family_of(cls)], **own} for cls, own in kept.items() if cls not in FAMILIES}
+    result = {}
+    for cls, own in kept.items():
+        if cls not in FAMILIES:
+            roberta = kept[robertas(cls)] if robertas(cls) != cls else {}
+            members = {**kept[family_of(cls)], **roberta, **own}
+            result[cls] = {name: what for name, what in members.items() if what is not None}
+    return result
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[str]:
@@ -108,9 +127,10 @@ def counts(ours: dict[str, dict[str, Any]]) -> dict[str, tuple[int, int]]:
 def table(ours: dict[str, dict[str, Any]]) -> str:
     """The section of docs/differences.md."""
     lines = [
-        "A script walks every public member of transformers 4.57.6's classes (config, tokenizers, `BatchEncoding`, three",
-        "families) and every parameter with its default. All are the same here, except for these rows. `name(parameter)` is",
-        "not a parameter here; `name(parameter=)` has a different default.",
+        "A script walks every public member of transformers 4.57.6's classes (configs and models of RoBERTa, CamemBERT and",
+        "XLM-RoBERTa in three frameworks, RoBERTa's tokenizers, `BatchEncoding`) and every parameter with its default. All",
+        "are the same here, except for these rows. `name(parameter)` is not a parameter here; `name(parameter=)` has a",
+        "different default.",
         "",
         "| family | walked | differ |",
         "| --- | ---: | ---: |",

@@ -20,9 +20,11 @@ HEADS = (
     "PreTrainedModel", "Model", "ForCausalLM", "ForMaskedLM", "ForSequenceClassification", "ForMultipleChoice",
     "ForTokenClassification", "ForQuestionAnswering",
 )  # fmt: skip
+FAMILIES = ("Roberta", "Camembert", "XLMRoberta")
 CLASSES = (
-    "RobertaConfig", "RobertaTokenizer", "RobertaTokenizerFast", "BatchEncoding", "GenerationConfig",
-    *(f"{prefix}Roberta{head}" for prefix in ("", "TF", "Flax") for head in HEADS),
+    *(f"{family}Config" for family in FAMILIES),
+    "RobertaTokenizer", "RobertaTokenizerFast", "BatchEncoding", "GenerationConfig",
+    *(f"{prefix}{family}{head}" for prefix in ("", "TF", "Flax") for family in FAMILIES for head in HEADS),
 )  # fmt: skip
 
 # Private by name, but read by scripts and tools anyway.

@@ -72,7 +72,7 @@ def open_pretrained(
     is_reported: bool = False,
     tensors: Mapping[str, StoredTensor] | None = None,
     table: Callable[[RobertaConfig], Mapping[str, Parameter]] | None = None,
-    config_class: type[RobertaConfig] = RobertaConfig,
+    config_class: type[RobertaConfig] | None = None,
 ) -> Pretrained:
     """Find and check everything before a model is built; config and weights are of one save.
 
@@ -86,7 +86,8 @@ def open_pretrained(
         is_reported: the caller is given the report, even of a checkpoint that has no tensor of the model.
         tensors: taken instead of the folder's.
         table: the tensors of a caller's own class, which has no `head`.
-        config_class: the class of the config that is read; a caller's own class may have another.
+        config_class: the class of the config that is read, that of the model's class; None for the one of the
+            folder's model type.
 
     Raises:
         CheckpointError: the files do not make this model; one error lists everything that is wrong.
@@ -196,7 +197,7 @@ def resized(matrix: np.ndarray, rows: int, name: str) -> np.ndarray:
 
 
 def _config(
-    folder: Path, given: Any, overrides: dict[str, Any], config_class: type[RobertaConfig]
+    folder: Path, given: Any, overrides: dict[str, Any], config_class: type[RobertaConfig] | None
 ) -> tuple[RobertaConfig, dict[str, Any]]:
     """The config to build from, and the overrides that are not fields of it; a given object is not changed."""
     config, unknown = as_config(given, config_class), dict(overrides)

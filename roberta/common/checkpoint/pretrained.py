@@ -81,7 +81,7 @@ class PretrainedBase(MakesOutput, PushesToHub):
         Raises:
             TypeError, ValueError: no model of this class can be built from it.
         """
-        own = built_from(config, cls.__name__)
+        own = built_from(config, cls.__name__, cls.config_class)
         if cls.head == "ForQuestionAnswering" and own.num_labels != 2:
             raise ValueError(f"num_labels={own.num_labels}; question answering has 2, the start and the end")
         return own

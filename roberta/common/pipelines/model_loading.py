@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from roberta.common import frameworks
+from roberta.common.config_protocol import named_model_type
+from roberta.common.model_types import class_name
 from roberta.common.parameters import Head
 from roberta.common.pipelines.base import Model
 from roberta.common.storage.hub import HubOptions
@@ -50,12 +52,13 @@ def open_model(
             raise ValueError(f"framework={framework!r}, but the model belongs to {model.framework!r}; omit framework")
         return model
     name = frameworks.one_framework(framework, frameworks.installed())
+    model_type = named_model_type(model, **source)
     options = {"add_pooling_layer": has_pooler} if head == "Model" else {}
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", ".*: new, as the checkpoint does not have them", UserWarning
         )  # an error, below
-        loaded, report = frameworks.class_of(name, head).from_pretrained(
+        loaded, report = frameworks.class_of(name, head, model_type).from_pretrained(
             model,
             dtype=dtype or "float32",
             output_loading_info=True,
@@ -63,10 +66,10 @@ def open_model(
             **options,
         )
     if report["missing_keys"]:
-        saved = ", ".join(loaded.config.architectures or ["an unknown class"])
+        saved, missing = ", ".join(loaded.config.architectures or ["an unknown class"]), sorted(report["missing_keys"])
         raise ValueError(
-            f"{model} was saved as {saved} and has no {', '.join(sorted(report['missing_keys']))}: as Roberta{head} it "
-            "would answer at random; give a model that was trained for this task; docs/training.md shows how to make one"
+            f"{model} was saved as {saved} and has no {', '.join(missing)}: as {class_name(model_type, head)} it would "
+            "answer at random; give a model that was trained for this task; docs/training.md shows how to make one"
         )
     return loaded
 

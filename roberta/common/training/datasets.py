@@ -229,7 +229,7 @@ def trained_config(
     if recipe.dropout is not None:
         dropout = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), recipe.dropout)
         changes |= {**dropout, "classifier_dropout": None}
-    changed: RobertaConfig = RobertaConfig.from_dict(config.to_dict(), **changes)
+    changed: RobertaConfig = type(config).from_dict(config.to_dict(), **changes)
     return changed
 
 

@@ -104,7 +104,7 @@ def initial_weights(
 
 def _of_labels(head: Head, config: RobertaConfig) -> set[str]:
     """The parameters with a part for each label: those that would be larger with one more label."""
-    more = RobertaConfig.from_dict(config.to_dict(), num_labels=config.num_labels + 1)
+    more = type(config).from_dict(config.to_dict(), num_labels=config.num_labels + 1)
     larger = parameters(more, head)
     return {name for name, parameter in parameters(config, head).items() if parameter.shape != larger[name].shape}
 

@@ -320,7 +320,7 @@ class Training(DataSettings):
             source, self.head, data.config, seed=self.seed, dtype=wide, beside=run.checkpoints.output,
             is_new_head=data.is_new_head and saved is None,
         ) as (place, new):  # fmt: skip
-            class_ = frameworks.class_of(framework, self.head)
+            class_ = frameworks.class_of(framework, self.head, data.config.model_type)
             model = class_.from_pretrained(place, config=data.config, dtype=wide)
         if new and run.journal is not None:
             run.journal.say(

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 from roberta.common.config import RobertaConfig
+from roberta.common.model_types import class_name
 from roberta.common.parameters import Head
 from roberta.common.values import is_int
 
@@ -59,7 +60,7 @@ def task_settings(config: RobertaConfig, task: str) -> dict[str, Any]:
 def check_model_class(model: Any, task: Task) -> None:
     """Raise `ValueError` where a task does not train the model's class."""
     if model.head != HEADS[task]:
+        wanted = class_name(model.config.model_type, HEADS[task], model.class_prefix)
         raise ValueError(
-            f"task {task!r} trains {model.class_prefix}Roberta{HEADS[task]}, and the model is a "
-            f"{type(model).__name__}; load it with the class of the task"
+            f"task {task!r} trains {wanted}, and the model is a {type(model).__name__}; load it with the class of the task"
         )
