@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from roberta.common import frameworks
+from roberta.common.checkpoint.loading import say_once
 from roberta.common.parameters import Head
 from roberta.common.pipelines.base import Model
+from roberta.common.pipelines.sentence_recipe import read_recipe
+from roberta.common.storage.hub import HubOptions
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.tokenizer.fast import RobertaTokenizerFast
 
@@ -101,6 +105,29 @@ def open_tokenizer(tokenizer: Any, model: Any, source: HubSource) -> TokenizerBa
         local_files_only=source.local_files_only,
         token=source.token,
     )
+
+
+def open_recipe(model: Any, tokenizer: Any, source: HubSource, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a folder of sentence-transformers asks for beside those given, said once; none of another folder.
+
+    Of a loaded model it is the folder that it came from, if that is still there, or its tokenizer comes from there too.
+
+    Raises:
+        CheckpointError: it has a part that is not supported.
+    """
+    place = model if isinstance(model, str | Path) else getattr(model, "name_or_path", "")
+    is_asked = isinstance(model, str | Path) or tokenizer is None
+    if not place or not (is_asked or Path(place).is_dir()):
+        return {}
+    where = HubOptions(
+        revision=source.revision, cache_dir=source.cache_dir, local_files_only=source.local_files_only,
+        token=source.token,
+    )  # fmt: skip
+    recipe = read_recipe(place, where)
+    if recipe is None:
+        return {}
+    say_once(f"{place} is a model of sentence-transformers: {recipe.note(given)}")
+    return recipe.options(given)
 
 
 def check_vocabulary(tokenizer: TokenizerBase, model: Model) -> None:

@@ -19,6 +19,7 @@ from roberta.common.formats.safetensors_file import Source, StoredTensor, numpy_
 from roberta.common.parameters import HEAD_PARTS, Head, Parameter, parameters
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.hub import HubOptions, local_checkpoint
+from roberta.common.storage.names import other_weights
 
 _DEFAULT_HUB = HubOptions(
     revision="main", subfolder="", cache_dir=None, force_download=False, local_files_only=False, token=None
@@ -33,7 +34,8 @@ def is_config(model: str | Path) -> bool:
             open_checkpoint(path)
         except CheckpointError:
             return (path / CONFIG_FILE).is_file() and not any(
-                file.suffix in (".safetensors", ".bin", ".h5", ".msgpack") for file in path.iterdir()
+                file.suffix in (".safetensors", ".bin", ".h5", ".msgpack") or other_weights([file.name])
+                for file in path.iterdir()
             )
         return False
     return path.suffix == ".json" and not path.name.endswith(".index.json")
