@@ -85,6 +85,11 @@ def open_model(
             f"{model} was saved as {saved} and has no {', '.join(sorted(report['missing_keys']))}: as Roberta{head} it "
             "would answer at random; give a model that was trained for this task; docs/training.md shows how to make one"
         )
+    if not loaded.config.architectures:
+        say_once(
+            f"{model}: the config names no class (architectures); Roberta{head} was taken, which this task needs and "
+            "whose tensors are all there"
+        )
     return loaded
 
 
