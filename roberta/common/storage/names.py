@@ -28,7 +28,7 @@ WEIGHT_SUFFIXES = {
 # Files with such suffixes that hold something else: the states of trainings, adapters, presets of KerasHub.
 _NOT_WEIGHTS = re.compile(
     r"(training_args|optimizer|scheduler|scaler|sampler|rng_state|random_states|adapter_model|roberta_rest|opt_state|"
-    r"pytorch_lora).*|.*(optim_states|\.weights)\.\w+"
+    r"pytorch_lora|openvino).*|.*(optim_states|\.weights)\.\w+"
 )
 
 
