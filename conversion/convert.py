@@ -21,6 +21,7 @@ from roberta.common.formats.safetensors_file import StoredTensor, numpy_dtype
 from roberta.common.model_types import class_name
 from roberta.common.storage.folders import CheckpointError, Content, write_folder
 from roberta.common.storage.held_files import HeldFile, read_one_save
+from roberta.common.storage.modules_file import MODULES_FILE
 from roberta.common.training.optimizer_state import STATE_FILES, TENSORS_FILE, load_training_state
 from roberta.conversion import formats, probe
 from roberta.conversion.fairseq import writer as fairseq_writer
@@ -29,6 +30,7 @@ from roberta.conversion.formats import CheckpointFormat, SourceOptions
 from roberta.conversion.keras_hub import writer as keras_hub_writer
 from roberta.conversion.keras_hub.reader import PRESET_FILES
 from roberta.conversion.model import SourceModel, sources
+from roberta.conversion.sentence_files import sentence_files
 
 FAIRSEQ_FILE = "model.pt"
 
@@ -131,6 +133,9 @@ def convert(
     with _bar(model, progress) as count:
         model = _prepared(model, to, dtype, count, wrong)
         contents, notes = _contents(model, to, max_shard_size, options)
+        beside, more = sentence_files(source, to)
+        contents |= beside
+        notes += more
         contents |= state  # in the same save: new weights never lie beside an old state
         replaced = _replaced(Path(target), contents, overwrite)
         write_folder(target, contents, stale=_is_stale)
@@ -186,7 +191,7 @@ def _tokenizer_notes(model: SourceModel) -> list[str]:
 
 def _is_stale(name: str) -> bool:
     """Whether an old file would be taken for the model beside the new ones."""
-    return is_stale(name, None) or name in (*formats.TEXTS, *PRESET_FILES, *STATE_FILES, FAIRSEQ_FILE)
+    return is_stale(name, None) or name in (*formats.TEXTS, *PRESET_FILES, *STATE_FILES, FAIRSEQ_FILE, MODULES_FILE)
 
 
 def _training_state(path: Path) -> dict[str, Content]:

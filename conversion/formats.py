@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from roberta.common.checkpoint.checkpoint import open_once
 from roberta.common.config import CONFIG_FILE
@@ -15,7 +15,7 @@ from roberta.common.model_types import STEMS, class_name
 from roberta.common.parameters import Head
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.hub import local_checkpoint, local_folder
-from roberta.common.storage.names import FORMATS, WEIGHTS_SUFFIXES, weight_files
+from roberta.common.storage.names import FORMATS, WEIGHT_SUFFIXES, other_weights, weight_files
 from roberta.conversion.fairseq import dictionary
 from roberta.conversion.fairseq import reader as fairseq
 from roberta.conversion.fairseq.dictionary import DICTIONARY_FILE
@@ -64,7 +64,12 @@ class SourceOptions:
 
 
 def local(source: str | Path, format_: CheckpointFormat | None) -> Path:
-    """A local path unchanged, or the local copy of a name on the hub, tokenizer files included."""
+    """A local path, or the local copy of a name on the hub, tokenizer files included.
+
+    Of a folder of sentence-transformers, it is that of the transformer.
+    """
+    if Path(source).is_dir():
+        return local_folder(Path(source), files=(CONFIG_FILE,))
     if Path(source).exists():
         return Path(source)
     if format_ in ("fairseq", "keras-hub"):
@@ -88,7 +93,8 @@ def recognise(path: Path) -> tuple[Path, CheckpointFormat]:
     found: list[tuple[Path, CheckpointFormat]] = []
     for format_ in ALL[:4]:
         found += [(path / name, format_) for name in weight_files(format_) if (path / name).is_file()][:1]
-    found += [(file, _of_file(file)) for file in sorted(path.glob("*.pt"))]
+    others = other_weights([file.name for file in path.iterdir() if file.is_file()])
+    found += [(path / name, _of_file(path / name)) for name in others if name.endswith(".pt") or not found]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -99,12 +105,15 @@ def recognise(path: Path) -> tuple[Path, CheckpointFormat]:
 
 def _of_file(file: Path) -> CheckpointFormat:
     suffix = Path(file.name.partition(".index")[0]).suffix if file.suffix == ".json" else file.suffix
-    format_ = cast(CheckpointFormat | None, WEIGHTS_SUFFIXES.get(suffix))
     if file.suffix == ".json":
-        return format_ or "safetensors"
+        return "pt" if suffix == ".bin" else "safetensors"
+    format_ = WEIGHT_SUFFIXES.get(suffix)
     if format_ is None:
-        raise CheckpointError(f"{file} has no known format; it must end in one of {', '.join(WEIGHTS_SUFFIXES)}")
-    return "fairseq" if format_ == "pt" and fairseq.is_fairseq(fairseq.open_file(file)) else format_
+        raise CheckpointError(f"{file} has no known format; it must end in one of {', '.join(WEIGHT_SUFFIXES)}")
+    if format_ == "pt" and fairseq.is_fairseq(fairseq.open_file(file, keeps_unknown=True)):
+        return "fairseq"
+    found: CheckpointFormat = format_  # type: ignore[assignment]
+    return found
 
 
 def read_model(path: Path, format_: CheckpointFormat | None, options: SourceOptions) -> SourceModel:
@@ -127,8 +136,9 @@ def read_model(path: Path, format_: CheckpointFormat | None, options: SourceOpti
     config, _ = checked_config(folder)
     checkpoint = open_once(path, formats=(format_,))
     return checked_model(
-        config, checkpoint.tensors, checkpoint.source, format_, head=head, files=tokenizer_texts(folder)
-    )
+        config, checkpoint.tensors, checkpoint.source, format_, head=head, files=tokenizer_texts(folder),
+        notes=checkpoint.remarks,
+    )  # fmt: skip
 
 
 def _read_fairseq(path: Path, options: SourceOptions) -> SourceModel:

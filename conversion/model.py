@@ -11,6 +11,7 @@ from typing import get_args
 import numpy as np
 
 from roberta.common.checkpoint.checkpoint import Checkpoint, match
+from roberta.common.checkpoint.wrappers import unwrapped
 from roberta.common.config import RobertaConfig
 from roberta.common.family_configs import CONFIGS
 from roberta.common.formats.safetensors_file import Source, StoredTensor
@@ -83,6 +84,10 @@ def checked_model(
         CheckpointError: a tensor is missing, unknown or of the wrong shape; or the file has several heads and none is
             chosen.
     """
+    # one model's tensors; what may belong to a head that is not wanted can lie outside
+    heads = HEAD_PARTS if head is None else {name.removeprefix("roberta.") for name in parameters(config, head)}
+    inner = unwrapped(source, tensors, heads)
+    tensors = inner.tensors
     # the class: the caller's choice, or the one whose tensors are there, if the config agrees
     chosen = head_of(config, tensors, source) if head is None else head
     name = class_name(config.model_type, chosen)
@@ -110,8 +115,13 @@ def checked_model(
     if differing:
         raise CheckpointError(f"{source}: {'; '.join(differing)}: one would be lost; fix the file or its config")
     left = [f"left out: {name}" for name in found.report.unexpected]
+    if not named and head is None:
+        of_which = "an encoder alone" if chosen == "Model" else "that class's head"
+        left.append(f"the config names no class: {name} was taken, as the file has the tensors of {of_which}")
     config.architectures = [name]
-    return SourceModel(config, chosen, found.found, source, format_, files, (*notes, *found.report.notes, *left))
+    return SourceModel(
+        config, chosen, found.found, source, format_, files, (*notes, *inner.remarks, *found.report.notes, *left)
+    )
 
 
 def head_of(config: RobertaConfig, tensors: Mapping[str, StoredTensor], source: Path) -> Head:

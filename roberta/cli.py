@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     info = commands.add_parser("info", help="what a model folder or hub name holds; needs no framework")
-    info.add_argument("path", help="folder, or name on the hub")
+    info.add_argument("path", help="folder, weights file, or name on the hub")
     info.add_argument("--variant", help="the mark in model.VARIANT.safetensors")
     info.set_defaults(run=_info)
     _add_convert(commands)
@@ -171,19 +171,27 @@ def _info(options: argparse.Namespace) -> int:
     from typing import get_args
 
     from roberta.common.checkpoint.checkpoint import open_checkpoint
+    from roberta.common.checkpoint.wrappers import unwrapped
     from roberta.common.config_protocol import checked_config
-    from roberta.common.model_types import head_of_class
+    from roberta.common.model_types import class_name, head_of_class
     from roberta.common.parameters import Head, parameters
     from roberta.common.storage.hub import local_checkpoint
+    from roberta.conversion.model import head_of
 
     # only headers are read: a file's size does not matter
-    folder = local_checkpoint(options.path, variant=options.variant)
+    file = Path(options.path)
+    folder = file.parent if file.is_file() else local_checkpoint(options.path, variant=options.variant)
     config, _ = checked_config(folder)
-    checkpoint = open_checkpoint(folder, variant=options.variant)
+    checkpoint = open_checkpoint(file if file.is_file() else folder, variant=options.variant)
     tensors = checkpoint.tensors.values()
+    inner = unwrapped(checkpoint.source, checkpoint.tensors, ())
     heads = [head_of_class(name) for name in config.architectures or ()]
+    named = ", ".join(config.architectures or ())
+    if not heads:  # then the tensors say it, as they do for convert
+        heads = [head_of(config, inner.tensors, checkpoint.source)]
+        named = f"{class_name(config.model_type, heads[0])} by its tensors; the config names none"
     rows = {
-        "class": ", ".join(config.architectures or ["not said"]),
+        "class": named,
         "layers": config.num_hidden_layers,
         "hidden size": config.hidden_size,
         "attention heads": config.num_attention_heads,
@@ -198,4 +206,6 @@ def _info(options: argparse.Namespace) -> int:
             rows["parameters"] = f"{sum(p.size for p in parameters(config, head).values()):,}"
     for name, value in rows.items():
         print(f"{name:<18} {value}")
+    for remark in (*checkpoint.remarks, *inner.remarks):
+        print(f"{'note':<18} {remark}")
     return 0

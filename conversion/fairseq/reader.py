@@ -19,6 +19,7 @@ from roberta.common.config import RobertaConfig
 from roberta.common.family_configs import config_class_of
 from roberta.common.formats import torch_zip
 from roberta.common.formats.safetensors_file import MAX_TENSORS, StoredTensor
+from roberta.common.parameters import ENCODER_NAME
 from roberta.common.storage.folders import CheckpointError
 from roberta.conversion.fairseq.names import (
     CLASSIFIERS,
@@ -37,15 +38,23 @@ OWN = "roberta"  # the key for what fairseq has no place for
 
 
 def is_fairseq(value: object) -> bool:
-    """Whether what a file of `torch.save` holds is a checkpoint of fairseq."""
-    return (
-        isinstance(value, Mapping) and isinstance(value.get("model"), Mapping) and ("args" in value or "cfg" in value)
-    )
+    """Whether what a file of `torch.save` holds is a checkpoint of fairseq.
+
+    Other programs write model and args too, with the names of the table.
+    """
+    if not isinstance(value, Mapping) or not isinstance(value.get("model"), Mapping):
+        return False
+    has_names = any(ENCODER_NAME.fullmatch(name) for name in value["model"] if isinstance(name, str))
+    return ("args" in value or "cfg" in value) and not has_names
 
 
-def open_file(path: Path) -> Any:
-    """What a `.pt` file holds, fairseq's own classes as data."""
-    return torch_zip.read_torch_zip(path, records=RECORDS)
+def open_file(path: Path, *, keeps_unknown: bool = False) -> Any:
+    """What a `.pt` file holds, fairseq's own classes as data.
+
+    Args:
+        keeps_unknown: also other classes, of a file that may be another program's.
+    """
+    return torch_zip.read_torch_zip(path, records=RECORDS, keeps_unknown=keeps_unknown)
 
 
 def read_fairseq(

@@ -19,6 +19,7 @@ from roberta.common.config import CONFIG_FILE, RobertaConfig, read_json
 from roberta.common.config_protocol import checked_config
 from roberta.common.formats import safetensors_file
 from roberta.common.formats.safetensors_file import StoredTensor
+from roberta.common.model_types import head_of_class
 from roberta.common.parameters import Head
 from roberta.common.storage.folders import CheckpointError
 from roberta.conversion.keras_hub import names

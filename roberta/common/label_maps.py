@@ -45,7 +45,9 @@ def file_labels(config_dict: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     """
     id2label, label2id = config_dict.get("id2label"), config_dict.get("label2id")
     if not isinstance(id2label, Mapping):
-        return {"num_labels": config_dict.get("num_labels"), "id2label": id2label, "label2id": label2id}, None
+        # old files have the number under another name; a file's label2id says it too
+        number = config_dict.get("num_labels", config_dict.get("_num_labels") if label2id is None else None)
+        return {"num_labels": number, "id2label": id2label, "label2id": label2id}, None
     contradiction: dict[str, int] | None = None
     if isinstance(label2id, Mapping) and _contradict(id2label, label2id):
         contradiction = dict(label2id)

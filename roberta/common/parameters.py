@@ -7,6 +7,7 @@ a dense weight is (out, in). A backend differs only in the leaf name of each kin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -28,6 +29,12 @@ Head = Literal[
 ]
 HEADS_WITH_POOLER: tuple[Head, ...] = ("Model", "ForMultipleChoice")
 LANGUAGE_MODELS: tuple[Head, ...] = ("ForCausalLM", "ForMaskedLM")
+
+# A name that only a tensor of an encoder has, in two groups: the text before the encoder's own name, and that name.
+ENCODER_NAME = re.compile(
+    r"((?:.*\.)?)((?:embeddings\.(?:word_embeddings|position_embeddings|token_type_embeddings|LayerNorm)|encoder\.layer\.\d+)"
+    r"\..+)"
+)
 
 # The parts of all heads, as first components of a canonical name: a file may hold any of them.
 HEAD_PARTS = ("lm_head", "classifier", "qa_outputs", "pooler")

@@ -281,6 +281,20 @@ def test_local_folder_fetches_the_named_files_that_are_there(hub):
     assert hub.files() == ["config.json"]
 
 
+def test_the_transformer_of_sentence_transformers_is_found_in_its_folder(hub):
+    part = {"type": "sentence_transformers.models.Transformer", "path": "0_Transformer"}
+    files = {"modules.json": json.dumps([part]).encode(), "README.md": b"about"}
+    hub.put(NAME, {**files, **{f"0_Transformer/{name}": b"{}" for name in ("config.json", "model.safetensors", "x")}})
+    folder = local_checkpoint(NAME)
+    assert folder.name == "0_Transformer"
+    assert names(folder) == ["config.json", "model.safetensors"]
+    assert local_folder(NAME, files=("config.json",)) == folder
+    assert local_folder(NAME, files=("config.json",), local_files_only=True) == folder
+    assert names(local_folder(NAME, files=("README.md",), in_transformer=False)) == [
+        "0_Transformer", "README.md", "modules.json"
+    ]  # fmt: skip
+
+
 def test_a_config_loads_by_name(hub):
     hub.put(NAME, {"config.json": RobertaConfig(hidden_size=24, num_attention_heads=3).to_json_string().encode()})
     assert RobertaConfig.from_pretrained(NAME).hidden_size == 24

@@ -261,7 +261,7 @@ def test_a_budget_without_a_token_is_refused(folder: Path, budget: Any) -> None:
         ("token-classification", {"ignore_labels": "O"}, "ignore_labels='O' must be a list"),
         ("question-answering", {"top_k": None}, "top_k=None must be an int"),
         ("question-answering", {"doc_stride": -1}, "doc_stride=-1 must be an int of at least 0"),
-        ("embeddings", {"pooling": "max"}, "pooling='max' must be one of mean, cls, pooler, none"),
+        ("embeddings", {"pooling": "median"}, "pooling='median' must be one of mean, cls, max, mean_sqrt_len_tokens"),
         ("text-generation", {"handle_long_generation": "cut"}, 'must be "hole" or None'),
     ],
 )  # fmt: skip

@@ -18,13 +18,15 @@ from pathlib import Path
 from types import ModuleType
 
 from roberta.common.checkpoint import older_names
+from roberta.common.checkpoint.name_rules import misfit_lines
+from roberta.common.checkpoint.wrappers import unwrapped
 from roberta.common.dtype_names import FLOAT_DTYPES
 from roberta.common.formats import safetensors_file
 from roberta.common.formats.safetensors_file import Source, StoredTensor, size_of
 from roberta.common.parameters import HEAD_PARTS, Parameter
 from roberta.common.storage.folders import CheckpointError, Content, NoFitError, write_folder
 from roberta.common.storage.held_files import read_one_save
-from roberta.common.storage.names import FORMATS, WEIGHTS_SUFFIXES, find_weights, read_index, weight_files
+from roberta.common.storage.names import FORMATS, WEIGHT_SUFFIXES, find_weights, read_index, weight_files
 
 _FORMAT_MODULES = {"pt": "torch_bin", "tf": "tf_h5", "flax": "flax_msgpack"}
 _EXTRAS = {"h5py": "legacy", "msgpack": "legacy"}
@@ -32,10 +34,15 @@ _EXTRAS = {"h5py": "legacy", "msgpack": "legacy"}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of a checkpoint, by PyTorch's names and in PyTorch's shapes, spelled as the file spells them."""
+    """The tensors of a checkpoint, by PyTorch's names and in PyTorch's shapes, spelled as the file spells them.
+
+    Attributes:
+        remarks: where in the file they were found, for the user.
+    """
 
     source: Path
     tensors: Mapping[str, StoredTensor]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,16 @@ class LoadReport:
         unexpected: tensors that this class does not use (another head's).
         mismatched: (name, shape in the file, shape in the model) of what is newly initialised because shapes differ.
         notes: names that were spelled in another way.
+        unused: tensors outside of the prefix that the others have; they are among the unexpected ones.
+        remarks: where in the file the tensors are, and what was removed from their names.
     """
 
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
     notes: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def message(self, class_name: str) -> str:
         """A few lines for the user; empty when everything was found."""
@@ -102,19 +113,24 @@ def open_once(file: Path, *, variant: str | None = None, formats: tuple[str, ...
         file = file / find_weights(file, names, formats, variant)
     elif not file.is_file():
         raise CheckpointError(f"{file} does not exist")
-    if file.suffix == ".json":
-        return Checkpoint(file, _read_index(file))
-    return Checkpoint(file, _read_file(file))
+    remarks: list[str] = []
+    tensors = _read_index(file) if file.suffix == ".json" else _read_file(file, remarks)
+    return Checkpoint(file, tensors, tuple(remarks))
 
 
-def _read_file(file: Path) -> dict[str, StoredTensor]:
-    format_ = WEIGHTS_SUFFIXES.get(file.suffix)
+def _read_file(file: Path, remarks: list[str]) -> dict[str, StoredTensor]:
+    """The tensors of one file.
+
+    Args:
+        remarks: gets what a user should know of where they lie in it.
+    """
+    format_ = WEIGHT_SUFFIXES.get(file.suffix)
     if format_ is None:
         raise CheckpointError(
-            f"{file} is not of a known format; the suffix must be one of {', '.join(WEIGHTS_SUFFIXES)}"
+            f"{file} is not of a known format; the suffix must be one of {', '.join(WEIGHT_SUFFIXES)}"
         )
     reader = None if format_ == "safetensors" else legacy(format_)
-    tensors = safetensors_file.read_safetensors(file) if reader is None else reader.read_tensors(file)
+    tensors = safetensors_file.read_safetensors(file) if reader is None else reader.read_tensors(file, remarks)
     if not tensors:
         raise CheckpointError(f"{file} holds no tensors; save the model again")
     flavour = _flavour(tensors) if reader is None else format_
@@ -167,7 +183,7 @@ def _read_index(index: Path) -> dict[str, StoredTensor]:
         file = index.parent / shard
         if not file.is_file():
             raise CheckpointError(f"{index} names {shard}, which is not in {index.parent}; fetch the missing shard")
-        for name, tensor in _read_file(file).items():
+        for name, tensor in _read_file(file, []).items():
             if name in result:
                 raise CheckpointError(f"{name} is in both {result[name].file} and {file}")
             result[name] = tensor
@@ -203,10 +219,14 @@ def match(
 
     Raises:
         NoFitError: one error that lists every tensor that is missing, left over or of the wrong shape.
+        CheckpointError: the names have more than one prefix.
     """
+    # the tensors of this model alone, by the names of the table
     has_prefix = any(name.startswith("roberta.") for name in table)
-    tensors, notes = older_names.canonical(checkpoint.tensors, has_prefix=has_prefix)
+    inner = unwrapped(checkpoint.source, checkpoint.tensors, table)
+    tensors, notes = older_names.canonical(inner.tensors, has_prefix=has_prefix)
     _tie(table, tensors, notes)
+    # what does not pair off
     missing = [name for name in table if name not in tensors]
     unexpected = [name for name in tensors if name not in table]
     mismatched = [
@@ -230,10 +250,13 @@ def match(
         heads = [name for name in missing if _may_be_new(name, has_prefix)]
         wrong += [f"missing, and would be new: {name} {list(table[name].shape)}" for name in heads]
         wrong += [f"left over: {name}" for name in unexpected if _may_be_left(name, may_drop_layers)]
+        wrong = [*misfit_lines(checkpoint.source, checkpoint.tensors, tensors, table), *wrong]
         raise NoFitError(f"{checkpoint.source} does not fit the config:\n  " + "\n  ".join(wrong))
     new = {name for name, _, _ in mismatched}
     found = {name: tensors[name] for name in table if name in tensors and name not in new}
-    return Match(found, LoadReport(tuple(missing), tuple(unexpected), tuple(mismatched), tuple(notes)))
+    left = (*unexpected, *inner.unused)
+    remarks = (*checkpoint.remarks, *inner.remarks)
+    return Match(found, LoadReport(tuple(missing), left, tuple(mismatched), tuple(notes), inner.unused, remarks))
 
 
 def _tie(table: Mapping[str, Parameter], tensors: dict[str, StoredTensor], notes: list[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import logging
 import warnings
 import zlib
 from collections.abc import Callable, Mapping
@@ -24,6 +26,8 @@ from roberta.common.parameters import Head, Parameter, parameters
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.held_files import read_one_save
 from roberta.common.storage.hub import HubOptions, local_checkpoint
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,15 @@ def open_pretrained(
         is_reported=is_reported,
         may_drop_layers="num_hidden_layers" in overrides,  # the caller's own word
     )
+    if matched.report.remarks:
+        say_once(f"{checkpoint.source}: {'; '.join(matched.report.remarks)}")
     return Pretrained(found, folder, matched, generation)
+
+
+@functools.lru_cache(maxsize=1024)
+def say_once(text: str) -> None:
+    """Log what a user should know of a file; the second time, in the same process, nothing."""
+    _logger.warning("%s", text)
 
 
 def report_to_user(report: LoadReport, class_name: str) -> None:

@@ -1,7 +1,7 @@
-"""Other spellings of the canonical names: prefixes of wrappers, the names of 2018, and the repeats of tied heads.
+"""Other spellings of the canonical names: the names of 2018, buffers, and the repeats of tied heads.
 
 Each rule adds a note of what it did; the notes are in the report of a load. Source: checkpoints written by
-transformers 2 to 5, DataParallel, torch.compile and Lightning.
+transformers 2 to 5. Prefixes of other models around this one are removed before, in `wrappers`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from roberta.common.storage.folders import CheckpointError
 
 Tensors = dict[str, StoredTensor]
 
-# Put before every name by DataParallel, by torch.compile, and by a module that has the model as an attribute.
-WRAPPERS = ("module.", "_orig_mod.", "model.")
 OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # the names of the first BERT release
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # constants that old versions saved
 ENCODER_PARTS = ("embeddings", "encoder", "pooler")
@@ -33,28 +31,10 @@ def canonical(tensors: Mapping[str, StoredTensor], *, has_prefix: bool) -> tuple
         CheckpointError: two tensors of a file have the same canonical name.
     """
     notes: list[str] = []
-    result = _without_wrappers(dict(tensors), notes)
-    result = _with_new_leaves(result, notes)
+    result = _with_new_leaves(dict(tensors), notes)
     result = _without_buffers(result, notes)
     result = _with_one_bias(result, notes)
     return _with_prefix(result, has_prefix), notes
-
-
-def _without_wrappers(tensors: Tensors, notes: list[str]) -> Tensors:
-    for wrapper in _outer_wrappers(tensors):
-        notes.append(f"the prefix {wrapper!r} was taken off")
-        tensors = _renamed(tensors, {name: name.removeprefix(wrapper) for name in tensors})
-    return tensors
-
-
-def _outer_wrappers(tensors: Tensors) -> list[str]:
-    """The prefixes that every tensor of the encoder has, outermost first."""
-    names = [name for name in tensors if "embeddings." in name or "encoder.layer." in name]
-    found = []
-    while names and (wrapper := next((w for w in WRAPPERS if all(n.startswith(w) for n in names)), None)):
-        found.append(wrapper)
-        names = [name.removeprefix(wrapper) for name in names]
-    return found
 
 
 def _with_new_leaves(tensors: Tensors, notes: list[str]) -> Tensors:

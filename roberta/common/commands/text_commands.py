@@ -71,7 +71,8 @@ def _run(options: argparse.Namespace, command: Command) -> int:
     results = pipe(_noted(inputs, given), **trained)
     status = _written(results, given, writer, is_file=output is not None)
     if pipe.full:
-        longest = min(pipe.limit, {**said, **trained}.get("max_length") or pipe.limit)
+        lengths = {"max_length": getattr(pipe.options, "max_length", None), **said, **trained}
+        longest = min(pipe.limit, lengths["max_length"] or pipe.limit)
         _say(options.command, f"{pipe.full:,} rows have {longest} tokens, the most there may be: longer texts were cut, "
                              "which --no-truncation makes an error")  # fmt: skip
     return status

@@ -121,8 +121,11 @@ COMMANDS: dict[str, Command] = {
     "embed": Command(
         "embeddings", "a vector a text", ("text",), 1,
         {
-            "--pooling": flag("what the vector is (mean)", str, choices=("mean", "cls", "pooler")),
-            "--normalize": flag("make vectors of length 1"),
+            "--pooling": flag(
+                "what the vector is (as sentence-transformers' modules.json says; else mean)", str,
+                choices=("mean", "cls", "pooler", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"),
+            ),
+            "--normalize": flag("make vectors of length 1, or not (as modules.json says; else not)", action=YES_OR_NO),
             **_TRUNCATION,
         },
     ),

@@ -33,8 +33,11 @@ FLAX_LEAVES: dict[Kind, str] = {
 _CANONICAL_LEAVES = {"embedding": "weight", "kernel": "weight", "scale": "weight"}
 
 
-def read_tensors(path: Path) -> dict[str, StoredTensor]:
+def read_tensors(path: Path, remarks: list[str]) -> dict[str, StoredTensor]:
     """The tensors of a file by their path in the tree, joined with dots.
+
+    Args:
+        remarks: gets a text on what lies beside the parameters (steps, moments, statistics of batches), which is not read.
 
     Raises:
         CheckpointError: names the file, and what in it is not a tree of arrays.
@@ -43,8 +46,14 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
         tree = msgpack_file.read_msgpack(path)
     except (ValueError, OSError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {str(error)[:200]}") from None
+    beside: list[str] = []
+    while isinstance(tree, dict) and "params" in tree:  # of a variable dictionary in a train state, twice
+        beside += [key for key in tree if key != "params"]
+        tree = tree["params"]
+    if beside:
+        remarks.append(f"the weights are those under params; not read: {', '.join(beside)}")
     if isinstance(tree, dict):
-        tree = _joined(path, tree.get("params", tree))
+        tree = _joined(path, tree)
     if not isinstance(tree, dict):
         raise CheckpointError(f"{path} holds a {type(tree).__name__}, not a tree of parameters")
     leaves = dict(flat(tree))

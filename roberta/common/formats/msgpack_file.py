@@ -15,6 +15,7 @@ from roberta.common.formats.safetensors_file import DTYPE_NAMES, MAX_TENSORS, St
 from roberta.common.storage.held_files import HeldFile
 
 ARRAY = 1  # the extension type of an array
+_SINGLE = (2, 3)  # of a complex number and of a numpy scalar, which no parameter is
 MAX_DEPTH = 32  # levels of the tree; RoBERTa's has eight
 
 # First byte -> how the length that follows is packed.
@@ -97,9 +98,13 @@ class _Walk:
                 raise ValueError(f"lists more than {MAX_TENSORS} tensors, the most that is read")
         return result
 
-    def array(self, length: int) -> StoredTensor:
-        """An extension, which must be an array; its bytes are skipped."""
-        kind, end = self.number(">b"), self.place + length
+    def array(self, length: int) -> StoredTensor | None:
+        """An extension, which must be an array or a single number; its bytes are skipped, and a number is None."""
+        kind = self.number(">b")
+        end = self.place + length
+        if kind in _SINGLE:
+            self.take(length)
+            return None
         if kind != ARRAY:
             raise ValueError(f"extension type {kind} is not an array")
         if end > len(self.data) or self.take(1) != b"\x93":

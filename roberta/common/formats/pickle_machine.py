@@ -1,8 +1,9 @@
 """A pickle read as data: a machine that knows the instructions of plain data, and calls nothing.
 
 A pickle is a program for a stack machine, and Python's own machine imports and calls whatever it names. This one
-knows the instructions of protocol 2 that `torch.save` writes; a name is a word to it, and what "calling" it builds is
-looked up in a table that the caller gives. Source: the documentation of `pickletools`.
+knows the instructions that `torch.save` writes; a name is a word to it, and what "calling" it builds is looked up in a
+table that the caller gives. A name outside of the table is an error, or, for files with more in them than the caller
+needs, a record that nobody looks into. Source: the documentation of `pickletools`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,13 @@ from typing import IO, Any
 from roberta.common.storage.folders import CheckpointError
 
 MAX_STEPS = 1_000_000  # a checkpoint with the state of its optimizer has fifty thousand
+
+# Modules with which a pickle starts programs. No class in a training checkpoint is of these, so a file with one of
+# them is an attack on whoever opens it with `pickle`, and is refused even though nothing is called here.
+_OF_ATTACKS = frozenset({
+    "os", "posix", "nt", "subprocess", "sys", "runpy", "pty", "socket", "shutil", "importlib", "ctypes", "webbrowser",
+})  # fmt: skip
+_BUILTINS_OF_ATTACKS = frozenset({"eval", "exec", "compile", "open", "__import__", "input", "breakpoint"})
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ Builder = Callable[..., Any]
 
 
 def keyed(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A dictionary of pairs, whose keys are texts, numbers, and tuples of these.
+    """A dictionary of pairs, whose keys are texts, numbers, records, and tuples of these.
 
     Raises:
         TypeError: a key is a tuple in a tuple. Some hundred bytes of those, each the one before twice, take years to
@@ -59,14 +67,21 @@ class Machine:
         path: the file, for the texts of errors.
         builders: name, as "module attribute" -> what makes a value from its arguments; None makes a `Record`.
         persistent: what makes a value from a persistent id.
+        keeps_unknown: make a `Record` of each name that the table lacks, instead of an error.
     """
 
     def __init__(
-        self, path: Path, builders: Mapping[str, Builder | None], persistent: Callable[[Any], Any] | None = None
+        self,
+        path: Path,
+        builders: Mapping[str, Builder | None],
+        persistent: Callable[[Any], Any] | None = None,
+        *,
+        keeps_unknown: bool = False,
     ) -> None:
         self.path = path
         self.builders = builders
         self.persistent = persistent
+        self.keeps_unknown = keeps_unknown
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -105,8 +120,8 @@ class Machine:
         return items
 
     def name(self, text: str) -> None:
-        """Push a name that the table has."""
-        if text not in self.builders:
+        """Push a name: one that the table has, or any that does not start programs where unknown ones are kept."""
+        if text not in self.builders and (not self.keeps_unknown or _is_of_attacks(text)):
             raise CheckpointError(
                 f"{self.path} would call {text.replace(' ', '.')[:200]}, which a checkpoint does not need; "
                 "it is not opened"
@@ -116,9 +131,11 @@ class Machine:
     def build(self) -> None:
         """Replace a name and its arguments by what the table makes of them."""
         arguments, name = self.stack.pop(), self.stack.pop()
+        if self.keeps_unknown and isinstance(name, Record):  # what an unknown call has made may be called in turn
+            name = Name(name.name)
         if not isinstance(name, Name) or not isinstance(arguments, tuple):
             raise TypeError("a value that is not a name is called")
-        builder = self.builders[name.text]
+        builder = self.builders.get(name.text)
         self.stack.append(Record(name.text, arguments) if builder is None else builder(*arguments))
 
     def set_state(self) -> None:
@@ -134,13 +151,18 @@ class Machine:
         self.stack.append(self.persistent(self.stack.pop()))
 
     def take_items(self, items: list[Any]) -> None:
-        """Put pairs into the dictionary on the stack."""
+        """Put pairs into the dictionary on the stack; those of a record are dropped."""
+        if self.keeps_unknown and isinstance(self.stack[-1], Record):
+            return
         if len(items) % 2 or not isinstance(self.stack[-1], dict):
             raise TypeError("items for a value that is not a dictionary")
-        self.stack[-1].update(keyed(zip(items[::2], items[1::2], strict=True)))
+        keys = [_shallow(key) for key in items[::2]] if self.keeps_unknown else items[::2]
+        self.stack[-1].update(keyed(zip(keys, items[1::2], strict=True)))
 
     def take_values(self, values: list[Any]) -> None:
-        """Append values to the list on the stack."""
+        """Append values to the list on the stack; those of a record are dropped."""
+        if self.keeps_unknown and isinstance(self.stack[-1], Record):
+            return
         if not isinstance(self.stack[-1], list):
             raise TypeError("values for a value that is not a list")
         self.stack[-1].extend(values)
@@ -156,6 +178,39 @@ def _last(count: int) -> Callable[[Machine, Any], None]:
         machine.stack[-count:] = [values]
 
     return step
+
+
+def _shallow(key: object) -> object:
+    """A key that `keyed` takes; a record stands for a tuple in a tuple, which no name of a tensor is."""
+    is_nested = isinstance(key, tuple) and any(isinstance(item, tuple) for item in key)
+    return Record("builtins tuple") if is_nested else key
+
+
+def _is_of_attacks(text: str) -> bool:
+    """Whether a name is of a function that starts a program."""
+    module, _, attribute = text.partition(" ")
+    is_builtin = module in ("builtins", "__builtin__") and attribute.partition(".")[0] in _BUILTINS_OF_ATTACKS
+    return module.partition(".")[0] in _OF_ATTACKS or is_builtin
+
+
+def _name_of_two(machine: Machine, _: object) -> None:
+    """A name whose module and attribute lie on the stack."""
+    attribute, module = machine.stack.pop(), machine.stack.pop()
+    if not isinstance(module, str) or not isinstance(attribute, str):
+        raise TypeError("a name that is not of texts")
+    machine.name(f"{module} {attribute}")
+
+
+def _build_with_keywords(machine: Machine, _: object) -> None:
+    keywords = machine.stack.pop()
+    machine.build()
+    if isinstance(machine.stack[-1], Record):
+        machine.stack[-1].state = keywords
+
+
+def _set_of(values: Iterable[Any]) -> Record:
+    """A set, as a record: hashing what a file holds may take years."""
+    return Record("builtins set", tuple(values))
 
 
 def _push(machine: Machine, value: object) -> None:
@@ -181,10 +236,12 @@ _STEPS: dict[str, Callable[[Machine, Any], Any]] = {
     "BININT1": _push,
     "BININT2": _push,
     "LONG1": _push,
+    "LONG4": _push,
     "BINFLOAT": _push,
     "BINUNICODE": _push,
     "SHORT_BINUNICODE": _push,
     "SHORT_BINBYTES": _push,
+    "BINBYTES": _push,
     "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
     "EMPTY_LIST": lambda machine, _: machine.stack.append([]),
     "EMPTY_TUPLE": lambda machine, _: machine.stack.append(()),
@@ -205,4 +262,17 @@ _STEPS: dict[str, Callable[[Machine, Any], Any]] = {
     "NEWOBJ": lambda machine, _: machine.build(),
     "BUILD": lambda machine, _: machine.set_state(),
     "BINPERSID": lambda machine, _: machine.refer(),
+    "POP": lambda machine, _: machine.stack.pop(),
+    "POP_MARK": lambda machine, _: machine.pop_marked(),
+    # of protocols 3 to 5, which a caller of torch.save may choose
+    "FRAME": lambda machine, size: None,
+    "MEMOIZE": lambda machine, _: _keep(machine, len(machine.memo)),
+    "STACK_GLOBAL": _name_of_two,
+    "NEWOBJ_EX": _build_with_keywords,
+    "EMPTY_SET": lambda machine, _: machine.stack.append(_set_of(())),
+    "FROZENSET": lambda machine, _: machine.stack.append(_set_of(machine.pop_marked())),
+    "ADDITEMS": lambda machine, _: machine.take_values(machine.pop_marked()),
+    "BINUNICODE8": _push,
+    "BINBYTES8": _push,
+    "BYTEARRAY8": _push,
 }

@@ -3,7 +3,7 @@
 Only h5py is needed, not TensorFlow.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import h5py
@@ -24,10 +24,14 @@ TF_LEAVES: dict[Kind, str] = {
 }
 _CANONICAL_LEAVES = {"embeddings": "weight", "kernel": "weight", "gamma": "weight", "beta": "bias"}
 _SCOPE = "tf_roberta"  # readers drop the first component of a name, whatever it is
+_PARTS = ("roberta", *HEAD_PARTS, "embeddings", "encoder")  # what a name may begin with, after the scope
 
 
-def read_tensors(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a file by variable name without scope, mapped from the disk.
+def read_tensors(path: Path, remarks: list[str]) -> dict[str, StoredTensor]:
+    """The tensors of a file by variable name, mapped from the disk.
+
+    Args:
+        remarks: gets nothing: every dataset of such a file is a tensor of the model.
 
     Raises:
         CheckpointError: names the file, and what in it cannot be read.
@@ -35,13 +39,23 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
     held, found = h5_file.open_h5(path)
     entries = found["tensors"]
     check_count(path, entries)
+    # a whole file: group of the layer, scopes, name; a shard: the name alone
+    paths = {where: where.split("/", 1)[-1] if found["is_grouped"] else where for where in entries}
+    scope = 1 if found["is_grouped"] and _have_scope(paths.values()) else 0
     result: dict[str, StoredTensor] = {}
     for where, entry in entries.items():
-        # a whole file: group of the layer, scope of the model, name; a shard: the name alone
-        name = where.split("/", 2)[-1] if found["is_grouped"] else where
+        name = paths[where].split("/", scope)[-1]
         if name not in result:  # the group of a tied LM head repeats the embeddings
             result[name] = h5_file.stored_in_h5(held, name, entry)
     return result
+
+
+def _have_scope(paths: Iterable[str]) -> bool:
+    """Whether every name begins with the model's own scope, whatever it is, and then one of the model's parts.
+
+    Names with other scopes (of a model around it, or none) stay whole: what they share is removed where all formats are.
+    """
+    return all(path.split("/", 2)[1:2] and path.split("/", 2)[1] in _PARTS for path in paths)
 
 
 def canonical_name(native: str) -> tuple[str, bool]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from roberta.common.formats.pickle_machine import Builder, Machine, Name, keyed
+from roberta.common.formats.pickle_machine import Builder, Machine, Name, Record, keyed
 from roberta.common.formats.safetensors_file import MAX_HEADER, MAX_TENSORS, StoredTensor, numpy_dtype
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.held_files import HeldFile
@@ -56,11 +56,13 @@ class _Storage:
         return self.size * numpy_dtype(self.dtype).itemsize
 
 
-def read_torch_zip(path: Path, *, records: tuple[str, ...] = ()) -> Any:
+def read_torch_zip(path: Path, *, records: tuple[str, ...] = (), keeps_unknown: bool = False) -> Any:
     """What `torch.save` was given: dictionaries, lists, texts, numbers; `StoredTensor`s for tensors.
 
     Args:
         records: further names that may occur, as "module attribute"; each becomes a `Record`.
+        keeps_unknown: make `Record`s of all other names too, but those that start programs, instead of an error: of a
+            training's checkpoint, with its optimizer, callbacks and hyperparameters. None of them is called or imported.
 
     Raises:
         CheckpointError: names the file, and what in it is not data.
@@ -68,15 +70,17 @@ def read_torch_zip(path: Path, *, records: tuple[str, ...] = ()) -> Any:
     held = HeldFile(path)
     with held.open() as file:
         is_zip = zipfile.is_zipfile(file)
-    return (_read_zip if is_zip else _read_old)(held, records)
+    return (_read_zip if is_zip else _read_old)(held, records, keeps_unknown)
 
 
-def _machine(path: HeldFile, storages: dict[str, _Storage], records: tuple[str, ...]) -> Machine:
+def _machine(path: HeldFile, storages: dict[str, _Storage], records: tuple[str, ...], keeps_unknown: bool) -> Machine:
     """A machine whose only values with names are tensors, ordered dictionaries and records."""
     limit = path.stat().st_size
 
-    def storage(identity: tuple[Any, ...]) -> _Storage:
+    def storage(identity: tuple[Any, ...]) -> _Storage | Record:
         word, kind, key, _, size, *view = identity
+        if keeps_unknown and isinstance(kind, Name) and kind.text not in STORAGES:
+            return Record(kind.text)  # of bytes, complex or quantised numbers: no tensor of it is read
         if word != "storage" or not isinstance(kind, Name) or kind.text not in STORAGES or any(view):
             raise ValueError(f"{reprlib.repr(identity)} is not a storage")
         if not isinstance(key, str | int) or type(size) is not int:
@@ -91,18 +95,19 @@ def _machine(path: HeldFile, storages: dict[str, _Storage], records: tuple[str, 
 
     def tensor(
         values: object, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
-    ) -> StoredTensor:
-        return _tensor(path, values, offset, shape, strides)
+    ) -> StoredTensor | Record:
+        return values if isinstance(values, Record) else _tensor(path, values, offset, shape, strides)
 
     builders: dict[str, Builder | None] = {
         "collections OrderedDict": lambda pairs=(): keyed(pairs),
         "torch._utils _rebuild_tensor_v2": tensor,
         "torch._utils _rebuild_tensor": tensor,
         "torch._utils _rebuild_parameter": lambda data, *_: data,
+        "torch._utils _rebuild_parameter_with_state": lambda data, *_: data,
         "torch Size": tuple,
         **dict.fromkeys((*STORAGES, *records)),
     }
-    return Machine(path.path, builders, storage)
+    return Machine(path.path, builders, storage, keeps_unknown=keeps_unknown)
 
 
 def _tensor(
@@ -130,7 +135,7 @@ def _tensor(
     return StoredTensor("", tuple(shape), storage.dtype, path.path, load)
 
 
-def _read_zip(path: HeldFile, records: tuple[str, ...]) -> Any:
+def _read_zip(path: HeldFile, records: tuple[str, ...], keeps_unknown: bool) -> Any:
     storages: dict[str, _Storage] = {}
     try:
         with path.open() as file, zipfile.ZipFile(file) as archive:
@@ -151,7 +156,7 @@ def _read_zip(path: HeldFile, records: tuple[str, ...]) -> Any:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} cannot be read: {str(error)[:200]}") from None
-    value = _machine(path, storages, records).run(io.BytesIO(content))
+    value = _machine(path, storages, records, keeps_unknown).run(io.BytesIO(content))
     for storage in storages.values():
         entry = entries.get(f"{root}data/{storage.key}")
         if entry is None or entry.compress_type != zipfile.ZIP_STORED or entry.file_size != storage.bytes:
@@ -188,7 +193,7 @@ def _start(path: HeldFile, entry: zipfile.ZipInfo) -> int:
     return start
 
 
-def _read_old(path: HeldFile, records: tuple[str, ...]) -> Any:
+def _read_old(path: HeldFile, records: tuple[str, ...], keeps_unknown: bool) -> Any:
     storages: dict[str, _Storage] = {}
     plain = Machine(path.path, {})
     with path.open() as file:
@@ -196,13 +201,13 @@ def _read_old(path: HeldFile, records: tuple[str, ...]) -> Any:
             raise CheckpointError(f"{path} is not a file of torch.save")
         file.seek(0)
         pickles = io.BytesIO(file.read(MAX_HEADER))  # what asks for more than there is gets no memory for it
-        magic = _machine(path, storages, records).run(pickles)
+        magic = _machine(path, storages, records, keeps_unknown).run(pickles)
         if magic != MAGIC:
             raise CheckpointError(
                 f"{path} is not a file of torch.save; torch.save writes its weights with what they need"
             )
         plain.run(pickles), plain.run(pickles)  # version and system
-        value = _machine(path, storages, records).run(pickles)
+        value = _machine(path, storages, records, keeps_unknown).run(pickles)
         keys = plain.run(pickles)
         _place(path, storages, keys, pickles.tell())
     return value

@@ -18,6 +18,7 @@ from roberta.common.pipelines.model_loading import (
     check_vocabulary,
     dtypes,
     open_model,
+    open_recipe,
     open_tokenizer,
 )
 from roberta.common.pipelines.tag import Tag, TagOptions
@@ -81,12 +82,14 @@ def pipeline(
     if name not in TASKS:
         raise ValueError(f"task={task!r} must be one of {', '.join((*TASKS, *OTHER_NAMES))}")
     class_, options_class = TASKS[name]
-    chosen = options_class().updated(options)
+    chosen = options_class().updated(options)  # before anything is read
     model = DEFAULT_MODEL if model is None else model
     is_loaded = not isinstance(model, str | Path)
     loaded_in, computed_in = dtypes(dtype, is_loaded=is_loaded)
     source = hub_options(locals())
     opened = open_tokenizer(tokenizer, model, source)  # first: it is quick, and imports no framework
+    if class_ is EmbedSentences and "recipe" not in options:
+        chosen = chosen.updated(open_recipe(model, tokenizer, source, options))
     loaded = open_model(
         model,
         class_.head,

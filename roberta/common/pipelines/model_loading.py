@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from roberta.common import frameworks
+from roberta.common.checkpoint.loading import say_once
 from roberta.common.config_protocol import named_model_type
 from roberta.common.model_types import class_name
 from roberta.common.parameters import Head
 from roberta.common.pipelines.base import Model
+from roberta.common.pipelines.sentence_recipe import read_recipe
 from roberta.common.storage.hub import HubOptions
 from roberta.common.tokenizer.auto import AutoTokenizer
 from roberta.common.tokenizer.base import TokenizerBase
@@ -71,6 +74,11 @@ def open_model(
             f"{model} was saved as {saved} and has no {', '.join(missing)}: as {class_name(model_type, head)} it would "
             "answer at random; give a model that was trained for this task; docs/training.md shows how to make one"
         )
+    if not loaded.config.architectures:
+        say_once(
+            f"{model}: the config names no class (architectures); Roberta{head} was taken, which this task needs and "
+            "whose tensors are all there"
+        )
     return loaded
 
 
@@ -85,6 +93,25 @@ def open_tokenizer(tokenizer: Any, model: Any, source: HubOptions) -> TokenizerB
         return opened
     path = Path(tokenizer)
     return AutoTokenizer.from_pretrained(path.parent if path.is_file() else tokenizer, **source)
+
+
+def open_recipe(model: Any, tokenizer: Any, source: HubOptions, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a folder of sentence-transformers asks for beside those given, said once; none of another folder.
+
+    Of a loaded model it is the folder that it came from, if that is still there, or its tokenizer comes from there too.
+
+    Raises:
+        CheckpointError: it has a part that is not supported.
+    """
+    place = model if isinstance(model, str | Path) else getattr(model, "name_or_path", "")
+    is_asked = isinstance(model, str | Path) or tokenizer is None
+    if not place or not (is_asked or Path(place).is_dir()):
+        return {}
+    recipe = read_recipe(place, source)
+    if recipe is None:
+        return {}
+    say_once(f"{place} is a model of sentence-transformers: {recipe.note(given)}")
+    return recipe.options(given)
 
 
 def check_vocabulary(tokenizer: TokenizerBase, model: Model) -> None:

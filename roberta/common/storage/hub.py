@@ -19,6 +19,7 @@ from typing import Any, TypedDict, Unpack, cast
 
 from roberta.common.keywords import OF_WEIGHTS, meaningful, suggestion
 from roberta.common.storage.folders import CheckpointError, restore
+from roberta.common.storage.modules_file import MODULES_FILE, transformer_folder
 from roberta.common.storage.names import FORMATS, find_weights, read_index, weight_files, weights_key
 
 CARD = "README.md"
@@ -69,20 +70,26 @@ class _Repository:
 # -- from the hub --------------------------------------------------------------------------------------------
 
 
-def local_folder(name_or_path: str | Path, *, files: Sequence[str], **where: Unpack[HubOptions]) -> Path:
+def local_folder(
+    name_or_path: str | Path, *, files: Sequence[str], in_transformer: bool = True, **where: Unpack[HubOptions]
+) -> Path:
     """A local folder with those of `files` that are there: the folder itself, or a snapshot in the cache.
 
     Args:
         files: plain names; of a hub name, exactly these are fetched. What a repository (offline: the cache) does not
             have is left out, as it may be in a folder.
+        in_transformer: of a model of sentence-transformers, look in the folder of its transformer.
 
     Raises:
         CheckpointError: no such folder, name or revision; a name that cannot be reached; none of `files`.
     """
     place = _folder_or_repository(name_or_path, where)
     if isinstance(place, Path):
-        return place
-    repository, there = _names(place, files)
+        return _transformer_in(place) if in_transformer and not where.get("subfolder") else place
+    known = (*files, MODULES_FILE) if in_transformer else files
+    repository, there = _names(place, known)
+    if in_transformer:
+        repository, there = _at_transformer(repository, there, files)
     wanted = [file for file in files if file in there]
     if not wanted:
         raise CheckpointError(f"{repository} has none of {', '.join(files)}; check the name and the subfolder")
@@ -98,7 +105,8 @@ def local_checkpoint(
 ) -> Path:
     """A local folder with a model's config and weights: the folder itself, or a snapshot in the hub's cache.
 
-    Of a hub name, the texts and the weights of the first format that is there are fetched, shards included.
+    Of a hub name, the texts and the weights of the first format that is there are fetched, shards included. Of a model
+    of sentence-transformers, it is the folder of its transformer.
 
     Args:
         formats: of `names.FORMATS`, best first; None for all.
@@ -110,10 +118,10 @@ def local_checkpoint(
     """
     place = _folder_or_repository(name_or_path, where)
     if isinstance(place, Path):
-        return place
+        return place if where.get("subfolder") else _transformer_in(place)
     # the weights to fetch, of all that the hub or the cache has
     known = [name for format_ in formats or tuple(FORMATS) for name in weight_files(format_, variant)]
-    repository, there = _names(place, known)
+    repository, there = _at_transformer(*_names(place, (*known, MODULES_FILE)), known)
     weights = find_weights(repository, there, formats, variant)
     # the texts first, whose commit is that of everything
     repository, folder = _fetch(repository, [*(text for text in _TEXTS if text in there), weights])
@@ -121,6 +129,29 @@ def local_checkpoint(
         suffix = PurePosixPath(weights.partition(".index.")[0]).suffix
         _fetch(repository, sorted(set(read_index(folder / weights, suffix).values())))
     return folder
+
+
+def _transformer_in(folder: Path) -> Path:
+    """The folder of the transformer in a model of sentence-transformers; any other folder itself."""
+    names = {entry.name for entry in os.scandir(folder)}
+    if not _has_inner(names):
+        return folder
+    return folder / transformer_folder(folder / MODULES_FILE)
+
+
+def _at_transformer(repository: _Repository, there: set[str], known: Sequence[str]) -> tuple[_Repository, set[str]]:
+    """As `_transformer_in`, of a repository: it at that folder, and the names of the files there."""
+    if repository.subfolder or not _has_inner(there):
+        return repository, there
+    repository, folder = _fetch(repository, [MODULES_FILE])
+    inner = transformer_folder(folder / MODULES_FILE)
+    return _names(replace(repository, subfolder=inner), known) if inner else (repository, there)
+
+
+def _has_inner(names: Iterable[str]) -> bool:
+    """Whether a folder of these files may have its transformer in another one: it has a list of parts, and no weights."""
+    names = set(names)
+    return MODULES_FILE in names and not any(map(weights_key, names))
 
 
 def commit_of(folder: Path) -> str | None:

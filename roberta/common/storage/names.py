@@ -18,8 +18,17 @@ FORMATS = {
     "tf": ("tf_model", ".h5"),
     "flax": ("flax_model", ".msgpack"),
 }
-# Suffix of a file -> its format; some files of other programs have other suffixes.
-WEIGHTS_SUFFIXES = {**{suffix: name for name, (_, suffix) in FORMATS.items()}, ".pt": "pt", ".pth": "pt", ".hdf5": "tf"}
+# Suffix of a weights file of any name -> its format.
+WEIGHT_SUFFIXES = {
+    ".safetensors": "safetensors", ".bin": "pt", ".pt": "pt", ".pth": "pt", ".ckpt": "pt", ".h5": "tf", ".hdf5": "tf",
+    ".msgpack": "flax",
+}  # fmt: skip
+
+# Files with such suffixes that hold something else: the states of trainings, adapters, presets of KerasHub.
+_NOT_WEIGHTS = re.compile(
+    r"(training_args|optimizer|scheduler|scaler|sampler|rng_state|random_states|adapter_model|roberta_rest|opt_state|"
+    r"pytorch_lora|openvino).*|.*(optim_states|\.weights)\.\w+"
+)
 
 
 def weight_files(format_: str, variant: str | None = None) -> tuple[str, str]:
@@ -47,8 +56,26 @@ def weights_key(name: str) -> tuple[str, str] | None:
     return None
 
 
+def other_weights(there: Collection[str], formats: Collection[str] | None = None) -> list[str]:
+    """The files that may be weights by their suffixes alone, such as last.ckpt.
+
+    Args:
+        there: names of files.
+        formats: of `FORMATS`; None for all.
+    """
+    return sorted(
+        name
+        for name in there
+        if WEIGHT_SUFFIXES.get(Path(name).suffix) in (formats or FORMATS)
+        and weights_key(name) is None
+        and not _NOT_WEIGHTS.fullmatch(name)
+    )
+
+
 def find_weights(place: object, there: Collection[str], formats: Collection[str] | None, variant: str | None) -> str:
     """The weights file or index among the files `there`: that of the first format that has one.
+
+    A file of another name is taken if it is the only one that may be weights.
 
     Args:
         place: where the files are, for the error.
@@ -62,6 +89,13 @@ def find_weights(place: object, there: Collection[str], formats: Collection[str]
         if name in there:
             return name
     others = sorted(name for name in there if weights_key(name) is not None)
+    unusual = other_weights(there, formats) if variant is None and not others else []
+    if len(unusual) == 1:
+        return unusual[0]
+    if unusual:
+        raise CheckpointError(
+            f"{place} has none of {', '.join(wanted)}; of {', '.join(unusual)} any may be the weights: give the file"
+        )
     has = f"{', '.join(others)}; check variant, use_safetensors and from_*" if others else "no weights"
     raise CheckpointError(f"{place} has none of {', '.join(wanted)}; it has {has}")
 

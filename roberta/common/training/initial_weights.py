@@ -19,6 +19,7 @@ from roberta.common.formats.safetensors_file import Source, StoredTensor, numpy_
 from roberta.common.parameters import HEAD_PARTS, Head, Parameter, parameters
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.hub import local_checkpoint
+from roberta.common.storage.names import other_weights
 
 
 def is_config(model: str | Path) -> bool:
@@ -29,7 +30,8 @@ def is_config(model: str | Path) -> bool:
             open_checkpoint(path)
         except CheckpointError:
             return (path / CONFIG_FILE).is_file() and not any(
-                file.suffix in (".safetensors", ".bin", ".h5", ".msgpack") for file in path.iterdir()
+                file.suffix in (".safetensors", ".bin", ".h5", ".msgpack") or other_weights([file.name])
+                for file in path.iterdir()
             )
         return False
     return path.suffix == ".json" and not path.name.endswith(".index.json")
