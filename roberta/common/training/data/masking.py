@@ -69,6 +69,7 @@ class MaskingVocabulary:
         special_ids: of all special tokens, <mask> among them.
         undrawn_ids: never drawn as replacements by the "exact" method: <s>, <pad>, </s> and <unk>.
         word_starts: bool, (size,): whether a token starts a word.
+        word_ends: bool, (size,): whether a token ends a word, so that the next one starts one; None for no such token.
     """
 
     size: int
@@ -76,7 +77,7 @@ class MaskingVocabulary:
     special_ids: tuple[int, ...]
     undrawn_ids: tuple[int, ...]
     word_starts: np.ndarray
-    word_ends: np.ndarray
+    word_ends: np.ndarray | None = None
 
     @classmethod
     def of(cls, tokenizer: TokenizerBase) -> MaskingVocabulary:
@@ -138,9 +139,9 @@ class Masker:
             words = np.array(word_ids, np.float64)  # None becomes nan, which differs from every word
             starts[1:] = words[1:] != words[:-1]
         else:
-            starts[1:] = (
-                self.vocabulary.word_starts[ids[1:]] | self.vocabulary.word_ends[ids[:-1]] | self._is_special[ids[:-1]]
-            )
+            starts[1:] = self.vocabulary.word_starts[ids[1:]] | self._is_special[ids[:-1]]
+            if self.vocabulary.word_ends is not None:
+                starts[1:] |= self.vocabulary.word_ends[ids[:-1]]
         return np.cumsum(starts) - 1
 
     def _choose(
