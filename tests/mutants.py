@@ -38,6 +38,7 @@ WINDOWS = "tests/common/test_answers_of_windows.py"
 TASKS = "tests/common/test_pipeline_tasks.py"
 TEXTS = "tests/common/test_text_commands.py"
 TRAINING = "tests/every_backend/test_training.py"
+FAMILIES = "tests/every_backend/test_families.py"
 RUN = "tests/common/test_training_run.py"
 TRAINING_PT = "tests/one_backend/test_training_pt.py"
 TRAINING_TF = "tests/one_backend/test_training_tf.py"
@@ -186,6 +187,12 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("common/training/data/records.py", 'text.removeprefix("\\ufeff") if number == 1 else text', "text", TEXTS, "every_line"),
     ("common/commands/text_commands.py", "self.file.seek(0)", "pass", TEXTS, "vectors"),
     ("common/commands/text_commands.py", "return _INTERRUPTED", "return 0", TEXTS, "interrupted"),
+    ("common/family_classes.py", 'body["encoder_class"] = family["Model"]', "pass", FAMILIES, "encoder_inside and pt"),
+    ("common/family_classes.py", "return kind if is_changed else", "return", FAMILIES, "fast_way and in_pt"),
+    ("common/config_protocol.py", "config_class = config_class_of(", "config_class, _ = RobertaConfig, (", FAMILIES, "conversion_keeps and safetensors"),
+    ("common/training/session.py", "self.head, data.config.model_type)", 'self.head, "roberta")', FAMILIES, "a_training"),
+    ("common/pipelines/model_loading.py", "class_of(name, head, model_type)", 'class_of(name, head, "roberta")', FAMILIES, "a_pipeline and in_pt"),
+    ("conversion/model.py", "config.architectures = [name]", 'config.architectures = [f"Roberta{chosen}"]', FAMILIES, "conversion_keeps and safetensors"),
 ]  # fmt: skip
 
 
