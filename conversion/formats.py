@@ -16,10 +16,10 @@ from roberta.common.parameters import Head
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.hub import local_checkpoint, local_folder
 from roberta.common.storage.names import FORMATS, WEIGHT_SUFFIXES, other_weights, weight_files
+from roberta.common.vocabulary.files import SENTENCEPIECE_FILE
 from roberta.conversion.fairseq import dictionary
 from roberta.conversion.fairseq import reader as fairseq
 from roberta.conversion.fairseq.dictionary import DICTIONARY_FILE
-from roberta.conversion.fairseq.sentencepiece import SENTENCEPIECE_FILE
 from roberta.conversion.keras_hub import reader as keras_hub
 from roberta.conversion.model import ALL_HEADS, SourceModel, checked_model, of_family
 

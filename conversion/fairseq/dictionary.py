@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from roberta.common.storage.folders import CheckpointError
+from roberta.common.vocabulary.builders import MASK, WORD_START
 from roberta.conversion import probe
 from roberta.conversion.fairseq import sentencepiece
-from roberta.conversion.fairseq.sentencepiece import MASK
 from roberta.conversion.model import as_json
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
@@ -137,7 +137,7 @@ def kind_of_symbols(listed: Sequence[str]) -> SymbolKind:
     plain = [name for name in listed if not name.startswith(("madeupword", *SPECIAL, MASK))]
     if all(name.isdecimal() for name in plain):
         return "numbers"
-    if any(name.startswith(sentencepiece.WORD_START) for name in plain):
+    if any(name.startswith(WORD_START) for name in plain):
         return "sentencepiece"
     if any(name.endswith("@@") and len(name) > 2 for name in plain):
         return "subword-nmt"
@@ -178,7 +178,7 @@ def _files_of(
 ) -> dict[str, bytes] | None:
     """The files of a tokenizer of one kind; None where something it needs is missing."""
     if kind == "sentencepiece" and beside.sentencepiece is not None:
-        model, where = sentencepiece.read_sentencepiece(beside.sentencepiece), f"{path} and {beside.sentencepiece}"
+        model, where = sentencepiece.read_unigram(beside.sentencepiece), f"{path} and {beside.sentencepiece}"
         return sentencepiece.sentencepiece_tokenizer(model, names, longest, beside.sentencepiece.read_bytes(), where)
     is_ascii = kind == "characters" and all("!" <= name <= "~" for name in names if len(name) == 1)
     if is_ascii or (kind == "byte-level" and beside.merges) or (kind == "numbers" and beside.encoder and beside.merges):

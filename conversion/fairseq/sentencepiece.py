@@ -1,81 +1,57 @@
 """A `.model` file of SentencePiece and fairseq's dict.txt, as the tokenizer.json of the tokenizers library.
 
 The file has the pieces with their scores, and how texts are normalised; the dictionary has the id of each piece.
-Source: sentencepiece_model.proto for the numbers of the fields; XLM-R's and CamemBERT's files for the layouts.
+Source: XLM-R's and CamemBERT's files for the layouts.
 """
 
 from __future__ import annotations
 
 import base64
-import struct
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from roberta.common.storage.folders import CheckpointError
+from roberta.common.vocabulary.builders import MASK, WORD_START
+from roberta.common.vocabulary.files import SENTENCEPIECE_FILE
+from roberta.common.vocabulary.sentencepiece_file import (
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    SentencePieceModel,
+    read_sentencepiece,
+)
 from roberta.conversion.model import as_json
 
-SENTENCEPIECE_FILE = "sentencepiece.bpe.model"  # XLM-R's and CamemBERT's; a unigram model in spite of its name
-WORD_START = "▁"
 UNUSED = "NOTUSED"  # ends the name of a row whose token has another row
-MASK = "<mask>"
-_LARGEST = 2**27  # bytes; XLM-R's has 5 MB
-_UNIGRAM = 1
-_NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", MASK)
 
 
-@dataclass(frozen=True)
-class Sentencepiece:
-    """The content of a model file.
-
-    Attributes:
-        pieces: all pieces in order, with their scores; texts are split into the `normal` ones.
-        charsmap: the compiled rules of normalisation; empty for none.
-    """
-
-    pieces: tuple[tuple[str, float], ...]
-    normal: frozenset[str]
-    charsmap: bytes
-
-
-def read_sentencepiece(path: Path) -> Sentencepiece:
+def read_unigram(path: Path) -> SentencePieceModel:
     """The unigram model in a file.
 
     Raises:
         CheckpointError: it is damaged, or is not of the kind that XLM-R uses.
     """
-    if path.stat().st_size > _LARGEST:
-        raise CheckpointError(f"{path} is too large for a SentencePiece model")
-    try:
-        model = _fields(path.read_bytes())
-        pieces = [_piece(content) for content in model.get(1, [])]
-        trainer, normalizer = (_fields(model.get(number, [b""])[-1]) for number in (2, 3))
-    except (ValueError, IndexError, TypeError, AttributeError, struct.error) as error:
-        raise CheckpointError(f"{path} is not a SentencePiece model, or is damaged: {error}") from None
-    if not pieces:
-        raise CheckpointError(f"{path} is not a SentencePiece model: it has no pieces")
-    kinds = {kind for _, _, kind in pieces}
+    model = read_sentencepiece(path)
+    kinds = {kind for _, _, kind in model.pieces}
     wrong = [
         text
         for text, holds in (
-            ("it is not a unigram model", trainer.get(3, [_UNIGRAM])[-1] == _UNIGRAM),
-            ("it has byte pieces, or user-defined ones", kinds <= {_NORMAL, _UNKNOWN, _CONTROL}),
-            ("it puts no space before a text", normalizer.get(3, [1])[-1] == 1),
-            ("it keeps spaces as they are", normalizer.get(4, [1])[-1] == 1),
+            ("it is not a unigram model", model.is_unigram),
+            ("it has byte pieces, or user-defined ones", kinds <= {NORMAL, UNKNOWN, CONTROL}),
+            ("it puts no space before a text", model.adds_space),
+            ("it keeps spaces as they are", model.removes_spaces),
         )
         if not holds
     ]
     if wrong:
         raise CheckpointError(f"{path} is not like XLM-R's SentencePiece model: {'; '.join(wrong)}")
-    normal = frozenset(text for text, _, kind in pieces if kind == _NORMAL)
-    charsmap = bytes(normalizer.get(2, [b""])[-1])
-    return Sentencepiece(tuple((text, score) for text, score, _ in pieces), normal, charsmap)
+    return model
 
 
 def sentencepiece_tokenizer(
-    model: Sentencepiece, names: Sequence[str], longest: int, content: bytes, where: str
+    model: SentencePieceModel, names: Sequence[str], longest: int, content: bytes, where: str
 ) -> dict[str, bytes]:
     """tokenizer.json and tokenizer_config.json; also the model file where transformers' slow class gives the same ids.
 
@@ -88,8 +64,9 @@ def sentencepiece_tokenizer(
     Raises:
         CheckpointError: the dictionary and the model belong to different tokenizers.
     """
-    strange = [name for name in names if name not in model.normal and not _is_filler(name)]
-    lost = sorted(model.normal - set(names))
+    normal = model.texts_of(NORMAL)
+    strange = [name for name in names if name not in normal and not _is_filler(name)]
+    lost = sorted(normal - set(names))
     for what, some in (("of the symbols are not pieces", strange), ("of the pieces are not symbols", lost)):
         if some:
             raise CheckpointError(
@@ -103,9 +80,9 @@ def sentencepiece_tokenizer(
     return files
 
 
-def _layout(model: Sentencepiece, names: Sequence[str]) -> str:
+def _layout(model: SentencePieceModel, names: Sequence[str]) -> str:
     """transformers' class that numbers the pieces this way; the library's own for any other order."""
-    pieces = [text for text, _ in model.pieces[3:]]
+    pieces = [text for text, _, _ in model.pieces[3:]]
     heads = {
         "XLMRobertaTokenizer": ["<s>", "<pad>", "</s>", "<unk>"],
         "CamembertTokenizer": ["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>"],
@@ -116,12 +93,13 @@ def _layout(model: Sentencepiece, names: Sequence[str]) -> str:
     return "PreTrainedTokenizerFast"
 
 
-def _tokenizer(model: Sentencepiece, names: Sequence[str], mask_is_normalised: bool) -> dict[str, Any]:
+def _tokenizer(model: SentencePieceModel, names: Sequence[str], mask_is_normalised: bool) -> dict[str, Any]:
     """The content of tokenizer.json: a unigram model with the rows of the embedding as its pieces."""
-    scores, ids = dict(model.pieces), {name: index for index, name in enumerate(names)}
+    normal, scores = model.texts_of(NORMAL), {text: score for text, score, _ in model.pieces}
+    ids = {name: index for index, name in enumerate(names)}
     # fillers get the lowest score, as the cost of an unknown character is counted from the lowest one
-    lowest = min(score for text, score in model.pieces if text in model.normal)
-    vocab = [[n, scores[n] if n in model.normal else 0.0 if n in _SPECIAL else lowest] for n in names]
+    lowest = min(score for text, score, kind in model.pieces if kind == NORMAL)
+    vocab = [[n, scores[n] if n in normal else 0.0 if n in _SPECIAL else lowest] for n in names]
     normalizers: list[dict[str, Any]] = [
         {"type": "Strip", "strip_left": False, "strip_right": True},
         {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": WORD_START},
@@ -176,54 +154,3 @@ def _is_added(name: str) -> bool:
 def _is_filler(name: str) -> bool:
     """Whether a row need not be a piece: a special token, or padding to a round number."""
     return _is_added(name) or name.startswith("madeupword")
-
-
-# -- protocol buffers ----------------------------------------------------------------------------------------------
-
-
-def _piece(content: bytes) -> tuple[str, float, int]:
-    """Text, score and type of a piece."""
-    fields = _fields(content)
-    (score,) = struct.unpack("<f", fields[2][-1]) if 2 in fields else (0.0,)
-    return fields[1][-1].decode(), score, fields.get(3, [_NORMAL])[-1]
-
-
-def _fields(content: bytes) -> dict[int, list[Any]]:
-    """The values of a message by the numbers of their fields: ints and bytes."""
-    result: dict[int, list[Any]] = {}
-    for number, value in _values(content):
-        result.setdefault(number, []).append(value)
-    return result
-
-
-def _values(content: bytes) -> Iterator[tuple[int, Any]]:
-    at = 0
-    while at < len(content):
-        tag, at = _varint(content, at)
-        kind = tag & 7
-        if kind == 0:
-            value, at = _varint(content, at)
-            yield tag >> 3, value
-            continue
-        if kind == 2:
-            size, at = _varint(content, at)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"it has a field of wire type {kind}")
-        if at + size > len(content):
-            raise ValueError("it ends within a field")
-        yield tag >> 3, content[at : at + size]
-        at += size
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    result = shift = 0
-    while True:
-        byte = content[at]
-        result |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return result, at
-        if shift > 63:
-            raise ValueError("it has a number of more than 64 bits")

@@ -62,13 +62,16 @@ def test_the_smallest_vocabulary_is_the_bytes_and_the_special_tokens(saved: Path
 # -- the library's tokenizer ---------------------------------------------------------------------------------
 
 
-def test_a_part_that_is_not_done_here_is_an_error_and_not_without_effect(saved: Path) -> None:
+def test_a_part_that_roberta_does_not_have_takes_effect_and_is_saved(saved: Path, tmp_path: Path) -> None:
     import tokenizers
 
     tokenizer = roberta.RobertaTokenizerFast.from_pretrained(saved)
+    lower = tokenizer("hello world")["input_ids"]
     tokenizer.backend_tokenizer.normalizer = tokenizers.normalizers.Lowercase()
-    with pytest.raises(ValueError, match=r"backend_tokenizer\.normalizer was set to"):
-        tokenizer("Hello")
+    assert tokenizer("Hello World")["input_ids"] == lower
+    tokenizer.save_pretrained(tmp_path / "lower")
+    assert roberta.AutoTokenizer.from_pretrained(tmp_path / "lower")("Hello World")["input_ids"] == lower
+    assert tokenizers.Tokenizer.from_file(str(tmp_path / "lower" / "tokenizer.json")).encode("Hello World").ids == lower
 
 
 def test_set_truncation_and_padding_is_for_the_library_alone(saved: Path) -> None:

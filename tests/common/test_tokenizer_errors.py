@@ -128,7 +128,7 @@ def edit_json(name: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[P
 
 TOKENIZER_JSON = {
     "no model": (lambda value: value.pop("model"), "model"),
-    "another model": (lambda value: value["model"].update(type="WordPiece"), "WordPiece"),
+    "another model": (lambda value: value["model"].update(type="WordPiece"), "WordPiece|unk_token|expected a string"),
     "no vocab": (lambda value: value["model"].pop("vocab"), "vocab"),
     "merges are numbers": (lambda value: value["model"].update(merges=[1, 2]), "merge"),
     "a merge that makes no token": (lambda value: value["model"]["merges"].insert(2, ["z", "q"]), "zq"),

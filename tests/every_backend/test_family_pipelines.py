@@ -23,7 +23,7 @@ MODELS = {entry["name"]: entry for entry in RECORDED if entry["task"] != "zero-s
 # Calls that differ on purpose; docs/differences.md has the rows.
 OTHER = {
     "tc-metaspace-04": "white space between two words belongs to the words around it",
-    "tc-xlmr-07": "a token that is white space alone is no word",
+    "tc-xlmr-07": "a token that is white space alone is not a word",
 }
 
 

@@ -97,6 +97,7 @@ class AutoTokenizer:
 
 def _class_of_folder(folder: Path, tokenizer_type: str | None) -> type[TokenizerBase]:
     """The class of a folder's tokenizer, logged with the reason."""
+    # what the settings name, best first
     config = _object(folder / _CONFIG_FILE)
     named = [
         (f"{TOKENIZER_CONFIG_FILE} names", _object(folder / TOKENIZER_CONFIG_FILE).get("tokenizer_class")),
@@ -105,6 +106,7 @@ def _class_of_folder(folder: Path, tokenizer_type: str | None) -> type[Tokenizer
     ]
     if tokenizer_type is not None:
         named = [(f"tokenizer_type={tokenizer_type!r} means", _OF_MODEL_TYPES[tokenizer_type])]
+    # the first of them whose files are there
     said = [(reason, name) for reason, name in named if isinstance(name, str)]
     for reason, name in said:
         cls = _CLASSES.get(name.removesuffix("Fast"))

@@ -15,7 +15,7 @@ from roberta.common.tokenizer.base import Engine, refuse_surrogate
 from roberta.common.tokenizer.encoding import Span
 from roberta.common.tokenizer.offsets import exact_spans
 from roberta.common.vocabulary.bpe import SPACE
-from roberta.common.vocabulary.library import PARTS, is_panic, part_of_state, part_state, with_prefix
+from roberta.common.vocabulary.library_parts import PARTS, is_panic, part_of_state, part_state, with_prefix
 from roberta.common.vocabulary.special_tokens import AddedToken
 
 
@@ -238,7 +238,7 @@ def _byte_level_tokenizer(
 
 def _add(tokenizer: tokenizers.Tokenizer, added: Mapping[int, AddedToken]) -> None:
     """Add tokens, which must get the ids that they have here."""
-    # one call for each run of a kind: every call builds the library's matcher anew
+    # one call for each run of a kind: every call makes the library build its matcher again
     for is_special, tokens in groupby((token for _, token in sorted(added.items())), lambda token: token.special):
         (tokenizer.add_special_tokens if is_special else tokenizer.add_tokens)(list(tokens))
     for index, token in added.items():

@@ -27,7 +27,7 @@ from roberta.common.vocabulary.files import (
     TextFile,
     Vocabulary,
 )
-from roberta.common.vocabulary.library import part_of_state, part_state
+from roberta.common.vocabulary.library_parts import part_of_state, part_state
 from roberta.common.vocabulary.special_tokens import ADDITIONAL, AddedToken
 
 _FAIRSEQ_TOKENS = {

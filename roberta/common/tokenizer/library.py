@@ -25,7 +25,7 @@ from roberta.common.vocabulary.files import (
     read_tokenizer_json,
     read_tokenizer_text,
 )
-from roberta.common.vocabulary.library import has_prefix, part_of_state, part_state
+from roberta.common.vocabulary.library_parts import has_prefix, part_of_state, part_state
 from roberta.common.vocabulary.special_tokens import ADDITIONAL, SPECIAL_TOKEN_NAMES, AddedToken, Token, as_ids
 from roberta.common.vocabulary.template import Template, read_template, with_tokens
 
@@ -373,6 +373,7 @@ class PreTrainedTokenizerFast(TokenizerBase):
         ]
         new = [str(token) for token in new_special_tokens or ()]
         special = list(dict.fromkeys([*kept, *new]))
+        # the vocabulary, by the trainer of the model's kind
         options: dict[str, Any] = {
             "min_frequency": min_frequency,
             "special_tokens": special,

@@ -100,10 +100,11 @@ class Saving(PushesToHub, TokenizerSettings):
     @classmethod
     def _vocabulary_files(cls, folder: Path) -> dict[str, Path]:
         """The files of a folder that hold the vocabulary, by argument of the constructor."""
-        paths = {name: folder / file for name, file in cls.vocab_files_names.items()}
+        names = {**cls.vocab_files_names, "tokenizer_file": TOKENIZER_FILE}
+        paths = {name: folder / file for name, file in names.items()}
         here = {name: path for name, path in paths.items() if path.is_file()}
         has_one = "tokenizer_file" in here
-        has_others = len(paths) > 1 and len(here) - has_one == len(paths) - ("tokenizer_file" in paths)
+        has_others = len(paths) > 1 and len(here) - has_one == len(paths) - 1
         if has_one and (cls.is_fast or not has_others):
             # the others are copied when the tokenizer is saved
             return here if has_others else {"tokenizer_file": here["tokenizer_file"]}

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.tokenizer.base import refuse_surrogate
 from roberta.common.vocabulary.files import Vocabulary
-from roberta.common.vocabulary.library import is_panic, part_state
+from roberta.common.vocabulary.library_parts import is_panic, part_state
 from roberta.common.vocabulary.special_tokens import AddedToken, Token, flags
 
 Texts = Iterable[str] | Iterable[Sequence[str]] | Iterable[str | Sequence[str]]

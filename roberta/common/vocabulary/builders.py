@@ -13,7 +13,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from roberta.common.storage.folders import CheckpointError
-from roberta.common.vocabulary.library import library_errors
+from roberta.common.vocabulary.library_parts import library_errors
 from roberta.common.vocabulary.sentencepiece_file import (
     CONTROL,
     USER_DEFINED,
@@ -173,7 +173,7 @@ def wordpiece_tokenizer(
 
 
 def read_token_lines(path: Path) -> dict[str, int]:
-    """The tokens of a vocab.txt, which has one a line; where one stands twice, its last line is its id.
+    """The tokens of a vocab.txt, which has one per line; where one stands twice, its last line is its id.
 
     Raises:
         CheckpointError: the file is missing, is not text, or is empty.

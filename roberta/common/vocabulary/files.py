@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import tokenizers
 
 from roberta.common.storage.folders import CheckpointError
-from roberta.common.vocabulary.library import library_errors, part_state
+from roberta.common.vocabulary.library_parts import library_errors, part_state
 from roberta.common.vocabulary.special_tokens import FLAGS, AddedToken, flags
 from roberta.common.vocabulary.template import Template, read_template
 
@@ -129,6 +129,7 @@ def read_tokenizer_text(text: str) -> Vocabulary:
 
 def _vocabulary_of(path: TextFile, raw: bytes, merges: str | None, is_byte_level: bool) -> Vocabulary:
     """The vocabulary of a tokenizer.json, whose merges may have been taken out."""
+    # the content, whose kind decides who reads it
     content = _parse(path, raw)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise CheckpointError(f"{path} has no model; it must be a file of the tokenizers library")
@@ -139,6 +140,7 @@ def _vocabulary_of(path: TextFile, raw: bytes, merges: str | None, is_byte_level
             f"{path} is not RoBERTa's byte-level BPE: {'; '.join(wrong)}; load it with RobertaTokenizerFast or "
             "AutoTokenizer"
         )
+    # another kind is the library's
     if wrong:
         if merges is not None:
             content["model"]["merges"] = merge_lines(merges)
@@ -147,6 +149,7 @@ def _vocabulary_of(path: TextFile, raw: bytes, merges: str | None, is_byte_level
     del raw
     if not isinstance(model.get("vocab"), dict) or "merges" not in model:
         raise CheckpointError(f"{path} has no model with vocab and merges; it must be the file of a byte-level BPE")
+    # byte-level BPE: tokens, added tokens, merges and rows, each checked
     tokens = model["vocab"]
     added, entries = {}, content.get("added_tokens") or []
     if not isinstance(entries, list):

@@ -65,6 +65,7 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
     Raises:
         CheckpointError: it is missing, damaged, or of a kind that has no pieces of several characters.
     """
+    # the bytes
     try:
         if path.stat().st_size > _LARGEST:
             raise CheckpointError(f"{path} is too large for a SentencePiece model")
@@ -74,6 +75,7 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
     # imported only when such a file is read
     from google.protobuf.message import DecodeError
 
+    # the message in them
     message = _message_class()()
     try:
         message.ParseFromString(content)
@@ -83,6 +85,7 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
             f"{path} is not a SentencePiece model, or is damaged (truncated?): {error}; copy it again, or load a folder "
             "with tokenizer.json"
         ) from None
+    # what makes it a model of the two kinds that have pieces of several characters
     if not pieces or not message.HasField("trainer"):
         raise CheckpointError(
             f"{path} is not a SentencePiece model, or is truncated: it has {len(pieces)} pieces and "

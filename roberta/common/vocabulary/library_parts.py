@@ -34,7 +34,7 @@ def library_errors(what: str) -> Iterator[None]:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether an error is a panic of the library, which is no `Exception`."""
+    """Whether an error is a panic of the library, which is not an `Exception`."""
     return type(error).__name__ == "PanicException"
 
 
@@ -51,7 +51,7 @@ def part_of_state(name: str, state: object) -> Any:
 
 
 def has_prefix(state: object) -> bool | None:
-    """Whether a pre_tokenizer or decoder puts a space before each text; None where that is no setting of it."""
+    """Whether a pre_tokenizer or decoder puts a space before each text; None where it does not have that setting."""
     if not isinstance(state, Mapping):
         return None
     if state["type"] == "ByteLevel":
