@@ -6,6 +6,7 @@ import argparse
 import collections
 import enum
 import functools
+import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +16,9 @@ import checkpoints
 import numpy as np
 import pytest
 from backends import Backend
+from pipeline_cases import make_models
 
-from roberta import CheckpointError
+from roberta import CheckpointError, cli, pipeline
 from roberta.common.checkpoint.checkpoint import Checkpoint, match, open_checkpoint
 from roberta.common.checkpoint.loading import say_once
 from roberta.common.parameters import parameters
@@ -388,3 +390,30 @@ def test_convert_reads_the_file_of_a_training(tmp_path: Path) -> None:
     own(path, tmp_path / "called")  # model and args, as fairseq's files have
     assert convert(path, tmp_path / "own", to="pt").source_format == "pt"
     assert not (tmp_path / "called").exists()
+
+
+def test_a_config_that_names_no_class(
+    backend: Backend, tmp_path: Path, said: Callable[[], list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_models(tmp_path, ("labels",))["labels"]
+    config = json.loads((folder / "config.json").read_text())
+    del config["architectures"], config["label2id"]
+    names = dict(reversed(config.pop("id2label").items()))
+    odd = {**config, "id2label": names, "num_labels": 7, "quantization_config": None}
+    (folder / "config.json").write_text(json.dumps(odd))
+    found = pipeline("text-classification", str(folder), framework=backend.name, top_k=None)(["A ship left."])
+    assert {one["label"] for one in found[0]} == {"no", "yes", "perhaps"}
+    assert "the config names no class (architectures); RobertaForSequenceClassification was taken" in said()[-1]
+    report = convert(folder, tmp_path / "out", to="flax")
+    assert any("RobertaForSequenceClassification was taken, as the file has the tensors" in n for n in report.notes)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == {
+        "0": "no",
+        "1": "yes",
+        "2": "perhaps",
+    }
+    for place in (folder, folder / "model.safetensors"):
+        assert cli.main(["info", str(place)]) == 0
+        assert "RobertaForSequenceClassification by its tensors; the config names none" in capsys.readouterr().out
+    # the number of labels alone, under its old name
+    (folder / "config.json").write_text(json.dumps({**config, "_num_labels": 3}))
+    assert backend.load("ForSequenceClassification", folder).config.num_labels == 3

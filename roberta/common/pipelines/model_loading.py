@@ -54,6 +54,7 @@ def open_model(
         if framework not in (None, model.framework):
             raise ValueError(f"framework={framework!r}, but the model belongs to {model.framework!r}; omit framework")
         return model
+    # as the class of the task, whatever was saved
     name = frameworks.one_framework(framework, frameworks.installed())
     model_type = named_model_type(model, **source)
     options = {"add_pooling_layer": has_pooler} if head == "Model" else {}
