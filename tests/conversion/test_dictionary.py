@@ -11,7 +11,7 @@ from typing import Any
 import checkpoints
 import pytest
 
-from roberta import CheckpointError, RobertaTokenizerFast
+from roberta import AutoTokenizer, CheckpointError, RobertaTokenizerFast
 from roberta.conversion import convert, probe
 from roberta.conversion.fairseq import sentencepiece
 from roberta.conversion.fairseq.dictionary import kind_of_symbols, names_of_rows
