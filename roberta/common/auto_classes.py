@@ -16,8 +16,8 @@ from roberta.common.parameters import Head
 def register_auto_classes(frameworks: Iterable[str] | None = None) -> None:
     """Let transformers' auto classes make our configs, models and tokenizers of folders and names.
 
-    The model types are "roberta", "camembert" and "xlm-roberta"; each has its own classes. Tokenizers are registered for
-    "roberta" alone: of the others, AutoTokenizer returns transformers' own.
+    The model types are "roberta", "camembert" and "xlm-roberta"; each has its own classes and
+    tokenizers.
 
     Afterwards `AutoModelForMaskedLM.from_pretrained(...)` and its like return ours, as do `pipeline("fill-mask",
     model="name")` and other programs that ask them. Works with transformers 4.57 and 5; may be called again. A folder
@@ -50,12 +50,15 @@ def register_auto_classes(frameworks: Iterable[str] | None = None) -> None:
         auto_class = getattr(transformers, f"{FRAMEWORKS[name][0]}AutoModel{'' if head == 'Model' else head}")
         for model_type, config in CONFIGS.items():
             auto_class.register(config, class_of(name, head, model_type), exist_ok=True)
-    transformers.AutoTokenizer.register(
-        roberta.RobertaConfig,
-        slow_tokenizer_class=roberta.RobertaTokenizer,
-        fast_tokenizer_class=roberta.RobertaTokenizerFast,
-        exist_ok=True,
-    )
+    tokenizers = {
+        roberta.RobertaConfig: (roberta.RobertaTokenizer, roberta.RobertaTokenizerFast),
+        roberta.CamembertConfig: (None, roberta.CamembertTokenizerFast),
+        roberta.XLMRobertaConfig: (None, roberta.XLMRobertaTokenizerFast),
+    }
+    for config, (slow, fast) in tokenizers.items():
+        transformers.AutoTokenizer.register(
+            config, slow_tokenizer_class=slow, fast_tokenizer_class=fast, exist_ok=True
+        )
 
 
 def _is_usable(transformers: ModuleType, framework: str) -> bool:
