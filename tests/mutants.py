@@ -39,6 +39,7 @@ TASKS = "tests/common/test_pipeline_tasks.py"
 TEXTS = "tests/common/test_text_commands.py"
 TRAINING = "tests/every_backend/test_training.py"
 FAMILIES = "tests/every_backend/test_families.py"
+KINDS = "tests/common/test_tokenizer_kinds.py"
 RUN = "tests/common/test_training_run.py"
 TRAINING_PT = "tests/one_backend/test_training_pt.py"
 TRAINING_TF = "tests/one_backend/test_training_tf.py"
@@ -196,6 +197,14 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("common/training/session.py", "self.head, data.config.model_type)", 'self.head, "roberta")', FAMILIES, "a_training"),
     ("common/pipelines/model_loading.py", "class_of(name, head, model_type)", 'class_of(name, head, "roberta")', FAMILIES, "a_pipeline and in_pt"),
     ("conversion/model.py", "config.architectures = [name]", 'config.architectures = [f"Roberta{chosen}"]', FAMILIES, "conversion_keeps and safetensors"),
+    ("common/vocabulary/builders.py", "for text, score, _ in model.pieces[3:])", "for text, score, _ in model.pieces[2:])", KINDS, "xlm_roberta_has"),
+    ("common/vocabulary/builders.py", "for text, score, _ in model.pieces[1:])", "for text, score, _ in model.pieces)", KINDS, "camembert_has"),
+    ("common/vocabulary/builders.py", "range(extra_ids - 1, -1, -1)", "range(extra_ids)", KINDS, "t5"),
+    ("common/vocabulary/builders.py", "$B:1 {sep_token}:1", "$B:0 {sep_token}:0", KINDS, "wordpiece"),
+    ("common/tokenizer/library.py", "return not token.startswith(continues), False", "return token.startswith(continues), False", KINDS, "masking"),
+    ("common/tokenizer/library.py", "not in listed}, **vocabulary.added}", "not in listed}, **vocabulary.added, **added}", "tests/common/test_tokenizer_family.py", "auto_tokenizer_finds"),
+    ("common/tokenizer/auto.py", "if cls is not None and cls.is_readable(folder):", "if cls is not None:", KINDS, "contradict"),
+    ("common/pipelines/tag.py", "tokens[said] == WORD_START or", "", "tests/every_backend/test_family_pipelines.py", "in_pt and tc-xlmr"),
 ]  # fmt: skip
 
 

@@ -29,8 +29,8 @@ _CONFIG_FILE = "config.json"
 # A class by its name in files, without "Fast".
 _CLASSES: dict[str, type[TokenizerBase]] = {
     "RobertaTokenizer": RobertaTokenizerFast,
+    "XLMRobertaTokenizer": XLMRobertaTokenizerFast,  # before CamemBERT's, which has a file of the same name
     "CamembertTokenizer": CamembertTokenizerFast,
-    "XLMRobertaTokenizer": XLMRobertaTokenizerFast,
     "BertTokenizer": BertTokenizerFast,
     "T5Tokenizer": T5TokenizerFast,
     "PreTrainedTokenizer": PreTrainedTokenizerFast,
