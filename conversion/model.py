@@ -10,6 +10,7 @@ from typing import get_args
 
 import numpy as np
 
+from roberta.common.adapters.lora_adapter import LoraAdapter
 from roberta.common.checkpoint.checkpoint import Checkpoint, match
 from roberta.common.config import RobertaConfig
 from roberta.common.formats.safetensors_file import Source, StoredTensor
@@ -19,6 +20,7 @@ from roberta.common.storage.folders import CheckpointError
 ALL_HEADS: tuple[Head, ...] = get_args(Head)
 POSITIONS = "embeddings.position_embeddings.weight"
 TYPES = "embeddings.token_type_embeddings.weight"
+_HEADS_WITH_LABELS: tuple[Head, ...] = ("ForSequenceClassification", "ForTokenClassification")
 EPSILON = 1e-5  # of LayerNorm: a constant of fairseq's and KerasHub's classes
 
 # Field of the config -> the values with which fairseq's and KerasHub's programs compute what RoBERTa computes.
@@ -66,18 +68,25 @@ def checked_model(
     head: Head | None,
     files: Mapping[str, bytes],
     notes: Iterable[str] = (),
+    adapter: LoraAdapter | None = None,
 ) -> SourceModel:
     """The model, its tensors paired one to one with the table.
 
     Args:
         head: the head to keep; None for the one that the file has.
+        adapter: merged into the tensors; a head that it brings takes the place of the file's.
 
     Raises:
         CheckpointError: a tensor is missing, unknown or of the wrong shape; or the file has several heads and none is
             chosen.
     """
     # the class: the caller's choice, or the one whose tensors are there, if the config agrees
-    chosen = head_of(config, tensors, source) if head is None else head
+    brought = {name: tensor for name, tensor in adapter.replaced.items() if _is_of_head(name)} if adapter else {}
+    shown = {**{n: t for n, t in tensors.items() if not (brought and _is_of_head(n))}, **brought}
+    chosen = head_of(config, shown, source) if head is None else head
+    head = chosen if brought else head  # the adapter chooses, as a caller would
+    if adapter is not None and adapter.num_labels is not None and chosen in _HEADS_WITH_LABELS:
+        config.num_labels = adapter.num_labels
     named = [name for name in ALL_HEADS if f"Roberta{name}" in (config.architectures or ())]
     if head is None and named and chosen not in named:
         raise CheckpointError(
@@ -87,7 +96,9 @@ def checked_model(
     # the table of that class, and the tensor of each row
     has_pooler = any(name.removeprefix("roberta.").startswith("pooler.") for name in tensors)
     table = parameters(config, chosen, has_pooler=has_pooler)
-    found = match(table, Checkpoint(source, tensors))
+    found = match(table, Checkpoint(source, tensors), adapter=adapter)
+    left = [f"left out: {name}" for name in found.report.unexpected]
+    # a tensor that is missing, or would be lost, is an error
     if found.report.missing:
         raise CheckpointError(
             f"{source} does not have all tensors of Roberta{chosen}: missing {', '.join(found.report.missing)}; "
@@ -101,9 +112,15 @@ def checked_model(
     differing = [note for note in found.report.notes if "differ" in note]
     if differing:
         raise CheckpointError(f"{source}: {'; '.join(differing)}: one would be lost; fix the file or its config")
-    left = [f"left out: {name}" for name in found.report.unexpected]
+    if adapter is not None:
+        left.append(f"merged: {adapter.source}, {len(adapter.changes)} low-rank changes")
     config.architectures = [f"Roberta{chosen}"]
     return SourceModel(config, chosen, found.found, source, format_, files, (*notes, *found.report.notes, *left))
+
+
+def _is_of_head(name: str) -> bool:
+    """Whether a tensor is of the part above an encoder and its pooler."""
+    return name.partition(".")[0] in set(HEAD_PARTS) - {"pooler"}
 
 
 def head_of(config: RobertaConfig, tensors: Mapping[str, StoredTensor], source: Path) -> Head:

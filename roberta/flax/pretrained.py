@@ -255,6 +255,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        adapter: str | Path | None = None,
         input_shape: tuple[int, ...] = (1, 1),
         seed: int = 0,
         gradient_checkpointing: bool = False,
@@ -276,6 +277,8 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
                 and those that no file had, even of the encoder, are left out: `init_weights(..., params=params)`
                 fills them in.
             config: instead of the one beside the weights, or where it is.
+            adapter: folder or hub name of a LoRA adapter in PEFT's format, merged into the weights as they are read. An
+                adapter in the model's own folder is merged too, and a folder with one alone names its base.
             config_overrides: fields of the config to replace.
 
         Raises:
@@ -287,6 +290,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
             local_files_only=local_files_only, token=token,
         )  # fmt: skip
         # config and tensors, checked against the table
+        wanted = dtype if torch_dtype is None else torch_dtype
         found = open_pretrained(
             pretrained_model_name_or_path,
             cls.head,
@@ -299,10 +303,11 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
             config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             is_reported=output_loading_info,
+            adapter=adapter,
+            wanted_dtype=None if wanted is None else _dtype_name(wanted),
             may_be_partial=not _do_init,
         )
         # a model without parameters, then the tree of those found
-        wanted = dtype if torch_dtype is None else torch_dtype
         target = checked_dtype(found.dtype(None if wanted is None else _dtype_name(wanted)))
         model = cls(
             found.config, input_shape, seed, target, _do_init=False,

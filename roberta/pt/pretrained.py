@@ -142,6 +142,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        adapter: str | Path | None = None,
         **config_overrides: Any,
     ) -> Any:
         """A model in eval mode from a folder, a weights file or a hub name, in any of the file formats.
@@ -164,6 +165,8 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             use_safetensors, from_pt, from_tf, from_flax: which files to take; by default whatever is there.
             weights_only: ignored: no code in a file is ever run.
             config: instead of the one beside the weights, or where it is.
+            adapter: folder or hub name of a LoRA adapter in PEFT's format, merged into the weights as they are read. An
+                adapter in the model's own folder is merged too, and a folder with one alone names its base.
             config_overrides: fields of the config to replace; for your own subclass, also what its constructor takes.
 
         Raises:
@@ -187,6 +190,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             return table_of(built[0])
 
         # config and tensors, checked against the table
+        wanted = dtype if dtype is not None else torch_dtype
         found = open_pretrained(
             pretrained_model_name_or_path,
             cls.head,
@@ -201,11 +205,12 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             is_reported=output_loading_info,
+            adapter=adapter,
+            wanted_dtype=None if wanted is None else str(wanted),
             tensors=stored_tensors(state_dict),
             table=own_table,
         )
         # a model without memory, then its values
-        wanted = dtype if dtype is not None else torch_dtype
         found.config.dtype = found.dtype(None if wanted is None else str(wanted))
         target = getattr(torch, found.config.dtype)
         if cls.head is None:

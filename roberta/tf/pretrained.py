@@ -166,6 +166,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        adapter: str | Path | None = None,
         **config_overrides: Any,
     ) -> Any:
         """A model from a folder, a weights file or a hub name, in any of the file formats.
@@ -180,6 +181,8 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_flax: which files to take; by default whatever is there.
             config: instead of the one beside the weights, or where it is.
+            adapter: folder or hub name of a LoRA adapter in PEFT's format, merged into the weights as they are read. An
+                adapter in the model's own folder is merged too, and a folder with one alone names its base.
             config_overrides: fields of the config to replace.
 
         Raises:
@@ -194,6 +197,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             add_pooling_layer, *model_args = model_args
         options = {} if cls.head != "Model" else {"add_pooling_layer": add_pooling_layer}
         # config and tensors, checked against the table
+        policy = dtype if dtype is not None else torch_dtype
         found = open_pretrained(
             pretrained_model_name_or_path,
             cls.head,
@@ -206,9 +210,10 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             is_reported=output_loading_info,
+            adapter=adapter,
+            wanted_dtype=str(getattr(policy, "name", policy) or keras.config.dtype_policy().name),
         )
         # a model without first values, then its values
-        policy = dtype if dtype is not None else torch_dtype
         if policy is not None and not str(getattr(policy, "name", policy)).startswith("mixed_"):
             policy = found.dtype(getattr(policy, "name", str(policy)))
         with no_initialisation():

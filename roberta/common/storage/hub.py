@@ -18,7 +18,15 @@ from typing import Any, TypedDict, Unpack
 
 from roberta.common.keywords import OF_WEIGHTS, meaningful, suggestion
 from roberta.common.storage.folders import CheckpointError, restore
-from roberta.common.storage.names import FORMATS, find_weights, read_index, weight_files, weights_key
+from roberta.common.storage.names import (
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_WEIGHTS_FILES,
+    FORMATS,
+    find_weights,
+    read_index,
+    weight_files,
+    weights_key,
+)
 
 CARD = "README.md"
 
@@ -92,7 +100,8 @@ def local_checkpoint(
 ) -> Path:
     """A local folder with a model's config and weights: the folder itself, or a snapshot in the hub's cache.
 
-    Of a hub name, the texts and the weights of the first format that is there are fetched, shards included.
+    Of a hub name, the texts and the weights of the first format that is there are fetched, shards included, and an
+    adapter beside them; of a name that has an adapter alone, the adapter.
 
     Args:
         formats: of `names.FORMATS`, best first; None for all.
@@ -107,10 +116,14 @@ def local_checkpoint(
         return place
     # the weights to fetch, of all that the hub or the cache has
     known = [name for format_ in formats or tuple(FORMATS) for name in weight_files(format_, variant)]
-    repository, there = _names(place, known)
+    adapter_files = (ADAPTER_CONFIG_FILE, *ADAPTER_WEIGHTS_FILES)
+    repository, there = _names(place, [*known, *adapter_files])
+    adapter = [name for name in adapter_files if ADAPTER_CONFIG_FILE in there and name in there]
+    if adapter and not there.intersection(known):
+        return _fetch(repository, [*(text for text in _TEXTS if text in there), *adapter])[1]
     weights = find_weights(repository, there, formats, variant)
     # the texts first, whose commit is that of everything
-    repository, folder = _fetch(repository, [*(text for text in _TEXTS if text in there), weights])
+    repository, folder = _fetch(repository, [*(text for text in _TEXTS if text in there), *adapter, weights])
     if weights.endswith(".json"):
         suffix = PurePosixPath(weights.partition(".index.")[0]).suffix
         _fetch(repository, sorted(set(read_index(folder / weights, suffix).values())))

@@ -18,6 +18,8 @@ FORMATS = {
     "tf": ("tf_model", ".h5"),
     "flax": ("flax_model", ".msgpack"),
 }
+ADAPTER_CONFIG_FILE = "adapter_config.json"  # PEFT's names of an adapter's files; the weights, best first
+ADAPTER_WEIGHTS_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def weight_files(format_: str, variant: str | None = None) -> tuple[str, str]:
