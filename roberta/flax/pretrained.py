@@ -37,7 +37,7 @@ from roberta.flax.infer import infer, release
 from roberta.flax.layers import normal
 from roberta.flax.programs import run_module
 from roberta.flax.saving import to_write
-from roberta.flax.weights import Params, checked_dtype, kept, to_array, to_native, to_numpy
+from roberta.flax.weights import Params, checked_dtype, from_native, kept, native, to_array, to_native, to_numpy
 
 _WHOLE = ("input_ids", "token_type_ids", "position_ids")
 _HEADS_WITH_CACHE: tuple[Head, ...] = ("Model", "ForCausalLM")
@@ -352,7 +352,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         push_to_hub: bool = False,
         **hub: Any,
     ) -> None:
-        """Write config and weights into a folder, all or nothing.
+        """Write config and weights into a folder, all or nothing; of a model with adapters, the active adapter alone.
 
         Args:
             params: saved instead of `self.params`. Of a model made with `_do_init=False` they may lack some, as
@@ -366,13 +366,16 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
                 are not merged; names the tensors and the way out, and the folder stays as it is.
         """
         upload = upload_arguments(save_directory, push_to_hub, hub)
-        self._write(
-            save_directory,
-            self.to_save(params),
-            max_shard_size=max_shard_size,
-            variant=variant,
-            safe_serialization=safe_serialization,
-        )
+        if self.saves_adapter and params is None:
+            self.save_adapter(save_directory)
+        else:
+            self._write(
+                save_directory,
+                self.to_save(params),
+                max_shard_size=max_shard_size,
+                variant=variant,
+                safe_serialization=safe_serialization,
+            )
         if upload is not None:
             upload_folder(save_directory, **upload)
 
@@ -387,6 +390,21 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         """
         tensors = to_write(self, params)
         return self.texts_to_save(dtype_of(tensors)), tensors
+
+    def adapter_table(self) -> Mapping[str, Parameter]:
+        """The parameters of this model, by canonical name."""
+        return {parameter.name: parameter for parameter in self._table.values()}
+
+    def read_weights(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Copies of the values of parameters, by canonical name, in PyTorch's shapes."""
+        table = native(self.params)
+        return {name: from_native(*table[name]) for name in names}
+
+    def write_weights(self, values: Mapping[str, np.ndarray]) -> None:
+        """Give parameters these values, in a new tree; `infer` prepares its weights again."""
+        new = flatten_dict(to_native((name, value, value.dtype) for name, value in values.items()))
+        self._replace(new)
+        self.release_infer()
 
     # -- parameters ----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -24,7 +25,7 @@ from roberta.common.formats import torch_bin
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.generation.config import GenerationConfig
 from roberta.common.outputs import OUTPUTS
-from roberta.common.parameters import Parameter, kind_of
+from roberta.common.parameters import Parameter, kind_of, parameters
 from roberta.common.storage.hub import HubOptions, upload_arguments, upload_folder
 from roberta.pt.checkpointing import Checkpointing
 from roberta.pt.facts import LOSSES
@@ -34,7 +35,7 @@ from roberta.pt.masks import Masks
 from roberta.pt.saving import to_write
 from roberta.pt.sources import DeviceMap, device_of, own_arguments, stored_tensors, table_of
 from roberta.pt.trainer_folders import follow_trainer
-from roberta.pt.weights import as_state, tie_again, to_numpy
+from roberta.pt.weights import as_state, native, tie_again, to_numpy, to_tensor
 
 if TYPE_CHECKING:
     from roberta.pt.models import RobertaModel
@@ -310,7 +311,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             )
         if not is_main_process:
             return
-        if self._hf_peft_config_loaded:
+        if self._hf_peft_config_loaded or self.saves_adapter:
             self.save_adapter(save_directory, state_dict, save_peft_format=save_peft_format)
         else:
             self._write(
@@ -334,6 +335,24 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         """
         tensors = to_write(self, state_dict)
         return self.texts_to_save(dtype_of(tensors)), tensors
+
+    def adapter_table(self) -> Mapping[str, Parameter]:
+        """The parameters of this model, by canonical name."""
+        has_pooler = getattr(self.base_model, "pooler", None) is not None
+        return table_of(self) if self.head is None else parameters(self.config, self.head, has_pooler=has_pooler)
+
+    def read_weights(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Copies of the values of parameters, by canonical name, in PyTorch's shapes."""
+        table = native(self)
+        return {name: np.array(to_numpy(table[name][0])) for name in names}
+
+    @torch.no_grad()
+    def write_weights(self, values: Mapping[str, np.ndarray]) -> None:
+        """Give parameters these values; `infer` prepares its weights again."""
+        table = native(self)
+        for name, value in values.items():
+            table[name][0].copy_(to_tensor(value.copy(), table[name][0].dtype))
+        self.release_infer()
 
     # -- initialisation ------------------------------------------------------------------------------------------
 

@@ -70,3 +70,18 @@ def test_what_peft_saved_is_merged(case: str, backend: Backend, root: Path) -> N
     assert_close(found["logits"], wanted["logits"], what=case)
     alone = backend.run(backend.load(HEAD, folder), INPUTS)
     assert np.array_equal(alone["logits"], found["logits"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_was_loaded_and_saved_again_is_peft_s(case: str, backend: Backend, root: Path, tmp_path: Path) -> None:
+    folder, wanted = made(case, root)
+    model = backend.load(HEAD, root / "base")
+    model.load_adapter(folder)
+    assert_close(backend.run(model, INPUTS)["logits"], wanted["logits"], what=case)
+    model.save_adapter(tmp_path)
+    again = peft.PeftModel.from_pretrained(pytorch().load(HEAD, root / "base"), tmp_path).double().eval()
+    assert_close(pytorch().run(again, INPUTS)["logits"], wanted["logits"], what=case)
+
+
+def pytorch() -> Backend:
+    return backend("pt")

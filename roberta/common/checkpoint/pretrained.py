@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from roberta.common.adapters.live_adapters import LiveAdapters
 from roberta.common.checkpoint.checkpoint import save_checkpoint
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.config_protocol import built_from
@@ -55,7 +56,7 @@ class MakesOutput:
         return output if self.or_config(return_dict, "use_return_dict") else output.to_tuple()
 
 
-class PretrainedBase(MakesOutput, PushesToHub):
+class PretrainedBase(MakesOutput, LiveAdapters, PushesToHub):
     """What the seven classes of a backend share with those of the others.
 
     Attributes:
