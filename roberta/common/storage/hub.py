@@ -36,7 +36,7 @@ _TEXTS = ("config.json", "generation_config.json")
 # Beside the weights, what `upload_folder` sends; other files in a folder are not sent.
 _UPLOADED_TEXTS = (
     *_TEXTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt", "chat_template.jinja", CARD,
+    "vocab.json", "merges.txt", "chat_template.jinja", CARD, ADAPTER_CONFIG_FILE, *ADAPTER_WEIGHTS_FILES,
 )  # fmt: skip
 
 
