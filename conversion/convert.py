@@ -90,6 +90,7 @@ def convert(
     vocab_bpe: str | Path | None = None,
     sentencepiece: str | Path | None = None,
     num_attention_heads: int | None = None,
+    adapter: str | Path | None = None,
     overwrite: bool = False,
     progress: bool | None = None,
 ) -> ConversionReport:
@@ -109,6 +110,8 @@ def convert(
         dictionary, encoder_json, vocab_bpe, sentencepiece: fairseq's dict.txt, the two files of GPT-2 that its numbers
             refer to, and the SentencePiece model that its pieces come from; by default the files beside the source.
         num_attention_heads: of a fairseq file whose hyperparameters are lost.
+        adapter: folder or hub name of a LoRA adapter in PEFT's format, merged into the weights as they are written. An
+            adapter in the source's folder is merged too, and a folder with one alone names its base.
         overwrite: replace a model in the target; its weights are removed, whatever their format.
         progress: show a bar; None on a terminal only.
 
@@ -124,8 +127,14 @@ def convert(
     options = SourceOptions(
         head, _path(dictionary), _path(encoder_json), _path(vocab_bpe), _path(sentencepiece), num_attention_heads
     )
-    path = formats.local(source, from_)
-    model, state = read_one_save(path, lambda: (formats.read_model(path, from_, options), _training_state(path)))
+    path, options = formats.with_adapter(formats.local(source, from_), adapter, options)
+    model, state = read_one_save(
+        path,
+        lambda: (
+            formats.read_model(path, from_, options),
+            _training_state(path) if options.adapter is None else {},  # of the weights before the merge
+        ),
+    )
     if (path if path.is_dir() else path.parent).resolve() == Path(target).resolve():
         raise CheckpointError(f"{target} is the source's own folder, whose weights would be lost; give another folder")
     # Nothing but headers has been read so far: tensors are read, cast and looked at while the files are written.

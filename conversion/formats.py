@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from roberta.common.adapters.adapter_files import base_and_adapter, holds_adapter, holds_weights
+from roberta.common.adapters.lora_adapter import LoraAdapter
 from roberta.common.checkpoint.checkpoint import open_once
 from roberta.common.config import CONFIG_FILE
 from roberta.common.config_protocol import checked_config
 from roberta.common.model_types import STEMS, class_name
 from roberta.common.parameters import Head
 from roberta.common.storage.folders import CheckpointError
-from roberta.common.storage.hub import local_checkpoint, local_folder
+from roberta.common.storage.hub import HubOptions, local_checkpoint, local_folder
 from roberta.common.storage.names import FORMATS, WEIGHT_SUFFIXES, other_weights, weight_files
 from roberta.common.vocabulary.files import SENTENCEPIECE_FILE
 from roberta.conversion.fairseq import dictionary
@@ -53,6 +55,8 @@ class SourceOptions:
         dictionary, encoder_json, vocab_bpe, sentencepiece: fairseq's dict.txt, GPT-2's two files, and a SentencePiece
             model; by default those beside the source.
         num_attention_heads: of a fairseq file without hyperparameters.
+        adapter: merged into the tensors as they are read.
+        adapter_folder: where it was read from, if that has a config or a tokenizer of its own.
     """
 
     head: str | None = None
@@ -61,6 +65,8 @@ class SourceOptions:
     vocab_bpe: Path | None = None
     sentencepiece: Path | None = None
     num_attention_heads: int | None = None
+    adapter: LoraAdapter | None = None
+    adapter_folder: Path | None = None
 
 
 def local(source: str | Path, format_: CheckpointFormat | None) -> Path:
@@ -74,8 +80,16 @@ def local(source: str | Path, format_: CheckpointFormat | None) -> Path:
         return Path(source)
     if format_ in ("fairseq", "keras-hub"):
         raise CheckpointError(f"{source} does not exist; a checkpoint of {format_} is read from a file or folder")
-    local_checkpoint(source, formats=None if format_ is None else (format_,))
+    folder = local_checkpoint(source, formats=None if format_ is None else (format_,))
+    if holds_adapter(folder) and not holds_weights(folder):
+        return folder
     return local_folder(source, files=(CONFIG_FILE, *TEXTS))  # the same folder, with the tokenizer's files
+
+
+def with_adapter(path: Path, adapter: str | Path | None, options: SourceOptions) -> tuple[Path, SourceOptions]:
+    """The base's path, and the options with the adapter that is to be merged: the caller's, or the source folder's own."""
+    base, lora = base_and_adapter(path, adapter, HubOptions(), lambda name, _: local(name, None))
+    return base, replace(options, adapter=lora, adapter_folder=None if lora is None else lora.source.parent)
 
 
 def recognise(path: Path) -> tuple[Path, CheckpointFormat]:
@@ -124,6 +138,11 @@ def read_model(path: Path, format_: CheckpointFormat | None, options: SourceOpti
     """
     if format_ is None:
         path, format_ = recognise(path)
+    if options.adapter is not None and format_ in ("fairseq", "keras-hub"):
+        raise CheckpointError(
+            f"{path} is a checkpoint of {format_}, whose names an adapter of PEFT does not know; convert it to safetensors "
+            "first, and then with --adapter"
+        )
     if format_ == "fairseq":
         return _read_fairseq(path, options)
     _refuse_fairseq_options(format_, options)
@@ -133,11 +152,17 @@ def read_model(path: Path, format_: CheckpointFormat | None, options: SourceOpti
     folder = path.parent if path.is_file() else path
     if not (folder / CONFIG_FILE).is_file():
         raise CheckpointError(f"{folder} has no {CONFIG_FILE}; a checkpoint of {format_} needs one beside its weights")
-    config, _ = checked_config(folder)
+    config, files = checked_config(folder)[0], tokenizer_texts(folder)
+    adapted = options.adapter_folder
+    if adapted is not None:
+        # what lies beside an adapter is the adapted model's: labels, and perhaps a tokenizer
+        config = checked_config(adapted)[0] if (adapted / CONFIG_FILE).is_file() else config
+        own = tokenizer_texts(adapted)
+        files = own if set(VOCABULARIES) & own.keys() else files
     checkpoint = open_once(path, formats=(format_,))
     return checked_model(
-        config, checkpoint.tensors, checkpoint.source, format_, head=head, files=tokenizer_texts(folder),
-        notes=checkpoint.remarks,
+        config, checkpoint.tensors, checkpoint.source, format_, head=head, files=files, notes=checkpoint.remarks,
+        adapter=options.adapter,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import get_args
 
 import numpy as np
 
+from roberta.common.adapters.lora_adapter import LoraAdapter
 from roberta.common.checkpoint.checkpoint import Checkpoint, match
 from roberta.common.checkpoint.wrappers import unwrapped
 from roberta.common.config import RobertaConfig
@@ -22,6 +23,7 @@ from roberta.common.storage.folders import CheckpointError
 ALL_HEADS: tuple[Head, ...] = get_args(Head)
 POSITIONS = "embeddings.position_embeddings.weight"
 TYPES = "embeddings.token_type_embeddings.weight"
+_HEADS_WITH_LABELS: tuple[Head, ...] = ("ForSequenceClassification", "ForTokenClassification")
 EPSILON = 1e-5  # of LayerNorm: a constant of fairseq's and KerasHub's classes
 
 # Field of the config -> the values with which fairseq's and KerasHub's programs compute what RoBERTa computes.
@@ -74,11 +76,13 @@ def checked_model(
     head: Head | None,
     files: Mapping[str, bytes],
     notes: Iterable[str] = (),
+    adapter: LoraAdapter | None = None,
 ) -> SourceModel:
     """The model, its tensors paired one to one with the table.
 
     Args:
         head: the head to keep; None for the one that the file has.
+        adapter: merged into the tensors; a head that it brings takes the place of the file's.
 
     Raises:
         CheckpointError: a tensor is missing, unknown or of the wrong shape; or the file has several heads and none is
@@ -89,7 +93,12 @@ def checked_model(
     inner = unwrapped(source, tensors, heads)
     tensors = inner.tensors
     # the class: the caller's choice, or the one whose tensors are there, if the config agrees
-    chosen = head_of(config, tensors, source) if head is None else head
+    brought = {name: tensor for name, tensor in adapter.replaced.items() if _is_of_head(name)} if adapter else {}
+    shown = {**{n: t for n, t in tensors.items() if not (brought and _is_of_head(n))}, **brought}
+    chosen = head_of(config, shown, source) if head is None else head
+    head = chosen if brought else head  # the adapter chooses, as a caller would
+    if adapter is not None and adapter.num_labels is not None and chosen in _HEADS_WITH_LABELS:
+        config.num_labels = adapter.num_labels
     name = class_name(config.model_type, chosen)
     named = named_heads(config)
     if head is None and named and chosen not in named:
@@ -100,7 +109,8 @@ def checked_model(
     # the table of that class, and the tensor of each row
     has_pooler = any(name.removeprefix("roberta.").startswith("pooler.") for name in tensors)
     table = parameters(config, chosen, has_pooler=has_pooler)
-    found = match(table, Checkpoint(source, tensors))
+    found = match(table, Checkpoint(source, tensors), adapter=adapter)
+    # a tensor that is missing, or would be lost, is an error
     if found.report.missing:
         raise CheckpointError(
             f"{source} does not have all tensors of {name}: missing {', '.join(found.report.missing)}; "
@@ -118,10 +128,17 @@ def checked_model(
     if not named and head is None:
         of_which = "an encoder alone" if chosen == "Model" else "that class's head"
         left.append(f"the config names no class: {name} was taken, as the file has the tensors of {of_which}")
+    if adapter is not None:
+        left.append(f"merged: {adapter.source}, {len(adapter.changes)} low-rank changes")
     config.architectures = [name]
     return SourceModel(
         config, chosen, found.found, source, format_, files, (*notes, *inner.remarks, *found.report.notes, *left)
     )
+
+
+def _is_of_head(name: str) -> bool:
+    """Whether a tensor is of the part above an encoder and its pooler."""
+    return name.partition(".")[0] in set(HEAD_PARTS) - {"pooler"}
 
 
 def head_of(config: RobertaConfig, tensors: Mapping[str, StoredTensor], source: Path) -> Head:

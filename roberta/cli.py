@@ -91,6 +91,7 @@ def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     convert_.add_argument("--attention-heads", dest="num_attention_heads", type=int, metavar="N",
                          help="of a fairseq file that does not say it")  # fmt: skip
+    convert_.add_argument("--adapter", metavar="ADAPTER", help="folder or hub name of a LoRA adapter to merge")
     convert_.add_argument("--overwrite", action="store_true", help="replace a model in the target")
     convert_.set_defaults(run=_convert)
 

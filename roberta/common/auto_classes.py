@@ -56,9 +56,7 @@ def register_auto_classes(frameworks: Iterable[str] | None = None) -> None:
         roberta.XLMRobertaConfig: (None, roberta.XLMRobertaTokenizerFast),
     }
     for config, (slow, fast) in tokenizers.items():
-        transformers.AutoTokenizer.register(
-            config, slow_tokenizer_class=slow, fast_tokenizer_class=fast, exist_ok=True
-        )
+        transformers.AutoTokenizer.register(config, slow_tokenizer_class=slow, fast_tokenizer_class=fast, exist_ok=True)
 
 
 def _is_usable(transformers: ModuleType, framework: str) -> bool:

@@ -35,7 +35,7 @@ from roberta.flax.infer import infer, release
 from roberta.flax.layers import normal
 from roberta.flax.programs import run_module
 from roberta.flax.saving import to_write
-from roberta.flax.weights import Params, checked_dtype, kept, to_array, to_native, to_numpy
+from roberta.flax.weights import Params, checked_dtype, from_native, kept, native, to_array, to_native, to_numpy
 
 _INPUTS = (
     "input_ids", "attention_mask", "token_type_ids", "position_ids", "head_mask", "inputs_embeds",
@@ -245,6 +245,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        adapter: str | Path | None = None,
         input_shape: tuple[int, ...] = (1, 1),
         seed: int = 0,
         gradient_checkpointing: bool = False,
@@ -266,17 +267,22 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
                 and those that no file had, even of the encoder, are left out: `init_weights(..., params=params)`
                 fills them in.
             config: instead of the one beside the weights, or where it is.
+            adapter: folder or hub name of a LoRA adapter in PEFT's format, merged into the weights as they are read. An
+                adapter in the model's own folder is merged too, and a folder with one alone names its base.
             config_overrides: fields of the config to replace.
 
         Raises:
             CheckpointError: one error for everything that does not fit; no partly filled model is returned.
         """
         # config and tensors, checked against the table
+        wanted = dtype if torch_dtype is None else torch_dtype
         found = cls._open(
-            locals(), has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer, may_be_partial=not _do_init
+            locals(),
+            has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
+            wanted_dtype=None if wanted is None else _dtype_name(wanted),
+            may_be_partial=not _do_init,
         )
         # a model without parameters, then the tree of those found
-        wanted = dtype if torch_dtype is None else torch_dtype
         target = checked_dtype(found.dtype(None if wanted is None else _dtype_name(wanted)))
         model = cls(
             found.config, input_shape, seed, target, _do_init=False,
@@ -321,7 +327,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         push_to_hub: bool = False,
         **hub: Any,
     ) -> None:
-        """Write config and weights into a folder, all or nothing.
+        """Write config and weights into a folder, all or nothing; of a model with adapters, the active adapter alone.
 
         Args:
             params: saved instead of `self.params`. Of a model made with `_do_init=False` they may lack some, as
@@ -335,7 +341,10 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
                 are not merged; names the tensors and the way out, and the folder stays as it is.
         """
         upload = upload_later(save_directory, push_to_hub, hub)
-        self._write(save_directory, self.to_save(params), max_shard_size, variant, safe_serialization)
+        if self.saves_adapter and params is None:
+            self.save_adapter(save_directory)
+        else:
+            self._write(save_directory, self.to_save(params), max_shard_size, variant, safe_serialization)
         upload()
 
     def to_save(self, params: Mapping[str, Any] | None = None) -> tuple[dict[str, str], dict[str, Source]]:
@@ -349,6 +358,21 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         """
         tensors = to_write(self, params)
         return self.texts_to_save(dtype_of(tensors)), tensors
+
+    def adapter_table(self) -> Mapping[str, Parameter]:
+        """The parameters of this model, by canonical name."""
+        return {parameter.name: parameter for parameter in self._table.values()}
+
+    def read_weights(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Copies of the values of parameters, by canonical name, in PyTorch's shapes."""
+        table = native(self.params)
+        return {name: from_native(*table[name]) for name in names}
+
+    def write_weights(self, values: Mapping[str, np.ndarray]) -> None:
+        """Give parameters these values, in a new tree; `infer` prepares its weights again."""
+        new = flatten_dict(to_native((name, value, value.dtype) for name, value in values.items()))
+        self._replace(new)
+        self.release_infer()
 
     # -- parameters ----------------------------------------------------------------------------------------------
 

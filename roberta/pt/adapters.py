@@ -1,23 +1,29 @@
-"""Adapters of the peft library inside a PyTorch model: `model.add_adapter(LoraConfig(...))`. All the work is peft's.
+"""Adapters in a PyTorch model: those of the peft library, `model.add_adapter(LoraConfig(...))`, and LoRA without it.
 
-peft is imported when a method needs it. `peft.get_peft_model` works on these classes too, and wraps the model instead.
+A saved LoRA adapter is loaded by `roberta.common.adapters`, as in the other frameworks. What is to be trained, and kinds
+that only peft computes, are peft's, which is imported when a method
+needs it. `peft.get_peft_model` works on these classes too, and wraps the model instead.
 """
 
 import importlib
+import importlib.util
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from roberta.common.adapters.lora_config import UnsupportedAdapterError
 from roberta.common.formats.safetensors_file import safetensors_pieces
 from roberta.common.storage.folders import Content, write_folder
+from roberta.common.storage.names import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILES
 from roberta.pt.facts import Facts
 from roberta.pt.sources import stored_tensors
+from roberta.pt.weights import to_tensor
 
 _PREFIX = "base_model.model."  # of the names in peft's own files
-WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 
 
 def _peft(name: str = "peft") -> Any:
@@ -41,6 +47,11 @@ class Adapters(Facts):
             adapter_config: a `peft.LoraConfig`, `IA3Config` or another that puts layers into a model.
             adapter_name: "default" when not given.
         """
+        if self.has_live_adapters:
+            raise ValueError(
+                f"the model has loaded adapters, {self.active_adapters()}; load the new one's base from a folder with them "
+                "merged (merge_adapter, save_pretrained), or delete_adapter them first"
+            )
         peft, name = _peft(), self._new_name(adapter_name)
         if not isinstance(adapter_config, peft.PeftConfig):
             raise TypeError(f"adapter_config must be a peft.PeftConfig, not {type(adapter_config).__name__}")
@@ -77,6 +88,13 @@ class Adapters(Facts):
         Raises:
             ValueError: the name is taken, nothing to load from is given, or tensors of the adapter have no place.
         """
+        is_plain = peft_config is None and adapter_state_dict is None and not is_trainable and not adapter_kwargs
+        if peft_model_id is not None and is_plain and not self._hf_peft_config_loaded:
+            try:
+                return super().load_adapter(peft_model_id, adapter_name, revision, token)
+            except UnsupportedAdapterError:
+                if self.has_live_adapters or importlib.util.find_spec("peft") is None:
+                    raise
         peft, name = _peft(), self._new_name(adapter_name)
         hub = {**(adapter_kwargs or {}), **({} if revision is None else {"revision": revision})}
         hub.setdefault("token", token)
@@ -101,6 +119,8 @@ class Adapters(Facts):
 
     def set_adapter(self, adapter_name: list[str] | str) -> None:
         """Make an adapter, or several, the active ones."""
+        if self.has_live_adapters:
+            return super().set_adapter(adapter_name)
         names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
         self._check_names(names)
         for layer in self._adapter_layers():
@@ -108,18 +128,24 @@ class Adapters(Facts):
 
     def disable_adapters(self) -> None:
         """Compute without adapters, until `enable_adapters`."""
+        if self.has_live_adapters:
+            return super().disable_adapters()
         self._check_names([])
         for layer in self._adapter_layers():
             layer.enable_adapters(enabled=False)
 
     def enable_adapters(self) -> None:
         """Undo `disable_adapters`."""
+        if self.has_live_adapters:
+            return super().enable_adapters()
         self._check_names([])
         for layer in self._adapter_layers():
             layer.enable_adapters(enabled=True)
 
     def active_adapters(self) -> list[str]:
         """The names of the active adapters."""
+        if self.has_live_adapters:
+            return super().active_adapters()
         self._check_names([])
         layer = next(iter(self._adapter_layers()))
         return [layer.active_adapter] if isinstance(layer.active_adapter, str) else list(layer.active_adapter)
@@ -128,12 +154,17 @@ class Adapters(Facts):
         self, adapter_name: str | None = None, state_dict: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """The tensors of an adapter, by default of the active one, as peft names them."""
+        if self.has_live_adapters and state_dict is None:
+            sources = self.loaded_adapter(adapter_name).tensors(is_peft=False)
+            return {name: to_tensor(load(), getattr(torch, dtype)) for name, (_, dtype, load) in sources.items()}
         name = self.active_adapters()[0] if adapter_name is None else adapter_name
         self._check_names([name])
         return _peft().get_peft_model_state_dict(self, state_dict=state_dict, adapter_name=name)
 
     def delete_adapter(self, adapter_names: list[str] | str) -> None:
         """Take adapters out of the model; without any left it is as it was."""
+        if self.has_live_adapters:
+            return super().delete_adapter(adapter_names)
         names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
         self._check_names(names)
         delete = _peft("peft.functional").delete_adapter
@@ -153,6 +184,8 @@ class Adapters(Facts):
             state_dict: instead of the model's own.
             save_peft_format: the names as `peft.PeftModel.from_pretrained` wants them; False, as the model has them.
         """
+        if self.has_live_adapters and state_dict is None:
+            return super().save_adapter(folder, save_peft_format=save_peft_format)
         names = self.active_adapters()
         if len(names) > 1:
             raise ValueError(f"several adapters are active: {names}; choose one with set_adapter(name), and save it")
@@ -160,8 +193,8 @@ class Adapters(Facts):
         prefix = _PREFIX if save_peft_format else ""
         sources = {f"{prefix}{name}": (t.shape, t.dtype, t.load) for name, t in (stored_tensors(tensors) or {}).items()}
         files: dict[str, Content] = {
-            WEIGHTS_FILE: safetensors_pieces(sources),
-            CONFIG_FILE: _config_text(self.peft_config[names[0]]),
+            ADAPTER_WEIGHTS_FILES[0]: safetensors_pieces(sources),
+            ADAPTER_CONFIG_FILE: _config_text(self.peft_config[names[0]]),
         }
         write_folder(folder, files)
 
@@ -174,7 +207,6 @@ class Adapters(Facts):
         return name
 
     def _check_names(self, names: list[str]) -> None:
-        _peft()
         if not self._hf_peft_config_loaded:
             raise ValueError("the model has no adapter; add_adapter or load_adapter puts one in")
         missing = [name for name in names if name not in self.peft_config]
@@ -193,6 +225,6 @@ def _config_text(config: Any) -> bytes:
     try:
         with tempfile.TemporaryDirectory() as folder:
             config.save_pretrained(folder)
-            return (Path(folder) / CONFIG_FILE).read_bytes()
+            return (Path(folder) / ADAPTER_CONFIG_FILE).read_bytes()
     finally:
         config.inference_mode = was

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -22,7 +23,7 @@ from roberta.common.formats import torch_bin
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.generation.config import GenerationConfig
 from roberta.common.outputs import OUTPUTS
-from roberta.common.parameters import Parameter, kind_of
+from roberta.common.parameters import Parameter, kind_of, parameters
 from roberta.common.storage.hub import upload_later
 from roberta.pt.checkpointing import Checkpointing
 from roberta.pt.facts import LOSSES
@@ -32,7 +33,7 @@ from roberta.pt.masks import Masks
 from roberta.pt.saving import to_write
 from roberta.pt.sources import DeviceMap, device_of, own_arguments, stored_tensors, table_of
 from roberta.pt.trainer_folders import follow_trainer
-from roberta.pt.weights import as_state, tie_again, to_numpy
+from roberta.pt.weights import as_state, native, tie_again, to_numpy, to_tensor
 
 if TYPE_CHECKING:
     from roberta.pt.models import RobertaModel
@@ -140,6 +141,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        adapter: str | Path | None = None,
         **config_overrides: Any,
     ) -> Any:
         """A model in eval mode from a folder, a weights file or a hub name, in any of the file formats.
@@ -162,6 +164,8 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             use_safetensors, from_pt, from_tf, from_flax: which files to take; by default whatever is there.
             weights_only: ignored: no code in a file is ever run.
             config: instead of the one beside the weights, or where it is.
+            adapter: folder or hub name of a LoRA adapter in PEFT's format, merged into the weights as they are read. An
+                adapter in the model's own folder is merged too, and a folder with one alone names its base.
             config_overrides: fields of the config to replace; for your own subclass, also what its constructor takes.
 
         Raises:
@@ -181,14 +185,15 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             return table_of(built[0])
 
         # config and tensors, checked against the table
+        wanted = dtype if dtype is not None else torch_dtype
         found = cls._open(
             locals(),
             has_pooler=add_pooling_layer if cls.head == "Model" else None,
+            wanted_dtype=None if wanted is None else str(wanted),
             tensors=stored_tensors(state_dict),
             table=own_table,
         )
         # a model without memory, then its values
-        wanted = dtype if dtype is not None else torch_dtype
         found.config.dtype = found.dtype(None if wanted is None else str(wanted))
         target = getattr(torch, found.config.dtype)
         if cls.head is None:
@@ -288,7 +293,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             )
         if not is_main_process:
             return
-        if self._hf_peft_config_loaded:
+        if self._hf_peft_config_loaded or self.saves_adapter:
             self.save_adapter(save_directory, state_dict, save_peft_format=save_peft_format)
         else:
             self._write(save_directory, self.to_save(state_dict), max_shard_size, variant, safe_serialization)
@@ -305,6 +310,24 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         """
         tensors = to_write(self, state_dict)
         return self.texts_to_save(dtype_of(tensors)), tensors
+
+    def adapter_table(self) -> Mapping[str, Parameter]:
+        """The parameters of this model, by canonical name."""
+        has_pooler = getattr(self.base_model, "pooler", None) is not None
+        return table_of(self) if self.head is None else parameters(self.config, self.head, has_pooler=has_pooler)
+
+    def read_weights(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Copies of the values of parameters, by canonical name, in PyTorch's shapes."""
+        table = native(self)
+        return {name: np.array(to_numpy(table[name][0])) for name in names}
+
+    @torch.no_grad()
+    def write_weights(self, values: Mapping[str, np.ndarray]) -> None:
+        """Give parameters these values; `infer` prepares its weights again."""
+        table = native(self)
+        for name, value in values.items():
+            table[name][0].copy_(to_tensor(value.copy(), table[name][0].dtype))
+        self.release_infer()
 
     # -- initialisation ------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
@@ -24,7 +24,7 @@ from roberta.common.config import RobertaConfig
 from roberta.common.formats import tf_h5
 from roberta.common.formats.safetensors_file import Source
 from roberta.common.outputs import OUTPUTS, ModelOutput
-from roberta.common.parameters import HEADS_WITH_POOLER, Head, kind_of
+from roberta.common.parameters import HEADS_WITH_POOLER, Head, Parameter, kind_of, parameters
 from roberta.common.storage.hub import upload_later
 from roberta.common.tokenizer.encoding import BatchEncoding
 from roberta.tf import datasets, model_card, quantised, serving
@@ -33,7 +33,7 @@ from roberta.tf.infer import infer, release
 from roberta.tf.layers import DType, draws_parameters
 from roberta.tf.saving import to_write
 from roberta.tf.symbols import WHOLE, symbol
-from roberta.tf.weights import assign, keras, native, replace, to_numpy
+from roberta.tf.weights import assign, canonical_array, keras, native, replace, to_numpy
 
 if TYPE_CHECKING:
     from roberta.common.tokenizer.base import TokenizerBase
@@ -164,6 +164,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        adapter: str | Path | None = None,
         **config_overrides: Any,
     ) -> Any:
         """A model from a folder, a weights file or a hub name, in any of the file formats.
@@ -178,6 +179,8 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
             use_safetensors, from_pt, from_flax: which files to take; by default whatever is there.
             config: instead of the one beside the weights, or where it is.
+            adapter: folder or hub name of a LoRA adapter in PEFT's format, merged into the weights as they are read. An
+                adapter in the model's own folder is merged too, and a folder with one alone names its base.
             config_overrides: fields of the config to replace.
 
         Raises:
@@ -188,9 +191,13 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             add_pooling_layer, *model_args = model_args
         options = {} if cls.head != "Model" else {"add_pooling_layer": add_pooling_layer}
         # config and tensors, checked against the table
-        found = cls._open(locals(), has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer)
-        # a model without first values, then its values
         policy = dtype if dtype is not None else torch_dtype
+        found = cls._open(
+            locals(),
+            has_pooler=cls.head in HEADS_WITH_POOLER and add_pooling_layer,
+            wanted_dtype=str(getattr(policy, "name", policy) or keras.config.dtype_policy().name),
+        )
+        # a model without first values, then its values
         if policy is not None and not str(getattr(policy, "name", policy)).startswith("mixed_"):
             policy = found.dtype(getattr(policy, "name", str(policy)))
         with no_initialisation():
@@ -220,7 +227,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         token: str | bool | None = None,
         **hub: Any,
     ) -> None:
-        """Write config and weights into a folder, all or nothing.
+        """Write config and weights into a folder, all or nothing; of a model with adapters, the active adapter alone.
 
         Args:
             saved_model: write a SavedModel into saved_model/VERSION too, with the functions of `signatures` by name:
@@ -235,7 +242,10 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         """
         hub |= {"create_pr": create_pr, "token": token} if push_to_hub else {}
         upload = upload_later(save_directory, push_to_hub, hub)
-        self._write(save_directory, self.to_save(), max_shard_size, variant, safe_serialization)
+        if self.saves_adapter:
+            self.save_adapter(save_directory)
+        else:
+            self._write(save_directory, self.to_save(), max_shard_size, variant, safe_serialization)
         if saved_model:
             serving.write_saved_model(self, Path(save_directory) / "saved_model" / str(version), signatures)
         upload()
@@ -289,6 +299,22 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
     def __dir__(self) -> list[str]:
         """Attributes without `base_model`: Keras would save the encoder under two names."""
         return [name for name in super().__dir__() if name != "base_model"]
+
+    def adapter_table(self) -> Mapping[str, Parameter]:
+        """The parameters of this model, by canonical name."""
+        return parameters(self.config, self.head, has_pooler=self.base_model.pooler is not None)
+
+    def read_weights(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Copies of the values of parameters, by canonical name, in PyTorch's shapes."""
+        table = native(self)
+        return {name: np.array(canonical_array(*table[name])) for name in names}
+
+    def write_weights(self, values: Mapping[str, np.ndarray]) -> None:
+        """Give parameters these values; `infer` prepares its weights again."""
+        table = native(self)
+        for name, value in values.items():
+            assign(table[name][0], value, table[name][1])
+        self.release_infer()
 
     # -- initialisation --------------------------------------------------------------------------------------
 

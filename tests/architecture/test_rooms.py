@@ -15,8 +15,8 @@ COMMON = PACKAGE / "common"
 TOP = "(top)"
 # From the bottom up: a room imports itself and the rooms before it.
 FLOORS = (
-    "facts", "storage", TOP, "formats", "vocabulary", "tokenizer", "generation", "checkpoint", "inference", "pipelines",
-    "training/data", "training", "commands",
+    "facts", "storage", TOP, "formats", "vocabulary", "tokenizer", "generation", "adapters", "checkpoint", "inference",
+    "pipelines", "training/data", "training", "commands",
 )  # fmt: skip
 # Modules at the top level of `common` that import none of the others.
 FACTS = {"dtype_names", "finite", "frameworks", "keywords", "model_types", "outputs", "padding_warning", "values"}

@@ -245,6 +245,20 @@ def test_an_index_brings_its_shards(hub, variant, index_name, shard):
     assert names(local_checkpoint(NAME, variant=variant)) == sorted(["config.json", index_name, *shards])
 
 
+def test_an_adapter_is_fetched_alone_or_beside_the_weights(hub):
+    adapter = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"a"}
+    hub.put(NAME, {**adapter, "README.md": b"", "training_args.bin": b""})
+    assert names(local_checkpoint(NAME)) == sorted(adapter)
+    hub.put("some-team/beside", {**adapter, "config.json": CONFIG, "model.safetensors": b"w"})
+    assert names(local_checkpoint("some-team/beside")) == sorted([*adapter, "config.json", "model.safetensors"])
+
+
+def test_an_adapter_is_uploaded(hub, tmp_path):
+    folder = folder_with(tmp_path, "adapter_config.json", "adapter_model.safetensors", "notes.txt")
+    upload_folder(folder, repo_id=NAME)
+    assert {"adapter_config.json", "adapter_model.safetensors"} == hub.branches[NAME]["main"].keys()
+
+
 def test_a_subfolder_is_looked_into_and_only_it(hub):
     hub.put(NAME, {f"{where}{name}": c for where in ("", "deep/er/") for name, c in ALL_FORMATS.items()})
     folder = local_checkpoint(NAME, subfolder="deep/er")

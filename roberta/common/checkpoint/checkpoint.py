@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from roberta.common.adapters.lora_adapter import LoraAdapter
 from roberta.common.checkpoint import older_names
 from roberta.common.checkpoint.name_rules import misfit_lines
 from roberta.common.checkpoint.wrappers import unwrapped
@@ -205,6 +206,8 @@ def match(
     may_drop_layers: bool = False,
     may_be_partial: bool = False,
     is_reported: bool = False,
+    adapter: LoraAdapter | None = None,
+    adapted_dtype: str | None = None,
 ) -> Match:
     """Pair every parameter of a model with a tensor of a checkpoint.
 
@@ -216,6 +219,8 @@ def match(
         may_be_partial: report whatever is missing or left over, of the encoder too, instead of raising; where nothing
             of the model is there, it is an error all the same.
         is_reported: the caller is given the report, so that missing and left over tensors are not errors.
+        adapter: merged into the tensors, each when it is loaded.
+        adapted_dtype: of what the adapter changes; None for the dtype of the checkpoint.
 
     Raises:
         NoFitError: one error that lists every tensor that is missing, left over or of the wrong shape.
@@ -226,6 +231,9 @@ def match(
     inner = unwrapped(checkpoint.source, checkpoint.tensors, table)
     tensors, notes = older_names.canonical(inner.tensors, has_prefix=has_prefix)
     _tie(table, tensors, notes)
+    # the adapter into the tensors, before they are compared with the table
+    if adapter is not None:
+        tensors = adapter.fitted(table).merged(tensors, adapted_dtype)
     # what does not pair off
     missing = [name for name in table if name not in tensors]
     unexpected = [name for name in tensors if name not in table]

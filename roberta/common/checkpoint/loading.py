@@ -9,12 +9,15 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from roberta.common.adapters.adapter_files import base_and_adapter, open_adapter
+from roberta.common.adapters.lora_adapter import LoraAdapter
 from roberta.common.checkpoint.checkpoint import Checkpoint, LoadReport, Match, match, open_once
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.config_protocol import as_config, checked_config
@@ -77,6 +80,8 @@ def open_pretrained(
     tensors: Mapping[str, StoredTensor] | None = None,
     table: Callable[[RobertaConfig], Mapping[str, Parameter]] | None = None,
     config_class: type[RobertaConfig] | None = None,
+    adapter: str | Path | None = None,
+    wanted_dtype: str | None = None,
 ) -> Pretrained:
     """Find and check everything before a model is built; config and weights are of one save.
 
@@ -92,17 +97,21 @@ def open_pretrained(
         table: the tensors of a caller's own class, which has no `head`.
         config_class: the class of the config that is read, that of the model's class; None for the one of the
             folder's model type.
+        adapter: folder or hub name of a LoRA adapter, merged into the tensors as they are read. One in the folder
+            itself is merged too; of a folder with an adapter alone, the base is read that it names.
+        wanted_dtype: what the caller loads in; with float64 a merged tensor is not rounded to the file's dtype.
 
     Raises:
         CheckpointError: the files do not make this model; one error lists everything that is wrong.
         TypeError: an override that is not a field of the config.
     """
     # config and tensors: both given, or both of one save of a folder
+    place: HubOptions = hub or {}
     needed = meaningful(overrides)
     if name_or_path is None:
         if config is None or tensors is None:
             raise ValueError("pretrained_model_name_or_path=None needs both config= and state_dict=")
-        folder, generation = Path(), None
+        folder, generation, lora = Path(), None, None if adapter is None else open_adapter(adapter, place)
         (found, unknown), checkpoint = (
             _config(folder, config, needed, config_class),
             Checkpoint(Path("state_dict"), tensors),
@@ -110,12 +119,16 @@ def open_pretrained(
     else:
         path = Path(name_or_path)
         if not path.is_file():
-            path = local_checkpoint(name_or_path, formats=formats, variant=variant, **(hub or {}))
+            path = local_checkpoint(name_or_path, formats=formats, variant=variant, **place)
+        given = path
+        path, lora = base_and_adapter(path, adapter, place, partial(_base_of_adapter, formats, variant, place))
         folder = path.parent if path.is_file() else path
+        # an adapter's folder may have a config of its own, with the labels of its head
+        described = given if given != path and (given / CONFIG_FILE).is_file() else folder
         (found, unknown), checkpoint, generation = read_one_save(
             path,
             lambda: (
-                _config(folder, config, needed, config_class),
+                _config(described, config, needed, config_class),
                 Checkpoint(Path("state_dict"), tensors)
                 if tensors is not None
                 else open_once(path, variant=variant, formats=formats),
@@ -123,6 +136,8 @@ def open_pretrained(
             ),
         )
         found.name_or_path = str(name_or_path)
+        if lora is not None and config is None:
+            _take_labels(found, head, lora, needed)
     # an override that is not a field is a typing error
     if unknown:
         hint = suggestion(min(unknown), vars(found))
@@ -139,6 +154,8 @@ def open_pretrained(
         may_be_partial=may_be_partial,
         is_reported=is_reported,
         may_drop_layers="num_hidden_layers" in overrides,  # the caller's own word
+        adapter=lora,
+        adapted_dtype="float64" if wanted_dtype is not None and wanted_dtype.endswith("float64") else None,
     )
     if matched.report.remarks:
         say_once(f"{checkpoint.source}: {'; '.join(matched.report.remarks)}")
@@ -149,6 +166,22 @@ def open_pretrained(
 def say_once(text: str) -> None:
     """Log what a user should know of a file; the second time, in the same process, nothing."""
     _logger.warning("%s", text)
+
+
+def _base_of_adapter(
+    formats: tuple[str, ...] | None, variant: str | None, hub: HubOptions, name: str, revision: str | None
+) -> Path:
+    """The local folder of the model that an adapter names."""
+    own: HubOptions = {**hub, "revision": revision or "main", "subfolder": ""}
+    return local_checkpoint(name, formats=formats, variant=variant, **own)
+
+
+def _take_labels(config: RobertaConfig, head: Head | None, adapter: LoraAdapter, overrides: Mapping[str, Any]) -> None:
+    """Give a config as many labels as the head has that an adapter brings, unless the caller says how many."""
+    said = {"num_labels", "id2label", "label2id"} & overrides.keys()
+    is_taken = head in ("ForSequenceClassification", "ForTokenClassification") and not said
+    if is_taken and adapter.num_labels not in (None, config.num_labels):
+        config.num_labels = adapter.num_labels
 
 
 def report_to_user(report: LoadReport, class_name: str) -> None:

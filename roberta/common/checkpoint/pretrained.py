@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from roberta.common.adapters.live_adapters import LiveAdapters
 from roberta.common.checkpoint.checkpoint import save_checkpoint
 from roberta.common.checkpoint.loading import Pretrained, open_pretrained, preferred_formats
 from roberta.common.config import CONFIG_FILE, RobertaConfig
@@ -56,7 +57,7 @@ class MakesOutput:
         return output if self.or_config(return_dict, "use_return_dict") else output.to_tuple()
 
 
-class PretrainedBase(MakesOutput, PushesToHub):
+class PretrainedBase(MakesOutput, LiveAdapters, PushesToHub):
     """What the seven classes of a backend share with those of the others.
 
     Attributes:
@@ -112,6 +113,7 @@ class PretrainedBase(MakesOutput, PushesToHub):
             config_class=cls.config_class,
             ignore_mismatched_sizes=arguments["ignore_mismatched_sizes"],
             is_reported=arguments["output_loading_info"],
+            adapter=arguments["adapter"],
             **own,
         )
 

@@ -20,7 +20,15 @@ from typing import Any, TypedDict, Unpack, cast
 from roberta.common.keywords import OF_WEIGHTS, meaningful, suggestion
 from roberta.common.storage.folders import CheckpointError, restore
 from roberta.common.storage.modules_file import MODULES_FILE, transformer_folder
-from roberta.common.storage.names import FORMATS, find_weights, read_index, weight_files, weights_key
+from roberta.common.storage.names import (
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_WEIGHTS_FILES,
+    FORMATS,
+    find_weights,
+    read_index,
+    weight_files,
+    weights_key,
+)
 
 CARD = "README.md"
 
@@ -30,7 +38,7 @@ _TEXTS = ("config.json", "generation_config.json")
 # Beside the weights, what `upload_folder` sends; other files in a folder are not sent.
 _UPLOADED_TEXTS = (
     *_TEXTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt", "chat_template.jinja", CARD,
+    "vocab.json", "merges.txt", "chat_template.jinja", CARD, ADAPTER_CONFIG_FILE, *ADAPTER_WEIGHTS_FILES,
 )  # fmt: skip
 
 
@@ -105,8 +113,9 @@ def local_checkpoint(
 ) -> Path:
     """A local folder with a model's config and weights: the folder itself, or a snapshot in the hub's cache.
 
-    Of a hub name, the texts and the weights of the first format that is there are fetched, shards included. Of a model
-    of sentence-transformers, it is the folder of its transformer.
+    Of a hub name, the texts and the weights of the first format that is there are fetched, shards included, and an
+    adapter beside them; of a name that has an adapter alone, the adapter. Of a model of sentence-transformers, it is the
+    folder of its transformer.
 
     Args:
         formats: of `names.FORMATS`, best first; None for all.
@@ -121,10 +130,15 @@ def local_checkpoint(
         return place if where.get("subfolder") else _transformer_in(place)
     # the weights to fetch, of all that the hub or the cache has
     known = [name for format_ in formats or tuple(FORMATS) for name in weight_files(format_, variant)]
-    repository, there = _at_transformer(*_names(place, (*known, MODULES_FILE)), known)
+    adapter_files = (ADAPTER_CONFIG_FILE, *ADAPTER_WEIGHTS_FILES)
+    looked = (*known, *adapter_files)
+    repository, there = _at_transformer(*_names(place, (*looked, MODULES_FILE)), looked)
+    adapter = [name for name in adapter_files if ADAPTER_CONFIG_FILE in there and name in there]
+    if adapter and not there.intersection(known):
+        return _fetch(repository, [*(text for text in _TEXTS if text in there), *adapter])[1]
     weights = find_weights(repository, there, formats, variant)
     # the texts first, whose commit is that of everything
-    repository, folder = _fetch(repository, [*(text for text in _TEXTS if text in there), weights])
+    repository, folder = _fetch(repository, [*(text for text in _TEXTS if text in there), *adapter, weights])
     if weights.endswith(".json"):
         suffix = PurePosixPath(weights.partition(".index.")[0]).suffix
         _fetch(repository, sorted(set(read_index(folder / weights, suffix).values())))

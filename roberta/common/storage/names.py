@@ -29,6 +29,8 @@ _NOT_WEIGHTS = re.compile(
     r"(training_args|optimizer|scheduler|scaler|sampler|rng_state|random_states|adapter_model|roberta_rest|opt_state|"
     r"pytorch_lora|openvino).*|.*(optim_states|\.weights)\.\w+"
 )
+ADAPTER_CONFIG_FILE = "adapter_config.json"  # PEFT's names of an adapter's files; the weights, best first
+ADAPTER_WEIGHTS_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def weight_files(format_: str, variant: str | None = None) -> tuple[str, str]:

@@ -1,0 +1,126 @@
+"""Adapters of a loaded model: put in, switched, merged, taken out bit for bit, and saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import adapters
+import checkpoints
+import numpy as np
+import pytest
+from backends import Arrays, Backend, assert_close
+
+from roberta.common.storage.folders import CheckpointError
+
+HEAD = "ForSequenceClassification"
+NAME = f"{adapters.QUERY}.weight"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("live")
+    checkpoints.make(root / "base", HEAD)
+    adapters.write(root / "first", adapters.two_layers())
+    head = {f"{adapters.OUT_PROJ}.weight": (5, 24), f"{adapters.OUT_PROJ}.bias": (5,)}
+    tensors = adapters.draw({**adapters.pair(adapters.QUERY, 24, 24), **head}, seed=9)
+    adapters.write(root / "second", tensors, target_modules=["query"], modules_to_save=["classifier"])
+    return root
+
+
+def copies(backend: Backend, model: object) -> Arrays:
+    return {name: np.array(value) for name, value in backend.parameters(model).items()}
+
+
+def same_bits(one: Arrays, other: Arrays) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_base_is_back_bit_for_bit(backend: Backend, root: Path, dtype: str) -> None:
+    model = backend.load(HEAD, root / "base", dtype=dtype)
+    before = copies(backend, model)
+    model.load_adapter(root / "first")
+    change = adapters.change(adapters.two_layers(), adapters.QUERY, 3.0)
+    bound = 1e-13 if dtype == "float64" else 1e-6
+    assert_close(copies(backend, model)[NAME], before[NAME] + change, bound)
+    for take_out, put_in in (
+        (model.unmerge_adapter, model.merge_adapter),
+        (model.disable_adapters, model.enable_adapters),
+    ):
+        take_out()
+        assert same_bits(copies(backend, model), before)
+        put_in()
+        assert_close(copies(backend, model)[NAME], before[NAME] + change, bound)
+    model.delete_adapter("default")
+    assert same_bits(copies(backend, model), before)
+    with pytest.raises(ValueError, match="the model has no adapter"):
+        model.active_adapters()
+
+
+def test_adapters_are_switched_and_added_up(backend: Backend, root: Path) -> None:
+    model = backend.load(HEAD, root / "base")
+    inputs = checkpoints.batch(HEAD, model.config)
+    plain = np.array(copies(backend, model)[NAME])
+    model.load_adapter(root / "first", "one")
+    model.load_adapter(root / "second", "two")
+    assert model.active_adapters() == ["two"]
+    alone = backend.load(HEAD, root / "base", adapter=root / "second")
+    assert_close(backend.run(model, inputs)["logits"], backend.run(alone, inputs)["logits"])
+    two = copies(backend, model)[NAME] - plain
+    model.set_adapter("one")
+    one = copies(backend, model)[NAME] - plain
+    model.set_adapter(["one", "two"])
+    assert_close(copies(backend, model)[NAME], plain + one + two, 1e-13)
+    model.delete_adapter("one")
+    assert model.active_adapters() == ["two"]
+    assert_close(copies(backend, model)[NAME], plain + two, 1e-13)
+    with pytest.raises(ValueError, match="has an adapter 'two' already; give another adapter_name"):
+        model.load_adapter(root / "first", "two")
+    with pytest.raises(ValueError, match=r"has no adapter 'three'; it has \['two'\]"):
+        model.set_adapter("three")
+
+
+def test_infer_computes_with_the_adapter(backend: Backend, root: Path) -> None:
+    model = backend.load(HEAD, root / "base")
+    inputs = checkpoints.batch(HEAD, model.config)
+    before = model.infer(inputs)["logits"]
+    model.load_adapter(root / "first")
+    assert_close(model.infer(inputs)["logits"], backend.run(model, inputs)["logits"], 1e-9)
+    model.disable_adapters()
+    assert np.array_equal(model.infer(inputs)["logits"], before)
+
+
+def test_an_adapter_is_saved_alone_until_it_is_merged(backend: Backend, root: Path, tmp_path: Path) -> None:
+    model = backend.load(HEAD, root / "base")
+    model.load_adapter(root / "second")
+    with_adapter = copies(backend, model)
+    for save, folder in ((model.save_pretrained, tmp_path / "alone"), (model.save_adapter, tmp_path / "too")):
+        save(folder)
+        names = sorted(path.name for path in folder.iterdir())
+        assert names == ["adapter_config.json", "adapter_model.safetensors"]
+        assert same_bits(copies(backend, backend.load(HEAD, root / "base", adapter=folder)), with_adapter)
+    model.merge_adapter()
+    model.save_pretrained(tmp_path / "whole")
+    assert same_bits(copies(backend, backend.load(HEAD, tmp_path / "whole")), with_adapter)
+    model.unmerge_adapter()
+    model.save_pretrained(tmp_path / "base")
+    plain = copies(backend, backend.load(HEAD, root / "base"))
+    assert same_bits(copies(backend, backend.load(HEAD, tmp_path / "base")), plain)
+
+
+def test_training_an_adapted_weight_is_not_undone_without_a_warning(backend: Backend, root: Path) -> None:
+    model = backend.load(HEAD, root / "base")
+    model.load_adapter(root / "first")
+    model.write_weights({NAME: model.read_weights([NAME])[NAME] + 1})
+    with pytest.raises(ValueError, match=r"was changed while the adapters \['default'\] were in the weights"):
+        model.disable_adapters()
+
+
+def test_an_adapter_of_another_base_leaves_the_model_as_it_was(backend: Backend, root: Path, tmp_path: Path) -> None:
+    model = backend.load(HEAD, root / "base")
+    before = copies(backend, model)
+    folder = adapters.write(tmp_path, adapters.draw(adapters.pair(adapters.QUERY, 32, 32)))
+    with pytest.raises(CheckpointError, match="does not fit this model"):
+        model.load_adapter(folder)
+    assert same_bits(copies(backend, model), before)
+    model.load_adapter(root / "first")
