@@ -57,7 +57,14 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("desk")
     bundled = ROOT / "roberta" / "small"
-    for name in ("FacebookAI/roberta-base", "path-or-name", "path-or-hub-name", "roberta-base", "small"):
+    for name in (
+        "FacebookAI/roberta-base",
+        "FacebookAI/xlm-roberta-base",
+        "path-or-name",
+        "path-or-hub-name",
+        "roberta-base",
+        "small",
+    ):
         shutil.copytree(bundled, folder / name, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     camembert = folder / "almanach" / "camembert-base"
     shutil.copytree(folder / "small", camembert)
