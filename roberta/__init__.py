@@ -31,6 +31,10 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a 
         XLMRobertaTokenizerFast as XLMRobertaTokenizerFast,
     )
     from roberta.common.tokenizer.library import PreTrainedTokenizerFast as PreTrainedTokenizerFast
+    from roberta.common.tokenizer.phobert import (
+        BertweetTokenizer as BertweetTokenizer,
+        PhobertTokenizer as PhobertTokenizer,
+    )
     from roberta.common.training.session import Training as Training
     from roberta.flax.families import (
         FlaxCamembertForCausalLM as FlaxCamembertForCausalLM,
@@ -144,6 +148,8 @@ _MODULES = {
         for family in ("Bert", "Camembert", "T5", "XLMRoberta")
         for fast in ("", "Fast")
     },
+    "PhobertTokenizer": "roberta.common.tokenizer.phobert",
+    "BertweetTokenizer": "roberta.common.tokenizer.phobert",
     "BatchEncoding": "roberta.common.tokenizer.encoding",
     "AddedToken": "roberta.common.vocabulary.special_tokens",
     "pipeline": "roberta.common.pipelines",

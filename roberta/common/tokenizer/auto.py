@@ -19,6 +19,7 @@ from roberta.common.tokenizer.families import (
 )
 from roberta.common.tokenizer.fast import RobertaTokenizerFast
 from roberta.common.tokenizer.library import PreTrainedTokenizerFast
+from roberta.common.tokenizer.phobert import BertweetTokenizer, PhobertTokenizer
 from roberta.common.tokenizer.python import RobertaTokenizer
 from roberta.common.vocabulary.files import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TOKENIZER_FILES
 
@@ -28,6 +29,8 @@ _CONFIG_FILE = "config.json"
 
 # A class by its name in files, without "Fast".
 _CLASSES: dict[str, type[TokenizerBase]] = {
+    "PhobertTokenizer": PhobertTokenizer,  # before BertTokenizer, which reads a vocab.txt alone
+    "BertweetTokenizer": BertweetTokenizer,
     "RobertaTokenizer": RobertaTokenizerFast,
     "XLMRobertaTokenizer": XLMRobertaTokenizerFast,  # before CamemBERT's, which has a file of the same name
     "CamembertTokenizer": CamembertTokenizerFast,
@@ -42,6 +45,8 @@ _OF_MODEL_TYPES = {
     "roberta": "RobertaTokenizer",
     "camembert": "CamembertTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",
+    "phobert": "PhobertTokenizer",
+    "bertweet": "BertweetTokenizer",
 }
 
 

@@ -167,7 +167,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
     def _encode(self, name: str, text: object, text_pair: object, options: CallOptions) -> BatchEncoding:
         """Model inputs of the texts of one argument, whose name errors give."""
         is_words = options.is_split_into_words
-        batch = flatten(name, text, text_pair, is_words)
+        batch = flatten(name, text, text_pair, is_words, keeps_empty=self.has_slow_calls)
         # texts -> ids; the alignment takes longer, and is worked out now only if the call returns offsets
         engine = self._engine(options.split_special_tokens, options.add_prefix_space)
         align = partial(engine.align, batch.texts, is_words, self.trim_offsets)
@@ -576,7 +576,13 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         room = max(len(ids) + len(pair_ids or ()) - num_tokens_to_remove, 0)
         second = None if pair_ids is None else len(pair_ids)
         first, other = kept_lengths(
-            truncation_strategy, room, len(ids), second, "num_tokens_to_remove", num_tokens_to_remove
+            truncation_strategy,
+            room,
+            len(ids),
+            second,
+            "num_tokens_to_remove",
+            num_tokens_to_remove,
+            cuts_second_first=self.has_slow_calls,
         )
         kept, rest = self._cut(ids, first, stride)
         if pair_ids is None:

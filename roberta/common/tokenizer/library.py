@@ -389,8 +389,7 @@ class PreTrainedTokenizerFast(TokenizerBase):
             )
         else:
             unknown = None if self.unk_token is None else renamed.get(self.unk_token, self.unk_token)
-            made = library_like(self._library, text_iterator, vocab_size, unk_token=unknown, **options)
-            vocabulary = library_vocabulary("the trained tokenizer", made)
+            vocabulary = self._learned(text_iterator, vocab_size, unknown, options)
         # the settings of this one; its rows have the same tokens under their new names and ids
         named: dict[str, Any] = {name: renamed_token(token, renamed) for name, token in self._named.items()}
         additional = [renamed_token(token, renamed) for token in self._additional]
@@ -407,8 +406,21 @@ class PreTrainedTokenizerFast(TokenizerBase):
             model_input_names=self.model_input_names,
             additional_special_tokens=[*additional, *(new_special_tokens or ())],
             post_processor=self._processor_of_tokens(renamed),
+            **{name: self.init_kwargs[name] for name in self.own_settings if name in self.init_kwargs},
             **named,
         )
+
+    def _learned(
+        self,
+        texts: Iterable[str] | Iterable[Sequence[str]],
+        vocab_size: int,
+        unk_token: str | None,
+        options: Mapping[str, Any],
+    ) -> Vocabulary:
+        """A vocabulary of this kind, learned from texts."""
+        assert self._library is not None
+        made = library_like(self._library, texts, vocab_size, unk_token=unk_token, **options)
+        return library_vocabulary("the trained tokenizer", made)
 
     def _processor_of_tokens(self, renamed: Mapping[str, str]) -> Any:
         """The post_processor with tokens under their new texts; the new vocabulary sets the ids."""

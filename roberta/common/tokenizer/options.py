@@ -24,6 +24,7 @@ class CallOptions:
 
     Args:
         single, pair: the special tokens around one text and around two; none where none are to be added.
+        cuts_second_first: of an odd room, a first text that is cut too has more than the second.
         max_length: tokens of a row, special tokens included; None for no limit.
         split_special_tokens, add_prefix_space: None for the tokenizer's own.
         verbose: whether warnings are logged.
@@ -39,6 +40,7 @@ class CallOptions:
     pad_type_id: int
     truncation: Truncation
     truncation_side: Side
+    cuts_second_first: bool
     max_length: int | None
     stride: int
     is_split_into_words: bool
@@ -142,6 +144,7 @@ def call_options(
         pad_type_id=tokenizer.pad_token_type_id,
         truncation=cut,
         truncation_side=truncation_side,
+        cuts_second_first=tokenizer.has_slow_calls,
         max_length=max_length,
         stride=stride,
         is_split_into_words=is_split_into_words,

@@ -92,6 +92,8 @@ class TokenizerSettings(SpecialTokens):
     is_byte_level: bool = True  # whether its tokens are RoBERTa's, which spell the bytes of a text
     # arguments of the constructor, and keys of tokenizer_config.json, that only this class has
     own_settings: ClassVar[tuple[str, ...]] = ()
+    # whether pairs are cut, and an empty second text counts, as in transformers' slow classes: where there is no fast one
+    has_slow_calls: ClassVar[bool] = False
     # defaults; a subclass may have others
     padding_side: str = "right"
     truncation_side: str = "right"

@@ -36,11 +36,12 @@ class TextBatch:
     is_batch: bool
 
 
-def flatten(name: str, text: object, text_pair: object, is_words: bool) -> TextBatch:
+def flatten(name: str, text: object, text_pair: object, is_words: bool, *, keeps_empty: bool = False) -> TextBatch:
     """The texts of a call.
 
     Args:
         name: the argument that `text` is of, for errors.
+        keeps_empty: an empty second text of a single pair counts.
 
     Raises:
         ValueError: something that is not a text, or not a list of words; lists of different lengths; an empty list.
@@ -49,10 +50,11 @@ def flatten(name: str, text: object, text_pair: object, is_words: bool) -> TextB
     is_batch = isinstance(text, many) and (not is_words or bool(text and isinstance(text[0], many)))
     # one entry a sample: a text, or a pair of them
     if not isinstance(text, many) or not is_batch:
-        # an empty second text counts as absent, as in transformers' fast class
+        # an empty second text counts as absent, as in transformers' fast classes
         if text_pair is not None:
             _check_text(_pair_name(name), 0, text_pair, is_words, is_batch=False)
-        samples: list[Any] = [(text, text_pair)] if text_pair else [text]
+        is_one_pair = text_pair or (keeps_empty and text_pair is not None)
+        samples: list[Any] = [(text, text_pair)] if is_one_pair else [text]
     elif text_pair is None:
         samples = list(text)
     elif not isinstance(text_pair, many) or len(text_pair) != len(text):
@@ -153,7 +155,13 @@ def _cut(options: CallOptions, whole: Window) -> Iterator[Window]:
         return
     # it does not: cut each text to its share of the room
     kept_first, kept_second = kept_lengths(
-        options.truncation, room, first, second and second[1], "max_length", options.max_length
+        options.truncation,
+        room,
+        first,
+        second and second[1],
+        "max_length",
+        options.max_length,
+        cuts_second_first=options.cuts_second_first,
     )
     firsts = _spans(options, first, kept_first)
     if second is None:
@@ -185,11 +193,21 @@ def _check_room(options: CallOptions, room: int, is_pair: bool) -> None:
         )
 
 
-def kept_lengths(truncation: str, room: int, first: int, second: int | None, name: str, value: int) -> tuple[int, int]:
+def kept_lengths(
+    truncation: str,
+    room: int,
+    first: int,
+    second: int | None,
+    name: str,
+    value: int,
+    *,
+    cuts_second_first: bool = False,
+) -> tuple[int, int]:
     """The number of tokens of each text that stay when together they have more than `room`.
 
     Args:
         name, value: the argument that limits the room, for the error.
+        cuts_second_first: where longest_first cuts both, the first has more of an odd room.
     """
     if room == 0:
         return 0, 0
@@ -200,6 +218,9 @@ def kept_lengths(truncation: str, room: int, first: int, second: int | None, nam
                 f"({name}={value}); use truncation=True for single texts"
             )
         return room, 0
+    if truncation == "longest_first" and cuts_second_first:
+        kept = min(second, max(room - first, room // 2))
+        return room - kept, kept
     if truncation == "longest_first":
         # the shorter stays whole if it fits into half of the room; of an odd room the longer (or the second) has more
         short = min(first, second, room // 2)

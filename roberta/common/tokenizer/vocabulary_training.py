@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from roberta.common.tokenizer.base import refuse_surrogate
 from roberta.common.vocabulary.files import Vocabulary
 from roberta.common.vocabulary.library_parts import is_panic, part_state
 from roberta.common.vocabulary.special_tokens import AddedToken, Token, flags
+from roberta.common.vocabulary.subword_files import CONTINUES, WORD_END, word_splitter
 
 Texts = Iterable[str] | Iterable[Sequence[str]] | Iterable[str | Sequence[str]]
 
@@ -111,6 +112,45 @@ def library_like(
             "give more texts, or another vocab_size"
         ) from error
     return made
+
+
+def learned_subwords(
+    texts: Texts,
+    vocab_size: int,
+    *,
+    first: int,
+    written: Callable[[str], str] | None,
+    min_frequency: int,
+    special_tokens: Sequence[str],
+    length: int | None,
+    show_progress: bool,
+) -> Vocabulary:
+    """A vocabulary of parts of words, as PhoBERT has it.
+
+    Args:
+        first: how many special tokens come first; the others count in `vocab_size` and are added later.
+        written: what is done to each text first; None for nothing.
+
+    Raises:
+        ValueError: a vocabulary without room for a symbol.
+    """
+    room = vocab_size - len(special_tokens)
+    if room < 1:
+        raise ValueError(f"vocab_size={vocab_size!r} must be more than the {len(special_tokens)} special tokens")
+    tokenizer = tokenizers.Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
+    tokenizer.pre_tokenizer = word_splitter()
+    trainer = trainers.BpeTrainer(
+        vocab_size=room, min_frequency=min_frequency, end_of_word_suffix=WORD_END, show_progress=False
+    )
+    # a newline cannot stand in the files, so it stays unknown, as in PhoBERT
+    lines = (text.replace("\n", " ") for text in _counted(texts, length, show_progress))
+    tokenizer.train_from_iterator(lines if written is None else map(written, lines), trainer=trainer, length=length)
+    trained = _trained(tokenizer)
+    tokens = {token: index for index, token in enumerate(special_tokens[:first])}
+    for symbol in sorted(trained.tokens, key=trained.tokens.__getitem__):
+        token = symbol.removesuffix(WORD_END) if symbol.endswith(WORD_END) else symbol + CONTINUES
+        tokens.setdefault(token, len(tokens))
+    return Vocabulary(tokens, trained.merges)
 
 
 def _counted(texts: Texts, length: int | None, show_progress: bool) -> Iterable[str]:
