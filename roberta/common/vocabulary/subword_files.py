@@ -16,7 +16,7 @@ from tokenizers import Regex, models, pre_tokenizers
 
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.vocabulary.files import CODES_FILE, WORDPIECE_FILE
-from roberta.common.vocabulary.library import library_errors
+from roberta.common.vocabulary.library_parts import library_errors
 
 _logger = logging.getLogger(__name__)
 
