@@ -211,7 +211,7 @@ def test_a_missing_framework_is_named_with_its_extra(one: Path, monkeypatch: pyt
         ({"ids": [[0] * 29]}, "exceeds the 28 tokens"),
         ({"ids": [[0]], "texts": ["a"]}, "not both"),
         ({"tokens": 0}, "at least 1"),
-        ({"texts": ["a"]}, r"has no tokenizer\.json, nor vocab\.json and merges\.txt; give ids"),
+        ({"texts": ["a"]}, r"has no tokenizer.*; give ids"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], text: str, one: Path) -> None:
