@@ -80,7 +80,7 @@ def observe(tokenizer: Any, seed: int, count: int) -> Results:
         firsts, seconds = texts[start : start + 10], texts[start + 10 : start + 20]
         options = random_options(rng)
         results[f"pairs {start}"] = ((firsts, seconds, options), outcome(tokenizer, firsts, seconds, **options))
-        options |= {"truncation": "longest_first", "max_length": 40}  # which every pair can meet
+        options = {**options, "truncation": "longest_first", "max_length": 40}  # which every pair can meet
         results[f"cut pairs {start}"] = ((firsts, seconds, options), outcome(tokenizer, firsts, seconds, **options))
         words = [text.split(" ") for text in firsts]
         results[f"words {start}"] = (words, outcome(tokenizer, words, is_split_into_words=True, **columns))
@@ -120,6 +120,13 @@ def answer(folder: Path, seed: int, count: int) -> None:
         seed += 1
 
 
+def may_refuse(given: Any, theirs: Any) -> bool:
+    """Whether pairs cannot be cut as asked, although transformers answers: no room, or rows that are still too long."""
+    options = given[2]
+    room = options["max_length"] - (4 if options["add_special_tokens"] else 0)
+    return options["stride"] >= room or max(map(sum, theirs["attention_mask"])) > options["max_length"]
+
+
 def comparable(given: Any, result: Any) -> tuple[Any, Any]:
     """A result without the types of later windows, where the library ignores the template."""
     if isinstance(result, dict) and "overflow_to_sample_mapping" in result:
@@ -133,6 +140,8 @@ def differences(ours: Results, theirs: Results) -> Iterator[str]:
         one, other = ours.get(what), theirs.get(what)
         if one is not None and other is not None:
             one, other = comparable(*one), comparable(*other)
+            if what.startswith("pairs") and one[1] == "error" != other[1] and may_refuse(*other):
+                continue
         if one != other and (other is None or other[1] != "error"):
             given = (one or other or (None,))[0]
             values = [item and item[1] for item in (one, other)]
