@@ -42,7 +42,7 @@ floors: $(READY)
 # Other people's implementations, for tests/oracle: never dependencies, and never in .venv.
 oracle: .oracle/transformers4 .oracle/transformers5
 
-.oracle/transformers4: PACKAGES = transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.0 tf_keras==2.21.0 requests accelerate==1.15.0 psutil
+.oracle/transformers4: PACKAGES = transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.0 tf_keras==2.21.0 requests accelerate==1.15.0 psutil sentencepiece==0.2.3
 .oracle/transformers5: PACKAGES = transformers==5.23.0 accelerate==1.15.0 psutil
 .oracle/transformers4 .oracle/transformers5: | $(READY)
 	rm -rf $@ $@.part

@@ -149,7 +149,13 @@ class PreTrainedTokenizerFast(TokenizerBase):
         return ByteLevelEngine(self._model, added, add_prefix_space, words_take_spaces=self.words_take_spaces)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_model": None, "_backend": None}
+        # without what is made when it is first needed, as use leaves no trace in the bytes
+        made = ("_model", "_backend", "_word_marks")
+        state = {name: value for name, value in super().__getstate__().items() if name not in made}
+        if self._library is not None:
+            # the library gives its tokens in another order each time, and equal tokenizers have equal bytes
+            state["_vocabulary"] = dict(sorted(self._vocabulary.items(), key=lambda item: item[1]))
+        return state
 
     # -- rows of ids -----------------------------------------------------------------------------------------------
 

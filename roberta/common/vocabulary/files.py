@@ -142,6 +142,8 @@ def _vocabulary_of(path: TextFile, raw: bytes, merges: str | None, is_byte_level
         )
     # another kind is the library's
     if wrong:
+        if prefix := model.get("continuing_subword_prefix"):
+            _check_prefix(path, model, prefix, merges)
         if merges is not None:
             content["model"]["merges"] = merge_lines(merges)
             raw = json.dumps(content).encode()
@@ -163,6 +165,20 @@ def _vocabulary_of(path: TextFile, raw: bytes, merges: str | None, is_byte_level
     _check_merges(tokens, merges, str(path), lambda at: f"{path}, merge {at}")
     template = read_template(f"{path}: post_processor", content.get("post_processor"))
     return Vocabulary(tokens, merges, added, template)
+
+
+def _check_prefix(path: TextFile, model: Mapping[str, Any], prefix: object, merges: str | None) -> None:
+    """Raise where merges do not fit the prefix of tokens within words: the library ends the process then."""
+    tokens, listed = model.get("vocab"), model.get("merges")
+    if model.get("type", "BPE") != "BPE" or not isinstance(tokens, dict) or not isinstance(prefix, str):
+        return  # the library has no merges to read, or says what is wrong
+    for merge in _merges_of(path, listed) if merges is None else merge_lines(merges):
+        left, _, right = merge.partition(" ")
+        if left + right.removeprefix(prefix) not in tokens or not right.startswith(prefix):
+            raise CheckpointError(
+                f"{path}: the merge {merge!r} does not fit continuing_subword_prefix {prefix!r}: its second token must "
+                "begin with it, and both together without it must be a token; correct the prefix, or copy the file again"
+            )
 
 
 def _library_tokenizer(path: str, raw: bytes) -> tokenizers.Tokenizer:
