@@ -43,7 +43,7 @@ def texts_of(rng: random.Random, added: list[str], count: int) -> list[str]:
 
 
 def outcome(call: Any, *args: Any, **options: Any) -> Any:
-    """The columns, words and tokens of a call, or "error"; a panic of the library is no `Exception`."""
+    """The columns, words and tokens of a call, or "error"; a panic of the library is not an `Exception`."""
     try:
         found = call(*args, **options)
     except (KeyboardInterrupt, SystemExit):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adapters import QUERY, draw, pair, write
 from backends import backend as get_backend
 from pipeline_cases import RAILWAY, TEXTS, make_models
 
@@ -77,6 +78,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "models").mkdir()
     for name, model in MODELS.items():
         shutil.copytree(made[model], folder / name)
+    shutil.copytree(made["labels"], folder / "base")
+    for number, name in enumerate(("my-adapter", "another")):
+        adapter = draw(pair(QUERY, 24, 24), seed=number)
+        write(folder / name, adapter, base_model_name_or_path="base", target_modules=["query"])
     config = RobertaConfig.from_pretrained(bundled, num_hidden_layers=1, hidden_size=24, num_attention_heads=2)
     config.update({"intermediate_size": 40})
     config.save_pretrained(folder / "small")
@@ -107,6 +112,10 @@ def names_of(page: Path) -> dict[str, Any]:
             "question": "Who opened the station?", "context": RAILWAY, "texts": TEXTS, "batches_of_texts": [TEXTS, TEXTS],
             "RobertaTokenizerFast": RobertaTokenizerFast, "tokenizer": RobertaTokenizerFast.from_pretrained("small"),
         }  # fmt: skip
+    if page.stem == "adapters":
+        from roberta import RobertaForSequenceClassification
+
+        return {"model": RobertaForSequenceClassification.from_pretrained("base")}
     if page.stem == "conversion":
         import optax
         import torch

@@ -35,8 +35,8 @@ PLANTED = {
         """
 from roberta.conversion import model
 match = model.match
-def lenient(table, checkpoint):
-    return match({name: row for name, row in table.items() if name in checkpoint.tensors}, checkpoint)
+def lenient(table, checkpoint, **options):
+    return match({name: row for name, row in table.items() if name in checkpoint.tensors}, checkpoint, **options)
 model.match = lenient
 """,
     ),
