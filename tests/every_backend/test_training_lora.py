@@ -78,3 +78,20 @@ def test_another_adapter_does_not_resume(tmp_path: Path, monkeypatch: pytest.Mon
     ):
         with pytest.raises(ValueError, match=line):
             Training(**arguments | {"lora": lora}, output=tmp_path / "out", resume=True).run()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT's own: a model has no name on the hub
+def test_peft_loads_the_result_of_a_training(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="peft is not installed; it is not a dependency")
+    import torch
+
+    from roberta import RobertaForSequenceClassification
+
+    arguments = with_base(tmp_path) | {"framework": "pt", "recipe": RECIPE}
+    Training(**arguments, output=tmp_path / "out").run()
+    ids = torch.arange(4, 24).reshape(2, 10)
+    with torch.no_grad():
+        merged = RobertaForSequenceClassification.from_pretrained(tmp_path / "out", dtype="float64")(ids).logits
+        base = RobertaForSequenceClassification.from_pretrained(tmp_path / "model", dtype="float64", num_labels=2)
+        wrapped = peft.PeftModel.from_pretrained(base, tmp_path / "out").double().eval()(input_ids=ids).logits
+    np.testing.assert_allclose(merged.numpy(), wrapped.numpy(), rtol=0, atol=1e-10)
