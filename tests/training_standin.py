@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from roberta import Training
 from roberta.common.formats import safetensors_file
 from roberta.common.training.checkpoints import Checkpoints, Saved
 from roberta.common.training.data.batches import Batches, Collated, MicroBatch
 from roberta.common.training.journal import Journal
 from roberta.common.training.optimizer_state import Group, TrainingState
 from roberta.common.training.recipes import Recipe, Settings
-from roberta.common.training.run import Run, RunPlan
+from roberta.common.training.run import Interrupted, Run, RunPlan
 
 SIZE = 5
 RECIPE = Recipe(learning_rate=0.05, batch_size=4, warmup=2)
@@ -107,3 +111,18 @@ def weights_of(run: Run) -> np.ndarray | None:
 
 def log(output: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (output / name).read_text().splitlines()]
+
+
+def stopped_at(number: int, training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, and send the process a signal to end while an update is logged."""
+    original = Journal.update
+
+    def update(self: Journal, at: int, *values: Any) -> None:
+        original(self, at, *values)
+        if at == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "update", update)
+        with pytest.raises(Interrupted):
+            training.run()

@@ -25,6 +25,7 @@ from roberta.common.training.optimizer_state import Group, TrainingState
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
 from roberta.flax.layers import check_range, check_values, position_ids, split_sums
+from roberta.flax.lora import LoraWeights
 from roberta.flax.losses import check_labels, classification_loss, next_token_loss, span_loss, token_loss
 from roberta.flax.optimizers import fill_optimizer, read_optimizer
 from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
@@ -58,16 +59,22 @@ class Trainer:
         module = trained_module(model, settings)
         kind = checked_dtype("float32" if settings.dtype == "bfloat16" else settings.dtype)
         params = jax.tree.map(lambda leaf: jnp.array(leaf, kind, copy=True), model.params)
-        state = TrainState.create(apply_fn=module.apply, params=params, tx=optimizer(settings.recipe, params))
+        self._adapter = None if settings.lora is None else LoraWeights(params, settings.lora)
+        trained = params if self._adapter is None else self._adapter.trained
+        state = TrainState.create(apply_fn=module.apply, params=trained, tx=optimizer(settings.recipe, trained))
         if resumed is not None:
             state = state.replace(step=resumed.step, opt_state=fill_optimizer(resumed, state.opt_state))
         self.layout = make_layout(settings.sharding)
+        if self._adapter is not None:
+            self._adapter.frozen = self.layout.put_state(self._adapter.frozen)
         self._set(self.layout.put_state(state))
-        self._gradients, self._add, self._apply = update_programs(module, settings, self.layout, self.train_state)
+        self._gradients, self._add, self._apply = update_programs(
+            module, settings, self.layout, self.train_state, self._adapter
+        )
 
     def _set(self, state: TrainState) -> None:
         self.train_state = state
-        self.model.params = state.params
+        self.model.params = state.params if self._adapter is None else self._adapter.whole_now(state.params)
 
     def update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
         """Change the weights once; returns the loss of the weights before.
@@ -86,7 +93,8 @@ class Trainer:
             check_inputs(batch.inputs, self.settings.task, self.model.config)
             inputs = self.layout.put_inputs(batch.inputs, self.model.config.pad_token_id)
             draw = np.array([number, index], np.uint32)
-            found = self._gradients(self.train_state.params, inputs, draw, np.float64(batch.weight))
+            frozen = {} if self._adapter is None else self._adapter.frozen
+            found = self._gradients(self.train_state.params, frozen, inputs, draw, np.float64(batch.weight))
             total = found if total is None else self._add(total, found)
             jax.block_until_ready(total)  # or JAX starts the next one, and both need memory
         assert total is not None, "an update without micro-batches"
@@ -98,6 +106,10 @@ class Trainer:
     def state(self) -> TrainingState:
         """What the optimizer knows; its arrays may share memory with it until the next update."""
         return read_optimizer(self.train_state.opt_state, groups=self._groups())
+
+    def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """A and B of the adapter that is trained, by weight; none without an adapter."""
+        return {} if self._adapter is None else self._adapter.pairs(self.train_state.params)
 
     def _groups(self) -> tuple[Group, ...]:
         recipe, names = self.settings.recipe, list(native(self.train_state.params))
@@ -202,7 +214,7 @@ def optimizer(recipe: Recipe, params: Params) -> optax.GradientTransformation:
 
 
 def update_programs(
-    module: nn.Module, settings: Settings, spread: MeshLayout, state: TrainState
+    module: nn.Module, settings: Settings, spread: MeshLayout, state: TrainState, adapter: LoraWeights | None = None
 ) -> tuple[Any, Any, Any]:
     """The three compiled functions of an update: gradients of a micro-batch, their sum, and the new state.
 
@@ -211,11 +223,15 @@ def update_programs(
     """
     key, places = jax.random.key(settings.seed), spread.places(state)
 
-    def gradients(params: Params, inputs: dict[str, Array], draw: Array, weight: Array) -> tuple[Array, Params]:
+    # with an adapter, `params` are what is trained, and `frozen` the rest of the model
+    def gradients(
+        params: Params, frozen: dict[str, Array], inputs: dict[str, Array], draw: Array, weight: Array
+    ) -> tuple[Array, Params]:
         dropout_key = jax.random.fold_in(jax.random.fold_in(key, draw[0]), draw[1])
 
         def loss(params: Params) -> Array:
-            mean = task_loss(module, params, inputs, settings.task, dropout_key)
+            whole = params if adapter is None else adapter.whole(frozen, params)
+            mean = task_loss(module, whole, inputs, settings.task, dropout_key)
             return mean * weight.astype(mean.dtype)
 
         # `check_inputs` has checked, and callbacks keep a program from being cached on disk

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -123,6 +124,10 @@ class First:
         """What the optimizer knows, whole."""
         _send(STATE)
         return self.trainer.state()
+
+    def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """A and B of the adapter that is trained, by weight; none without an adapter."""
+        return self.trainer.pairs()
 
 
 def _send(what: int) -> None:

@@ -23,6 +23,7 @@ from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
 from roberta.common.values import IGNORED
 from roberta.pt import sharding
+from roberta.pt.lora import LoraWeights
 from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
 from roberta.pt.optimizers import fill_optimizer, read_optimizer
 from roberta.pt.pretrained import RobertaPreTrainedModel
@@ -32,7 +33,8 @@ from roberta.pt.weights import gathered, native
 class Trainer:
     """A model and its AdamW.
 
-    The model is changed in place: its parameters take the dtype of the settings, its dropout that of the recipe.
+    The model is changed in place: its parameters take the dtype of the settings, its dropout that of the recipe; with an
+    adapter only those that are trained keep `requires_grad`.
 
     Args:
         model: one of the public classes, that of `tasks.HEADS`.
@@ -50,11 +52,13 @@ class Trainer:
         self._model = model.to(torch.float64 if settings.dtype == "float64" else torch.float32)
         set_dropout(model, settings.recipe.dropout)
         loss = Loss(model, settings.task, is_low=settings.dtype == "bfloat16")
+        self._adapter = None if settings.lora is None else LoraWeights(model, settings.lora)
         self._loss = sharding.spread(loss, settings.sharding, settings.compile)
-        self.optimizer = adamw(model, settings.recipe)
+        self._trained: nn.Module = model if self._adapter is None else self._adapter
+        self.optimizer = adamw(self._trained, settings.recipe)
         self._gathered: RobertaPreTrainedModel | None = None
         if resumed is not None:
-            fill_optimizer(resumed, self.optimizer, model)
+            fill_optimizer(resumed, self.optimizer, self._trained)
 
     @property
     def model(self) -> RobertaPreTrainedModel:
@@ -80,17 +84,25 @@ class Trainer:
             with sharding.held_back(self._loss, not is_last), seeded(self._seed(number, index), self._model.device):
                 total += self._backward(micro_batch)
         loss = sharding.total(total, self.world)
+        if self._adapter is not None:
+            self._adapter.take_gradients()
         size = self._clip()
         if math.isfinite(loss) and math.isfinite(size):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
             self.optimizer.step()
+            if self._adapter is not None:
+                self._adapter.put_in()
         self.optimizer.zero_grad()
         return loss if math.isfinite(size) else loss + size
 
     def state(self) -> TrainingState:
         """What the optimizer knows, whole; with sharding="full" all processes ask for it."""
-        return read_optimizer(self.optimizer, self._model)
+        return read_optimizer(self.optimizer, self._trained)
+
+    def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """A and B of the adapter that is trained, by weight; none without an adapter."""
+        return {} if self._adapter is None else self._adapter.pairs()
 
     def _backward(self, micro_batch: MicroBatch) -> Tensor:
         """Add the gradients of a micro-batch; its part of the loss, of the rows of this process."""
@@ -107,7 +119,7 @@ class Trainer:
 
     def _clip(self) -> float:
         """The norm of all gradients together, before they are scaled down to the recipe's."""
-        gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._trained.parameters() if p.grad is not None]
         size = float(gathered(nn.utils.get_total_norm(gradients)))
         limit = self.settings.recipe.clip_norm
         if 0 < limit < size < math.inf:

@@ -22,8 +22,9 @@ from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
 from roberta.common.values import IGNORED
 from roberta.tf.adamw import AdamW
+from roberta.tf.lora import LoraWeights
 from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss, widened
-from roberta.tf.optimizers import fill_optimizer, read_optimizer
+from roberta.tf.optimizers import Named, fill_optimizer, read_optimizer
 from roberta.tf.pretrained import no_initialisation
 from roberta.tf.weights import assign, canonical_array, keras, native
 
@@ -54,10 +55,13 @@ class Trainer:
         self.world = self.strategy.num_replicas_in_sync
         with self.strategy.scope():
             self.model = fitting(model, settings, is_copied=self.world > 1)
-            self.optimizer = adamw(self.model, settings.recipe)
+            self._adapter = None if settings.lora is None else LoraWeights(self.model, settings.lora)
+            self._named = None if self._adapter is None else self._adapter.named
+            self.optimizer = adamw(self.model, settings.recipe, self._named)
         if resumed is not None:
-            fill_optimizer(resumed, self.optimizer, self.model)
-        self._variables = [variable.value for variable in self.model.trainable_variables]
+            fill_optimizer(resumed, self.optimizer, self.model, self._named)
+        self._variables = [variable.value for variable in trained_variables(self.model, self._named)]
+        self._sources = self._variables if self._adapter is None else self._adapter.sources
         self._seeds = dropout_seeds(self.model)
         self._sums: list[Any] = []  # of gradients, where an update has several micro-batches
         self._add = EachDevice(self.strategy, self._compute_and_add, takes_inputs=True)
@@ -97,7 +101,11 @@ class Trainer:
 
     def state(self) -> TrainingState:
         """What the optimizer knows."""
-        return read_optimizer(self.optimizer, self.model)
+        return read_optimizer(self.optimizer, self.model, self._named)
+
+    def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """A and B of the adapter that is trained, by weight; none without an adapter."""
+        return {} if self._adapter is None else self._adapter.pairs()
 
     def fit(self, run: Run, callbacks: Sequence[keras.callbacks.Callback] = ()) -> None:
         """Make the updates of a run that are left, and call `run.finished` after each, then Keras' callbacks.
@@ -160,8 +168,10 @@ class Trainer:
         with tf.GradientTape() as tape, keras.StatelessScope(list(zip(self._seeds, drawn, strict=True))):
             loss = task_loss(self.model, parts[rank], self.settings.task, training=True)
             loss *= tf.cast(weights[rank], loss.dtype)
-        gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = tape.gradient(loss, self._sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        if self._adapter is not None:
+            gradients = self._adapter.gradients(gradients)
         return loss, gradients if self.world == 1 else context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
 
     def _zero_sums(self) -> None:
@@ -186,6 +196,8 @@ class Trainer:
         for gradient, variable in zip(gradients or self._sums, self._variables, strict=True):
             clipped = gradient * tf.cast(scale, gradient.dtype) if is_clipped else gradient
             self.optimizer.update_step(clipped, variable, learning_rate)
+        if self._adapter is not None:
+            self._adapter.put_in()
 
 
 class EachDevice:
@@ -249,17 +261,22 @@ def task_loss(model: keras.Model, inputs: Mapping[str, Tensor], task: Task, trai
     return token_loss(logits, labels)
 
 
-def adamw(model: keras.Model, recipe: Recipe) -> AdamW:
-    """The recipe's optimizer of a model; the rate is given to every step."""
+def adamw(model: keras.Model, recipe: Recipe, named: Named | None = None) -> AdamW:
+    """The recipe's optimizer of a model, or of what is trained instead; the rate is given to every step."""
     optimizer = AdamW(
         learning_rate=recipe.learning_rate, beta_1=recipe.beta1, beta_2=recipe.beta2, epsilon=recipe.epsilon,
         weight_decay=recipe.weight_decay,
     )  # fmt: skip
     if not recipe.decays_all:
-        kinds = ((variable, kind_of(name)) for name, (variable, _) in native(model).items())
+        kinds = ((variable, kind_of(name)) for name, (variable, _) in (named or native(model)).items())
         optimizer.exclude_from_weight_decay([one for one, kind in kinds if kind not in ("embedding", "dense")])
-    optimizer.build(model.trainable_variables)
+    optimizer.build(trained_variables(model, named))
     return optimizer
+
+
+def trained_variables(model: keras.Model, named: Named | None) -> list[keras.Variable]:
+    """The variables that are trained: those of a model, or what is trained instead."""
+    return model.trainable_variables if named is None else [variable for variable, _ in named.values()]
 
 
 def strategy_of(sharding: str) -> Any:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
@@ -16,32 +14,15 @@ import pytest
 import training_cases
 from backends import Backend
 from backends import backend as get_backend
-from training_standin import log
+from training_standin import log, stopped_at
 
 from roberta import Training
 from roberta.common.formats import safetensors_file
-from roberta.common.training.journal import Journal
 from roberta.common.training.recipes import Recipe
-from roberta.common.training.run import Interrupted
 
 RECIPE = Recipe(2e-3, 4, updates=5, warmup=2, clip_norm=1.0, dropout=0.1)
 ONE_SHAPE = {"max_length": 16, "validation": None}  # all rows are in one bucket: XLA compiles one program
 FRAMEWORKS = ("pt", "tf", "flax")
-
-
-def stopped_at(number: int, training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train, and send the process a signal to end while an update is logged."""
-    original = Journal.update
-
-    def update(self: Journal, at: int, *values: Any) -> None:
-        original(self, at, *values)
-        if at == number:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "update", update)
-        with pytest.raises(Interrupted):
-            training.run()
 
 
 def result(output: Path) -> dict[str, bytes]:

@@ -57,6 +57,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--compile": flag("torch.compile, in PyTorch", action=YES_OR_NO),
     "--sharding": flag("over processes or devices: data, or weights and optimizer too (none)", str,
                        choices=("none", "data", "full")),
+    "--lora": flag("train an adapter: r=8,alpha=16,targets=query+value (all weights)", str, metavar="OPTIONS"),
     "--workers": flag("processes that prepare batches, in PyTorch (0)", int, metavar="N"),
     "--tensorboard": flag("write TensorBoard events (where tensorboardX is installed)", action=YES_OR_NO),
 }  # fmt: skip

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from roberta.common.checkpoint.checkpoint import is_stale, weight_contents
+from roberta.common.adapters.adapter_files import ADAPTER_FILES
+from roberta.common.checkpoint.checkpoint import is_stale
 from roberta.common.config import read_json
-from roberta.common.formats.safetensors_file import Source
 from roberta.common.storage.folders import CheckpointError, Content, file_pieces, sync, write_folder
 from roberta.common.training.optimizer_state import STATE_FILES, TrainingState, load_training_state, state_contents
 
@@ -81,7 +81,7 @@ class Checkpoints:
     def save(
         self,
         position: Position,
-        model: tuple[Mapping[str, str], Mapping[str, Source]],
+        model: Mapping[str, Content],
         state: TrainingState,
         *,
         removes_old: bool = True,
@@ -89,15 +89,13 @@ class Checkpoints:
         """Write a checkpoint, whole or not at all, and remove older ones that are not kept; returns its folder.
 
         Args:
-            model: text files and tensors, as the model's `to_save` gives them.
+            model: its files, by name.
             removes_old: False keeps them all this time.
 
         Raises:
             CheckpointError: it cannot be written; names what is kept.
         """
-        texts, tensors = model
-        files: dict[str, Content] = {name: text.encode() for name, text in texts.items()}
-        files |= self.texts | weight_contents(tensors) | state_contents(state)
+        files: dict[str, Content] = {**model, **self.texts, **state_contents(state)}
         files[_TRAINER_FILE] = (json.dumps(asdict(position), indent=2) + "\n").encode()
         target = self.path(position.update)
         try:
@@ -114,7 +112,7 @@ class Checkpoints:
         names = [path.name for path in source.iterdir() if path.name not in (*STATE_FILES, _TRAINER_FILE)]
         try:
             files = {name: file_pieces(source / name) for name in names}
-            write_folder(self.output, files, stale=lambda name: is_stale(name, None))
+            write_folder(self.output, files, stale=lambda name: is_stale(name, None) or name in ADAPTER_FILES)
         except OSError as error:
             raise CheckpointError(f"{self.output}: no model was written: {error}; {self.what_is_kept()}") from error
 

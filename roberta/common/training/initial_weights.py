@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -89,7 +90,8 @@ def initial_weights(
     if not new:
         yield model, []
         return
-    place = beside / ".start.tmp"
+    rank = os.environ.get("RANK", "0")  # the processes of torchrun start together, each from its own folder
+    place = beside / (".start.tmp" if rank == "0" else f".start-{rank}.tmp")
     rmtree(place, ignore_errors=True)
     tensors: dict[str, Source] = {
         name: (tensor.shape, tensor.dtype, tensor.load)

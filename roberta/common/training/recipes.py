@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from roberta.common.training.data.tasks import Task, check_task
+from roberta.common.training.lora import LoraStart
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,10 @@ class Settings:
         compile: `torch.compile` in PyTorch; Keras and Flax always compile.
         sharding: over processes or devices: "none" uses one, "data" gives each a part of every micro-batch, "full"
             also splits weights and optimizer (FSDP2 in PyTorch, a mesh in Flax).
+        lora: the adapter that is trained, with the head, instead of all weights; None for all.
+
+    Raises:
+        ValueError: an adapter's weights are to be split.
     """
 
     task: Task
@@ -92,6 +97,11 @@ class Settings:
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
     compile: bool = False
     sharding: Literal["none", "data", "full"] = "none"
+    lora: LoraStart | None = None
+
+    def __post_init__(self) -> None:
+        if self.lora is not None and self.sharding == "full":
+            raise ValueError('sharding="full" splits weights, which lora does not train; use sharding="data" or "none"')
 
 
 # Field -> whether it is a whole number, its least value, the value it must stay below, whether it may be None.

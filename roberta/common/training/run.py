@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Protocol
 
-from roberta.common.storage.folders import CheckpointError
+import numpy as np
+
+from roberta.common.checkpoint.checkpoint import weight_contents
+from roberta.common.storage.folders import CheckpointError, Content
 from roberta.common.training.checkpoints import Checkpoints, Position, Saved
 from roberta.common.training.data.batches import Batches, Feature
 from roberta.common.training.journal import Journal
+from roberta.common.training.lora import trained_contents
 from roberta.common.training.optimizer_state import TrainingState
 from roberta.common.training.recipes import Settings, learning_rate
 
@@ -30,6 +34,9 @@ class AnyTrainer(Protocol):
 
     def state(self) -> TrainingState:
         """The state of the optimizer."""
+
+    def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """A and B of the adapter that is trained, by weight; none without an adapter."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -200,8 +207,11 @@ class Run:
 
     def _save(self, number: int, trainer: AnyTrainer, *, removes_old: bool = True) -> None:
         """Write a checkpoint. All processes that share a model take part: whole tensors are gathered from all of them."""
-        state, model = trainer.state(), trainer.model.to_save()
+        state, (texts, tensors) = trainer.state(), trainer.model.to_save()
         if self.journal is not None:
+            lora = self.settings.lora
+            model: dict[str, Content] = {name: text.encode() for name, text in texts.items()}
+            model |= weight_contents(tensors) if lora is None else trained_contents(lora, trainer.pairs(), tensors)
             position = Position(number, self.journal.metrics.size(), self.best, self.agreement)
             self.checkpoints.save(position, model, state, removes_old=removes_old)
 

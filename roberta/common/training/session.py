@@ -14,7 +14,8 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from roberta.common import frameworks
-from roberta.common.parameters import Head
+from roberta.common.adapters.adapter_files import open_adapter
+from roberta.common.parameters import Head, parameters
 from roberta.common.tokenizer.auto import AutoTokenizer
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training import plot
@@ -24,6 +25,15 @@ from roberta.common.training.data.tasks import HEADS, Task, check_task
 from roberta.common.training.datasets import Data, DataSettings, fingerprint, prepare, tokenizer_hash
 from roberta.common.training.initial_weights import initial_weights, open_config
 from roberta.common.training.journal import METRICS_FILE, Journal
+from roberta.common.training.lora import (
+    LoraOptions,
+    LoraStart,
+    base_named,
+    check_new,
+    continued,
+    lora_options,
+    new_adapter,
+)
 from roberta.common.training.metrics import compared, entity_scheme
 from roberta.common.training.recipes import (
     Recipe,
@@ -100,6 +110,8 @@ class Training(DataSettings):
         metric: by which evaluations are compared; None for the task's first.
         resume: resume from the newest checkpoint in `output`; if there is none, begin.
         workers: processes that prepare batches, in PyTorch.
+        lora: train a LoRA adapter and the head instead of all weights, such as "r=8,alpha=16,targets=query+value"; the
+            result is an adapter in PEFT's format.
         tensorboard: write events; None writes them if tensorboardX is installed.
         progress: show a bar; None shows it on a terminal.
     """
@@ -138,6 +150,7 @@ class Training(DataSettings):
     resume: bool = False
     compile: bool = False
     sharding: Literal["none", "data", "full"] = "none"
+    lora: str | None = None
     workers: int = 0
     tensorboard: bool | None = None
     progress: bool | None = None
@@ -149,7 +162,7 @@ class Training(DataSettings):
                 raise ValueError(f"{name}={value!r} needs validation data to evaluate; omit it")
         if self.log_every < 1:
             raise ValueError(f"log_every={self.log_every} must be at least 1")
-        _ = self.chosen_recipe  # raises for a number that is out of range
+        _ = self.chosen_recipe, self._lora_options  # raise for what is out of range
 
     def run(self) -> TrainingResult:
         """Train, or resume; at the end the model is in `output`.
@@ -205,6 +218,17 @@ class Training(DataSettings):
         return replace(chosen, **said)
 
     @cached_property
+    def _lora_options(self) -> LoraOptions | None:
+        return None if self.lora is None else lora_options(self.lora)
+
+    def _new_adapter(self, data: Data) -> LoraStart | None:
+        """The adapter that is trained, before its first update."""
+        if self._lora_options is None:
+            return None
+        table = parameters(data.config, self.head)
+        return new_adapter(self._lora_options, table, self.seed, base_named(self.model))
+
+    @cached_property
     def _tokenizer(self) -> TokenizerBase:
         given = self.model if self.tokenizer is None else self.tokenizer
         if not isinstance(given, str | Path):
@@ -242,7 +266,8 @@ class Training(DataSettings):
         updates = total_updates(self.chosen_recipe, len(data.features))
         check_warmup(self.chosen_recipe, updates)
         return Settings(
-            self.task, self.chosen_recipe, updates, self.seed, self.dtype, self.compile, self.sharding
+            self.task, self.chosen_recipe, updates, self.seed, self.dtype, self.compile, self.sharding,
+            self._new_adapter(data),
         )  # fmt: skip
 
     def _agreement(self, data: Data) -> dict[str, Any]:
@@ -252,10 +277,12 @@ class Training(DataSettings):
         files = fingerprint("train", self.train, data.features)
         if data.evaluation is not None:
             files |= fingerprint("validation", self.validation, data.evaluation.features)
+        lora = self._new_adapter(data)
         agreement = {
             **{"task": self.task, "seed": self.seed, "dtype": self.dtype, "updates": self._settings(data).updates},
             **{"rows": data.agreement, "recipe": recipe, "config": config},
             **{"data": files, "tokenizer": tokenizer_hash(self._tokenizer)},
+            **({} if lora is None else {"lora": json.loads(lora.config.to_json())}),
             **(
                 {} if data.evaluation is None else {"metric": self._compared(data)[0]}
             ),  # the best evaluation has its value
@@ -315,14 +342,23 @@ class Training(DataSettings):
         if run.start == run.stop:
             return
         wide = "float64" if self.dtype == "float64" else "float32"
-        source = self.model if saved is None else saved.folder
+        lora = run.settings.lora
+        is_begun = saved is None or lora is not None  # a checkpoint with an adapter lacks the base's weights
+        source = self.model if saved is None or lora is not None else saved.folder
         with initial_weights(
             source, self.head, data.config, seed=self.seed, dtype=wide, beside=run.checkpoints.output,
-            is_new_head=data.is_new_head and saved is None,
+            is_new_head=data.is_new_head and is_begun,
         ) as (place, new):  # fmt: skip
             class_ = frameworks.class_of(framework, self.head, data.config.model_type)
             model = class_.from_pretrained(place, config=data.config, dtype=wide)
-        if new and run.journal is not None:
+        if lora is not None:
+            check_new(new, lora)
+            if saved is not None:
+                adapter = open_adapter(saved.folder).fitted(parameters(data.config, self.head))
+                lora, whole = continued(lora, adapter)
+                model.write_weights(whole)
+                run.settings = replace(run.settings, lora=lora)
+        if new and saved is None and run.journal is not None:
             run.journal.say(
                 f"{class_.__name__}: {len(new)} newly initialised tensors: {', '.join(new[:4])}{', ...' * (len(new) > 4)}"
             )
