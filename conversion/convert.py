@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from roberta.common.checkpoint.checkpoint import is_stale, legacy, weight_contents
+from roberta.common.checkpoint.checkpoint import is_stale, legacy, refuse_beside_adapter, weight_contents
 from roberta.common.config import CONFIG_FILE
 from roberta.common.dtype_names import FLOAT_DTYPES
 from roberta.common.finite import listed, not_finite
 from roberta.common.formats.safetensors_file import StoredTensor, numpy_dtype
 from roberta.common.model_types import class_name
+from roberta.common.pipelines.sentence_recipe import PROMPTS_FILE, SETTINGS_FILES
 from roberta.common.storage.folders import CheckpointError, Content, write_folder
 from roberta.common.storage.held_files import HeldFile, read_one_save
 from roberta.common.storage.modules_file import MODULES_FILE
@@ -125,8 +126,9 @@ def convert(
     if dtype is not None and dtype not in FLOAT_DTYPES:
         raise ValueError(f"dtype={dtype!r} is not one of {', '.join(FLOAT_DTYPES)}")
     options = SourceOptions(
-        head, _path(dictionary), _path(encoder_json), _path(vocab_bpe), _path(sentencepiece), num_attention_heads
-    )
+        head, _path(dictionary), _path(encoder_json), _path(vocab_bpe), _path(sentencepiece), num_attention_heads,
+        adapted_dtype=dtype,
+    )  # fmt: skip
     path, options = formats.with_adapter(formats.local(source, from_), adapter, options)
     model, state = read_one_save(
         path,
@@ -146,6 +148,7 @@ def convert(
         contents |= beside
         notes += more
         contents |= state  # in the same save: new weights never lie beside an old state
+        refuse_beside_adapter(target)
         replaced = _replaced(Path(target), contents, overwrite)
         write_folder(target, contents, stale=_is_stale)
     notes += [*_tokenizer_notes(model), *([f"not finite, and copied so: {listed(wrong)}"] if wrong else [])]
@@ -200,7 +203,15 @@ def _tokenizer_notes(model: SourceModel) -> list[str]:
 
 def _is_stale(name: str) -> bool:
     """Whether an old file would be taken for the model beside the new ones."""
-    return is_stale(name, None) or name in (*formats.TEXTS, *PRESET_FILES, *STATE_FILES, FAIRSEQ_FILE, MODULES_FILE)
+    return is_stale(name, None) or name in (
+        *formats.TEXTS,
+        *PRESET_FILES,
+        *STATE_FILES,
+        FAIRSEQ_FILE,
+        MODULES_FILE,
+        PROMPTS_FILE,
+        *SETTINGS_FILES,
+    )
 
 
 def _training_state(path: Path) -> dict[str, Content]:

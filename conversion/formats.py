@@ -57,6 +57,7 @@ class SourceOptions:
         num_attention_heads: of a fairseq file without hyperparameters.
         adapter: merged into the tensors as they are read.
         adapter_folder: where it was read from, if that has a config or a tokenizer of its own.
+        adapted_dtype: of what the adapter changes; None for the dtype of the file.
     """
 
     head: str | None = None
@@ -67,9 +68,10 @@ class SourceOptions:
     num_attention_heads: int | None = None
     adapter: LoraAdapter | None = None
     adapter_folder: Path | None = None
+    adapted_dtype: str | None = None
 
 
-def local(source: str | Path, format_: CheckpointFormat | None) -> Path:
+def local(source: str | Path, format_: CheckpointFormat | None, revision: str | None = None) -> Path:
     """A local path, or the local copy of a name on the hub, tokenizer files included.
 
     Of a folder of sentence-transformers, it is that of the transformer.
@@ -80,15 +82,16 @@ def local(source: str | Path, format_: CheckpointFormat | None) -> Path:
         return Path(source)
     if format_ in ("fairseq", "keras-hub"):
         raise CheckpointError(f"{source} does not exist; a checkpoint of {format_} is read from a file or folder")
-    folder = local_checkpoint(source, formats=None if format_ is None else (format_,))
+    folder = local_checkpoint(source, formats=None if format_ is None else (format_,), revision=revision)
     if holds_adapter(folder) and not holds_weights(folder):
         return folder
-    return local_folder(source, files=(CONFIG_FILE, *TEXTS))  # the same folder, with the tokenizer's files
+    # the same folder, with the tokenizer's files
+    return local_folder(source, files=(CONFIG_FILE, *TEXTS), revision=revision)
 
 
 def with_adapter(path: Path, adapter: str | Path | None, options: SourceOptions) -> tuple[Path, SourceOptions]:
     """The base's path, and the options with the adapter that is to be merged: the caller's, or the source folder's own."""
-    base, lora = base_and_adapter(path, adapter, HubOptions(), lambda name, _: local(name, None))
+    base, lora = base_and_adapter(path, adapter, HubOptions(), lambda name, revision: local(name, None, revision))
     return base, replace(options, adapter=lora, adapter_folder=None if lora is None else lora.source.parent)
 
 
@@ -162,7 +165,7 @@ def read_model(path: Path, format_: CheckpointFormat | None, options: SourceOpti
     checkpoint = open_once(path, formats=(format_,))
     return checked_model(
         config, checkpoint.tensors, checkpoint.source, format_, head=head, files=files, notes=checkpoint.remarks,
-        adapter=options.adapter,
+        adapter=options.adapter, adapted_dtype=options.adapted_dtype,
     )  # fmt: skip
 
 

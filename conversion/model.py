@@ -77,12 +77,14 @@ def checked_model(
     files: Mapping[str, bytes],
     notes: Iterable[str] = (),
     adapter: LoraAdapter | None = None,
+    adapted_dtype: str | None = None,
 ) -> SourceModel:
     """The model, its tensors paired one to one with the table.
 
     Args:
         head: the head to keep; None for the one that the file has.
         adapter: merged into the tensors; a head that it brings takes the place of the file's.
+        adapted_dtype: of what the adapter changes; None for the dtype of the file.
 
     Raises:
         CheckpointError: a tensor is missing, unknown or of the wrong shape; or the file has several heads and none is
@@ -109,7 +111,7 @@ def checked_model(
     # the table of that class, and the tensor of each row
     has_pooler = any(name.removeprefix("roberta.").startswith("pooler.") for name in tensors)
     table = parameters(config, chosen, has_pooler=has_pooler)
-    found = match(table, Checkpoint(source, tensors), adapter=adapter)
+    found = match(table, Checkpoint(source, tensors), adapter=adapter, adapted_dtype=adapted_dtype)
     # a tensor that is missing, or would be lost, is an error
     if found.report.missing:
         raise CheckpointError(

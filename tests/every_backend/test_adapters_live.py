@@ -124,3 +124,41 @@ def test_an_adapter_of_another_base_leaves_the_model_as_it_was(backend: Backend,
         model.load_adapter(folder)
     assert same_bits(copies(backend, model), before)
     model.load_adapter(root / "first")
+
+
+def test_whole_weights_are_not_written_beside_an_adapter_that_would_be_merged_again(
+    backend: Backend, root: Path, tmp_path: Path
+) -> None:
+    model = backend.load(HEAD, root / "base")
+    model.load_adapter(root / "first")
+    model.save_pretrained(tmp_path / "out")
+    model.merge_adapter()
+    with pytest.raises(CheckpointError, match=r"holds an adapter, which would be merged .* again"):
+        model.save_pretrained(tmp_path / "out")
+    # the way out
+    model.save_pretrained(tmp_path / "whole")
+    assert same_bits(copies(backend, backend.load(HEAD, tmp_path / "whole")), copies(backend, model))
+
+
+def test_an_adapter_whose_weights_were_trained_is_not_saved_as_it_was(
+    backend: Backend, root: Path, tmp_path: Path
+) -> None:
+    model = backend.load(HEAD, root / "base")
+    model.load_adapter(root / "first")
+    model.write_weights({NAME: copies(backend, model)[NAME] + 1.0})
+    with pytest.raises(ValueError, match=r"was changed while the adapters .* merge_adapter\(\)"):
+        model.save_pretrained(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_choice_that_cannot_be_made_leaves_the_active_adapter(backend: Backend, root: Path) -> None:
+    model = backend.load(HEAD, root / "base")
+    model.load_adapter(root / "first", "one")
+    model.load_adapter(root / "second", "two")
+    model.load_adapter(root / "second", "three")
+    model.set_adapter(["one", "two", "two"])
+    there = copies(backend, model)
+    with pytest.raises(ValueError, match="both bring classifier"):
+        model.set_adapter(["two", "three"])
+    assert model.active_adapters() == ["one", "two"]
+    assert same_bits(copies(backend, model), there)

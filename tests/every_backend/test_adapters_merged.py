@@ -157,3 +157,24 @@ def test_a_config_beside_an_adapter_has_the_labels(backend: Backend, base: Path,
     config["label2id"] = {name: int(index) for index, name in config["id2label"].items()}
     (folder / "config.json").write_text(json.dumps(config))
     assert backend.load(HEAD, folder).config.id2label[4] == "name 4"
+
+
+def test_a_half_precision_file_is_merged_in_the_precision_that_is_loaded(backend: Backend, tmp_path: Path) -> None:
+    base = checkpoints.make(tmp_path / "base", HEAD, dtype="float16")
+    adapter = adapters.write(tmp_path / "adapter", adapters.two_layers())
+    plain, merged = (backend.load(HEAD, base, dtype="float32", **more) for more in ({}, {"adapter": adapter}))
+    change = adapters.change(adapters.two_layers(), adapters.QUERY, 3.0)
+    name = f"{adapters.QUERY}.weight"
+    found, wanted = backend.parameters(merged)[name], backend.parameters(plain)[name].astype(np.float64) + change
+    assert np.abs(found - wanted).max() < 1e-6  # a file in float16 has steps of 1e-3 here
+
+
+def test_a_decoder_of_its_own_is_refused_where_it_is_tied(backend: Backend, tmp_path: Path) -> None:
+    base = checkpoints.make(tmp_path / "base", "ForMaskedLM")
+    adapter = adapters.write(
+        tmp_path / "adapter",
+        adapters.draw(adapters.pair("lm_head.decoder", 61, 24)),
+        target_modules=["decoder"],
+    )
+    with pytest.raises(CheckpointError, match=r"lm_head\.decoder\.weight.*tie_word_embeddings=False"):
+        backend.load("ForMaskedLM", base, adapter=adapter)

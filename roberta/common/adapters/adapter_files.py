@@ -13,7 +13,7 @@ from roberta.common.formats.safetensors_file import Source
 from roberta.common.storage.folders import CheckpointError, Content, write_folder
 from roberta.common.storage.held_files import read_one_save
 from roberta.common.storage.hub import HubOptions, local_folder
-from roberta.common.storage.names import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILES, weights_key
+from roberta.common.storage.names import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILES, other_weights, weights_key
 
 ADAPTER_FILES = (ADAPTER_CONFIG_FILE, *ADAPTER_WEIGHTS_FILES)
 
@@ -25,7 +25,8 @@ def holds_adapter(folder: Path) -> bool:
 
 def holds_weights(folder: Path) -> bool:
     """Whether a folder has a model's weights, of any format."""
-    return any(weights_key(file.name) is not None for file in folder.iterdir())
+    names = [file.name for file in folder.iterdir()]
+    return any(weights_key(name) is not None for name in names) or bool(other_weights(names))
 
 
 def open_adapter(folder: str | Path, hub: HubOptions | None = None) -> LoraAdapter:
@@ -78,6 +79,7 @@ def base_and_adapter(
         return path, open_adapter(adapter, HubOptions(**given))  # type: ignore[typeddict-item]
     if not has_own:
         return path, None
+    # an adapter in the folder itself: beside its base, or alone
     own = open_adapter(path)
     if holds_weights(path):
         return path, own
@@ -88,12 +90,18 @@ def base_and_adapter(
             f"with adapter={str(path)!r}"
         )
     try:
-        return find_base(name, own.config.revision), own
+        base = find_base(name, own.config.revision)
     except CheckpointError as error:
         raise CheckpointError(
             f"{path / ADAPTER_CONFIG_FILE}: base_model_name_or_path={name!r} cannot be read: {error}; load the base from "
             f"where it is, with adapter={str(path)!r}"
         ) from error
+    if base.is_dir() and holds_adapter(base):
+        raise CheckpointError(
+            f"{path / ADAPTER_CONFIG_FILE}: the base {name!r} has an adapter of its own; merge that one first: roberta "
+            f"convert {name} FOLDER --to safetensors, and load FOLDER with adapter={str(path)!r}"
+        )
+    return base, own
 
 
 def adapter_contents(tensors: Mapping[str, Source]) -> dict[str, Content]:

@@ -92,12 +92,17 @@ class LiveAdapters:
             raise ValueError(f"the model has an adapter {name!r} already; give another adapter_name, or delete_adapter")
         hub: HubOptions = {"revision": revision or "main", "token": token}
         held.named[name] = open_adapter(peft_model_id, hub).fitted(self.adapter_table())
-        self.set_adapter(name)
+        try:
+            self.set_adapter(name)
+        except ValueError:
+            del held.named[name]
+            raise
 
     def set_adapter(self, adapter_name: list[str] | str) -> None:
         """Make an adapter, or several, the active ones: the base's weights with their changes."""
-        names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
+        names = [adapter_name] if isinstance(adapter_name, str) else list(dict.fromkeys(adapter_name))
         held = self._held(names)
+        _refuse_two_heads(held, names)
         self._take_out(held)
         self._put_in(held, names)
 
@@ -142,7 +147,10 @@ class LiveAdapters:
         Args:
             save_peft_format: the names as `peft.PeftModel.from_pretrained` wants them; False, as the model has them.
         """
-        write_adapter(folder, self.loaded_adapter(), is_peft=save_peft_format)
+        adapter, held = self.loaded_adapter(), self._held()
+        if held.base:
+            self._refuse_changed(held)
+        write_adapter(folder, adapter, is_peft=save_peft_format)
 
     def loaded_adapter(self, adapter_name: str | None = None) -> LoraAdapter:
         """An adapter that was loaded, by default the active one."""
@@ -167,10 +175,6 @@ class LiveAdapters:
         """Change the weights, whose values before are kept."""
         adapters = [held.named[name] for name in names]
         touched = dict.fromkeys(name for one in adapters for name in (*one.changes, *one.replaced, *one.shifts))
-        whole = [name for one in adapters for name in one.replaced]
-        twice = sorted({name for name in whole if whole.count(name) > 1})
-        if twice:
-            raise ValueError(f"the adapters {names} both bring {twice[0]}, and a model has one; activate one of them")
         base = self.read_weights(touched)
         self.write_weights(_adapted(adapters, base))
         held.base, held.active, held.is_merged = base, names, False
@@ -183,16 +187,28 @@ class LiveAdapters:
         """
         if not held.base:
             return
+        self._refuse_changed(held)
+        self.write_weights(held.base)
+        held.base, held.is_merged = {}, False
+
+    def _refuse_changed(self, held: HeldAdapters) -> None:
+        """Raise where the weights are not those that the adapter made of the base's."""
         wanted = _adapted([held.named[name] for name in held.active], held.base)
         now = self.read_weights(wanted)
         changed = [name for name, value in wanted.items() if not np.array_equal(now[name], value)]
         if changed:
             raise ValueError(
-                f"{changed[0]} was changed while the adapters {held.active} were in the weights, which taking them out "
-                "would undo; call merge_adapter() and save_pretrained(folder) to keep the weights as they are"
+                f"{changed[0]} was changed while the adapters {held.active} were in the weights, which would be lost; "
+                "call merge_adapter() and save_pretrained(folder) to keep the weights as they are"
             )
-        self.write_weights(held.base)
-        held.base, held.is_merged = {}, False
+
+
+def _refuse_two_heads(held: HeldAdapters, names: list[str]) -> None:
+    """Raise for adapters that bring the same whole tensor."""
+    whole = [name for one in names for name in held.named[one].replaced]
+    twice = sorted({name for name in whole if whole.count(name) > 1})
+    if twice:
+        raise ValueError(f"the adapters {names} both bring {twice[0]}, and a model has one; activate one of them")
 
 
 def _adapted(adapters: Iterable[LoraAdapter], base: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

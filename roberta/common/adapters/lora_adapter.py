@@ -81,7 +81,7 @@ class LoraAdapter:
                 f"was trained on (adapter_config.json says {self.config.base_model_name_or_path!r}), and give a head of "
                 "other labels its num_labels"
             )
-        _refuse_tied(self.source, table, changes)
+        _refuse_tied(self.source, table, changes, replaced)
         return dataclasses.replace(
             self,
             changes={name: change for name, change in changes.items() if name in table},
@@ -232,13 +232,16 @@ def _is_of_head(name: str) -> bool:
     return name.removeprefix("roberta.").partition(".")[0] in (*HEAD_PARTS, "score")
 
 
-def _refuse_tied(source: Path, table: Mapping[str, Parameter], changes: Mapping[str, LowRank]) -> None:
-    """Raise where a change of the word embedding, which PEFT makes for the input alone, would change an LM head too."""
+def _refuse_tied(
+    source: Path, table: Mapping[str, Parameter], changes: Mapping[str, LowRank], replaced: Mapping[str, StoredTensor]
+) -> None:
+    """Raise where the word embedding and an LM head share a matrix, of which PEFT changes one and not the other."""
     is_tied = "lm_head.bias" in table and "lm_head.decoder.weight" not in table
-    if is_tied and any(name.endswith(WORDS) for name in changes):
+    shared = [name for name in (*changes, *replaced) if name.endswith((WORDS, "lm_head.decoder.weight"))]
+    if is_tied and shared:
         raise NoFitError(
-            f"{source} changes the word embedding, which the LM head shares: merged, it would change both, and in "
-            "training it changed one; load the model with tie_word_embeddings=False, which keeps the head as it is"
+            f"{source} changes {shared[0]}, and the word embedding and the LM head share one matrix: merged, it would "
+            "change both or be lost, and in training it changed one; load the model with tie_word_embeddings=False"
         )
 
 

@@ -27,7 +27,14 @@ from roberta.common.formats.safetensors_file import Source, StoredTensor, size_o
 from roberta.common.parameters import HEAD_PARTS, Parameter
 from roberta.common.storage.folders import CheckpointError, Content, NoFitError, write_folder
 from roberta.common.storage.held_files import read_one_save
-from roberta.common.storage.names import FORMATS, WEIGHT_SUFFIXES, find_weights, read_index, weight_files
+from roberta.common.storage.names import (
+    ADAPTER_CONFIG_FILE,
+    FORMATS,
+    WEIGHT_SUFFIXES,
+    find_weights,
+    read_index,
+    weight_files,
+)
 
 _FORMAT_MODULES = {"pt": "torch_bin", "tf": "tf_h5", "flax": "flax_msgpack"}
 _EXTRAS = {"h5py": "legacy", "msgpack": "legacy"}
@@ -324,7 +331,11 @@ def save_checkpoint(
         tensors: by canonical name, in PyTorch's shapes.
         max_shard_size: bytes, or a text such as "500MB" (of 1000s); larger checkpoints are split.
         legacy: write the older file that this module knows, instead of safetensors.
+
+    Raises:
+        CheckpointError: the folder holds an adapter.
     """
+    refuse_beside_adapter(folder)
     files: dict[str, Content] = {name: text.encode() for name, text in texts.items()}
     files |= weight_contents(tensors, max_shard_size=max_shard_size, variant=variant, legacy=legacy)
     write_folder(folder, files, stale=lambda name: is_stale(name, variant))
@@ -358,6 +369,20 @@ def weight_contents(
     content = {"metadata": {"total_size": total}, "weight_map": places}
     files[index] = (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
     return files
+
+
+def refuse_beside_adapter(folder: str | Path) -> None:
+    """Raise for a folder that holds an adapter, which would be merged into whole weights beside it when they are read.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    file = Path(folder) / ADAPTER_CONFIG_FILE
+    if file.is_file():
+        raise CheckpointError(
+            f"{folder} holds an adapter, which would be merged into these weights again when they are loaded; save into "
+            f"another folder, or remove {file} and its adapter_model file first"
+        )
 
 
 def is_stale(name: str, variant: str | None) -> bool:

@@ -99,7 +99,7 @@ def open_pretrained(
             folder's model type.
         adapter: folder or hub name of a LoRA adapter, merged into the tensors as they are read. One in the folder
             itself is merged too; of a folder with an adapter alone, the base is read that it names.
-        wanted_dtype: what the caller loads in; with float64 a merged tensor is not rounded to the file's dtype.
+        wanted_dtype: what the caller loads in; a merged tensor is rounded to the file's dtype with "auto" alone.
 
     Raises:
         CheckpointError: the files do not make this model; one error lists everything that is wrong.
@@ -124,7 +124,8 @@ def open_pretrained(
         path, lora = base_and_adapter(path, adapter, place, partial(_base_of_adapter, formats, variant, place))
         folder = path.parent if path.is_file() else path
         # an adapter's folder may have a config of its own, with the labels of its head
-        described = given if given != path and (given / CONFIG_FILE).is_file() else folder
+        own = given if lora is None or given != path else lora.source.parent
+        described = own if own != path and (own / CONFIG_FILE).is_file() else folder
         (found, unknown), checkpoint, generation = read_one_save(
             path,
             lambda: (
@@ -155,7 +156,7 @@ def open_pretrained(
         is_reported=is_reported,
         may_drop_layers="num_hidden_layers" in overrides,  # the caller's own word
         adapter=lora,
-        adapted_dtype="float64" if wanted_dtype is not None and wanted_dtype.endswith("float64") else None,
+        adapted_dtype=_dtype_of_merged(wanted_dtype),
     )
     if matched.report.remarks:
         say_once(f"{checkpoint.source}: {'; '.join(matched.report.remarks)}")
@@ -166,6 +167,13 @@ def open_pretrained(
 def say_once(text: str) -> None:
     """Log what a user should know of a file; the second time, in the same process, nothing."""
     _logger.warning("%s", text)
+
+
+def _dtype_of_merged(wanted: str | None) -> str | None:
+    """The dtype of a merged tensor: the file's with "auto", else wide enough for what the caller loads in."""
+    if wanted == "auto":
+        return None
+    return "float64" if wanted is not None and wanted.endswith("float64") else "float32"
 
 
 def _base_of_adapter(
