@@ -200,3 +200,38 @@ def test_a_tokenizer_that_does_not_fit_the_model_is_named(folder: Path, tmp_path
     shutil.copytree(small, tmp_path / "model")
     with pytest.warns(UserWarning, match="the tokenizer has 11 tokens"):
         roberta.pipeline("fill-mask", model=tmp_path / "model", tokenizer=folder)
+
+
+# -- another vocabulary --------------------------------------------------------------------------------------------
+
+TEXTS = ["the cat sat on the mat", "the dog sat on the log", "a cat and a dog met at the gate"] * 20
+
+
+def check_trained(trained: Any, tokenizer: Any) -> None:
+    assert type(trained) is type(tokenizer)
+    assert trained.decode(trained("the cat sat")["input_ids"], skip_special_tokens=True).strip() == "the cat sat"
+    named = ("cls_token", "sep_token", "pad_token", "mask_token")
+    assert [getattr(trained, name) for name in named] == [getattr(tokenizer, name) for name in named]
+    assert trained("the")["input_ids"][0] == trained.cls_token_id
+
+
+def test_a_unigram_vocabulary_is_trained(folder: Path) -> None:
+    tokenizer = roberta.XLMRobertaTokenizer.from_pretrained(folder)
+    trained = tokenizer.train_new_from_iterator(TEXTS, 40, show_progress=False)
+    check_trained(trained, tokenizer)
+    assert trained.all_special_ids == [*tokenizer.all_special_ids[:4], trained.mask_token_id]
+
+
+def test_a_wordpiece_vocabulary_is_trained(words: Path) -> None:
+    tokenizer = roberta.BertTokenizer.from_pretrained(words)
+    trained = tokenizer.train_new_from_iterator(TEXTS, 60, show_progress=False)
+    check_trained(trained, tokenizer)
+    assert "##at" in trained.get_vocab() or "cat" in trained.get_vocab()
+
+
+def test_a_byte_level_vocabulary_with_a_normalizer_is_trained() -> None:
+    tokenizer = roberta.RobertaTokenizerFast.from_pretrained(Path(roberta.__file__).parent / "small")
+    tokenizer.backend_tokenizer.normalizer = tokenizers.normalizers.Lowercase()
+    trained = tokenizer.train_new_from_iterator(TEXTS, 300, show_progress=False)
+    check_trained(trained, tokenizer)
+    assert trained("THE CAT")["input_ids"] == trained("the cat")["input_ids"]

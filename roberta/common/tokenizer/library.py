@@ -372,10 +372,15 @@ class PreTrainedTokenizerFast(TokenizerBase):
         Raises:
             ValueError: a vocabulary that the library cannot learn: too small, or from too few texts.
         """
+        self._follow()
         # the special tokens, under their new names, get the first ids
         renamed = special_tokens_map or {}
+        # and of a Unigram model all added tokens, as in transformers: SentencePiece's own are among them
+        is_unigram = self._library is not None and type(self._library.model).__name__ == "Unigram"
         kept = [
-            renamed.get(token.content, token.content) for token in self.added_tokens_decoder.values() if token.special
+            renamed.get(token.content, token.content)
+            for token in self.added_tokens_decoder.values()
+            if token.special or is_unigram
         ]
         new = [str(token) for token in new_special_tokens or ()]
         special = list(dict.fromkeys([*kept, *new]))
@@ -430,9 +435,9 @@ class PreTrainedTokenizerFast(TokenizerBase):
 
     def _processor_of_tokens(self, renamed: Mapping[str, str]) -> Any:
         """The post_processor with tokens under their new texts; the new vocabulary sets the ids."""
-        if self._template is None:
+        if self._template is None and self._library is None:
             return None
-        return with_tokens(self._template.processor, renamed, lambda token: 0)
+        return with_tokens(self._post_processor(), renamed, lambda token: 0)
 
 
 def _is_byte_level(state: Any) -> bool:

@@ -99,7 +99,7 @@ def library_like(
         options |= {name: kept[name] for name in affixes if kept.get(name)}
     if kind == "BPE" and "ByteLevel" in json.dumps(part_state(library.pre_tokenizer)):
         options["initial_alphabet"] = pre_tokenizers.ByteLevel.alphabet()
-    trainer = getattr(trainers, f"{kind}Trainer")(**options)
+    trainer = getattr(trainers, f"{kind.replace('BPE', 'Bpe')}Trainer")(**options)
     try:
         made.train_from_iterator(_counted(texts, length, show_progress), trainer=trainer, length=length)
     except ValueError:
