@@ -162,3 +162,17 @@ def test_a_choice_that_cannot_be_made_leaves_the_active_adapter(backend: Backend
         model.set_adapter(["two", "three"])
     assert model.active_adapters() == ["one", "two"]
     assert same_bits(copies(backend, model), there)
+
+
+def test_what_was_trained_beside_an_adapter_is_not_lost(backend: Backend, root: Path, tmp_path: Path) -> None:
+    model = backend.load(HEAD, root / "base")
+    model.load_adapter(root / "first")
+    name = f"{adapters.OUT_PROJ}.weight"  # which this adapter does not touch
+    trained = copies(backend, model)[name] + 1.0
+    model.write_weights({name: trained})
+    with pytest.raises(ValueError, match=r"out_proj.* was changed .* merge_adapter\(\)"):
+        model.save_pretrained(tmp_path / "out")
+    # the way out
+    model.merge_adapter()
+    model.save_pretrained(tmp_path / "out")
+    assert np.array_equal(backend.parameters(backend.load(HEAD, tmp_path / "out"))[name], trained)

@@ -6,6 +6,7 @@ what it changes are kept beside the model.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,12 +30,14 @@ class HeldAdapters:
         named: each with the names of the model's class.
         active: those that are in the weights, or would be if adapters were enabled.
         base: the values, before any adapter, of what the active ones have changed; empty while none is in the weights.
+        checksums: of everything else, since then: what is trained there is not in the adapter's files.
         is_merged: whether the changed weights count as the model's own, which `save_pretrained` then writes whole.
     """
 
     named: dict[str, LoraAdapter] = field(default_factory=dict)
     active: list[str] = field(default_factory=list)
     base: dict[str, np.ndarray] = field(default_factory=dict)
+    checksums: dict[str, int] = field(default_factory=dict)
     is_merged: bool = False
 
 
@@ -150,6 +153,12 @@ class LiveAdapters:
         adapter, held = self.loaded_adapter(), self._held()
         if held.base:
             self._refuse_changed(held)
+            changed = [name for name, value in self._checksums(held.checksums).items() if value != held.checksums[name]]
+            if changed:
+                raise ValueError(
+                    f"{changed[0]} was changed since the adapter {held.active} was put in, and an adapter's files do not "
+                    "have it; call merge_adapter() and save_pretrained(folder) to save the whole model"
+                )
         write_adapter(folder, adapter, is_peft=save_peft_format)
 
     def loaded_adapter(self, adapter_name: str | None = None) -> LoraAdapter:
@@ -176,8 +185,13 @@ class LiveAdapters:
         adapters = [held.named[name] for name in names]
         touched = dict.fromkeys(name for one in adapters for name in (*one.changes, *one.replaced, *one.shifts))
         base = self.read_weights(touched)
+        held.checksums = self._checksums(name for name in self.adapter_table() if name not in touched)
         self.write_weights(_adapted(adapters, base))
         held.base, held.active, held.is_merged = base, names, False
+
+    def _checksums(self, names: Iterable[str]) -> dict[str, int]:
+        """A number for the values of each parameter, by which a change is seen; one copy at a time is made."""
+        return {name: zlib.crc32(self.read_weights([name])[name].tobytes()) for name in names}
 
     def _take_out(self, held: HeldAdapters) -> None:
         """Give the base's values back.

@@ -75,6 +75,13 @@ class LoraAdapter:
             for name, shape in wanted.items()
             if (name in table or not _is_of_head(name)) and (name not in table or table[name].shape != shape)
         ]
+        # DoRA has a length for each row, or for each column of an embedding
+        wrong += [
+            f"{name}: {int(np.prod(change.magnitude.shape))} lengths (lora_magnitude_vector), and the base has {rows}"
+            for name, change in changes.items()
+            if change.magnitude is not None
+            and int(np.prod(change.magnitude.shape)) != (rows := change.shape[1 if change.is_embedding else 0])
+        ]
         if wrong:
             raise NoFitError(
                 f"{self.source} does not fit this model:\n  " + "\n  ".join(wrong) + "\nLoad it with the model that it "

@@ -37,8 +37,8 @@ class Decoding(TokenizerSettings):
             skip_special_tokens: omit special tokens.
             clean_up_tokenization_spaces: remove the space before punctuation; None for the tokenizer's own setting.
             kwargs: `spaces_between_special_tokens=True` puts a space around each added token that has no name of its
-                own; False is the default, and RobertaTokenizerFast always takes it as False, as in transformers.
-                Others are ignored, as there.
+                own. False is the default; of PhoBERT's and BERTweet's tokenizers it is True, and other fast tokenizers
+                always take it as False, as in transformers. Others are ignored, as there.
 
         Raises:
             UnicodeDecodeError: with errors="strict", bytes that are not valid UTF-8.
@@ -49,12 +49,15 @@ class Decoding(TokenizerSettings):
         if skip_special_tokens:
             skipped = self._skipped_ids()
             ids = [index for index in ids if index not in skipped]
-        if kwargs.get("spaces_between_special_tokens", False) and not self.is_fast:
-            text = " ".join(self._decoded_parts(ids))
-        else:
-            text = b"".join(map(self._bytes_of, ids)).decode("utf-8", self.errors)
+        text = self._text_of_ids(ids, kwargs.get("spaces_between_special_tokens"))
         cleans = first_given(clean_up_tokenization_spaces, self.clean_up_tokenization_spaces)
         return self.clean_up_tokenization(text) if cleans else text
+
+    def _text_of_ids(self, ids: list[int], has_spaces: bool | None) -> str:
+        """The text of ids; `has_spaces` is `spaces_between_special_tokens`, or None where it was not given."""
+        if has_spaces and not self.is_fast:
+            return " ".join(self._decoded_parts(ids))
+        return b"".join(map(self._bytes_of, ids)).decode("utf-8", self.errors)
 
     def batch_decode(
         self,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import tokenizers
 
-from roberta.common.tokenizer.library import PreTrainedTokenizerFast
+from roberta.common.tokenizer.library import FAIRSEQ_TOKENS, PreTrainedTokenizerFast
 from roberta.common.tokenizer.settings import Files
 from roberta.common.vocabulary.builders import (
     camembert_tokenizer,
@@ -30,16 +30,6 @@ from roberta.common.vocabulary.files import (
 from roberta.common.vocabulary.library_parts import part_of_state, part_state
 from roberta.common.vocabulary.special_tokens import ADDITIONAL, AddedToken
 
-_FAIRSEQ_TOKENS = {
-    "bos_token": "<s>",
-    "eos_token": "</s>",
-    "sep_token": "</s>",
-    "cls_token": "<s>",
-    "unk_token": "<unk>",
-    "pad_token": "<pad>",
-    "mask_token": "<mask>",
-}
-
 
 class XLMRobertaTokenizerFast(PreTrainedTokenizerFast):
     """XLM-R's tokenizer: a Unigram model of SentencePiece, `<s> A </s>` and `<s> A </s></s> B </s>`.
@@ -49,7 +39,7 @@ class XLMRobertaTokenizerFast(PreTrainedTokenizerFast):
 
     vocab_files_names: ClassVar[dict[str, str]] = {"vocab_file": SENTENCEPIECE_FILE, "tokenizer_file": TOKENIZER_FILE}
     model_input_names: list[str] = ["input_ids", "attention_mask"]  # noqa: RUF012 - as in transformers
-    special_defaults = _FAIRSEQ_TOKENS
+    special_defaults = FAIRSEQ_TOKENS
     mask_flags: ClassVar[dict[str, bool]] = {"lstrip": True}
     builds_rows = True
     own_settings = ("sp_model_kwargs",)
@@ -67,7 +57,7 @@ class CamembertTokenizerFast(PreTrainedTokenizerFast):
     vocab_files_names: ClassVar[dict[str, str]] = {"vocab_file": SENTENCEPIECE_FILE, "tokenizer_file": TOKENIZER_FILE}
     model_input_names: list[str] = ["input_ids", "attention_mask"]  # noqa: RUF012 - as in transformers
     special_defaults: ClassVar[dict[str, Any]] = {
-        **_FAIRSEQ_TOKENS,
+        **FAIRSEQ_TOKENS,
         ADDITIONAL: ("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"),
     }
     mask_flags: ClassVar[dict[str, bool]] = {"lstrip": True}

@@ -12,7 +12,7 @@ from tokenizers import models
 
 from roberta.common.tokenizer.base import Engine, TokenizerBase
 from roberta.common.tokenizer.engines import Backend, ByteLevelEngine, PipelineEngine, check_added
-from roberta.common.tokenizer.settings import Files, first_given
+from roberta.common.tokenizer.settings import Files
 from roberta.common.tokenizer.vocabulary_training import byte_level_vocabulary, least_size, library_like, renamed_token
 from roberta.common.vocabulary.bpe import WHITE_SPACE
 from roberta.common.vocabulary.builders import WORD_START
@@ -26,8 +26,19 @@ from roberta.common.vocabulary.files import (
     read_tokenizer_text,
 )
 from roberta.common.vocabulary.library_parts import has_prefix, part_of_state, part_state
-from roberta.common.vocabulary.special_tokens import ADDITIONAL, SPECIAL_TOKEN_NAMES, AddedToken, Token, as_ids
+from roberta.common.vocabulary.special_tokens import ADDITIONAL, SPECIAL_TOKEN_NAMES, AddedToken, Token
 from roberta.common.vocabulary.template import Template, read_template, with_tokens
+
+# The special tokens of models that were trained with fairseq.
+FAIRSEQ_TOKENS = {
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "sep_token": "</s>",
+    "cls_token": "<s>",
+    "unk_token": "<unk>",
+    "pad_token": "<pad>",
+    "mask_token": "<mask>",
+}
 
 
 class PreTrainedTokenizerFast(TokenizerBase):
@@ -204,28 +215,12 @@ class PreTrainedTokenizerFast(TokenizerBase):
 
     # -- from ids to text ------------------------------------------------------------------------------------------
 
-    def decode(
-        self,
-        token_ids: object,
-        skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,
-        **kwargs: Any,
-    ) -> str:
-        """The text of ids (an int, a list, an array or a tensor); an id without a token is skipped.
-
-        Args:
-            skip_special_tokens: omit special tokens.
-            clean_up_tokenization_spaces: remove the space before punctuation; None for the tokenizer's own setting.
-            kwargs: ignored, as in transformers.
-        """
+    def _text_of_ids(self, ids: list[int], has_spaces: bool | None) -> str:
+        """The text of ids, by the library's decoder."""
         if self._library is None:
-            return super().decode(token_ids, skip_special_tokens, clean_up_tokenization_spaces, **kwargs)
-        ids = as_ids(token_ids)
-        # the tokens of the ids that have one; the library's own decode gives normalised texts of added tokens
-        tokens = self.convert_ids_to_tokens([ids] if isinstance(ids, int) else ids, skip_special_tokens)
-        text = self.convert_tokens_to_string([token for token in tokens if token is not None])
-        cleans = first_given(clean_up_tokenization_spaces, self.clean_up_tokenization_spaces)
-        return self.clean_up_tokenization(text) if cleans else text
+            return super()._text_of_ids(ids, has_spaces)
+        # by tokens, as the library's own decode gives normalised texts of added tokens
+        return self.convert_tokens_to_string([token for token in self.convert_ids_to_tokens(ids) if token is not None])
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """The text of tokens."""

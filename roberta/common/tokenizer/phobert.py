@@ -10,14 +10,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-from roberta.common.tokenizer.library import PreTrainedTokenizerFast
+from roberta.common.tokenizer.library import FAIRSEQ_TOKENS, PreTrainedTokenizerFast
 from roberta.common.tokenizer.settings import Files, first_given
 from roberta.common.tokenizer.subwords import SubwordEngine
 from roberta.common.tokenizer.traced import TracedText
 from roberta.common.tokenizer.tweets import TweetNormalizer
 from roberta.common.tokenizer.vocabulary_training import Texts, learned_subwords
 from roberta.common.vocabulary.files import CODES_FILE, WORDPIECE_FILE, TextFile, Vocabulary, merge_lines
-from roberta.common.vocabulary.special_tokens import AddedToken, as_ids
+from roberta.common.vocabulary.special_tokens import AddedToken
 from roberta.common.vocabulary.subword_files import (
     CONTINUES,
     Merges,
@@ -47,15 +47,7 @@ class PhobertTokenizer(PreTrainedTokenizerFast):
     """
 
     vocab_files_names: ClassVar[dict[str, str]] = {"vocab_file": WORDPIECE_FILE, "merges_file": CODES_FILE}
-    special_defaults: ClassVar[dict[str, str]] = {
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "sep_token": "</s>",
-        "cls_token": "<s>",
-        "unk_token": "<unk>",
-        "pad_token": "<pad>",
-        "mask_token": "<mask>",
-    }
+    special_defaults = FAIRSEQ_TOKENS
     builds_rows = True
     has_slow_calls = True
     _subwords: SubwordModel
@@ -143,27 +135,10 @@ class PhobertTokenizer(PreTrainedTokenizerFast):
 
     # -- from ids to text ------------------------------------------------------------------------------------------
 
-    def decode(
-        self,
-        token_ids: object,
-        skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,
-        **kwargs: Any,
-    ) -> str:
-        """The text of ids (an int, a list, an array or a tensor); an id without a token is the unknown token.
-
-        Args:
-            skip_special_tokens: omit special tokens.
-            clean_up_tokenization_spaces: remove the space before punctuation; None for the tokenizer's own setting.
-            kwargs: `spaces_between_special_tokens=False` puts no spaces around added tokens without a name of their own.
-                Others are ignored, as in transformers.
-        """
-        ids = as_ids(token_ids)
-        tokens = self.convert_ids_to_tokens([ids] if isinstance(ids, int) else ids, skip_special_tokens)
-        parts = list(self._text_parts([token for token in tokens if token is not None]))
-        text = (" " if kwargs.get("spaces_between_special_tokens", True) else "").join(parts)
-        cleans = first_given(clean_up_tokenization_spaces, self.clean_up_tokenization_spaces)
-        return self.clean_up_tokenization(text) if cleans else text
+    def _text_of_ids(self, ids: list[int], has_spaces: bool | None) -> str:
+        """The text of ids, with spaces around added tokens that have no name of their own unless told otherwise."""
+        tokens = [token for token in self.convert_ids_to_tokens(ids) if token is not None]
+        return ("" if has_spaces is False else " ").join(self._text_parts(tokens))
 
     def _text_parts(self, tokens: Sequence[str]) -> Iterator[str]:
         """Each added token that has no name of its own, and the text between two of them."""
