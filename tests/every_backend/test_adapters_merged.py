@@ -150,6 +150,14 @@ def test_dora_gives_each_row_its_length(backend: Backend, base: Path, tmp_path: 
     assert_close(weights(backend, base, adapter=folder)[name], wanted, 1e-12)
 
 
+@pytest.mark.parametrize("lengths", [1, 3])
+def test_doras_lengths_must_be_as_many_as_rows(backend: Backend, base: Path, tmp_path: Path, lengths: int) -> None:
+    shapes = {**adapters.pair(adapters.QUERY, 24, 24), f"{adapters.QUERY}.lora_magnitude_vector": (lengths,)}
+    folder = adapters.write(tmp_path, adapters.draw(shapes), use_dora=True)
+    with pytest.raises(CheckpointError, match=rf"query\.weight: {lengths} lengths .*, and the base has 24"):
+        backend.load(HEAD, base, adapter=folder)
+
+
 def test_a_config_beside_an_adapter_has_the_labels(backend: Backend, base: Path, tmp_path: Path) -> None:
     folder = adapters.write(tmp_path, adapters.two_layers(), base_model_name_or_path=str(base))
     config = json.loads((base / "config.json").read_text())
