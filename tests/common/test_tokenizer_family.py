@@ -63,6 +63,16 @@ def unpacked(value: Any, tokenizer: Any) -> Any:
     return {name: unpacked(item, tokenizer) for name, item in value.items()}
 
 
+def tokenizer_of(case: Case, cls: Any, folder: Path, shared: dict[str, Any]) -> Any:
+    """The tokenizer of a case: one of `shared` unless the case may change it."""
+    if "setup" in case or case["op"] in ("method", "roundtrip"):
+        return load(case, cls, folder)
+    how = json.dumps(case.get("init", {}), sort_keys=True)
+    if how not in shared:
+        shared[how] = load(case, cls, folder)
+    return shared[how]
+
+
 def load(case: Case, cls: Any, folder: Path) -> Any:
     tokenizer = cls.from_pretrained(folder, **case.get("init", {}))
     for method, args, kwargs in case.get("setup", ()):
@@ -134,16 +144,17 @@ def is_other_of(case: Case, tokenizer: Any) -> str | None:
 
 
 def check_folder(folder: str, cls: Any, family: Path, saved: Path, others_of: Any) -> None:
-    """Run all cases of a folder, each with a tokenizer of its own, and compare."""
+    """Run all cases of a folder and compare. Those that leave a tokenizer as it is share one."""
     cases = [json.loads(line) for line in (family / "cases" / f"{folder}.jsonl").read_text().split("\n") if line]
     others = 0
+    shared: dict[str, Any] = {}
     for case in cases:
         shutil.rmtree(saved, ignore_errors=True)
         tokenizer = None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                tokenizer = load(case, cls, family / "tokenizers" / folder)
+                tokenizer = tokenizer_of(case, cls, family / "tokenizers" / folder, shared)
                 found = as_json(run(case, tokenizer, saved))
         except ValueError:
             found = None

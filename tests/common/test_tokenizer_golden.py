@@ -44,8 +44,24 @@ def cases(golden: Path) -> list[Case]:
     return [json.loads(line) for line in (golden / "tokenizer_cases.jsonl").read_text().splitlines()]
 
 
+SHARED_TOKENIZERS: dict[tuple[Any, str], Any] = {}
+
+# Operations that leave a tokenizer as it is, so that cases share one.
+READING = ("text", "call", "attrs", "len", "charmap")
+
+
+def tokenizer_of(case: Case, cls: Any, golden: Path) -> Any:
+    """The tokenizer of a case: a shared one unless the case may change it."""
+    if "setup" in case or case["op"] not in READING:
+        return load(case, cls, golden)
+    how = json.dumps([case["tokenizer"], case.get("init", {}), case.get("load")], sort_keys=True)
+    if (cls, how) not in SHARED_TOKENIZERS:
+        SHARED_TOKENIZERS[cls, how] = load(case, cls, golden)
+    return SHARED_TOKENIZERS[cls, how]
+
+
 def load(case: Case, cls: Any, golden: Path) -> Any:
-    """The tokenizer of a case, after the calls of its `setup`."""
+    """A tokenizer as a case wants it, after the calls of its `setup`."""
     folder = golden / case["tokenizer"]
     init = case.get("init", {})
     if case.get("load") == "files":
@@ -128,7 +144,7 @@ def execute(case: Case, cls: Any, golden: Path, folder: Path) -> Any:
     """The result of a class for a case, in the form of JSON."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings about lengths; other tests check them
-        tokenizer = load(case, cls, golden)
+        tokenizer = tokenizer_of(case, cls, golden)
         if case["op"] == "roundtrip":
             return as_json(run_roundtrip(case, tokenizer, folder))
         return as_json(RUN[case["op"]](case, tokenizer))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from conftest import IS_COMPILED_AS_FOR_USERS, SHARED
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
@@ -24,7 +24,7 @@ from tokenizers import AddedToken, Tokenizer
 import roberta
 
 SETTINGS = settings(
-    max_examples=150,
+    max_examples=150 if IS_COMPILED_AS_FOR_USERS else 60,  # all of them in `make test-all`
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
