@@ -19,7 +19,7 @@ from roberta.common.storage.folders import CheckpointError
 from roberta.common.training.data import records
 from roberta.common.training.metrics import library
 
-SUFFIXES = (".parquet", ".jsonl")
+JOB_SUFFIXES = (".parquet", ".jsonl")
 _BLOCK = 2**20  # bytes of a file in memory while its lines are counted
 _BATCH_ROWS = 1024  # rows of a parquet file in memory at once, before they become a shard's
 
@@ -70,9 +70,9 @@ def find_inputs(patterns: Sequence[str]) -> list[Path]:
             raise ValueError(f"--input {pattern}: there is no such file")
         found.update(dict.fromkeys(files))
     for path in found:
-        if path.suffix not in SUFFIXES:
+        if path.suffix not in JOB_SUFFIXES:
             raise ValueError(
-                f"--input {path} must end in {' or '.join(SUFFIXES)}; other formats are read with --file, one at a time"
+                f"--input {path} must end in {' or '.join(JOB_SUFFIXES)}; other formats are read with --file, one at a time"
             )
     return list(found)
 
@@ -114,7 +114,7 @@ def _line_cuts(path: Path, rows: int) -> list[int]:
     return cuts if cuts[-1] == done and len(cuts) > 1 else [*cuts, done]
 
 
-def rows_of(shard: Shard) -> Iterator[JobRow]:
+def rows_of_shard(shard: Shard) -> Iterator[JobRow]:
     """The rows of a shard, in order."""
     path = Path(shard.file)
     if path.suffix == ".parquet":

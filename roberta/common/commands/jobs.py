@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,9 @@ from tqdm import tqdm
 
 from roberta.common.commands.columns import Said
 from roberta.common.commands.input_files import of_value
-from roberta.common.commands.job_files import JobRow, Shard, find_inputs, rows_of, shards_of, write_rows
+from roberta.common.commands.job_files import JobRow, Shard, find_inputs, rows_of_shard, shards_of, write_rows
+from roberta.common.commands.messages import option_of
+from roberta.common.commands.quiet import greetings_left_out
 from roberta.common.commands.text_options import Command
 from roberta.common.pipelines.base import PROGRESS_SECONDS
 from roberta.common.storage.folders import CheckpointError, write_folder
@@ -37,7 +40,7 @@ _RAY, _RAY_WAY_OUT = "workers of --engine ray", "pip install 'roberta[ray]', or 
 
 _NUMBERED = re.compile(r"inputs\[(\d+)\]")
 
-# Values of inputs -> their results in order, or an error in the place of one that is skipped.
+# Values of inputs -> their results in order, or an error instead of the result of one that is skipped.
 Answers = Callable[[Iterator[Any]], Iterator[Any]]
 
 
@@ -49,7 +52,7 @@ class Done(NamedTuple):
 
 
 def run_job(options: argparse.Namespace, command: Command, answers_of: Callable[[], Answers]) -> int:
-    """Compute every shard that is not there yet. Returns the exit status.
+    """Compute every shard that has no file yet. Returns the exit status.
 
     Args:
         answers_of: loads the model; called once in each process that computes.
@@ -84,7 +87,7 @@ def run_job(options: argparse.Namespace, command: Command, answers_of: Callable[
         for done in bar:
             rows, errors = rows + done.rows, errors + done.errors
     except KeyboardInterrupt:
-        print("interrupted; shards that are done stay, and the same command goes on", file=sys.stderr)
+        print("interrupted; finished shards stay; run the same command again to resume", file=sys.stderr)
         return 130
     there = len(shards) - len(missing)
     print(f"{folder}: {len(shards):,} shards, {there:,} of them there before; {rows:,} rows, {errors:,} errors")
@@ -109,8 +112,11 @@ def _by_ray(
         return
     ray = library("ray", _RAY, _RAY_WAY_OUT)
     data = library("ray.data", _RAY, _RAY_WAY_OUT)
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level="warning")
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with greetings_left_out():
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, logging_level="error")
     data.DataContext.get_current().enable_progress_bars = False
     each = options.threads or 1
     workers = getattr(options, "workers", None) or max(int(ray.cluster_resources().get("CPU", 1)) // each, 1)
@@ -124,7 +130,7 @@ def _by_ray(
         def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
             shard = Shard(**json.loads(row["item"]))
             if (Path(options.output) / shard.name).exists():  # a worker may die between its write and its answer
-                return {"rows": sum(1 for _ in rows_of(shard)), "errors": 0, "error": ""}
+                return {"rows": sum(1 for _ in rows_of_shard(shard)), "errors": 0, "error": ""}
             try:
                 return {**compute(options, command, self.answers, shard)._asdict(), "error": ""}
             except (ValueError, OSError) as error:  # as a row, which Ray does not wrap
@@ -132,7 +138,7 @@ def _by_ray(
 
     items = [json.dumps(shard._asdict()) for shard in shards]
     plan = data.from_items(items, override_num_blocks=len(items))
-    plan = plan.map(Worker, concurrency=min(workers, len(items)), num_cpus=each)
+    plan = plan.map(Worker, compute=data.ActorPoolStrategy(size=min(workers, len(items))), num_cpus=each)
     for row in plan.iter_rows():
         if row["error"]:
             raise ValueError(row["error"])
@@ -151,7 +157,7 @@ def compute(options: argparse.Namespace, command: Command, answers: Answers, sha
     places: list[str] = []
 
     def values() -> Iterator[Any]:
-        for row in rows_of(shard):
+        for row in rows_of_shard(shard):
             columns.append(row.columns)
             places.append(row.where)
             yield _value_of(command, row, said, skip=skip)
@@ -180,7 +186,7 @@ def _at(places: Sequence[str], error: ValueError) -> ValueError:
     """An error of a pipeline, which counts inputs, with the file and the row."""
     text = str(error)
     number = _NUMBERED.match(text)
-    return ValueError(f"{places[int(number[1])]}{text[number.end() :]}") if number else error
+    return ValueError(f"{places[int(number[1])]} {text[number.end() :].lstrip()}") if number else error
 
 
 def _value_of(command: Command, row: JobRow, said: Said, *, skip: bool) -> Any:
@@ -253,7 +259,7 @@ def _keep_job(folder: Path, job: Mapping[str, Any]) -> None:
     except ValueError as error:
         raise CheckpointError(f"{place} is not valid JSON; remove {folder}, or give another --output") from error
     if there != job:
-        other = [f"{part}: {name}" for part in ("options", "inputs", "model")
+        other = [option_of(name) if part == "options" else name for part in ("options", "inputs", "model")
                  for name in sorted({*job[part], *there.get(part, {})})
                  if job[part].get(name) != there.get(part, {}).get(name)]  # fmt: skip
         other += ["command"] if there.get("command") != job["command"] else []

@@ -220,7 +220,7 @@ def _add_job(parser: argparse.ArgumentParser, *, is_embed: bool) -> None:
     """Add the arguments of a batch job."""
     array = "a .npy file for the vectors, (texts, size); or, " if is_embed else ""
     parser.add_argument("--output", type=Path, metavar="PLACE", help=f"{array}with --input, a folder for the results")
-    job = parser.add_argument_group("batch job", "a job that was stopped goes on where it was")
+    job = parser.add_argument_group("batch job", "the same command again resumes a job that was stopped")
     files = "parquet or JSON lines files or patterns; results go beside their columns, into files of --output"
     job.add_argument("--input", **flag(files, str, nargs="+", metavar="FILE", dest="job_inputs"))
     job.add_argument("--shard-rows", **flag("rows that are computed and written at once (10000)", count, metavar="N"))
