@@ -132,22 +132,24 @@ def _objects(found: _Lines, errors: _Errors) -> Iterator[tuple[Any, str]]:
 def _of_objects(
     command: Command, values: Iterable[tuple[Any, str]], said: Said, errors: _Errors
 ) -> Iterator[Given]:  # fmt: skip
-    """The inputs of JSON values: texts, or objects, of which unneeded fields are left out."""
+    """The inputs of JSON values."""
     for value, where in values:
         with errors.noted():
-            if not isinstance(value, Mapping):
-                yield Given(value)
-                continue
-            words = next((value[name] for name in ("words", "tokens") if name in value), None)
-            if (
-                command.task == "token-classification"
-                and "text" not in value
-                and not said.columns
-                and words is not None
-            ):
-                yield Given(structured(words), {name: one for name, one in value.items() if name in ("id", "idx")})
-                continue
-            yield of_object(command, value, where, said)
+            yield of_value(command, value, where, said)
+
+
+def of_value(command: Command, value: object, where: str, said: Said) -> Given:
+    """The input of a JSON value: a text, or an object, of which unneeded fields are left out.
+
+    Raises:
+        ValueError: an object lacks a field.
+    """
+    if not isinstance(value, Mapping):
+        return Given(value)
+    words = next((value[name] for name in ("words", "tokens") if name in value), None)
+    if command.task == "token-classification" and "text" not in value and not said.columns and words is not None:
+        return Given(structured(words), {name: one for name, one in value.items() if name in ("id", "idx")})
+    return of_object(command, value, where, said)
 
 
 def _of_table(

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from roberta.common.commands.columns import Given, Said
 from roberta.common.commands.input_files import from_arguments, from_file, text_of_file
+from roberta.common.commands.jobs import Answers, run_job, said_columns
 from roberta.common.commands.messages import in_options, option_of
 from roberta.common.commands.quiet import greetings_left_out, warnings_once
 from roberta.common.commands.text_options import SMALL_MODEL_TASKS, Command, command_of, option_names, options_of
@@ -47,14 +48,61 @@ def run_texts(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace, command: Command) -> int:
     # inputs, model and output first, as loading takes time
+    if hasattr(options, "job_inputs"):
+        _check_model(options.model, command)
+        return run_job(options, command, lambda: _answers_of(options, command))
+    _check_no_job(options)
     inputs, is_words = _inputs_of(options, command)
     _check_model(options.model, command)
     output = getattr(options, "output", None)
     writer = VectorFile(output) if output is not None else ResultLines(options)
+    pipe, trained = _pipeline_of(options, command, is_words=is_words)
+    given: list[Given] = []  # the inputs whose results are not written yet
+    results = pipe(_noted(inputs, given), **trained)
+    status = _written(results, given, writer, is_file=output is not None)
+    _say_full(options, command, pipe, trained)
+    return status
+
+
+def _check_no_job(options: argparse.Namespace) -> None:
+    """Refuse options that only a batch job has."""
+    for name in ("shard_rows", "engine", "workers"):
+        if hasattr(options, name):
+            raise ValueError(f"{option_of(name)} is for a batch job: give its files with --input, or omit it")
+    if getattr(options, "output", None) is not None and options.command != "embed":
+        raise ValueError(f"--output {options.output} is for a batch job: give its files with --input, or omit it, and "
+                         "the results go to standard output")  # fmt: skip
+
+
+def _answers_of(options: argparse.Namespace, command: Command) -> Answers:
+    """What answers the rows of a batch job."""
+    pipe, trained = _pipeline_of(options, command, is_words=None)
+
+    def answers(values: Iterator[Any]) -> Iterator[Any]:
+        results = iter(values)
+        first = next(results, None)
+        if first is None:
+            return iter(())
+        words = {"is_split_into_words": isinstance(first, list)} if options.command == "tag" else {}
+        return iter(pipe(itertools.chain([first], results), **trained, **words))
+
+    return answers
+
+
+def _pipeline_of(
+    options: argparse.Namespace, command: Command, *, is_words: bool | None
+) -> tuple[Pipeline[Any], dict[str, Any]]:
+    """The pipeline of a command, and the options of its model's training, which apply where none are given.
+
+    Args:
+        is_words: whether inputs are lists of words; None if each call says so.
+    """
     said = options_of(command, options)
-    own = (
-        {"aggregation_strategy": "first", **said, "is_split_into_words": is_words} if options.command == "tag" else said
-    )
+    own = said
+    if options.command == "tag":
+        own = {"aggregation_strategy": "first", **said} | (
+            {} if is_words is None else {"is_split_into_words": is_words}
+        )
     with greetings_left_out():
         pipe = pipeline(
             command.task,
@@ -66,16 +114,16 @@ def _run(options: argparse.Namespace, command: Command) -> int:
             on_error=options.on_error,
             **own,
         )
-    given: list[Given] = []  # the inputs whose results are not written yet
-    trained = _as_trained(command, pipe, said)
-    results = pipe(_noted(inputs, given), **trained)
-    status = _written(results, given, writer, is_file=output is not None)
+    return pipe, _as_trained(command, pipe, said)
+
+
+def _say_full(options: argparse.Namespace, command: Command, pipe: Pipeline[Any], trained: Mapping[str, Any]) -> None:
+    """Say how many texts were cut."""
     if pipe.full:
-        lengths = {"max_length": getattr(pipe.options, "max_length", None), **said, **trained}
+        lengths = {"max_length": getattr(pipe.options, "max_length", None), **options_of(command, options), **trained}
         longest = min(pipe.limit, lengths["max_length"] or pipe.limit)
         _say(options.command, f"{pipe.full:,} rows have {longest} tokens, the most there may be: longer texts were cut, "
                              "which --no-truncation makes an error")  # fmt: skip
-    return status
 
 
 def _names_of(command: Command) -> dict[str, str]:
@@ -128,10 +176,7 @@ def _inputs_of(options: argparse.Namespace, command: Command) -> tuple[Iterator[
     # what is known of the inputs
     place = getattr(options, "context_file", None)
     context = None if place is None else text_of_file(place)
-    columns = dict(getattr(options, "columns", ()))
-    if hasattr(options, "text_column"):
-        columns["text"] = options.text_column
-    said = Said(getattr(options, "header", None), columns)
+    said = Said(getattr(options, "header", None), said_columns(options))
     # where they are
     if options.inputs:
         if options.file is not None:

@@ -212,9 +212,28 @@ def add_text_commands(
                     labels.add_argument(flag_, **settings)
         if name == "answer":
             own.add_argument("--context-file", type=Path, metavar="FILE", help="one context; each TEXT is a question")
-        if name == "embed":
-            own.add_argument("--output", type=Path, metavar="FILE.npy", help="write the vectors there, (texts, size)")
+        _add_job(own, is_embed=name == "embed")
         own.set_defaults(run=run)
+
+
+def _add_job(parser: argparse.ArgumentParser, *, is_embed: bool) -> None:
+    """Add the arguments of a batch job."""
+    array = "a .npy file for the vectors, (texts, size); or, " if is_embed else ""
+    parser.add_argument("--output", type=Path, metavar="PLACE", help=f"{array}with --input, a folder for the results")
+    job = parser.add_argument_group("batch job", "the same command again resumes a job that was stopped")
+    files = "parquet or JSON lines files or patterns; results go beside their columns, into files of --output"
+    job.add_argument("--input", **flag(files, str, nargs="+", metavar="FILE", dest="job_inputs"))
+    job.add_argument("--shard-rows", **flag("rows that are computed and written at once (10000)", count, metavar="N"))
+    job.add_argument("--engine", **flag("this process, or a Ray cluster (local)", str, choices=("local", "ray")))
+    job.add_argument("--workers", **flag("processes of Ray (one for each processor)", count, metavar="N"))
+
+
+def count(text: str) -> int:
+    """A number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return number
 
 
 def _positional(command: Command) -> str:

@@ -1,0 +1,238 @@
+"""The files of a batch job: its shards, their rows, and the results beside the columns of each row.
+
+A shard is a piece of an input file, small enough for its results to stay in memory, and becomes one file of the output
+folder. A file takes its name when it is whole, so a file that is there is a finished shard.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from roberta.common.storage.folders import CheckpointError
+from roberta.common.training.data import records
+from roberta.common.training.metrics import library
+
+JOB_SUFFIXES = (".parquet", ".jsonl")
+_BLOCK = 2**20  # bytes of a file in memory while its lines are counted
+_BATCH_ROWS = 1024  # rows of a parquet file in memory at once, before they become a shard's
+
+# Types of results in parquet, so that all shards have the same, also one without an entity.
+_TEXTS = ("label", "word", "entity", "entity_group", "token_str", "sequence", "answer", "generated_text", "choice")
+_INTEGERS = ("index", "start", "end", "token")
+# What a result has in a shard in which no row has one.
+_ENTITY = {"none": ("entity", "score", "index", "word", "start", "end")}
+_GROUP = ("entity_group", "score", "word", "start", "end")
+
+
+class Shard(NamedTuple):
+    """A piece of an input file.
+
+    Attributes:
+        file: the input.
+        start: of the piece: a row of a parquet file, a byte of JSON lines. stop: the first one behind it.
+        row: the number of its first row in the file, from 0.
+        name: of its file in the output folder.
+    """
+
+    file: str
+    start: int
+    stop: int
+    row: int
+    name: str
+
+
+class JobRow(NamedTuple):
+    """A row of an input file: its columns, and where it is; an error in place of columns that cannot be read."""
+
+    columns: Mapping[str, Any]
+    where: str
+    error: ValueError | None = None
+
+
+def find_inputs(patterns: Sequence[str]) -> list[Path]:
+    """The files of names and patterns, each once, in order.
+
+    Raises:
+        ValueError: there is none, or its format is not known.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        names = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
+        files = [Path(name) for name in names if Path(name).is_file()]
+        if not files:
+            raise ValueError(f"--input {pattern}: there is no such file")
+        found.update(dict.fromkeys(files))
+    for path in found:
+        if path.suffix not in JOB_SUFFIXES:
+            raise ValueError(
+                f"--input {path} must end in {' or '.join(JOB_SUFFIXES)}; other formats are read with --file, one at a time"
+            )
+    return list(found)
+
+
+def shards_of(files: Sequence[Path], rows: int) -> list[Shard]:
+    """All shards of at most `rows` rows, in order. A file below a folder that not all share keeps that folder's name."""
+    folders = [path.resolve().parent for path in files]
+    shared = next(
+        parent for parent in (folders[0], *folders[0].parents) if all(one.is_relative_to(parent) for one in folders)
+    )
+    found: list[Shard] = []
+    for path, folder in zip(files, folders, strict=True):
+        cuts = _row_cuts(path, rows) if path.suffix == ".parquet" else _line_cuts(path, rows)
+        pieces = max(len(cuts) - 1, 1)
+        for number in range(pieces):
+            piece = f"-{number:05}-of-{pieces:05}" if pieces > 1 else ""
+            name = (folder.relative_to(shared) / f"{path.stem}{piece}{path.suffix}").as_posix()
+            start, stop = cuts[number], cuts[min(number + 1, len(cuts) - 1)]
+            found.append(Shard(str(path), start, stop, number * rows, name))
+    return found
+
+
+def _row_cuts(path: Path, rows: int) -> list[int]:
+    """The first row of each shard of a parquet file, and the number of all rows."""
+    total = _parquet(path).metadata.num_rows
+    return [*range(0, total, rows), total] if total else [0, 0]
+
+
+def _line_cuts(path: Path, rows: int) -> list[int]:
+    """The first byte of each shard of a file of lines, and the number of all bytes."""
+    cuts, lines, done = [0], 0, 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            found = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+            ends = found[rows - 1 - lines % rows :: rows] + done + 1
+            cuts += [int(end) for end in ends]
+            lines += len(found)
+            done += len(block)
+    return cuts if cuts[-1] == done and len(cuts) > 1 else [*cuts, done]
+
+
+def rows_of_shard(shard: Shard) -> Iterator[JobRow]:
+    """The rows of a shard, in order."""
+    path = Path(shard.file)
+    if path.suffix == ".parquet":
+        number = shard.row
+        for batch in _batches_of(path, shard.start, shard.stop):
+            for columns in batch.to_pylist():
+                yield JobRow(columns, f"{path} row {number}")
+                number += 1
+        return
+    with path.open("rb") as file:
+        file.seek(shard.start)
+        line = shard.row
+        while file.tell() < shard.stop:
+            raw = file.readline()
+            line += 1
+            if raw.strip():
+                yield _row_of_line(raw, f"{path} line {line}")
+
+
+def _row_of_line(raw: bytes, where: str) -> JobRow:
+    """The row of a line of JSON: an object's fields, or a text by itself."""
+    try:
+        value = records.parsed(records.decoded(raw, where).removeprefix("\ufeff"), where)
+        if not isinstance(value, str | dict):
+            raise ValueError(f"{where} must be a JSON object or a text, not {json.dumps(value)[:50]}")
+    except ValueError as error:
+        return JobRow({"line": raw.decode(errors="replace").rstrip("\r\n")}, where, error)
+    return JobRow({"text": value} if isinstance(value, str) else value, where)
+
+
+def write_rows(
+    shard: Shard, results: Sequence[Mapping[str, Any]], columns: Sequence[Mapping[str, Any]], *, aggregation: str
+) -> Iterable[bytes]:
+    """The content of a shard's output file: for each row its columns, then its results.
+
+    Args:
+        aggregation: of entities, "none" for one of each token.
+    """
+    if shard.name.endswith(".jsonl"):
+        rows = ({**row, **result} for row, result in zip(columns, results, strict=True))
+        return (f"{json.dumps(row, ensure_ascii=False, default=_plain)}\n".encode() for row in rows)
+    arrow, parquet = _arrow()
+    table = arrow.Table.from_batches(
+        list(_batches_of(Path(shard.file), shard.start, shard.stop)), _parquet(Path(shard.file)).schema_arrow
+    )
+    for name in dict.fromkeys(name for result in results for name in result):
+        values = [result.get(name) for result in results]
+        array = arrow.array([_plain(one) for one in values], _arrow_type(arrow, name, values, aggregation))
+        table = table.append_column(name, array)
+    held = io.BytesIO()
+    parquet.write_table(table, held)
+    return [held.getvalue()]
+
+
+def _plain(value: Any) -> Any:
+    """An array as a list; what JSON has no name for, such as a date, as text."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value if value is None or isinstance(value, str | int | float | list | dict | bool) else str(value)
+
+
+def _arrow_type(arrow: Any, name: str, values: Sequence[Any], aggregation: str) -> Any:
+    """The type of a column of results."""
+    plain = name.removeprefix("result_")
+    first = next((value for value in values if value is not None), None)
+    if isinstance(first, np.ndarray):
+        return arrow.list_(arrow.from_numpy_dtype(first.dtype))
+    if isinstance(first, list) and plain not in ("labels", "scores"):
+        return _list_type(arrow, values, aggregation)
+    if plain == "labels":
+        return arrow.list_(arrow.string())
+    return arrow.list_(arrow.float64()) if plain == "scores" else _field_type(arrow, plain)
+
+
+def _field_type(arrow: Any, name: str) -> Any:
+    return arrow.int64() if name in _INTEGERS else arrow.float64() if name == "score" else arrow.string()
+
+
+def _list_type(arrow: Any, values: Sequence[Any], aggregation: str) -> Any:
+    """The type of lists of records; of lists of such lists where a row has several masks."""
+    first = next((value[0] for value in values if value), None)
+    if isinstance(first, list):
+        return arrow.list_(_list_type(arrow, [first], aggregation))
+    names = _ENTITY.get(aggregation, _GROUP) if first is None else tuple(first)
+    return arrow.list_(arrow.struct([(name, _field_type(arrow, name)) for name in names]))
+
+
+def _batches_of(path: Path, start: int, stop: int) -> Iterator[Any]:
+    """Rows `start` to `stop` of a parquet file, a few at a time; row groups without any of them are not read."""
+    file = _parquet(path)
+    first = 0
+    for group in range(file.num_row_groups):
+        count = file.metadata.row_group(group).num_rows
+        if first < stop and first + count > start:
+            row = first
+            for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group]):
+                low, high = max(start - row, 0), min(stop - row, len(batch))
+                if low < high:
+                    yield batch.slice(low, high - low)
+                row += len(batch)
+        first += count
+
+
+def _arrow() -> tuple[Any, Any]:
+    """The modules that read and write parquet."""
+    way_out = "pip install 'roberta[parquet]', or give JSON lines"
+    needed_by = "parquet files"
+    return library("pyarrow", needed_by, way_out), library("pyarrow.parquet", needed_by, way_out)
+
+
+def _parquet(path: Path) -> Any:
+    """A parquet file, opened.
+
+    Raises:
+        CheckpointError: it is damaged. ImportError: pyarrow is not installed.
+    """
+    arrow, parquet = _arrow()
+    try:
+        return parquet.ParquetFile(path)
+    except arrow.ArrowInvalid as error:
+        raise CheckpointError(f"{path} is not a whole parquet file ({error}); write it again") from error
