@@ -114,6 +114,13 @@ class Adapters(Facts):
                 f"{peft_model_id or 'adapter_state_dict'} does not fit this model: {sorted(result.unexpected_keys)} have "
                 "no place in it; load the adapter into the model that it was trained with"
             )
+        prefix = f"{peft_config.peft_type.value.lower()}_"
+        missing = [] if result is None else sorted(key for key in result.missing_keys if prefix in key and name in key)
+        if missing:
+            raise ValueError(
+                f"{peft_model_id or 'adapter_state_dict'} lacks {missing}, which its config names; save the adapter again, "
+                "or name in its target_modules only what was trained"
+            )
         if peft_config.inference_mode:
             self.eval()
 

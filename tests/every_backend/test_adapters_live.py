@@ -21,9 +21,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("live")
     checkpoints.make(root / "base", HEAD)
     adapters.write(root / "first", adapters.two_layers())
-    head = {f"{adapters.OUT_PROJ}.weight": (5, 24), f"{adapters.OUT_PROJ}.bias": (5,)}
-    tensors = adapters.draw({**adapters.pair(adapters.QUERY, 24, 24), **head}, seed=9)
-    adapters.write(root / "second", tensors, target_modules=["query"], modules_to_save=["classifier"])
+    tensors = adapters.draw(adapters.pair(adapters.QUERY, 24, 24), seed=9) | adapters.head(5)
+    adapters.write(root / "second", tensors, modules_to_save=["classifier"])
     return root
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import adapters
 import checkpoints
 import pytest
 from backends import backend
@@ -84,3 +85,14 @@ def test_trained_rows_of_a_tied_embedding_stay_tied(peft: Any, tmp_path: Path) -
     torch.optim.SGD([value for value in tuned.parameters() if value.requires_grad], lr=1.0).step()
     merged = tuned.merge_and_unload()
     assert torch.equal(merged.lm_head.decoder.weight, merged.roberta.embeddings.word_embeddings.weight)
+
+
+def test_what_a_file_lacks_is_named_where_peft_loads_it(peft: Any, folder: Path, tmp_path: Path) -> None:
+    tensors = adapters.draw(adapters.pair(adapters.QUERY, 24, 24))
+    half = adapters.write(tmp_path, tensors, target_modules=["query"])
+    with pytest.raises(
+        ValueError, match=r"lacks \[.*layer\.1\.attention\.self\.query\.lora_A.*target_modules only what"
+    ):
+        PT.load(HEAD, folder).load_adapter(half, is_trainable=True)
+    whole = adapters.write(tmp_path / "whole", tensors)
+    PT.load(HEAD, folder).load_adapter(whole, is_trainable=True)
