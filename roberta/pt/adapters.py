@@ -95,6 +95,7 @@ class Adapters(Facts):
             except UnsupportedAdapterError:
                 if self.has_live_adapters or importlib.util.find_spec("peft") is None:
                     raise
+        # by peft: its config and tensors, given or of the folder
         peft, name = _peft(), self._new_name(adapter_name)
         hub = {**(adapter_kwargs or {}), **({} if revision is None else {"revision": revision})}
         hub.setdefault("token", token)
@@ -105,6 +106,7 @@ class Adapters(Facts):
             adapter_state_dict = peft.load_peft_weights(str(peft_model_id), device=str(self.device), **hub)
         elif peft_config is None or adapter_state_dict is None:
             raise ValueError("give peft_model_id, or both peft_config and adapter_state_dict")
+        # into the model, where each has a place and none is left as it was drawn
         peft.inject_adapter_in_model(peft_config, self, name, low_cpu_mem_usage=low_cpu_mem_usage)
         self._hf_peft_config_loaded = True
         state = {key.removeprefix(_PREFIX): value for key, value in adapter_state_dict.items()}
