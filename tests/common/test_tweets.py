@@ -15,7 +15,7 @@ from roberta.common.tokenizer.traced import TracedText  # noqa: E402
 from roberta.common.tokenizer.tweets import TweetNormalizer  # noqa: E402
 
 NORMALIZER = TweetNormalizer()
-# what stands around and between runs: whatever begins or ends a word of another kind
+# texts around and between runs: whatever begins or ends a word of another kind
 BETWEEN = (
     "", " ", ".", "-", ".com", ".com/", ".com@", ".c", ".1", "-a.org", "@", " @", "#", "_", "'", "'s", ":", "://", "http:",
     "+", "(", ") ", ",", "/", "8", ":D", "ſ", "é", "\u212a", "1.", "a-b.", "…", "👍", "\n",
