@@ -79,7 +79,7 @@ class PreTrainedTokenizerFast(TokenizerBase):
         files = {"vocab_file": vocab_file, "merges_file": settings.pop("merges_file", None)}
         defaults = {**dict.fromkeys((*SPECIAL_TOKEN_NAMES, ADDITIONAL)), **self.special_defaults}
         given = {name: settings.pop(name, default) for name, default in defaults.items()}
-        self._vocab_file = vocab_file
+        self._vocab_file = str(vocab_file) if isinstance(vocab_file, Path) else vocab_file
         given_files = (file for file in (tokenizer_file, vocab_file) if isinstance(file, str | Path))
         self._file_name = str(next(given_files, type(self).__name__))
         super().__init__(
