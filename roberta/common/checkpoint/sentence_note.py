@@ -34,10 +34,12 @@ def note_lost_recipe(name_or_path: str, target: Path) -> None:
 
 def _source(name_or_path: str) -> Path | None:
     """The local folder of a model of sentence-transformers; None for any other model."""
-    folder = Path(name_or_path)
-    if name_or_path and not folder.is_dir() and "huggingface_hub" in sys.modules:  # else nothing was fetched
-        try:
+    if not name_or_path:
+        return None
+    try:
+        folder = Path(name_or_path)
+        if not folder.is_dir() and "huggingface_hub" in sys.modules:  # else nothing was fetched
             folder = local_folder(name_or_path, files=(MODULES_FILE,), in_transformer=False, local_files_only=True)
-        except (CheckpointError, ValueError):
-            return None
-    return folder if name_or_path and (folder / MODULES_FILE).is_file() else None
+        return folder if (folder / MODULES_FILE).is_file() else None
+    except (OSError, ValueError):  # not the name of a folder, or of anything that was fetched
+        return None
