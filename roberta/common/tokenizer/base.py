@@ -99,7 +99,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_engines": {}, "_bytes": {}, "_by_id": None}
-        # names that are no text of the values: a pickle says where one object is another, and reading it makes new names
+        # names of their own: a pickle says where one object is another, and a name that is read is never one of the values
         return {name.encode().decode(): value for name, value in state.items()}
 
     # -- the call ------------------------------------------------------------------------------------------------
