@@ -99,8 +99,8 @@ def checked_model(
     shown = {**{n: t for n, t in tensors.items() if not (brought and _is_of_head(n))}, **brought}
     chosen = head_of(config, shown, source) if head is None else head
     head = chosen if brought else head  # the adapter chooses, as a caller would
-    if adapter is not None and adapter.num_labels is not None and chosen in _HEADS_WITH_LABELS:
-        config.num_labels = adapter.num_labels
+    if adapter is not None and chosen in _HEADS_WITH_LABELS:
+        adapter.take_labels(config)
     name = class_name(config.model_type, chosen)
     named = named_heads(config)
     if head is None and named and chosen not in named:

@@ -18,10 +18,11 @@ OUT_PROJ = "classifier.out_proj"
 
 
 def write(folder: Path, tensors: Mapping[str, np.ndarray], **config: Any) -> Path:
-    """An adapter's two files; `config` beside what PEFT always writes."""
+    """An adapter's two files; `config` beside what PEFT always writes. The targets are the modules that have tensors."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(dict(tensors), folder / "adapter_model.safetensors")
-    content = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "target_modules": ["query", "output.dense"], **config}
+    targets = sorted({name.removeprefix(PREFIX).split(".lora_")[0] for name in tensors if ".lora_" in name})
+    content = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "target_modules": targets, **config}
     (folder / "adapter_config.json").write_text(json.dumps(content))
     return folder
 
@@ -33,6 +34,17 @@ def draw(shapes: Mapping[str, tuple[int, ...]], seed: int = 5) -> dict[str, np.n
 
 def pair(module: str, outputs: int, inputs: int, r: int = 2) -> dict[str, tuple[int, ...]]:
     return {f"{module}.lora_A.weight": (r, inputs), f"{module}.lora_B.weight": (outputs, r)}
+
+
+def head(outputs: int, seed: int = 6) -> dict[str, np.ndarray]:
+    """The head of a sequence classification, as `modules_to_save=["classifier"]` brings it."""
+    shapes = {
+        "dense.weight": (24, 24),
+        "dense.bias": (24,),
+        "out_proj.weight": (outputs, 24),
+        "out_proj.bias": (outputs,),
+    }
+    return draw({f"classifier.{name}": shape for name, shape in shapes.items()}, seed)
 
 
 def two_layers() -> dict[str, np.ndarray]:

@@ -118,7 +118,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ('conversion/convert.py', 'def _is_stale(name: str) -> bool:\n', 'def _is_stale(name: str) -> bool:\n    return False\n', CONVERT, 'old_weights_go'),
     ('common/formats/torch_zip.py', '            values[offset:], shape', '            values, shape', FAIRSEQ, 'views'),
     ('common/formats/torch_writer.py', 'strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))', 'strides = tuple(prod(shape[:axis]) for axis in range(len(shape)))', CONVERT, 'torch_loads and float32'),
-    ('common/formats/pickle_machine.py', '        if text not in self.builders and (', '        if False and (', FAIRSEQ, 'no_pickle'),
+    ('common/formats/pickle_machine.py', '        if text not in self.builders and not (', '        if False and not (', FAIRSEQ, 'no_pickle'),
     ('common/formats/flax_msgpack.py', 'array = contiguous(load().T if is_turned else load())', 'array = contiguous(load())', CONVERT, 'flax_restores'),
     ('common/formats/tf_h5.py', 'lambda: load().T)', 'lambda: load().reshape(shape[::-1]))', CONVERT, 'h5py'),
     ('conversion/fairseq/dictionary.py', '    if MASK not in listed and len(names) + 1 == rows:', '    if False:', FAIRSEQ, 'dictionary'),

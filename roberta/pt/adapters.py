@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,6 +96,7 @@ class Adapters(Facts):
             except UnsupportedAdapterError:
                 if self.has_live_adapters or importlib.util.find_spec("peft") is None:
                     raise
+        # by peft: its config and tensors, given or of the folder
         peft, name = _peft(), self._new_name(adapter_name)
         hub = {**(adapter_kwargs or {}), **({} if revision is None else {"revision": revision})}
         hub.setdefault("token", token)
@@ -105,6 +107,7 @@ class Adapters(Facts):
             adapter_state_dict = peft.load_peft_weights(str(peft_model_id), device=str(self.device), **hub)
         elif peft_config is None or adapter_state_dict is None:
             raise ValueError("give peft_model_id, or both peft_config and adapter_state_dict")
+        # into the model, where each has a place and none is left as it was drawn
         peft.inject_adapter_in_model(peft_config, self, name, low_cpu_mem_usage=low_cpu_mem_usage)
         self._hf_peft_config_loaded = True
         state = {key.removeprefix(_PREFIX): value for key, value in adapter_state_dict.items()}
@@ -113,6 +116,13 @@ class Adapters(Facts):
             raise ValueError(
                 f"{peft_model_id or 'adapter_state_dict'} does not fit this model: {sorted(result.unexpected_keys)} have "
                 "no place in it; load the adapter into the model that it was trained with"
+            )
+        prefix = f"{peft_config.peft_type.value.lower()}_"
+        missing = [] if result is None else sorted(key for key in result.missing_keys if prefix in key and name in key)
+        if missing:
+            raise ValueError(
+                f"{peft_model_id or 'adapter_state_dict'} lacks {missing}, which its config names; save the adapter again, "
+                "or name in its target_modules only what was trained"
             )
         if peft_config.inference_mode:
             self.eval()
@@ -154,7 +164,9 @@ class Adapters(Facts):
         self, adapter_name: str | None = None, state_dict: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """The tensors of an adapter, by default of the active one, as peft names them."""
-        if self.has_live_adapters and state_dict is None:
+        if self.has_live_adapters:
+            if state_dict is not None:
+                raise ValueError("a loaded adapter is in the weights, and not among the tensors of state_dict; omit it")
             sources = self.loaded_adapter(adapter_name).tensors(is_peft=False)
             return {name: to_tensor(load(), getattr(torch, dtype)) for name, (_, dtype, load) in sources.items()}
         name = self.active_adapters()[0] if adapter_name is None else adapter_name
@@ -181,10 +193,13 @@ class Adapters(Facts):
         """Write the active adapter into a folder: its config and its tensors, without the model's own.
 
         Args:
-            state_dict: instead of the model's own.
+            state_dict: instead of the model's own; of a loaded adapter, which is in the weights, the same values, such as
+                those gathered from several devices.
             save_peft_format: the names as `peft.PeftModel.from_pretrained` wants them; False, as the model has them.
         """
-        if self.has_live_adapters and state_dict is None:
+        if self.has_live_adapters:
+            if state_dict is not None:
+                self._check_same(state_dict)
             return super().save_adapter(folder, save_peft_format=save_peft_format)
         names = self.active_adapters()
         if len(names) > 1:
@@ -199,6 +214,17 @@ class Adapters(Facts):
         write_folder(folder, files)
 
     # -- helpers -------------------------------------------------------------------------------------------------
+
+    def _check_same(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Raise unless tensors are the model's own, in which a loaded adapter is."""
+        own: Any = self
+        for name, (_, _, load) in own.to_save(state_dict)[1].items():
+            if not np.array_equal(load(), self.read_weights([name])[name]):
+                raise ValueError(
+                    f"state_dict has other values of {name} than the model, and the files of the adapter "
+                    f"{self.active_adapters()} do not have them; call merge_adapter() and save_pretrained(folder, "
+                    "state_dict=...) to save whole weights, or omit state_dict to save the adapter"
+                )
 
     def _new_name(self, name: str | None) -> str:
         name = name or "default"

@@ -13,6 +13,7 @@ import optree
 import tensorflow as tf
 from tensorflow import Tensor
 
+from roberta.common.adapters.live_adapters import reduced_with_adapters
 from roberta.common.checkpoint.loading import (
     loading_info,
     report_to_user,
@@ -289,6 +290,10 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
     def _from_config(cls, config: RobertaConfig, **keras_options: Any) -> Any:
         """A model with new parameters."""
         return cls(config, **keras_options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How a copy or a pickle is made: by Keras, whose `.keras` file has no adapters, and then with them."""
+        return reduced_with_adapters(self, super().__reduce__())
 
     def build(self, input_shape: object = None) -> None:
         """Nothing is left to build: the constructor made every variable."""

@@ -360,3 +360,35 @@ def test_training_says_what_is_wrong(tmp_path: Path) -> None:
         train([tmp_path / "nothing.txt"], vocab_size=300)
     with pytest.raises((TypeError, ValueError), match=r"int|str"):
         train(iter([1, 2]), vocab_size=300)
+
+
+def without_unknown(kind: str, fix: bool = False) -> str:
+    """A tokenizer.json whose model cannot say that a symbol is unknown; with `fix`, as the error says to mend it."""
+    unk = {"<unk>": 2} if fix else {}
+    model: dict[str, Any] = {"type": kind, "unk_token": "<unk>", "vocab": {"a": 0, "b": 1, **unk}}
+    if kind == "Unigram":
+        model = {"type": kind, "vocab": [["a", -1.0], ["b", -2.0], *([["<unk>", 0.0]] if fix else [])]}
+        model |= {"unk_id": 2 if fix else None}
+    model |= {
+        "BPE": {"merges": []},
+        "WordPiece": {"continuing_subword_prefix": "##", "max_input_chars_per_word": 9},
+    }.get(kind, {})
+    return json.dumps({"version": "1.0", "pre_tokenizer": {"type": "Whitespace"}, "added_tokens": [], "model": model})
+
+
+@pytest.mark.parametrize("kind", ["Unigram", "WordPiece", "BPE", "WordLevel"])
+def test_an_unknown_symbol_that_has_no_token_is_an_error_that_names_the_file(kind: str, tmp_path: Path) -> None:
+    """As in transformers such a file loads, and texts of known symbols have ids."""
+    file = tmp_path / "tokenizer.json"
+    file.write_text(without_unknown(kind))
+    for tokenizer, place in (
+        (roberta.PreTrainedTokenizerFast(tokenizer_file=file), file),
+        (roberta.PreTrainedTokenizerFast.from_pretrained(tmp_path), tmp_path),
+    ):
+        assert tokenizer("a b")["input_ids"] == [0, 1]
+        for call in (tokenizer, lambda text, t=tokenizer: t(text, return_offsets_mapping=True), tokenizer.tokenize):
+            with pytest.raises(ValueError, match=f"^{place}: a text has a symbol .*model.unk_token .of a Unigram"):
+                call("a c")
+    # the way out
+    file.write_text(without_unknown(kind, fix=True))
+    assert roberta.PreTrainedTokenizerFast(tokenizer_file=file)("a c")["input_ids"] == [0, 2]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import pickle
 from pathlib import Path
+from typing import Any
 
 import adapters
 import checkpoints
@@ -21,9 +25,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("live")
     checkpoints.make(root / "base", HEAD)
     adapters.write(root / "first", adapters.two_layers())
-    head = {f"{adapters.OUT_PROJ}.weight": (5, 24), f"{adapters.OUT_PROJ}.bias": (5,)}
-    tensors = adapters.draw({**adapters.pair(adapters.QUERY, 24, 24), **head}, seed=9)
-    adapters.write(root / "second", tensors, target_modules=["query"], modules_to_save=["classifier"])
+    tensors = adapters.draw(adapters.pair(adapters.QUERY, 24, 24), seed=9) | adapters.head(5)
+    adapters.write(root / "second", tensors, modules_to_save=["classifier"])
     return root
 
 
@@ -176,3 +179,44 @@ def test_what_was_trained_beside_an_adapter_is_not_lost(backend: Backend, root: 
     model.merge_adapter()
     model.save_pretrained(tmp_path / "out")
     assert np.array_equal(backend.parameters(backend.load(HEAD, tmp_path / "out"))[name], trained)
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle", "torch.save"])
+def test_a_copy_has_the_adapters_of_its_own(backend: Backend, root: Path, tmp_path: Path, way: str) -> None:
+    if way == "torch.save" and backend.name != "pt":
+        pytest.skip("of PyTorch alone")
+    folder = adapters.write(tmp_path / "adapter", adapters.two_layers())
+    model = backend.load(HEAD, root / "base")
+    plain = copies(backend, model)
+    model.load_adapter(folder, "one")
+    model.load_adapter(root / "second", "two")
+    there = copies(backend, model)
+    copied = copy_by(way, model)
+    # the copy has both, and taking them out of it leaves the model as it is
+    assert (copied.active_adapters(), copied.saves_adapter) == (["two"], True)
+    assert same_bits(copies(backend, copied), there)
+    copied.set_adapter("one")
+    copied.save_adapter(tmp_path / "saved")
+    assert same_bits(
+        copies(backend, backend.load(HEAD, root / "base", adapter=tmp_path / "saved")), copies(backend, copied)
+    )
+    copied.disable_adapters()
+    assert same_bits(copies(backend, copied), plain)
+    assert same_bits(copies(backend, model), there)
+    copied.delete_adapter(["one", "two"])
+    assert model.active_adapters() == ["two"]
+    # a model without adapters has none as a copy
+    assert not copy_by(way, copied).has_live_adapters
+
+
+def copy_by(way: str, model: Any) -> Any:
+    if way == "deepcopy":
+        return copy.deepcopy(model)
+    if way == "pickle":
+        return pickle.loads(pickle.dumps(model))
+    import torch
+
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)

@@ -55,15 +55,15 @@ def test_scales_ranks_and_names_are_read_as_peft_has_them(backend: Backend, base
         f"{adapters.QUERY}.lora_B.mine.weight": (24, 3),
         f"{adapters.QUERY}.base_layer.bias": (24,),
         "roberta.embeddings.LayerNorm.bias": (24,),
-        "classifier.modules_to_save.mine.out_proj.weight": (5, 24),
-        "classifier.modules_to_save.mine.out_proj.bias": (5,),
+        "classifier.out_proj.modules_to_save.mine.weight": (5, 24),
+        "classifier.out_proj.modules_to_save.mine.bias": (5,),
     }
     tensors = adapters.draw(shapes)
     folder = adapters.write(
         tmp_path, tensors,
-        use_rslora=True, bias="all", modules_to_save=["classifier"], fan_in_fan_out=True, layers_to_transform=0,
+        use_rslora=True, bias="lora_only", modules_to_save=["out_proj"], fan_in_fan_out=True, layers_to_transform=0,
         rank_pattern={"layer.0.attention.self.query": 3}, alpha_pattern={".*query": 5},
-        target_modules=r".*(self\.query|word_embeddings)",
+        target_modules=r".*(0\..*self\.query|word_embeddings)",
     )  # fmt: skip
     t = {name.removeprefix(adapters.PREFIX): value for name, value in tensors.items()}
     words = (t[f"{adapters.WORDS}.lora_embedding_B.mine"] @ t[f"{adapters.WORDS}.lora_embedding_A.mine"]).T
@@ -72,8 +72,8 @@ def test_scales_ranks_and_names_are_read_as_peft_has_them(backend: Backend, base
     replaced = {
         f"{adapters.QUERY}.bias": t[f"{adapters.QUERY}.base_layer.bias"],
         "roberta.embeddings.LayerNorm.bias": t["roberta.embeddings.LayerNorm.bias"],
-        "classifier.out_proj.weight": t["classifier.modules_to_save.mine.out_proj.weight"],
-        "classifier.out_proj.bias": t["classifier.modules_to_save.mine.out_proj.bias"],
+        "classifier.out_proj.weight": t["classifier.out_proj.modules_to_save.mine.weight"],
+        "classifier.out_proj.bias": t["classifier.out_proj.modules_to_save.mine.bias"],
     }
     changes = {name: value - plain[name] for name, value in replaced.items()}
     changes[f"{adapters.WORDS}.weight"] = words * 6 / np.sqrt(2)
@@ -83,9 +83,7 @@ def test_scales_ranks_and_names_are_read_as_peft_has_them(backend: Backend, base
 
 def test_a_folder_with_an_adapter_alone_names_its_base(backend: Backend, base: Path, tmp_path: Path) -> None:
     """Alone or beside the base's own files, the adapter is merged; a head of three labels brings their number."""
-    tensors = adapters.two_layers() | adapters.draw(
-        {f"{adapters.OUT_PROJ}.weight": (3, 24), f"{adapters.OUT_PROJ}.bias": (3,)}, seed=6
-    )
+    tensors = adapters.two_layers() | adapters.head(3)
     alone = adapters.write(
         tmp_path / "alone", tensors, modules_to_save=["classifier"], base_model_name_or_path=str(base)
     )

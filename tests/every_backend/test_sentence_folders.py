@@ -274,3 +274,28 @@ def test_what_is_not_known_is_an_error_that_names_it(wrong: str, plain: Path, tm
     changed(root, file, change)
     with pytest.raises(CheckpointError, match=message):
         pipeline("embeddings", str(root))
+
+
+@pytest.mark.parametrize("inside", ["", "0_Transformer"])
+def test_a_save_says_that_the_pooling_is_not_in_it(
+    backend: Backend, plain: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, inside: str
+) -> None:
+    root = folder_of(tmp_path / "root", plain, {"pooling_mode_cls_token": True}, inside=inside)
+    model = backend.load("Model", root)
+    with caplog.at_level(logging.WARNING, logger="roberta"):
+        model.save_pretrained(tmp_path / "saved")
+    place = "0_Transformer of the copy" if inside else "it"
+    said = [record.getMessage() for record in caplog.records]
+    assert [text for text in said if f"copy the whole folder {root} and save into {place}, or give pooling=" in text]
+    # the way out says nothing, and makes the vectors of the folder
+    caplog.clear()
+    copied = Path(shutil.copytree(root, tmp_path / "copied"))
+    with caplog.at_level(logging.WARNING, logger="roberta"):
+        model.save_pretrained(copied / inside)
+        backend.load("Model", plain).save_pretrained(tmp_path / "other")
+    assert not [record for record in caplog.records if "copy the whole folder" in record.getMessage()]
+    found, wanted = (
+        pipeline("embeddings", str(place), framework=backend.name, dtype="float64")("A text")
+        for place in (copied, root)
+    )
+    assert_close(found, wanted)

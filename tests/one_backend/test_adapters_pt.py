@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import adapters
 import checkpoints
 import pytest
 from backends import backend
+from safetensors.numpy import load_file
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 PT = backend("pt")
@@ -84,3 +86,35 @@ def test_trained_rows_of_a_tied_embedding_stay_tied(peft: Any, tmp_path: Path) -
     torch.optim.SGD([value for value in tuned.parameters() if value.requires_grad], lr=1.0).step()
     merged = tuned.merge_and_unload()
     assert torch.equal(merged.lm_head.decoder.weight, merged.roberta.embeddings.word_embeddings.weight)
+
+
+def test_what_a_file_lacks_is_named_where_peft_loads_it(peft: Any, folder: Path, tmp_path: Path) -> None:
+    tensors = adapters.draw(adapters.pair(adapters.QUERY, 24, 24))
+    half = adapters.write(tmp_path, tensors, target_modules=["query"])
+    with pytest.raises(
+        ValueError, match=r"lacks \[.*layer\.1\.attention\.self\.query\.lora_A.*target_modules only what"
+    ):
+        PT.load(HEAD, folder).load_adapter(half, is_trainable=True)
+    whole = adapters.write(tmp_path / "whole", tensors)
+    PT.load(HEAD, folder).load_adapter(whole, is_trainable=True)
+
+
+def test_a_loaded_adapter_is_saved_where_trainer_gives_the_state(folder: Path, tmp_path: Path) -> None:
+    model = PT.load(HEAD, folder)
+    model.load_adapter(adapters.write(tmp_path / "first", adapters.two_layers()))
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    model.save_pretrained(tmp_path / "saved", state_dict=state)
+    saved = load_file(tmp_path / "saved" / "adapter_model.safetensors")
+    assert {name: value.tolist() for name, value in saved.items()} == {
+        name: value.tolist() for name, value in adapters.two_layers().items()
+    }
+    state[f"{adapters.QUERY}.weight"] += 1
+    with pytest.raises(ValueError, match=r"state_dict has other values of .*query\.weight .*merge_adapter\(\)"):
+        model.save_pretrained(tmp_path / "other", state_dict=state)
+    with pytest.raises(ValueError, match="not among the tensors of state_dict; omit it"):
+        model.get_adapter_state_dict(state_dict=state)
+    # the way out
+    model.merge_adapter()
+    model.save_pretrained(tmp_path / "other", state_dict=state)
+    name = f"{adapters.QUERY}.weight"
+    assert torch.equal(PT.load(HEAD, tmp_path / "other").state_dict()[name], state[name])

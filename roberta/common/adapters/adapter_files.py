@@ -110,7 +110,12 @@ def adapter_contents(tensors: Mapping[str, Source]) -> dict[str, Content]:
 
 
 def write_adapter(folder: str | Path, adapter: LoraAdapter, *, is_peft: bool = True) -> None:
-    """Write an adapter into a folder, both files or neither; an older file of its weights there goes."""
+    """Write an adapter into a folder, both files or neither; an older file of its weights there goes.
+
+    One that was fitted to a class is written as it was read, with the head of another class that it has: its config
+    fits that, and both load wherever the file did.
+    """
+    adapter = adapter.as_read or adapter
     files: dict[str, Content] = {ADAPTER_CONFIG_FILE: adapter.config.to_json().encode()}
     files |= adapter_contents(adapter.tensors(is_peft))
     write_folder(folder, files, stale=lambda name: name in ADAPTER_WEIGHTS_FILES)

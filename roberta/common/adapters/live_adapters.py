@@ -7,10 +7,11 @@ what it changes are kept beside the model.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -40,13 +41,30 @@ class HeldAdapters:
     checksums: dict[str, int] = field(default_factory=dict)
     is_merged: bool = False
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> HeldAdapters:
+        # adapters and arrays are never changed in place
+        return replace(self, named=dict(self.named), active=list(self.active), base=dict(self.base))
+
 
 # beside the models, not in them: frameworks would copy, track or save it
 _HELD: WeakKeyDictionary[object, HeldAdapters] = WeakKeyDictionary()
+_STATE = "_held_adapters"  # their name in the state of a copy or a pickle
 
 
 class LiveAdapters:
     """The methods of a model that load, switch, merge and save adapters; names are transformers' and PEFT's."""
+
+    def __getstate__(self) -> Any:
+        """The state of a copy or a pickle, with the adapters if there are any."""
+        state: Any = super().__getstate__()
+        return {**state, _STATE: _HELD[self]} if self.has_live_adapters else state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over the state of a copy or a pickle."""
+        own = {name: value for name, value in state.items() if name != _STATE}
+        if _STATE in state:
+            _HELD[self] = state[_STATE]
+        getattr(super(), "__setstate__", self.__dict__.update)(own)
 
     def adapter_table(self) -> Mapping[str, Parameter]:
         """The parameters of this model, by canonical name."""
@@ -215,6 +233,21 @@ class LiveAdapters:
                 f"{changed[0]} was changed while the adapters {held.active} were in the weights, which would be lost; "
                 "call merge_adapter() and save_pretrained(folder) to keep the weights as they are"
             )
+
+
+def reduced_with_adapters(model: LiveAdapters, made: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What `__reduce__` returns, with the adapters of the model if there are any.
+
+    Args:
+        made: what it would return without: a function, and its arguments.
+    """
+    return (_made_with_adapters, (*made, _HELD[model])) if model.has_live_adapters else made
+
+
+def _made_with_adapters(make: Callable[..., object], arguments: tuple[Any, ...], held: HeldAdapters) -> object:
+    model = make(*arguments)
+    _HELD[model] = held
+    return model
 
 
 def _refuse_two_heads(held: HeldAdapters, names: list[str]) -> None:

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from roberta.common.adapters.completeness import lacking
 from roberta.common.adapters.lora_config import LoraConfig, UnsupportedAdapterError
 from roberta.common.adapters.low_rank import LowRank
+from roberta.common.adapters.name_patterns import SlowPatternError
+from roberta.common.config import RobertaConfig
 from roberta.common.formats.safetensors_file import Source, StoredTensor, numpy_dtype
 from roberta.common.parameters import HEAD_PARTS, Parameter
 from roberta.common.storage.folders import CheckpointError, NoFitError
+from roberta.common.storage.names import ADAPTER_CONFIG_FILE
 
 PEFT_PREFIX = "base_model.model."
 WORDS = "embeddings.word_embeddings.weight"
@@ -38,6 +43,7 @@ class LoraAdapter:
         changes: low-rank changes by the canonical name of the weight.
         replaced: tensors that take the place of the base's.
         shifts: what is added to biases, and what it is multiplied by (`lora_bias`).
+        as_read: the adapter with the names and all tensors of its file, of one that was fitted to a class.
     """
 
     config: LoraConfig
@@ -45,20 +51,28 @@ class LoraAdapter:
     changes: Mapping[str, LowRank]
     replaced: Mapping[str, StoredTensor]
     shifts: Mapping[str, tuple[StoredTensor, float]] = field(default_factory=dict)
+    as_read: LoraAdapter | None = None
 
     @property
     def num_labels(self) -> int | None:
         """The number of labels of a head that was trained with it; None where none was, or the head does not say."""
-        rows = [
-            t.shape[0] for n, t in self.replaced.items() if n in ("classifier.out_proj.weight", "classifier.weight")
-        ]
-        return rows[0] if rows and rows[0] > 1 else None
+        deep, flat = (self.replaced.get(f"classifier.{name}weight") for name in ("out_proj.", ""))
+        if deep is not None:
+            return deep.shape[0]
+        # one row is also that of multiple choice
+        says = flat is not None and (flat.shape[0] > 1 or self.config.task_type == "TOKEN_CLS")
+        return flat.shape[0] if flat is not None and says else None
+
+    def take_labels(self, config: RobertaConfig) -> None:
+        """Give a config as many labels as the adapter's head has; a kind of labels that was the base's goes with them."""
+        if self.num_labels not in (None, config.num_labels):
+            config.num_labels, config.problem_type = self.num_labels, None
 
     def fitted(self, table: Mapping[str, Parameter]) -> LoraAdapter:
         """The adapter with the names of one class; what is of another class's head is left out.
 
         Raises:
-            NoFitError: the adapter is of another base; one error lists every tensor that has no place.
+            NoFitError: the adapter is of another base, or lacks what its config names; one error lists every tensor.
         """
         has_prefix = any(name.startswith("roberta.") for name in table)
         changes = {_canonical(name, has_prefix): change for name, change in self.changes.items()}
@@ -89,8 +103,23 @@ class LoraAdapter:
                 "other labels its num_labels"
             )
         _refuse_tied(self.source, table, changes, replaced)
+        # all that the config names is there
+        was_prefixed = next(
+            (n.startswith("roberta.") for n in (*self.changes, *self.replaced) if _is_of_encoder(n)), has_prefix
+        )
+        with _naming(self.source):
+            absent = lacking(self.config, changes, replaced, table, spelled=lambda name: _canonical(name, was_prefixed))
+        if absent:
+            raise NoFitError(
+                f"{self.source} does not hold all that {ADAPTER_CONFIG_FILE} names of this model:\n  "
+                + "\n  ".join(absent)
+                + "\nSave the adapter again, or load it with the model that it was trained on (adapter_config.json says "
+                f"{self.config.base_model_name_or_path!r}); where these were not trained, name in {ADAPTER_CONFIG_FILE} "
+                "only those that were"
+            )
         return dataclasses.replace(
             self,
+            as_read=self.as_read or self,
             changes={name: change for name, change in changes.items() if name in table},
             replaced={name: dataclasses.replace(t, name=name) for name, t in replaced.items() if name in table},
             shifts={name: pair for name, pair in shifts.items() if name in table},
@@ -169,20 +198,31 @@ def lora_adapter(config: LoraConfig, source: Path, stored: Mapping[str, StoredTe
     # a pair for each module, of the rank that the config says
     wrong: list[str] = []
     changes, shifts = {}, {}
-    for module, own in parts.items():
-        problem = _problem(config, module, own)
-        if problem:
-            wrong.append(problem)
-            continue
-        is_embedding = "lora_embedding_A" in own
-        a, b = (own[f"lora_embedding_{part}" if is_embedding else f"lora_{part}"] for part in "AB")
-        magnitude = own.get("lora_magnitude_vector")
-        changes[f"{module}.weight"] = LowRank(module, a, b, config.scale(module), is_embedding, magnitude)
-        if "lora_B.bias" in own:
-            shifts[f"{module}.bias"] = (own["lora_B.bias"], config.scale(module))
+    with _naming(source):
+        for module, own in parts.items():
+            problem = _problem(config, module, own)
+            if problem:
+                wrong.append(problem)
+                continue
+            is_embedding = "lora_embedding_A" in own
+            a, b = (own[f"lora_embedding_{part}" if is_embedding else f"lora_{part}"] for part in "AB")
+            magnitude = own.get("lora_magnitude_vector")
+            changes[f"{module}.weight"] = LowRank(module, a, b, config.scale(module), is_embedding, magnitude)
+            if "lora_B.bias" in own:
+                shifts[f"{module}.bias"] = (own["lora_B.bias"], config.scale(module))
+    # what is wrong, all at once; then the tensors that are not low-rank
     if wrong:
         raise CheckpointError(f"{source} is not the adapter that its config describes:\n  " + "\n  ".join(wrong))
     return LoraAdapter(config, source, changes, _whole(source, others, names or {"default"}), shifts)
+
+
+@contextmanager
+def _naming(source: Path) -> Iterator[None]:
+    """Turn the error of a slow regular expression into one that names the file of the config."""
+    try:
+        yield
+    except SlowPatternError as error:
+        raise CheckpointError(f"{source.parent / ADAPTER_CONFIG_FILE}: {error}") from None
 
 
 def _problem(config: LoraConfig, module: str, own: Mapping[str, StoredTensor]) -> str:
@@ -190,7 +230,7 @@ def _problem(config: LoraConfig, module: str, own: Mapping[str, StoredTensor]) -
     pair = (
         ("lora_embedding_A", "lora_embedding_B") if any("embedding" in part for part in own) else ("lora_A", "lora_B")
     )
-    missing = [part for part in pair if part not in own]
+    missing = [part for part in (*pair, *(("lora_B.bias",) if config.lora_bias else ())) if part not in own]
     if config.use_dora and "lora_magnitude_vector" not in own:
         missing.append("lora_magnitude_vector")
     if missing:
@@ -229,10 +269,14 @@ def _whole(source: Path, tensors: Mapping[str, StoredTensor], adapters: Iterable
 
 def _canonical(name: str, has_prefix: bool) -> str:
     """A name with or without `roberta.`, as the class has it."""
-    bare = name.removeprefix("roberta.")
-    if bare.partition(".")[0] not in _ENCODER_PARTS:
+    if not _is_of_encoder(name):
         return name
+    bare = name.removeprefix("roberta.")
     return f"roberta.{bare}" if has_prefix else bare
+
+
+def _is_of_encoder(name: str) -> bool:
+    return name.removeprefix("roberta.").partition(".")[0] in _ENCODER_PARTS
 
 
 def _is_of_head(name: str) -> bool:

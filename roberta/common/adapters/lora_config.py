@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from roberta.common.adapters.name_patterns import fault_of, matches
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.values import is_int, is_number
 
@@ -84,23 +84,31 @@ class LoraConfig:
         return alpha / (math.sqrt(rank) if self.use_rslora else rank)
 
     def is_target(self, module: str) -> bool:
-        """Whether an adapter of this config has a part for a module, by PEFT's rules."""
+        """Whether an adapter of this config has a part for a module, by PEFT's rules.
+
+        Raises:
+            SlowPatternError: a regular expression of the config takes too long.
+        """
         if _is_named(self.exclude_modules, module):
             return False
-        if any(re.match(rf"(^|.*\.){saved}($|\..*)", module) for saved in self.modules_to_save):
+        if self.is_saved(module):
             return False
         if isinstance(self.target_modules, str) and self.target_modules.lower() == ALL_LINEAR:
-            return not module.endswith("_embeddings")
+            return not module.endswith(("_embeddings", "distance_embedding"))
         if not _is_named(self.target_modules, module):
             return False
         if isinstance(self.target_modules, str) or not self.layers_to_transform:
             return True
         return self._layer(module) in self.layers_to_transform
 
+    def is_saved(self, name: str) -> bool:
+        """Whether a module, or a tensor, is in one that was trained whole."""
+        return any(matches(rf"(^|.*\.){saved}($|\..*)", name) for saved in self.modules_to_save)
+
     def _layer(self, module: str) -> int | None:
         """The number of the layer that a module is in: the first number, or the one behind a `layers_pattern`."""
-        patterns = [rf"(?:^|.*?\.){name}\.(\d+)\." for name in self.layers_pattern] or [r".*?\.[^.]*\.(\d+)\."]
-        found = next((match for pattern in patterns if (match := re.match(pattern, module))), None)
+        patterns = [rf"(?:^|.*?\.){name}\.(\d+)\..*" for name in self.layers_pattern] or [r".*?\.[^.]*\.(\d+)\..*"]
+        found = next((match for pattern in patterns if (match := matches(pattern, module))), None)
         return None if found is None else int(found[1])
 
     def to_json(self) -> str:
@@ -152,13 +160,13 @@ def _unsupported(file: Path, name: str, value: object) -> UnsupportedAdapterErro
 
 def _matching(patterns: Mapping[str, Any], module: str) -> Any:
     """The value of the first pattern that is the end of a module's name, or the name; None without one."""
-    return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), None)
+    return next((value for key, value in patterns.items() if matches(rf"(.*\.)?({key})", module)), None)
 
 
 def _is_named(names: Iterable[str] | str, module: str) -> bool:
     """Whether a regular expression, or one of several ends of names, is that of a module."""
     if isinstance(names, str):
-        return bool(names) and re.fullmatch(names, module) is not None
+        return bool(names) and matches(names, module) is not None
     return any(module == name or module.endswith(f".{name}") for name in names)
 
 
@@ -182,24 +190,21 @@ def _rule(name: str, value: object) -> str:
         return "" if isinstance(value, str) else "must be a text"
     if name in ("rank_pattern", "alpha_pattern"):
         check = (lambda one: is_int(one, 1)) if name == "rank_pattern" else is_number
-        is_table = isinstance(value, Mapping) and all(map(_is_expression, value)) and all(map(check, value.values()))
-        return "" if is_table else "must have a number for each module"
+        if not isinstance(value, Mapping) or not all(map(check, value.values())):
+            return "must have a number for each module"
+        return _first_fault(value)
     if name == "layers_to_transform":
         layers = value if isinstance(value, list) else [value]
         return "" if all(is_int(one, 0) for one in layers) else "must be numbers of layers"
-    if name in _TARGETS and isinstance(value, str):
-        return "" if _is_expression(value) else "is not a regular expression"
     listed = [value] if isinstance(value, str) else value
-    is_list = isinstance(listed, list) and all(isinstance(one, str) and _is_expression(one) for one in listed)
-    return "" if is_list else "must be a list of modules' names"
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        return "must be a list of modules' names"
+    is_plain = name in _TARGETS and isinstance(value, list)  # ends of names, as they are
+    return "" if is_plain else _first_fault(listed)
 
 
-def _is_expression(text: object) -> bool:
-    try:
-        re.compile(str(text))
-    except re.error:
-        return False
-    return True
+def _first_fault(patterns: Iterable[str]) -> str:
+    return next((fault for pattern in patterns if (fault := fault_of(pattern))), "")
 
 
 def _plain(name: str, value: Any) -> Any:

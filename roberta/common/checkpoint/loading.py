@@ -188,8 +188,11 @@ def _take_labels(config: RobertaConfig, head: Head | None, adapter: LoraAdapter,
     """Give a config as many labels as the head has that an adapter brings, unless the caller says how many."""
     said = {"num_labels", "id2label", "label2id"} & overrides.keys()
     is_taken = head in ("ForSequenceClassification", "ForTokenClassification") and not said
-    if is_taken and adapter.num_labels not in (None, config.num_labels):
-        config.num_labels = adapter.num_labels
+    if is_taken:
+        problem_type = config.problem_type
+        adapter.take_labels(config)
+        if "problem_type" in overrides:
+            config.problem_type = problem_type
 
 
 def report_to_user(report: LoadReport, class_name: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from roberta.common.adapters.live_adapters import LiveAdapters
 from roberta.common.checkpoint.checkpoint import save_checkpoint
 from roberta.common.checkpoint.loading import Pretrained, open_pretrained, preferred_formats
+from roberta.common.checkpoint.sentence_note import note_lost_recipe
 from roberta.common.config import CONFIG_FILE, RobertaConfig
 from roberta.common.config_protocol import built_from
 from roberta.common.formats.safetensors_file import Source
@@ -147,6 +148,8 @@ class PretrainedBase(MakesOutput, LiveAdapters, PushesToHub):
         texts, tensors = files
         older = None if safe_serialization else self.older_format
         save_checkpoint(folder, texts, tensors, max_shard_size=max_shard_size, variant=variant, legacy=older)
+        if self.head == "Model":
+            note_lost_recipe(self.config.name_or_path, Path(folder))
 
     # -- inference -----------------------------------------------------------------------------------------------
 

@@ -14,16 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from roberta.common.formats.pickle_names import is_harmless
 from roberta.common.storage.folders import CheckpointError
 
 MAX_STEPS = 1_000_000  # a checkpoint with the state of its optimizer has fifty thousand
 
-# Modules with which a pickle starts programs. No class in a training checkpoint is of these, so a file with one of
-# them is an attack on whoever opens it with `pickle`, and is refused even though nothing is called here.
-_OF_ATTACKS = frozenset({
-    "os", "posix", "nt", "subprocess", "sys", "runpy", "pty", "socket", "shutil", "importlib", "ctypes", "webbrowser",
-})  # fmt: skip
-_BUILTINS_OF_ATTACKS = frozenset({"eval", "exec", "compile", "open", "__import__", "input", "breakpoint"})
+_GETATTR = ("builtins getattr", "__builtin__ getattr")
 
 
 @dataclass(frozen=True)
@@ -120,13 +116,17 @@ class Machine:
         return items
 
     def name(self, text: str) -> None:
-        """Push a name: one that the table has, or any that does not start programs where unknown ones are kept."""
-        if text not in self.builders and (not self.keeps_unknown or _is_of_attacks(text)):
+        """Push a name: one that the table has, or a harmless one where unknown ones are kept."""
+        self.stack.append(self.checked_name(text))
+
+    def checked_name(self, text: str) -> Name:
+        """A name that may occur."""
+        if text not in self.builders and not (self.keeps_unknown and is_harmless(text)):
             raise CheckpointError(
-                f"{self.path} would call {text.replace(' ', '.')[:200]}, which a checkpoint does not need; "
-                "it is not opened"
+                f"{self.path} would call {text.replace(' ', '.')[:200]}, which a checkpoint does not need; it is not "
+                "opened. A file of the weights alone has no such name: torch.save(model.state_dict(), file)"
             )
-        self.stack.append(Name(text))
+        return Name(text)
 
     def build(self) -> None:
         """Replace a name and its arguments by what the table makes of them."""
@@ -135,8 +135,25 @@ class Machine:
             name = Name(name.name)
         if not isinstance(name, Name) or not isinstance(arguments, tuple):
             raise TypeError("a value that is not a name is called")
+        if name.text in _GETATTR:
+            self.stack.append(self.attribute(*arguments))
+            return
         builder = self.builders.get(name.text)
         self.stack.append(Record(name.text, arguments) if builder is None else builder(*arguments))
+
+    def attribute(self, owner: object, attribute: str, *_: object) -> Name | Record:
+        """The value of `getattr`, which a member of an enumeration or a method is written with: a longer name.
+
+        Args:
+            owner: a name, or an object.
+        """
+        if not isinstance(attribute, str) or " " in attribute:
+            raise TypeError("an attribute that is not a name")
+        if isinstance(owner, Name):
+            return self.checked_name(f"{owner.text}.{attribute}")
+        if not isinstance(owner, Record):
+            raise TypeError("an attribute of a value")
+        return Record(self.checked_name(f"{owner.name}.{attribute}").text)
 
     def set_state(self) -> None:
         """Give a record its attributes; those of dictionaries and tensors are dropped."""
@@ -184,13 +201,6 @@ def _shallow(key: object) -> object:
     """A key that `keyed` takes; a record stands for a tuple in a tuple, which no name of a tensor is."""
     is_nested = isinstance(key, tuple) and any(isinstance(item, tuple) for item in key)
     return Record("builtins tuple") if is_nested else key
-
-
-def _is_of_attacks(text: str) -> bool:
-    """Whether a name is of a function that starts a program."""
-    module, _, attribute = text.partition(" ")
-    is_builtin = module in ("builtins", "__builtin__") and attribute.partition(".")[0] in _BUILTINS_OF_ATTACKS
-    return module.partition(".")[0] in _OF_ATTACKS or is_builtin
 
 
 def _name_of_two(machine: Machine, _: object) -> None:

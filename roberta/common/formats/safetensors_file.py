@@ -59,6 +59,11 @@ class StoredTensor:
     load: Callable[[], np.ndarray]
     stay: Callable[[], np.ndarray] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # another process does not have the file open: it gets the values
+        values = partial(np.asarray, np.array(self.load()))
+        return type(self), (self.name, self.shape, self.dtype, self.file, values)
+
 
 # What is to be written: shape, dtype (numpy's name), and how to get the values when their turn comes.
 Source = tuple[tuple[int, ...], str, Callable[[], np.ndarray]]

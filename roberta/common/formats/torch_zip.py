@@ -13,7 +13,7 @@ import reprlib
 import struct
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ def _machine(path: HeldFile, storages: dict[str, _Storage], records: tuple[str, 
     """A machine whose only values with names are tensors, ordered dictionaries and records."""
     limit = path.stat().st_size
 
+    # a persistent id: the values of a storage
     def storage(identity: tuple[Any, ...]) -> _Storage | Record:
         word, kind, key, _, size, *view = identity
         if keeps_unknown and isinstance(kind, Name) and kind.text not in STORAGES:
@@ -93,10 +94,20 @@ def _machine(path: HeldFile, storages: dict[str, _Storage], records: tuple[str, 
             raise CheckpointError(f"{path} is damaged: storage {found.key[:40]} has two sizes or types")
         return known
 
+    # a call: a part of a storage, with a shape
     def tensor(
-        values: object, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
+        values: object,
+        offset: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        _requires_grad: object = None,
+        _hooks: object = None,
+        bits: object = None,
     ) -> StoredTensor | Record:
-        return values if isinstance(values, Record) else _tensor(path, values, offset, shape, strides)
+        if isinstance(values, Record):
+            return values
+        found = _tensor(path, values, offset, shape, strides)
+        return _negated(found) if _is_negative(path, found, bits) else found
 
     builders: dict[str, Builder | None] = {
         "collections OrderedDict": lambda pairs=(): keyed(pairs),
@@ -133,6 +144,28 @@ def _tensor(
         )
 
     return StoredTensor("", tuple(shape), storage.dtype, path.path, load)
+
+
+def _is_negative(path: HeldFile, tensor: StoredTensor, bits: object) -> bool:
+    """Whether the values are to be negated: of the imaginary part of a conjugate, torch stores the other sign and a bit.
+
+    Args:
+        bits: what torch writes behind a tensor's hooks, {"neg": True, "conj": True}; nothing for nearly all tensors.
+            The conjugate of a real number is itself, and complex tensors are not read.
+    """
+    if not bits:
+        return False
+    known = isinstance(bits, dict) and all(key in ("neg", "conj") for key in bits)
+    is_signed = tensor.dtype not in ("bool", "uint8")
+    if not isinstance(bits, dict) or not known or not is_signed or not all(value is True for value in bits.values()):
+        raise CheckpointError(
+            f"{path} has a tensor marked {reprlib.repr(bits)}, which is not known; save tensor.clone() instead of it"
+        )
+    return bool(bits.get("neg"))
+
+
+def _negated(tensor: StoredTensor) -> StoredTensor:
+    return replace(tensor, load=lambda: np.negative(tensor.load()))
 
 
 def _read_zip(path: HeldFile, records: tuple[str, ...], keeps_unknown: bool) -> Any:

@@ -98,7 +98,9 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
         return self._engines[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_engines": {}, "_bytes": {}, "_by_id": None}
+        state = {**self.__dict__, "_engines": {}, "_bytes": {}, "_by_id": None}
+        # names of their own: a pickle says where one object is another, and a name that is read is never one of the values
+        return {name.encode().decode(): value for name, value in state.items()}
 
     # -- the call ------------------------------------------------------------------------------------------------
 

@@ -148,6 +148,7 @@ class PipelineEngine(Engine):
         library: the tokenizer; its own added tokens, template, truncation and padding are not used.
         added: the tokens that are found before a text is split.
         add_prefix_space: in place of what its pre_tokenizer and decoder say, where they have that setting.
+        place: its folder or file, for the texts of errors.
     """
 
     def __init__(
@@ -157,8 +158,10 @@ class PipelineEngine(Engine):
         add_prefix_space: bool,
         *,
         words_take_spaces: bool = False,
+        place: str = "",
     ) -> None:
         self.library = library
+        self.place = place
         self.added = dict(added)
         self.add_prefix_space = add_prefix_space
         pre_tokenizer = part_state(library.pre_tokenizer)
@@ -191,13 +194,13 @@ class PipelineEngine(Engine):
 
     def ids(self, texts: Sequence[Any], is_words: bool) -> list[list[int]]:
         """The ids of each text, without special tokens around."""
-        with _named_failure(texts):
+        with _named_failure(texts, self.place):
             rows = self.tokenizer(is_words).encode_batch_fast(texts, is_pretokenized=is_words, add_special_tokens=False)
         return [row.ids for row in rows]
 
     def align(self, texts: Sequence[Any], is_words: bool, trim: bool) -> Sequence[AlignedEncoding]:
         """The ids, tokens, offsets and words of each text; offsets with `trim` without the white space at the ends."""
-        with _named_failure(texts):
+        with _named_failure(texts, self.place):
             rows = self.tokenizer(is_words, trim).encode_batch(
                 texts, is_pretokenized=is_words, add_special_tokens=False
             )
@@ -205,14 +208,24 @@ class PipelineEngine(Engine):
 
 
 @contextmanager
-def _named_failure(texts: Sequence[Any]) -> Iterator[None]:
-    """Errors and panics of the library as `ValueError`."""
+def _named_failure(texts: Sequence[Any], place: str) -> Iterator[None]:
+    """Errors and panics of the library as `ValueError`.
+
+    Args:
+        place: the tokenizer's folder or file.
+    """
     try:
         yield
     except TypeError:
         refuse_surrogate(texts)
         raise
     except Exception as error:
+        if "unk" in str(error).lower():
+            raise ValueError(
+                f"{place or 'the tokenizer'}: a text has a symbol that the vocabulary lacks, and the model has no token for "
+                f"unknown symbols ({error}); put one into tokenizer.json, in model.vocab, and name it in model.unk_token "
+                "(of a Unigram by its id, model.unk_id), or give texts of known symbols"
+            ) from error
         raise ValueError(f"the tokenizers library cannot encode this text: {error}") from error
     except BaseException as error:
         if not is_panic(error):

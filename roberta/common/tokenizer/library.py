@@ -79,7 +79,9 @@ class PreTrainedTokenizerFast(TokenizerBase):
         files = {"vocab_file": vocab_file, "merges_file": settings.pop("merges_file", None)}
         defaults = {**dict.fromkeys((*SPECIAL_TOKEN_NAMES, ADDITIONAL)), **self.special_defaults}
         given = {name: settings.pop(name, default) for name, default in defaults.items()}
-        self._vocab_file = vocab_file
+        self._vocab_file = str(vocab_file) if isinstance(vocab_file, Path) else vocab_file
+        given_files = (file for file in (tokenizer_file, vocab_file) if isinstance(file, str | Path))
+        self._file_name = str(next(given_files, type(self).__name__))
         super().__init__(
             files={
                 **{name: files[name] for name in files if name in self.vocab_files_names},
@@ -153,7 +155,13 @@ class PreTrainedTokenizerFast(TokenizerBase):
                 raise ValueError(
                     f"add_prefix_space={add_prefix_space}: the pre_tokenizer of this tokenizer has no such setting; omit it"
                 )
-            return PipelineEngine(self._library, added, add_prefix_space, words_take_spaces=self.words_take_spaces)
+            return PipelineEngine(
+                self._library,
+                added,
+                add_prefix_space,
+                words_take_spaces=self.words_take_spaces,
+                place=self.name_or_path or self._file_name,
+            )
         if self._model is None:
             merges = [(left, right) for left, right in (merge.split(" ") for merge in merge_lines(self._merges))]
             self._model = models.BPE(vocab=dict(self._vocabulary), merges=merges)

@@ -67,7 +67,9 @@ class PhobertTokenizer(PreTrainedTokenizerFast):
             if token is None:
                 raise ValueError(f"{name}=None: the ids of {type(self).__name__} begin with that token; give its text")
         self._first = [str(token) for token in texts.values()]
-        self._files = {WORDPIECE_FILE: vocab_file, CODES_FILE: merges_file}
+        given = {WORDPIECE_FILE: vocab_file, CODES_FILE: merges_file}
+        # as texts, of whose parts a pickle makes no more than one object
+        self._files = {name: str(file) if isinstance(file, Path) else file for name, file in given.items()}
         super().__init__(vocab_file, merges_file=merges_file, **settings)
         self._writes_trim = False
 
