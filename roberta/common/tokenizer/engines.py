@@ -204,6 +204,13 @@ class PipelineEngine(Engine):
         return list(map(AlignedEncoding, rows))
 
 
+# An unknown token that the vocabulary lacks is an error only where a text needs it.
+_NO_UNKNOWN = (
+    "; the model in tokenizer.json has no unknown token for it: give it one of its vocabulary there, as unk_token, or as "
+    "unk_id of a Unigram model"
+)
+
+
 @contextmanager
 def _named_failure(texts: Sequence[Any]) -> Iterator[None]:
     """Errors and panics of the library as `ValueError`."""
@@ -213,7 +220,8 @@ def _named_failure(texts: Sequence[Any]) -> Iterator[None]:
         refuse_surrogate(texts)
         raise
     except Exception as error:
-        raise ValueError(f"the tokenizers library cannot encode this text: {error}") from error
+        way_out = _NO_UNKNOWN if "unk" in str(error).lower() else ""
+        raise ValueError(f"the tokenizers library cannot encode this text: {error}{way_out}") from error
     except BaseException as error:
         if not is_panic(error):
             raise

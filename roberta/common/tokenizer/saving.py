@@ -94,7 +94,8 @@ class Saving(PushesToHub, TokenizerSettings):
         except CheckpointError:
             raise
         except ValueError as error:
-            what = f"{folder}, with {', '.join(overrides)} given" if overrides else str(folder)
+            named = ", ".join(name for name in overrides if name != "name_or_path")
+            what = f"{folder}, with {named} given" if named else str(folder)
             raise CheckpointError(f"cannot make a tokenizer of {what}: {error}") from None
 
     @classmethod
