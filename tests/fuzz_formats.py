@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzz_damage import header, packed, plain, program, text, zipped
+from fuzz_tokenizer_formats import OF_FAMILY, family_tokenizer
 
 from roberta import RobertaTokenizer, RobertaTokenizerFast
 from roberta.common.formats.safetensors_file import numpy_dtype
@@ -22,7 +23,7 @@ from roberta.conversion.formats import SourceOptions, read_model
 
 FORMATS = (
     "safetensors", "index", "config", "tokenizer", "vocab", "settings", "old-settings", "pt", "pt-old", "flax", "tf",
-    "fairseq",
+    "fairseq", *OF_FAMILY,
 )  # fmt: skip
 SIZES = {
     "vocab_size": 13, "hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 10,
@@ -131,6 +132,8 @@ def make(name: str, root: Path, source: Path) -> Format:
         names = tokenizer_names[name]
         damage = names[-2:] if name == "old-settings" else names[-1:] if name == "settings" else names
         return Format(write_tokenizer(folder, names), damage, text, tokenizers)
+    if name in OF_FAMILY:
+        return Format(folder, *family_tokenizer(name, folder))
     to: Any = {"pt-old": "pt", "index": "safetensors", "config": "safetensors"}.get(name, name)
     convert(source, folder, to=to, overwrite=True, max_shard_size="1kB" if name == "index" else "5GB")
     if name == "pt-old":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fuzz_formats import FORMATS
+from fuzz_tokenizer_formats import OF_FAMILY
 
 NEEDED = ("torch", "h5py", "msgpack")
 pytestmark = pytest.mark.skipif(not all(map(find_spec, NEEDED)), reason=f"not all of {', '.join(NEEDED)} are installed")
@@ -62,11 +63,17 @@ def test_five_thousand_damaged_files_are_refused_or_read_right(name: str) -> Non
     assert " 5,000 files" in ended.stdout
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", sorted({*FORMATS} - {*OF_FAMILY}))
 def test_five_hundred_damaged_files_are_refused_or_read_right(name: str) -> None:
     ended = fuzz("--formats", name, "--count", "500", "--seed", "1")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert " 500 files" in ended.stdout
+
+
+def test_damaged_files_of_every_kind_of_tokenizer_are_refused_or_work() -> None:
+    ended = fuzz("--formats", *OF_FAMILY, "--count", "40", "--seed", "2")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count(" 40 files") == len(OF_FAMILY)
 
 
 @pytest.mark.parametrize("outcome", PLANTED)

@@ -10,7 +10,7 @@ from peers import environment, overlay
 
 import roberta
 
-STRINGS = 200
+STRINGS = 100
 OF_MODEL_FILES = ("camembert-slow-only", "xlmr-slow-only", "t5-unigram-pad3")
 OF_VERSION_4 = (
     "camembert-full", "xlmr-fast-only", "metaspace-unigram", "wordpiece-cased", "wordpiece-uncased",

@@ -12,6 +12,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from roberta.common.vocabulary.errors import ArgumentError
+
 Message = Mapping[str, Any]
 Spans = list[tuple[int, int]]
 ChatTemplates = str | Mapping[str, str] | Sequence[Mapping[str, str]]  # as files write them
@@ -187,10 +189,24 @@ def choose_template(templates: str | Mapping[str, str] | None, given: str | None
 
 
 def read_templates(value: ChatTemplates | None) -> str | dict[str, str] | None:
-    """The templates of tokenizer_config.json: a text, or a list of objects with a name and a template."""
+    """The templates of tokenizer_config.json: a text, or a list of objects with a name and a template.
+
+    Raises:
+        ValueError: anything else.
+    """
     if value is None or isinstance(value, str):
         return value
-    return dict(value) if isinstance(value, Mapping) else {entry["name"]: entry["template"] for entry in value}
+    named: dict[Any, Any] = {}
+    if isinstance(value, Mapping):
+        named = dict(value)
+    elif isinstance(value, Sequence):
+        entries = [entry for entry in value if isinstance(entry, Mapping)]
+        named = {entry.get("name"): entry.get("template") for entry in entries} if len(entries) == len(value) else {}
+    if (named or not value) and all(isinstance(text, str) for item in named.items() for text in item):
+        return named
+    raise ArgumentError(
+        f"chat_template={value!r:.80} must be a Jinja template, or several: a list of objects with name and template"
+    )
 
 
 def written_templates(templates: str | Mapping[str, str]) -> ChatTemplates:

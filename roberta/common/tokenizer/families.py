@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 import tokenizers
 
 from roberta.common.tokenizer.library import FAIRSEQ_TOKENS, PreTrainedTokenizerFast
-from roberta.common.tokenizer.settings import Files
+from roberta.common.tokenizer.settings import Files, check_flag
 from roberta.common.vocabulary.builders import (
     camembert_tokenizer,
     t5_tokenizer,
     wordpiece_tokenizer,
     xlm_roberta_tokenizer,
 )
+from roberta.common.vocabulary.errors import ArgumentError
 from roberta.common.vocabulary.files import (
     SENTENCEPIECE_FILE,
     T5_FILE,
@@ -97,10 +98,15 @@ class BertTokenizerFast(PreTrainedTokenizerFast):
     def __init__(
         self, vocab_file: TextFile | None = None, tokenizer_file: TextFile | None = None, **settings: Any
     ) -> None:
+        strip_accents = settings.setdefault("strip_accents", None)
+        if strip_accents is not None:
+            strip_accents = check_flag("strip_accents", strip_accents)
         self._normalization: dict[str, Any] = {
-            "lowercase": bool(settings.setdefault("do_lower_case", True)),
-            "strip_accents": settings.setdefault("strip_accents", None),
-            "handle_chinese_chars": bool(settings.setdefault("tokenize_chinese_chars", True)),
+            "lowercase": check_flag("do_lower_case", settings.setdefault("do_lower_case", True)),
+            "strip_accents": strip_accents,
+            "handle_chinese_chars": check_flag(
+                "tokenize_chinese_chars", settings.setdefault("tokenize_chinese_chars", True)
+            ),
         }
         if tokenizer_file is None:  # a tokenizer.json leaves it to tokenizer_config.json, as in transformers
             settings.setdefault("clean_up_tokenization_spaces", True)
@@ -150,7 +156,9 @@ class T5TokenizerFast(PreTrainedTokenizerFast):
     def __init__(
         self, vocab_file: TextFile | None = None, tokenizer_file: TextFile | None = None, **settings: Any
     ) -> None:
-        self._extra_ids = int(settings.setdefault("extra_ids", 100))
+        self._extra_ids = settings.setdefault("extra_ids", 100)
+        if type(self._extra_ids) is not int or self._extra_ids < 0:
+            raise ArgumentError(f"extra_ids={self._extra_ids!r:.80} must be an int of at least 0")
         legacy = settings.get("legacy")
         self._prepend_scheme = "always" if legacy is None or legacy else "first"
         if settings.get(ADDITIONAL) is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from roberta.common.tokenizer.library import FAIRSEQ_TOKENS, PreTrainedTokenizerFast
-from roberta.common.tokenizer.settings import Files, first_given
+from roberta.common.tokenizer.settings import Files, check_flag, first_given
 from roberta.common.tokenizer.subwords import SubwordEngine
 from roberta.common.tokenizer.traced import TracedText
 from roberta.common.tokenizer.tweets import TweetNormalizer
@@ -222,8 +222,9 @@ class BertweetTokenizer(PhobertTokenizer):
         normalization: bool = False,
         **settings: Any,
     ) -> None:
+        normalization = check_flag("normalization", normalization)
         self._normalizer = TweetNormalizer() if normalization else None
-        super().__init__(vocab_file, merges_file, normalization=bool(normalization), **settings)
+        super().__init__(vocab_file, merges_file, normalization=normalization, **settings)
 
     @property
     def normalization(self) -> bool:

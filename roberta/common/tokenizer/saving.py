@@ -70,6 +70,7 @@ class Saving(PushesToHub, TokenizerSettings):
         overrides = meaningful(overrides)
         token = overrides.pop("token", token)
         folder = local_folder(pretrained_model_name_or_path, files=TOKENIZER_FILES, **hub_options(locals()))
+        # the settings of the files: arguments of the constructor, and the rest
         settings = read_settings(folder)
         arguments = {*CONSTRUCTOR_ARGUMENTS, *cls.own_settings} - _OF_THE_VOCABULARY
         known = {name: value for name, value in settings.items() if name in arguments}
@@ -83,6 +84,7 @@ class Saving(PushesToHub, TokenizerSettings):
         own_tokens = {name: rest.pop(name) for name in list(rest) if name.endswith("_token") and _is_token(rest[name])}
         if own_tokens and not known.get("extra_special_tokens"):
             known["extra_special_tokens"] = own_tokens
+        # the files of the vocabulary, unless they are given
         make: Callable[..., Self] = cls  # the two classes have constructors of their own
         has_files = any(
             name in overrides for name in ("vocab_file", "tokenizer_file", "tokenizer_object", "vocabulary")
@@ -94,7 +96,8 @@ class Saving(PushesToHub, TokenizerSettings):
         except CheckpointError:
             raise
         except ValueError as error:
-            what = f"{folder}, with {', '.join(overrides)} given" if overrides else str(folder)
+            given_names = ", ".join(name for name in overrides if name != "name_or_path")
+            what = f"{folder}, with {given_names} given" if given_names else str(folder)
             raise CheckpointError(f"cannot make a tokenizer of {what}: {error}") from None
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, cast
 
 from roberta.common.keywords import suggestion
 from roberta.common.tokenizer.chat_templates import ChatTemplates, read_templates
+from roberta.common.vocabulary.errors import ArgumentError
 from roberta.common.vocabulary.files import (
     MERGES_FILE,
     TOKENIZER_FILE,
@@ -140,16 +141,19 @@ class TokenizerSettings(SpecialTokens):
         self.pad_token_type_id = first_given(pad_token_type_id, self.pad_token_type_id)
         self.clean_up_tokenization_spaces = bool(clean_up_tokenization_spaces)
         self.split_special_tokens = bool(split_special_tokens)
-        self.model_input_names = list(first_given(model_input_names, self.model_input_names))
+        names = first_given(model_input_names, self.model_input_names)
+        if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+            raise ArgumentError(f"model_input_names={names!r:.80} must be a list of names, as in ['input_ids']")
+        self.model_input_names = list(names)
         self.name_or_path = name_or_path
         self.chat_template = read_templates(chat_template)
         self.verbose = verbose
         self._use(vocabulary)
         self.deprecation_warnings: dict[str, bool] = {}  # by kind: already logged, or silenced by the user
         # a list of extra tokens, as transformers 5 writes it, has no names
-        additional, extra = list(additional_special_tokens or ()), extra_special_tokens or {}
+        additional, extra = _tokens_of(ADDITIONAL, additional_special_tokens), extra_special_tokens or {}
         if not isinstance(extra, Mapping):
-            additional, extra = [*additional, *extra], {}
+            additional, extra = [*additional, *_tokens_of("extra_special_tokens", extra)], {}
         # what transformers keeps of its arguments, for scripts that read it and for tokenizer_config.json
         given = {
             "padding_side": padding_side,
@@ -323,6 +327,22 @@ def one_of(name: str, value: str, allowed: Sequence[str]) -> str:
 def check_side(name: str, value: str) -> Side:
     """A side, checked; `ValueError` that names the argument."""
     return cast(Side, one_of(name, value, ("right", "left")))
+
+
+def check_flag(name: str, value: object) -> bool:
+    """True or False, checked; `ValueError` that names the argument, as "false" would be true."""
+    if not isinstance(value, bool) and value not in (0, 1):
+        raise ArgumentError(f"{name}={value!r:.80} must be True or False")
+    return bool(value)
+
+
+def _tokens_of(name: str, value: object) -> list[Token]:
+    """A list of tokens, checked; `ValueError` for one token, whose characters would be its items."""
+    if value is None:
+        return []
+    if not isinstance(value, list | tuple) or not all(isinstance(token, Token) for token in value):
+        raise ArgumentError(f"{name}={value!r:.80} must be a list of tokens, each a str or an AddedToken")
+    return list(value)
 
 
 def _length_limit(value: object) -> int:

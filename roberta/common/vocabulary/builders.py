@@ -13,6 +13,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from roberta.common.storage.folders import CheckpointError
+from roberta.common.vocabulary.charsmap import check_charsmap
 from roberta.common.vocabulary.library_parts import library_errors
 from roberta.common.vocabulary.sentencepiece_file import (
     CONTROL,
@@ -89,6 +90,12 @@ def _unigram_tokenizer(
             "%s puts no space before a text, or keeps several spaces; transformers' fast classes do both all the same, "
             "and so does this one",
             path,
+        )
+    check_charsmap(str(path), model.charsmap)
+    if not (model.is_unigram or model.has_byte_fallback) and model.unk_piece not in dict(vocab):
+        raise CheckpointError(
+            f"{path} has no piece {model.unk_piece!r}, which its trainer_spec names for characters that no piece has; copy "
+            "the file again"
         )
     with library_errors(f"{path} cannot be used by the tokenizers library"):
         if model.is_unigram:

@@ -17,6 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import tokenizers
 
 from roberta.common.storage.folders import CheckpointError
+from roberta.common.vocabulary.charsmap import check_charsmaps_of_json
 from roberta.common.vocabulary.library_parts import library_errors, part_state
 from roberta.common.vocabulary.special_tokens import FLAGS, AddedToken, flags
 from roberta.common.vocabulary.template import Template, read_template
@@ -183,6 +184,7 @@ def _check_prefix(path: TextFile, model: Mapping[str, Any], prefix: object, merg
 
 def _library_tokenizer(path: str, raw: bytes) -> tokenizers.Tokenizer:
     """A tokenizer.json, read by the library."""
+    check_charsmaps_of_json(path, raw)
     with library_errors(f"{path} cannot be read by the tokenizers library"):
         return tokenizers.Tokenizer.from_buffer(raw)
 
@@ -397,7 +399,7 @@ def _token_value(value: object, name: str, folder: Path) -> Any:
         return {key: _token_value(token, key, folder) for key, token in value.items()}
     if isinstance(value, list):
         return [_token_value(token, name, folder) for token in value]
-    if value is None or isinstance(value, bool) or (isinstance(value, str) and value):
+    if value is None or isinstance(value, bool) or _is_token(value):
         return value
     raise CheckpointError(
         f"{where}: {value!r:.80} is not a token; it must be a text of at least one character, or an object with content"
