@@ -147,13 +147,13 @@ class TokenStore:
 
     def sentences(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Lengths, int64, of some sentences, and whether a document begins with each."""
-        return _unpacked(self._sentences.read(start, stop))
+        return unpacked(self._sentences.read(start, stop))
 
     def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The same of all sentences, some after another, read in a way that maps nothing."""
         with (self.folder / SENTENCES_FILE).open("rb") as file:
             while len(packed := np.fromfile(file, "<u4", _CHUNK)):
-                yield _unpacked(packed)
+                yield unpacked(packed)
 
     def fingerprint(self, name: str) -> dict[str, str]:
         """Size and SHA-256 of each source, by a name such as "train 1", as a training compares them."""
@@ -170,7 +170,8 @@ def index_points(sentences: int) -> int:
     return -(-sentences // INDEX_EVERY) + 1
 
 
-def _unpacked(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def unpacked(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths, int64, and whether a document begins, of entries of `sentences.bin`."""
     return (packed & ~BEGINS_DOCUMENT).astype(np.int64), packed >= BEGINS_DOCUMENT
 
 
