@@ -335,8 +335,8 @@ def opened_store(source: Any, task: Task, settings: DataSettings, tokenizer: Tok
             )
     if store.info.tokenizer != hash_of_ids(tokenizer):
         raise ValueError(
-            f"{store.folder} was prepared with another tokenizer, and its ids would mean different tokens; give tokenizer= the "
-            "folder that it was prepared with, or prepare the files again with the tokenizer of this training"
+            f"{store.folder} was prepared with another tokenizer, and its ids would mean different tokens; give "
+            "tokenizer= the folder that it was prepared with, or prepare the files again with the tokenizer of this training"
         )
     return store
 

@@ -80,6 +80,8 @@ def finished_store(folder: Path, identity: StoreIdentity) -> TokenStore | None:
     store = TokenStore(folder)
     info = store.info
     check_identity(folder, StoreIdentity(info.dtype, info.tokenizer, info.sources, info.settings), identity)
+    with contextlib.suppress(OSError):  # left by a run that ended between the two
+        (folder / PROGRESS_FILE).unlink()
     return store
 
 
@@ -114,7 +116,8 @@ class StoreWriter:
         self._is_begun = False  # whether a sentence of the document that is open is in the store
         self._notes: dict[int, dict[str, Any]] = {}  # of each source: its reading, and the rows that could not be used
         self._files: list[BinaryIO] = []
-        with self._writing():
+        with contextlib.ExitStack() as stack, self._writing():
+            stack.callback(self._close)
             folder.mkdir(parents=True, exist_ok=True)
             others = sorted(path.name for path in folder.iterdir() if path.name not in _OWN_FILES)
             if others:
@@ -128,6 +131,7 @@ class StoreWriter:
             self._ids = self._opened(TOKENS_FILE, self.tokens * np.dtype(identity.dtype).itemsize)
             self._packed = self._opened(SENTENCES_FILE, self.sentences * 4)
             sync(folder)
+            stack.pop_all()  # from here on, leaving the context closes the files
         self._begin_step()
 
     @property
@@ -141,6 +145,9 @@ class StoreWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         for file in self._files:
             with contextlib.suppress(OSError):  # what a full disk has no room for is beyond the last step
                 file.close()
