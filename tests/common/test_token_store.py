@@ -172,3 +172,24 @@ def test_the_options_of_the_command_are_the_arguments_of_the_function() -> None:
 
     names = {flag.removeprefix("--").replace("-", "_") for flag in PREPARE_OPTIONS}
     assert names | {"data", "tokenizer", "output", "columns"} == set(signature(roberta.prepare).parameters)
+
+
+def test_memory_of_a_store_is_let_go(tmp_path: Path) -> None:
+    """A file of 64 MB, read from end to end in pieces, is never in the memory of the process as a whole."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        pytest.skip("only Linux says what is mapped")
+    path = tmp_path / "numbers"
+    path.write_bytes(bytes(2**26))
+    numbers = token_store.MappedNumbers(path, "<u2", 2**25)
+
+    def mapped() -> int:
+        found = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("RssFile")]
+        return int(found[0]) * 1024
+
+    before = largest = mapped()
+    for number, start in enumerate(range(0, 2**25, 2**13)):
+        assert len(numbers.read(start, start + 2**13)) == 2**13
+        if number % 64 == 0:
+            largest = max(largest, mapped())
+    assert largest - before < 2**24
