@@ -35,7 +35,7 @@ INDEX_EVERY = 256  # sentences
 BEGINS_DOCUMENT = np.uint32(1 << 31)
 LONGEST_SENTENCE = 2**31 - 1  # tokens
 _CHUNK = 2**16  # sentences that are read together
-_READS = 256  # between two times that mapped pages are let go
+_READS = 16  # between two times that mapped pages are let go; each may have mapped a huge page
 
 
 @dataclass(frozen=True)
