@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -245,10 +246,19 @@ def test_the_memory_is_that_of_the_container(tmp_path: Path) -> None:
 ROWS = [{"id": number, "body": f"document {number}\nof a ship {'and the sea ' * (number % 9)}"} for number in range(70)]
 
 
+class Stream:
+    """What a streaming data set of `datasets` can do: it can be iterated, again and again, and has no length."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(ROWS)
+
+
 def written(kind: str, folder: Path) -> Any:
     """The rows as a file of some format, or as they are."""
     if kind == "dictionaries":
         return ROWS
+    if kind == "stream":
+        return Stream()
     path = folder / f"data.{kind}"
     if kind == "jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -261,7 +271,7 @@ def written(kind: str, folder: Path) -> Any:
     return [path]
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "tsv", "parquet", "dictionaries"])
+@pytest.mark.parametrize("kind", ["jsonl", "tsv", "parquet", "dictionaries", "stream"])
 def test_sources_of_every_kind_give_the_rows_that_they_give_in_memory(
     case: dict[str, Any], tmp_path: Path, kind: str
 ) -> None:
