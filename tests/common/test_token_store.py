@@ -19,6 +19,7 @@ from roberta.common.commands.prepare_options import PREPARE_OPTIONS
 from roberta.common.training.data import source_chunks, token_store
 from roberta.common.training.data.batches import Batches, rows_of_rank
 from roberta.common.training.data.packing import Packing
+from roberta.common.training.data.row_plans import GreedyRule, row_starts
 from roberta.common.training.data.token_store import TokenStore
 from roberta.common.training.datasets import Data, fingerprint
 
@@ -51,7 +52,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks that end amid documents, and planning that ends amid rows."""
     monkeypatch.setattr(source_chunks, "_SIZE", 1000)
-    monkeypatch.setattr(token_store, "_CHUNK", 50)
+    monkeypatch.setattr(token_store, "_CHUNK", 3)
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +194,10 @@ def test_memory_of_a_store_is_let_go(tmp_path: Path) -> None:
         if number % 64 == 0:
             largest = max(largest, mapped())
     assert largest - before < 2**24
+
+
+def test_a_plan_does_not_depend_on_where_its_chunks_end() -> None:
+    lengths, begins = np.array([3] * 10), np.arange(10) == 0
+    rule = GreedyRule(8, 9, crosses=True)
+    parts = [(lengths[:3], begins[:3]), (lengths[3:4], begins[3:4]), (lengths[4:], begins[4:])]
+    assert np.concatenate([found.starts for found in row_starts(parts, rule)]).tolist() == [0, 6, 12, 18, 24]
