@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors; a 
         BertweetTokenizer as BertweetTokenizer,
         PhobertTokenizer as PhobertTokenizer,
     )
+    from roberta.common.training.preparation import prepare as prepare
     from roberta.common.training.session import Training as Training
     from roberta.flax.families import (
         FlaxCamembertForCausalLM as FlaxCamembertForCausalLM,
@@ -153,6 +154,7 @@ _MODULES = {
     "BatchEncoding": "roberta.common.tokenizer.encoding",
     "AddedToken": "roberta.common.vocabulary.special_tokens",
     "pipeline": "roberta.common.pipelines",
+    "prepare": "roberta.common.training.preparation",
     "Training": "roberta.common.training.session",
     "register_auto_classes": "roberta.common.auto_classes",
     **{

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import roberta
+from roberta.common.commands.prepare_options import add_prepare
 from roberta.common.commands.text_options import add_text_commands, add_threads, arguments_of
 from roberta.common.commands.threads import set_threads
 from roberta.common.commands.training_options import add_train
@@ -69,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     _add_convert(commands)
     _add_verify(commands)
     add_train(commands, _train)
+    add_prepare(commands, _prepare)
     add_text_commands(commands, _texts)
     return top
 
@@ -149,6 +151,13 @@ def _train(options: argparse.Namespace) -> int:
 
     keep_freed_memory()
     return run_training(options)
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    """`roberta prepare`."""
+    from roberta.common.commands.prepare import run_prepare
+
+    return run_prepare(options)
 
 
 def _texts(options: argparse.Namespace) -> int:

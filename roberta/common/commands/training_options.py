@@ -30,7 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
                     choices=("float32", "float64", "bfloat16")),
     "--max-length": flag("tokens of a row (what the model takes; 384 for question answering)", int, metavar="N"),
     "--micro-batch-size": flag("rows that go through the model at once (all of a batch)", int, metavar="N"),
-    "--format": flag("of the files (by their names)", str, choices=DATA_FORMATS),
+    "--format": flag("of the files (by their names)", str, choices=(*DATA_FORMATS, "parquet")),
     "--header": flag("the first line of a table names its columns, or does not (by the names in it)", action=YES_OR_NO),
     "--text-column": flag("name, or number from 1, of the column of texts, or of words (by the usual names)", str,
                           metavar="NAME"),
@@ -86,7 +86,8 @@ def add_train(
     own = commands.add_parser("train", help="train a model, on a task or from nothing; resumes where it stopped")
     own.add_argument("task", choices=TRAINING_TASKS, metavar="TASK", help=", ".join(TRAINING_TASKS))
     own.add_argument("--model", required=True, help="folder, weights file or hub name; a config.json for new weights")
-    own.add_argument("--train", type=Path, nargs="+", required=True, metavar="FILE", help="files to train on")
+    own.add_argument("--train", type=Path, nargs="+", required=True, metavar="FILE",
+                     help="files to train on, or a store that roberta prepare wrote")  # fmt: skip
     own.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the training")
     add_threads(own)
     for name, settings in OPTIONS.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -31,7 +32,10 @@ from roberta.common.training.data.masking import Masker, Masking, MaskingVocabul
 from roberta.common.training.data.packing import Packing, pack
 from roberta.common.training.data.readers import Format, class_names, read_examples
 from roberta.common.training.data.records import Reading, Unusable
+from roberta.common.training.data.source_chunks import ReadingOptions
+from roberta.common.training.data.stored_rows import StoredRows
 from roberta.common.training.data.tasks import Task, with_task_settings
+from roberta.common.training.data.token_store import TokenStore, is_store
 from roberta.common.training.evaluation import Evaluation, Questions
 from roberta.common.training.recipes import Recipe
 from roberta.common.training.report import Report, Split, counts_of, examples_of
@@ -88,7 +92,7 @@ def _check_settings(settings: DataSettings, task: Task) -> None:
             raise ValueError(f"{name}={getattr(settings, name)!r} is for {tasks}; omit it for {task}{hint}")
 
 
-def _roles(settings: DataSettings, task: Task) -> dict[str, str]:
+def roles_of(settings: DataSettings, task: Task) -> dict[str, str]:
     """Role -> column, by `columns`, `text_column` and `label_column`.
 
     Raises:
@@ -107,10 +111,19 @@ def _roles(settings: DataSettings, task: Task) -> dict[str, str]:
     return found
 
 
-def _agreement(task: Task, settings: DataSettings, lengths: Lengths) -> dict[str, Any]:
+def reading_options(settings: DataSettings, task: Task) -> ReadingOptions:
+    """How files are read."""
+    return ReadingOptions(
+        format=settings.format, header=settings.header, columns=roles_of(settings, task),
+        skip_unusable=settings.skip_unusable,
+    )  # fmt: skip
+
+
+def _agreement(task: Task, settings: DataSettings, lengths: Lengths, store: TokenStore | None = None) -> dict[str, Any]:
     """What features depend on. Settings at their default are left out if older checkpoints do not have them."""
     found = {name: getattr(settings, name) for name in _OF_TASK[task] if name not in _NOT_AGREED}
-    said = {"columns": _roles(settings, task), "header": settings.header, "skip_unusable": settings.skip_unusable}
+    read = reading_options(settings, task).said() if store is None else store.info.settings
+    said = {name: value for name, value in read.items() if name != "format"}
     more = {name: value for name, value in said.items() if value not in (None, False, {})}
     return {"max_length": lengths.max_length, **found, **more}
 
@@ -128,7 +141,7 @@ class Data:
         is_new_head: whether the model's classifier is for other labels, so that a new one is initialised.
     """
 
-    features: list[Feature]
+    features: Sequence[Feature]
     collate: Callable[[Sequence[Feature], Sequence[Draw]], Collated]
     config: RobertaConfig
     evaluation: Evaluation | None
@@ -137,7 +150,7 @@ class Data:
     is_new_head: bool = False
 
 
-def prepare(
+def make_data(
     task: Task,
     train: Any,
     validation: Any,
@@ -151,7 +164,7 @@ def prepare(
     """Read and tokenise the data of a training.
 
     Args:
-        train, validation: files, or data that is not a file; the second may be None.
+        train, validation: files, a token store or its folder, or data that is not a file; the second may be None.
         config: of the model to start from.
 
     Raises:
@@ -167,14 +180,15 @@ def prepare(
         task, config, tokenizer, max_length=settings.max_length, stride=settings.stride,
         truncation=settings.truncation is not False,
     )  # fmt: skip
+    train, validation = (opened_store(source, task, settings, tokenizer) for source in (train, validation))
     # examples to train on, as a stream unless their labels have to be known first
     maker = _Maker(task, settings, tokenizer, lengths, seed)
     splits = [maker.split("train")]
-    examples: Iterable[Example] = maker.examples(train, splits[0])
+    examples: Iterable[Example] | TokenStore = maker.examples(train, splits[0])
     labels = None
     if task in ("text-classification", "token-classification"):
-        roles = _roles(settings, task)
-        examples = list(examples)
+        roles = roles_of(settings, task)
+        examples = list(cast("Iterable[Example]", examples))
         labels = find_labels(
             cast("list[LabelledText | LabelledWords]", examples), config, problem=settings.problem,
             labels=settings.labels or (None if settings.keep_labels else class_names(train, task, roles) or None),
@@ -194,13 +208,15 @@ def prepare(
     evaluation = None
     if validation is not None:
         splits.append(maker.split("validation"))
-        held_out: Any = list(maker.examples(validation, splits[1], known=() if labels is None else labels.names))
+        held_out: Any = maker.examples(validation, splits[1], known=() if labels is None else labels.names)
+        held_out = held_out if isinstance(held_out, TokenStore) else list(held_out)
         rows = maker.features(held_out, splits[1], labels, for_evaluation=True)
         questions = Questions(_kept(held_out, rows), tokenizer) if task == "question-answering" else None
         evaluation = Evaluation(task, rows, collate, seed, questions)
     report = Report(splits, lengths.max_length, labels)
     is_new_head = labels is not None and labels.is_new_head
-    return Data(features, collate, config, evaluation, _agreement(task, settings, lengths), report, is_new_head)
+    agreement = _agreement(task, settings, lengths, train if isinstance(train, TokenStore) else None)
+    return Data(features, collate, config, evaluation, agreement, report, is_new_head)
 
 
 def _kept(questions: Sequence[Question], rows: Sequence[Feature]) -> list[Question]:
@@ -244,7 +260,9 @@ def _kept_settings(task: Task, lengths: Lengths) -> dict[str, Any]:
 
 def fingerprint(name: str, source: Any, features: Sequence[Feature]) -> dict[str, str]:
     """Size and SHA-256 of each file, or of the features of data that is not a file, by a name such as "train 1"."""
-    paths = _paths(source)
+    if isinstance(features, StoredRows):
+        return features.store.fingerprint(name)
+    paths = paths_of(source)
     if paths is None:
         found = hashlib.sha256()
         for feature in features:
@@ -269,7 +287,61 @@ def tokenizer_hash(tokenizer: TokenizerBase) -> str:
     return found.hexdigest()
 
 
-def _paths(source: Any) -> list[Path] | None:
+# Settings of a tokenizer that do not affect the ids of a text without special tokens.
+_NOT_OF_IDS = (
+    "model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces", "name_or_path",
+    "chat_template", "model_input_names", "trim_offsets",
+)  # fmt: skip
+
+
+def hash_of_ids(tokenizer: TokenizerBase) -> str:
+    """The same without settings that do not affect ids, such as the longest input."""
+    found = hashlib.sha256()
+    for name, content in sorted(tokenizer.files_to_save().items()):
+        if name == "tokenizer_config.json":
+            config = {key: value for key, value in json.loads(content).items() if key not in _NOT_OF_IDS}
+            content = json.dumps(config, sort_keys=True).encode()
+        found.update(name.encode() + content)
+    return found.hexdigest()
+
+
+def opened_store(source: Any, task: Task, settings: DataSettings, tokenizer: TokenizerBase) -> Any:
+    """The token store that a source is or names, checked; any other source as it is.
+
+    Raises:
+        ValueError: the task does not train on one, it was prepared with another tokenizer or with other
+            settings, or there are other files beside it.
+        CheckpointError: it is not finished, or damaged.
+    """
+    paths = paths_of(source) or []
+    folders = [path for path in paths if is_store(path)]
+    if not folders and not isinstance(source, TokenStore):
+        return source
+    if len(paths) > 1:
+        raise ValueError(
+            f"{folders[0]} is a token store, and {len(paths) - 1} more beside it; give one store: prepare all files into it"
+        )
+    store = TokenStore(folders[0]) if folders else cast(TokenStore, source)
+    if task not in ("mlm", "clm"):
+        raise ValueError(
+            f"{store.folder} is a token store, which is for mlm and clm; give the files of {task} themselves"
+        )
+    said = reading_options(settings, task).said()
+    for name, value in said.items():
+        if store.info.settings.get(name) != value:
+            raise ValueError(
+                f"{name}={value!r} is for files, and {store.folder} is a token store, whose files were read with "
+                f"{dict(store.info.settings) or 'no such option'}; omit it, or prepare the files with it"
+            )
+    if store.info.tokenizer != hash_of_ids(tokenizer):
+        raise ValueError(
+            f"{store.folder} was prepared with another tokenizer, and its ids would mean different tokens; give "
+            "tokenizer= the folder that it was prepared with, or prepare the files again with the tokenizer of this training"
+        )
+    return store
+
+
+def paths_of(source: Any) -> list[Path] | None:
     """The files that a source names; None for data that is not files."""
     if isinstance(source, str | PathLike):
         return [Path(source)]
@@ -291,9 +363,13 @@ class _Maker:
         """A split of the report, still empty."""
         return Split(name, making=Making(Unusable(self.settings.skip_unusable)))
 
-    def examples(self, source: Any, split: Split, known: Sequence[str] = ()) -> Iterator[Example]:
-        """The examples of files, one after another, or of other data."""
-        columns, unusable, paths = _roles(self.settings, self.task), split.making.unusable, _paths(source)
+    def examples(self, source: Any, split: Split, known: Sequence[str] = ()) -> Iterator[Example] | TokenStore:
+        """The examples of files, one after another, or of other data; a store is its own."""
+        if isinstance(source, TokenStore):
+            split.readings += [Reading(**reading) for reading in source.info.readings]
+            split.making.unusable.count, split.making.unusable.first = source.info.skipped, [*source.info.reasons]
+            return source
+        columns, unusable, paths = roles_of(self.settings, self.task), split.making.unusable, paths_of(source)
         if paths is None:
             split.readings.append(Reading("", ""))
             return read_examples(source, self.task, columns=columns, unusable=unusable, reading=split.readings[0])
@@ -310,8 +386,9 @@ class _Maker:
 
     def features(
         self, examples: Any, split: Split, labels: Labels | None, *, for_evaluation: bool = False
-    ) -> list[Feature]:
+    ) -> Sequence[Feature]:
         """The features of the examples."""
+        features: Sequence[Feature]
         if self.task in ("mlm", "clm"):
             features = self._packed(examples)
         else:
@@ -327,11 +404,14 @@ class _Maker:
         split.examples = examples_of(self.task, features, self.tokenizer, labels)
         return features
 
-    def _packed(self, examples: Iterable[Document]) -> list[Feature]:
-        documents: Any = make_documents(examples, self.tokenizer)  # arrays instead of lists
+    def _packed(self, examples: Iterable[Document] | TokenStore) -> Sequence[Feature]:
         bos, eos = _ends(self.tokenizer)
         packing = cast(Packing, self.settings.packing or "full-sentences")
-        return list(pack(documents, packing, max_length=self.lengths.max_length, bos=bos, eos=eos, seed=self.seed))
+        length = self.lengths.max_length
+        if isinstance(examples, TokenStore):
+            return StoredRows(examples, packing, max_length=length, bos=bos, eos=eos, seed=self.seed)
+        documents: Any = make_documents(examples, self.tokenizer)  # arrays instead of lists
+        return list(pack(documents, packing, max_length=length, bos=bos, eos=eos, seed=self.seed))
 
 
 def _ends(tokenizer: TokenizerBase) -> tuple[int, int]:

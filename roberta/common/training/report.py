@@ -14,6 +14,7 @@ from roberta.common.training.data.batches import Feature
 from roberta.common.training.data.features import Making
 from roberta.common.training.data.labels import Labels
 from roberta.common.training.data.records import Reading
+from roberta.common.training.data.stored_rows import StoredRows
 from roberta.common.training.data.tasks import Task
 from roberta.common.values import IGNORED
 
@@ -109,6 +110,8 @@ def _as_json(part: Split) -> dict[str, Any]:
 
 def counts_of(task: Task, features: Sequence[Feature], labels: Labels | None) -> dict[str, Any]:
     """How many rows have each label, or what else can be counted; from the features, so of what is trained."""
+    if isinstance(features, StoredRows):
+        return {"tokens": features.tokens}
     if task in ("mlm", "clm"):
         return {"tokens": sum(len(feature["input_ids"]) for feature in features)}
     if task == "question-answering":

@@ -22,9 +22,10 @@ from roberta.common.training import plot
 from roberta.common.training.checkpoints import Checkpoints, Saved, differences
 from roberta.common.training.data.batches import Batches
 from roberta.common.training.data.tasks import HEADS, Task, check_task
-from roberta.common.training.datasets import Data, DataSettings, fingerprint, prepare, tokenizer_hash
+from roberta.common.training.datasets import Data, DataSettings, fingerprint, make_data, tokenizer_hash
 from roberta.common.training.initial_weights import initial_weights, open_config
 from roberta.common.training.journal import METRICS_FILE, Journal
+from roberta.common.training.large_files import stored_if_large
 from roberta.common.training.lora import (
     LoraOptions,
     LoraStart,
@@ -75,7 +76,8 @@ class Training(DataSettings):
     Attributes:
         task: one of `tasks.Task`.
         model: folder, weights file or hub name; or only a config, for new weights.
-        train, validation: files, or one object of the `datasets` library.
+        train, validation: files, or one object of the `datasets` library; for "mlm" and "clm" also a token store
+            (`roberta.prepare`), or its folder.
         output: the folder of the training, which becomes a model folder.
         framework: "pt", "tf" or "flax"; None for the first that is installed.
         tokenizer: folder, name, or one of our tokenizers; None for the model's.
@@ -250,8 +252,9 @@ class Training(DataSettings):
             raise ValueError(f"{output} is the model's own folder, which the result would replace; give another folder")
 
     def _data(self) -> Data:
-        return prepare(
-            self.task, self.train, self.validation, self, config=open_config(self.model),
+        train = stored_if_large(self.train, self.task, self, self._tokenizer, Path(self.output), self.progress)
+        return make_data(
+            self.task, train, self.validation, self, config=open_config(self.model),
             recipe=self.chosen_recipe, tokenizer=self._tokenizer, seed=self.seed,
         )  # fmt: skip
 

@@ -19,7 +19,7 @@ _Document = Sequence[_Sentence]
 
 _Part = TypeVar("_Part")
 
-_PAIR_SPECIALS = 4  # <s> A </s></s> B </s>
+PAIR_SPECIALS = 4  # <s> A </s></s> B </s>
 
 
 def pack(
@@ -54,17 +54,22 @@ def pack(
 
     Source: the paper's section 4.2 and table 2.
     """
-    if packing not in _ROWS and packing not in _PARTS:
-        raise ValueError(f"packing={packing!r} is unknown; it must be one of {', '.join((*_ROWS, *_PARTS))}")
-    least = _PAIR_SPECIALS + 2 if packing in _PARTS else 3
-    if max_length < least:
-        raise ValueError(f"max_length={max_length!r} has no room for {packing!r}; it must be at least {least}")
+    check_packing(packing, max_length)
     kept = ([_ids(sentence) for sentence in document if len(sentence)] for document in documents)
     filled = (document for document in kept if document)
     if packing in _PARTS:
-        return _pair_rows(filled, _PARTS[packing], (max_length - _PAIR_SPECIALS) // 2, bos, eos, seed)
+        return _pair_rows(filled, _PARTS[packing], (max_length - PAIR_SPECIALS) // 2, bos, eos, seed)
     rows = _ROWS[packing](filled, max_length - 1, eos)
     return ({"input_ids": np.array([bos, *row], np.int32)} for row in rows)
+
+
+def check_packing(packing: str, max_length: int) -> None:
+    """Raise `ValueError` for an unknown packing, or a `max_length` that leaves no room for a token."""
+    if packing not in _ROWS and packing not in _PARTS:
+        raise ValueError(f"packing={packing!r} is unknown; it must be one of {', '.join((*_ROWS, *_PARTS))}")
+    least = PAIR_SPECIALS + 2 if packing in _PARTS else 3
+    if max_length < least:
+        raise ValueError(f"max_length={max_length!r} has no room for {packing!r}; it must be at least {least}")
 
 
 def _ids(sentence: _Sentence | np.ndarray) -> list[int]:
@@ -174,20 +179,39 @@ def paired(documents: Sequence[Sequence[_Part]], seed: int) -> Iterator[tuple[_P
     so many trade their seconds that half of all pairs do not follow: with other documents, unless one document has more
     than half of those that trade. With documents of few parts, more than half of the pairs may not follow.
     """
+    parts = [part for document in documents for part in document]
+    counts = np.array([len(document) for document in documents], np.int64)
+    for first, second, follows in zip(*(found.tolist() for found in pair_numbers(counts, seed)), strict=True):
+        yield parts[first], None if second < 0 else parts[second], follows
+
+
+def pair_numbers(counts: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs of `paired`, of parts that are numbered through all documents.
+
+    Args:
+        counts: (documents,), how many parts each has.
+
+    Returns:
+        The numbers of the first and of the second part of each pair, int64, -1 for a part that is left over, and whether
+        the second follows the first.
+    """
     generator = np.random.default_rng(seed)
-    last = [document[-1] for document in documents if len(document) % 2]
-    last = [last[place] for place in generator.permutation(len(last))]
-    firsts = [part for document in documents for part in document[: len(document) // 2 * 2 : 2]]
-    seconds = [part for document in documents for part in document[1::2]]
-    owners = np.repeat(np.arange(len(documents)), [len(document) // 2 for document in documents])
+    ends = np.cumsum(counts, dtype=np.int64)
+    last = ends[counts % 2 == 1] - 1
+    last = last[generator.permutation(len(last))]
+    pairs = counts // 2
+    owners = np.repeat(np.arange(len(counts)), pairs)
+    firsts = (ends - counts)[owners] + 2 * (np.arange(len(owners)) - np.repeat(np.cumsum(pairs) - pairs, pairs))
     wanted = (len(firsts) + len(last) // 2) // 2 - len(last) // 2
     partners = _traded(owners, wanted, generator)
-    for place, partner in enumerate(partners):
-        yield firsts[place], seconds[partner], bool(place == partner)
-    for place in range(0, len(last) - 1, 2):
-        yield last[place], last[place + 1], False
-    if len(last) % 2:
-        yield last[-1], None, False
+    seconds = firsts[partners] + 1
+    follows = partners == np.arange(len(partners))
+    others = np.append(last, np.full(len(last) % 2, -1, np.int64)).reshape(-1, 2)
+    return (
+        np.concatenate([firsts, others[:, 0]]),
+        np.concatenate([seconds, others[:, 1]]),
+        np.concatenate([follows, np.zeros(len(others), bool)]),
+    )
 
 
 def _traded(owners: np.ndarray, wanted: int, generator: np.random.Generator) -> np.ndarray:

@@ -23,22 +23,24 @@ from roberta.common.training.data.fields import (
     make_example,
 )
 from roberta.common.training.data.headers import Header
+from roberta.common.training.data.parquet_file import parquet_records
 from roberta.common.training.data.records import DataRecord, Reading, Unusable
 from roberta.common.training.data.tasks import Task, check_task
 from roberta.common.training.data.word_tables import WordTable
 
-Format = Literal["txt", "tsv", "csv", "jsonl", "json", "conll"]
+Format = Literal["txt", "tsv", "csv", "jsonl", "json", "conll", "parquet"]
 SUFFIXES: dict[str, Format] = {
     "txt": "txt", "text": "txt", "raw": "txt", "tsv": "tsv", "csv": "csv", "jsonl": "jsonl", "ndjson": "jsonl",
     "json": "json", "conll": "conll", "bio": "conll", "iob": "conll", "iob2": "conll",
+    "parquet": "parquet",
 }  # fmt: skip
 _FORMATS: dict[Task, tuple[Format, ...]] = {
-    "mlm": ("txt", "tsv", "csv", "jsonl", "json"),
-    "clm": ("txt", "tsv", "csv", "jsonl", "json"),
-    "text-classification": ("tsv", "csv", "jsonl", "json"),
-    "token-classification": ("conll", "csv", "jsonl", "json"),
-    "question-answering": ("json", "jsonl", "csv", "tsv"),
-    "multiple-choice": ("csv", "tsv", "jsonl", "json"),
+    "mlm": ("txt", "tsv", "csv", "jsonl", "json", "parquet"),
+    "clm": ("txt", "tsv", "csv", "jsonl", "json", "parquet"),
+    "text-classification": ("tsv", "csv", "jsonl", "json", "parquet"),
+    "token-classification": ("conll", "csv", "jsonl", "json", "parquet"),
+    "question-answering": ("json", "jsonl", "csv", "tsv", "parquet"),
+    "multiple-choice": ("csv", "tsv", "jsonl", "json", "parquet"),
 }
 _DOUBT = 0.05  # a chance that is too large to rely on
 
@@ -84,7 +86,7 @@ def read_examples(
         return _counted(_examples(_rows(source), task, columns, unusable, reading), unusable, reading)
     # a file: what its format cannot have is refused before it is opened
     path = Path(source)
-    kind = _format(path, task, format)
+    kind = format_of(path, task, format)
     if header is not None and kind not in ("tsv", "csv", "conll"):
         raise ValueError(f"header={header}: {path} is read as {kind}, which has no header; omit it")
     if kind == "txt" and columns:
@@ -98,7 +100,7 @@ def read_examples(
         words = WordTable(path, columns, header, unusable, reading, is_csv=kind == "csv")
         found = _examples(words.records(), task, {}, unusable, reading)
     else:
-        items = records.json_lines if kind == "jsonl" else records.json_items
+        items = {"jsonl": records.json_lines, "json": records.json_items, "parquet": parquet_records}[kind]
         found = _examples(items(path, unusable), task, columns, unusable, reading)
     return _counted(found, unusable, reading)
 
@@ -139,6 +141,11 @@ def _counted(examples: Iterator[Example], unusable: Unusable, reading: Reading) 
     for made in examples:
         reading.rows += 1
         yield made
+    check_not_empty(reading, unusable)
+
+
+def check_not_empty(reading: Reading, unusable: Unusable) -> None:
+    """Raise `ValueError` where a file or data set has been read to its end, and had no example."""
     if reading.rows:
         return
     if unusable.count:
@@ -186,8 +193,12 @@ class _Counting:
         )
 
 
-def _format(path: Path, task: Task, format: Format | None) -> Format:
-    """The format of a file."""
+def format_of(path: Path, task: Task, format: Format | None = None) -> Format:
+    """The format of a file, by its name unless it is given.
+
+    Raises:
+        ValueError: there is no such file, its format cannot be told, or the task does not read it.
+    """
     if not path.is_file():
         raise ValueError(f"{path} is not a file; give the path of one")
     kind = format or SUFFIXES.get(path.suffix[1:].lower())
