@@ -157,7 +157,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("pt/training.py", 'kind_of(name) in ("embedding", "dense")]', 'kind_of(name) != "bias"]', TRAINING, "in_pt and undecayed"),
     ("pt/training.py", "number = self.start + 1 + index", "number = 1 + index", TRAINING_PT, "goes_on"),
     ("pt/training.py", "enabled=self.is_low", "enabled=False", TRAINING_PT, "bfloat16"),
-    ("pt/training.py", "with torch.random.fork_rng([device] if device.type == \"cuda\" else []):", "if True:", TRAINING_PT, "caller"),
+    ("pt/training.py", "with forked_generators(device):", "if True:", TRAINING_PT, "caller"),
     ("pt/training.py", "check_model_class(model, settings.task)", "pass", TRAINING, "in_pt and another_task"),
     ("pt/sharding.py", "        loss.compile()", "        pass", TRAINING_PT, "compiled_code"),
     ("tf/adamw.py", "epsilon=tf.cast(self.epsilon * root, dtype)", "epsilon=tf.cast(self.epsilon, dtype)", TRAINING_TF, "adamw_is"),

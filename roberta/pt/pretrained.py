@@ -26,12 +26,13 @@ from roberta.common.outputs import OUTPUTS
 from roberta.common.parameters import Parameter, kind_of, parameters
 from roberta.common.storage.hub import upload_later
 from roberta.pt.checkpointing import Checkpointing
+from roberta.pt.devices import loading_device
 from roberta.pt.facts import LOSSES
 from roberta.pt.infer import infer, release
 from roberta.pt.layers import Attention, Layer, LMHead
 from roberta.pt.masks import Masks
 from roberta.pt.saving import to_write
-from roberta.pt.sources import DeviceMap, device_of, own_arguments, stored_tensors, table_of
+from roberta.pt.sources import DeviceMap, own_arguments, stored_tensors, table_of
 from roberta.pt.trainer_folders import follow_trainer
 from roberta.pt.weights import as_state, native, tie_again, to_numpy, to_tensor
 
@@ -177,7 +178,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         options = own_arguments(cls, config_overrides) if cls.head is None else {}
         if cls.head == "Model":
             options["add_pooling_layer"] = add_pooling_layer
-        device = device_of(device_map)
+        device = loading_device(device_map)
         built: list[Any] = []
 
         def own_table(config: RobertaConfig) -> dict[str, Parameter]:
@@ -383,7 +384,8 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         for name in missing:
             module, _, leaf = name.rpartition(".")
             shape = self.get_parameter(name).shape
-            setattr(self.get_submodule(module), leaf, nn.Parameter(torch.empty(shape, dtype=dtype)))
+            values = torch.empty(shape, dtype=dtype, device="cpu")  # `fill` moves them, with all others
+            setattr(self.get_submodule(module), leaf, nn.Parameter(values))
         self.tie_weights()
         drawn = [name for name, _ in self.named_parameters() if name in missing]  # without those that are tied
         self.initialise(drawn)
