@@ -405,6 +405,27 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             for parameter, value in zip(there, values, strict=True):
                 parameter.copy_(value)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `to` and its like do to every tensor; what was tied stays so where PyTorch makes parameters anew."""
+        pairs = self._tied_pairs()
+        result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for (owner, leaf), (other, other_leaf) in pairs:
+            setattr(owner, leaf, getattr(other, other_leaf))
+        return result  # type: ignore[no-any-return]
+
+    def _tied_pairs(self) -> list[tuple[tuple[nn.Module, str], tuple[nn.Module, str]]]:
+        """The parameters of the LM head that are now a second name of another: (module, name) of both."""
+        lm_head = getattr(self, "lm_head", None)
+        if not isinstance(lm_head, LMHead) or type(lm_head.decoder) is not nn.Linear:
+            return []
+        words: Any = self.get_input_embeddings()
+        pairs = [(lm_head.decoder, "bias", lm_head, "bias"), (lm_head.decoder, "weight", words, "weight")]
+        return [
+            ((owner, leaf), (other, name))
+            for owner, leaf, other, name in pairs
+            if getattr(owner, leaf) is getattr(other, name, None)
+        ]
+
     def tie_embeddings_and_encoder_decoder(self) -> None:
         """Another name of `tie_weights`."""
         self.tie_weights()
@@ -591,7 +612,8 @@ def _is_torch_save(function: Callable[..., Any]) -> bool:
 
 def _keep_heads(attention: Attention, kept: list[int], size: int) -> None:
     """Cut an attention's four projections down to the columns of the heads `kept`."""
-    columns = torch.cat([torch.arange(head * size, (head + 1) * size) for head in kept])
+    device = attention.output.dense.weight.device
+    columns = torch.cat([torch.arange(head * size, (head + 1) * size, device=device) for head in kept])
     for dense in (attention.self.query, attention.self.key, attention.self.value):
         dense.weight = nn.Parameter(dense.weight.detach()[columns])
         dense.bias = nn.Parameter(dense.bias.detach()[columns])
