@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         for what, dtype, found in rows(device, Path(folder)):
             verdict = "" if found < BOUNDS[dtype] else f"  missed: more than {BOUNDS[dtype]:.0e}"
             is_missed |= bool(verdict)
-            print(f"{what:<45} {dtype:<9} {found:.1e}{verdict}", flush=True)
+            print(f"{what:<47} {dtype:<9} {found:.1e}{verdict}", flush=True)
     return int(is_missed)
 
 
