@@ -101,7 +101,7 @@ def updated(folder: Path, head: Head, device: str, dtype: str) -> dict[str, np.n
 
 
 def rows(device: str, folder: Path) -> Iterator[tuple[str, str, float]]:
-    """What was compared, in which dtype, and the difference."""
+    """Each comparison: its name, the dtype and the difference."""
     dtypes = ["float32"] if device.startswith("mps") else ["float64", "float32"]
     low = ["bfloat16"] if computes_bfloat16(as_device(device)) else []
     for head in ("Model", *TRAINED):

@@ -286,7 +286,7 @@ def an_update_of_each_task_gives_the_same_weights_and_state() -> None:
         states = [one.state() for one in both]
         assert states[0].step == states[1].step == 2
         same(states[1].moments, states[0].moments)
-        # a state of the device goes on upon the CPU, and the other way round
+        # a state of the device continues on the CPU, and the other way round
         swapped = [trainer(case, device) for device in ("cpu", DEVICE)]
         for one, other, state in zip(swapped, reversed(both), reversed(states), strict=True):
             one.model.load_state_dict({name: value.cpu() for name, value in other.model.state_dict().items()})

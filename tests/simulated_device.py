@@ -1,4 +1,4 @@
-"""A device that is none: it computes on the CPU, and what meets a tensor of another device is an error, as on a GPU.
+"""A device that does not exist: it computes on the CPU, and what meets a tensor of another device is an error, as on a GPU.
 
 PyTorch sees a backend of its own ("sim", with two devices, an accelerator like others). Tensors of it are plain tensors
 over memory of the CPU, made by DLPack. Every operation that arrives at the backend first checks that its tensors are on
@@ -92,7 +92,7 @@ def _run(operation: Any, *args: Any, **kwargs: Any) -> Any:
         elif isinstance(leaf, torch.device):
             leaf = torch.device("cpu")
         lower.append(leaf)
-    # what an operation writes into is made anew, as it may get another size
+    # what an operation writes into is made again, as it may get another size
     given_kwargs = kwargs
     args, kwargs = _pytree.tree_unflatten(lower, tree)
     kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}

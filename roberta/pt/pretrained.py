@@ -406,7 +406,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
                 parameter.copy_(value)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """What `to` and its like do to every tensor; what was tied stays so where PyTorch makes parameters anew."""
+        """What `to` and its like do to every tensor; what was tied stays so where PyTorch makes new parameters."""
         pairs = self._tied_pairs()
         result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for (owner, leaf), (other, other_leaf) in pairs:
