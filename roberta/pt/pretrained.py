@@ -408,10 +408,10 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What `to` and its like do to every tensor; what was tied stays so where PyTorch makes new parameters."""
         pairs = self._tied_pairs()
-        result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        result = super()._apply(fn, recurse)
         for (owner, leaf), (other, other_leaf) in pairs:
             setattr(owner, leaf, getattr(other, other_leaf))
-        return result  # type: ignore[no-any-return]
+        return result
 
     def _tied_pairs(self) -> list[tuple[tuple[nn.Module, str], tuple[nn.Module, str]]]:
         """The parameters of the LM head that are now a second name of another: (module, name) of both."""
