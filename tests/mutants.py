@@ -212,7 +212,6 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("pt/devices.py", "int(os.environ.get(\"LOCAL_WORLD_SIZE\", \"1\")) > 1", "False", DEVICES, "torchrun"),
     ("pt/layers.py", "torch.zeros((batch, seq), dtype=torch.long, device=inputs_embeds.device)", "torch.zeros((batch, seq), dtype=torch.long)", DEVICES, "embeddings"),
     ("pt/layers.py", "steps = torch.arange(seq, device=inputs_embeds.device)", "steps = torch.arange(seq)", DEVICES, "embeddings"),
-    ("pt/layers.py", "key_index = torch.arange(keys, device=like.device)", "key_index = torch.arange(keys)", DEVICES, "embeddings"),
     ("pt/layers.py", "index = torch.arange(key.shape[2], device=key.device)", "index = torch.arange(key.shape[2])", DEVICES, "embeddings"),
     ("pt/pretrained.py", "        if place.type != \"cpu\":\n            self.to(place)", "        pass", DEVICES, "loaded_where"),
     ("pt/pretrained.py", "dtype=dtype, device=\"cpu\")", "dtype=dtype)", DEVICES, "loaded_where"),
