@@ -6,7 +6,7 @@ READY := .venv/.ready
 export TF_CPP_MIN_LOG_LEVEL := 3
 export KERAS_BACKEND := tensorflow
 
-.PHONY: test test-all demo bench lint format mutants floors oracle clean
+.PHONY: test test-all demo bench gpu lint format mutants floors oracle clean
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
@@ -21,6 +21,10 @@ demo: $(READY)
 # Beside every named peer, each fetched into a folder of its own; takes an hour on a quiet machine. Writes docs/performance.md.
 bench: $(READY)
 	$(BIN)/python -m benchmarks inference --docs
+
+# Every class on the GPU of this machine against our CPU in float64; says so and skips where there is none.
+gpu: $(READY)
+	$(BIN)/python -m benchmarks gpu
 
 lint: $(READY)
 	$(BIN)/ruff check

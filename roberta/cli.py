@@ -10,7 +10,7 @@ from pathlib import Path
 
 import roberta
 from roberta.common.commands.prepare_options import add_prepare
-from roberta.common.commands.text_options import add_text_commands, add_threads, arguments_of
+from roberta.common.commands.text_options import add_device, add_text_commands, add_threads, arguments_of
 from roberta.common.commands.threads import set_threads
 from roberta.common.commands.training_options import add_train
 
@@ -120,6 +120,7 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     verify_.add_argument("--seed", type=int, default=0, help="of the ids when none are given (%(default)s)")
     verify_.add_argument("--tokens", type=int, default=32, help="of the longest of these rows (%(default)s)")
     verify_.add_argument("--report", action="append", type=Path, default=[], metavar="FILE", help=".html or .json")
+    add_device(verify_)
     add_threads(verify_)
     verify_.set_defaults(run=_verify)
 

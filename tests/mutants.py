@@ -41,6 +41,9 @@ TRAINING = "tests/every_backend/test_training.py"
 FAMILIES = "tests/every_backend/test_families.py"
 KINDS = "tests/common/test_tokenizer_kinds.py"
 RUN = "tests/common/test_training_run.py"
+DEVICES = "tests/one_backend/test_devices_pt.py"
+SPLIT = "tests/one_backend/test_devices_split.py"
+DEVICE_NAMES = "tests/common/test_devices.py"
 TRAINING_PT = "tests/one_backend/test_training_pt.py"
 TRAINING_TF = "tests/one_backend/test_training_tf.py"
 TRAINING_FLAX = "tests/one_backend/test_training_flax.py"
@@ -157,7 +160,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("pt/training.py", 'kind_of(name) in ("embedding", "dense")]', 'kind_of(name) != "bias"]', TRAINING, "in_pt and undecayed"),
     ("pt/training.py", "number = self.start + 1 + index", "number = 1 + index", TRAINING_PT, "goes_on"),
     ("pt/training.py", "enabled=self.is_low", "enabled=False", TRAINING_PT, "bfloat16"),
-    ("pt/training.py", "with torch.random.fork_rng([device] if device.type == \"cuda\" else []):", "if True:", TRAINING_PT, "caller"),
+    ("pt/training.py", "with forked_generators(device):", "if True:", TRAINING_PT, "caller"),
     ("pt/training.py", "check_model_class(model, settings.task)", "pass", TRAINING, "in_pt and another_task"),
     ("pt/sharding.py", "        loss.compile()", "        pass", TRAINING_PT, "compiled_code"),
     ("tf/adamw.py", "epsilon=tf.cast(self.epsilon * root, dtype)", "epsilon=tf.cast(self.epsilon, dtype)", TRAINING_TF, "adamw_is"),
@@ -205,6 +208,20 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("common/tokenizer/library.py", "not in listed}, **vocabulary.added}", "not in listed}, **vocabulary.added, **added}", "tests/common/test_tokenizer_family.py", "auto_tokenizer_finds"),
     ("common/tokenizer/auto.py", "if cls is not None and cls.is_readable(folder):", "if cls is not None:", KINDS, "contradict"),
     ("common/pipelines/tag.py", "tokens[said] == WORD_START or", "", "tests/every_backend/test_family_pipelines.py", "in_pt and tc-xlmr"),
+    ("pt/devices.py", "    return tensor.to(device)", "    return tensor", DEVICES, "dropout"),
+    ("pt/devices.py", "int(os.environ.get(\"LOCAL_WORLD_SIZE\", \"1\")) > 1", "False", DEVICES, "torchrun"),
+    ("pt/layers.py", "torch.zeros((batch, seq), dtype=torch.long, device=inputs_embeds.device)", "torch.zeros((batch, seq), dtype=torch.long)", DEVICES, "embeddings"),
+    ("pt/layers.py", "steps = torch.arange(seq, device=inputs_embeds.device)", "steps = torch.arange(seq)", DEVICES, "embeddings"),
+    ("pt/layers.py", "index = torch.arange(key.shape[2], device=key.device)", "index = torch.arange(key.shape[2])", DEVICES, "embeddings"),
+    ("pt/pretrained.py", "        if place.type != \"cpu\":\n            self.to(place)", "        pass", DEVICES, "loaded_where"),
+    ("pt/pretrained.py", "dtype=dtype, device=\"cpu\")", "dtype=dtype)", DEVICES, "loaded_where"),
+    ("pt/pretrained.py", "            setattr(owner, leaf, getattr(other, other_leaf))", "            pass", DEVICES, "every_head"),
+    ("pt/training.py", "return loss.detach().cpu().double() * weight", "return loss.detach() * weight", DEVICES, "bfloat16 or dropout"),
+    ("tf/pretrained.py", "with no_initialisation(), tf.device(place):", "with no_initialisation():", SPLIT, "in_tf and not length"),
+    ("tf/pretrained.py", "        with on_device_of(self):\n            if not self._takes_names", "        with tf.device(None):\n            if not self._takes_names", SPLIT, "in_tf and not length"),
+    ("flax/weights.py", "leaf if device is None else jax.device_put(leaf, device)", "leaf", SPLIT, "in_flax and not length"),
+    ("common/devices.py", "asked.number < there[kinds[0]]", "asked.number <= there[kinds[0]]", DEVICE_NAMES, "lists"),
+    ("common/devices.py", "@functools.cache\ndef say_taken", "def say_taken", DEVICE_NAMES, "said"),
 ]  # fmt: skip
 
 

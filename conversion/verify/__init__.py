@@ -40,6 +40,7 @@ def verify(
     *,
     against: str | Path | None = None,
     frameworks: Sequence[str] | None = None,
+    device: str | int | None = None,
     dtype: Dtype = "float64",
     gradients: bool = False,
     head: Head | None = None,
@@ -54,6 +55,7 @@ def verify(
         source: a folder, weights file or hub name that `from_pretrained` reads, or a checkpoint of fairseq or KerasHub.
         against: another checkpoint of the same class and shapes, such as a conversion of `source`.
         frameworks: "pt", "tf" and "flax", the first being the reference; by default those installed.
+        device: where each framework runs, such as "cpu" or "cuda"; None for an accelerator that it has, or the CPU.
         dtype: of the computation. float64 reveals mistakes that float32's rounding hides.
         gradients: compare the gradient of every parameter as well.
         head: the class to run, such as "ForMaskedLM"; by default what the config says.
@@ -75,12 +77,14 @@ def verify(
         # open and check both checkpoints before a framework is imported
         paths = [stack.enter_context(readable(path, head)) for path in (source, against) if path is not None]
         found, subject = open_for_run(paths[0], head)
+        subject = replace(subject, device=device)
         pairs = [(found, subject)]
         if against is not None:
             if head is None:
                 check_class(source, subject, against, paths[1])
-            pairs.append(open_for_run(paths[1], subject.head))
-            check_comparable(source, found, against, pairs[1][0], subject)
+            second_found, second_subject = open_for_run(paths[1], subject.head)
+            pairs.append((second_found, replace(second_subject, device=device)))
+            check_comparable(source, found, against, second_found, subject)
         # run the same inputs through all
         inputs = make_inputs(found.config, subject.head, found.folder, texts=texts, ids=ids, seed=seed, tokens=tokens)
         origin = "given texts" if texts is not None else "given ids" if ids is not None else f"drawn from seed {seed}"

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from roberta.common.frameworks import FRAMEWORKS, class_of, installed
+from roberta.common.devices import to_load_on
+from roberta.common.frameworks import FRAMEWORKS, backend_module, class_of, installed
 from roberta.common.parameters import Head
 from roberta.common.values import Arrays
 from roberta.conversion.verify.runners import RUNNERS, Trace
@@ -26,12 +27,14 @@ class Subject:
         path: folder, file or hub name, as the user gave it.
         options: further arguments of `from_pretrained`.
         model_type: that the checkpoint's config says.
+        device: to run it on; None for an accelerator of the framework, or the CPU.
     """
 
     path: str | Path
     head: Head
     options: Mapping[str, Any] = field(default_factory=dict)
     model_type: str = "roberta"
+    device: str | int | None = None
 
 
 def frameworks_to_run(frameworks: Sequence[str] | None) -> list[str]:
@@ -62,10 +65,12 @@ def trace(framework: str, subject: Subject, inputs: Arrays, dtype: Dtype, seed: 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or TensorFlow prints a banner
     inputs = {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in inputs.items()}
     with _jax_floats(dtype) if framework == "flax" else ExitStack():
+        place = to_load_on(subject.device, "float64", framework)  # for both dtypes, which are compared
         model = class_of(framework, subject.head, subject.model_type).from_pretrained(
-            subject.path, dtype=dtype, **subject.options
+            subject.path, dtype=dtype, device_map=place, **subject.options
         )
-        result = RUNNERS[framework](model, inputs, seed)
+        with backend_module(framework, "devices").on_device_of(model):
+            result = RUNNERS[framework](model, inputs, seed)
     del model
     gc.collect()  # a Keras model refers to itself, and would stay in memory while the next is loaded
     return result

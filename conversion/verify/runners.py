@@ -62,10 +62,10 @@ def _places(output: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, An
 def _run_pytorch(model: Any, inputs: Arrays, seed: int | None) -> Trace:
     import torch
 
-    from roberta.pt.weights import native
+    from roberta.pt.weights import native, to_numpy
 
     inner: dict[str, Any] = {}
-    tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    tensors = {name: torch.from_numpy(value).to(model.device) for name, value in inputs.items()}
     with ExitStack() as hooks, torch.set_grad_enabled(seed is not None):
         for name, module in _watched(model):
             hooks.enter_context(_watching(module, name, inner))
@@ -75,10 +75,10 @@ def _run_pytorch(model: Any, inputs: Arrays, seed: int | None) -> Trace:
             terms = [(output[n] * torch.from_numpy(c).to(output[n])).sum() for n, c in cotangents(output, seed).items()]
             sum(terms).backward()
             gradients = {
-                name: np.zeros(tuple(leaf.shape)) if leaf.grad is None else leaf.grad.numpy()
+                name: np.zeros(tuple(leaf.shape)) if leaf.grad is None else to_numpy(leaf.grad)
                 for name, (leaf, _) in native(model).items()
             }
-    return Trace({name: value.detach().numpy() for name, value in _places(output, inner).items()}, gradients)
+    return Trace({name: to_numpy(value) for name, value in _places(output, inner).items()}, gradients)
 
 
 def _watched(model: Any) -> Iterator[tuple[str, Any]]:

@@ -31,6 +31,7 @@ from roberta.common.outputs import OUTPUTS, ModelOutput
 from roberta.common.parameters import HEADS_WITH_POOLER, LANGUAGE_MODELS, Head, Parameter, parameters
 from roberta.common.storage.hub import upload_later
 from roberta.flax import cache as caches
+from roberta.flax.devices import loading_device
 from roberta.flax.infer import infer, release
 from roberta.flax.layers import normal
 from roberta.flax.programs import run_module
@@ -232,6 +233,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         *,
         config: RobertaConfig | str | Path | None = None,
         torch_dtype: DTypeLike | None = None,
+        device_map: object = None,
         add_pooling_layer: bool = True,
         output_loading_info: bool = False,
         ignore_mismatched_sizes: bool = False,
@@ -259,6 +261,8 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
                 names, or "auto" for what the config or the file says. Parameters stay as the file has them, float32,
                 float16 or bfloat16, so that training in bfloat16 updates float32 ones; `to_bf16` and its like cast
                 them. They are float64 when that is asked for, and only then. `torch_dtype` is its older name.
+            device_map: where to load, and so to compute: "auto", a device, its name or number, or {"": device}; by
+                default where JAX makes arrays (`jax.default_device`).
             output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}). What the
                 file lacks, in the encoder too, is then reported and newly initialised.
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
@@ -274,6 +278,7 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         Raises:
             CheckpointError: one error for everything that does not fit; no partly filled model is returned.
         """
+        place = loading_device(device_map)
         # config and tensors, checked against the table
         wanted = dtype if torch_dtype is None else torch_dtype
         found = cls._open(
@@ -290,12 +295,13 @@ class FlaxRobertaPreTrainedModel(PretrainedBase):
         )  # fmt: skip
         model._generation_fields = found.generation
         tensors = found.match.found.items()
-        params = to_native((name, tensor.load(), kept(tensor.dtype, target)) for name, tensor in tensors)
+        params = to_native(((name, tensor.load(), kept(tensor.dtype, target)) for name, tensor in tensors), place)
         model._missing_keys = frozenset(model.required_params - set(flatten_dict(params)))
         # what was missing or left over, and the parameters into the model or beside it
         report_to_user(found.report, cls.__name__)
         if _do_init:
-            model._do_init, model._params = True, model.fill_missing(params, target)
+            whole = model.fill_missing(params, target)
+            model._do_init, model._params = True, whole if place is None else jax.device_put(whole, place)
         result = (model,) if _do_init else (model, params)
         result += (loading_info(found.report),) if output_loading_info else ()
         return result[0] if len(result) == 1 else result

@@ -72,8 +72,8 @@ class MeshLayout:
         return found
 
 
-def make_layout(sharding: Literal["none", "data", "full"]) -> MeshLayout:
-    """The layout of `Settings.sharding`, over all devices of this process.
+def make_layout(sharding: Literal["none", "data", "full"], platform: str | None = None) -> MeshLayout:
+    """The layout of `Settings.sharding`, over all devices of this process, of the platform or of JAX's own choice.
 
     Raises:
         ValueError: there are several processes.
@@ -85,4 +85,4 @@ def make_layout(sharding: Literal["none", "data", "full"]) -> MeshLayout:
             f"sharding={sharding!r} takes the devices of one process, and JAX has {jax.process_count()} processes; "
             "start one process that sees all devices"
         )
-    return MeshLayout(Mesh(np.array(jax.devices()), ("data",)), sharding == "full")
+    return MeshLayout(Mesh(np.array(jax.devices(platform)), ("data",)), sharding == "full")

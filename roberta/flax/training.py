@@ -24,6 +24,7 @@ from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.optimizer_state import Group, TrainingState
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
+from roberta.flax.devices import device_of_model, on_device_of
 from roberta.flax.layers import check_range, check_values, position_ids, split_sums
 from roberta.flax.lora import LoraWeights
 from roberta.flax.losses import check_labels, classification_loss, next_token_loss, span_loss, token_loss
@@ -58,13 +59,14 @@ class Trainer:
         self.rate = settings.recipe.learning_rate if resumed is None else resumed.groups[0].learning_rate
         module = trained_module(model, settings)
         kind = checked_dtype("float32" if settings.dtype == "bfloat16" else settings.dtype)
-        params = jax.tree.map(lambda leaf: jnp.array(leaf, kind, copy=True), model.params)
-        self._adapter = None if settings.lora is None else LoraWeights(params, settings.lora)
-        trained = params if self._adapter is None else self._adapter.trained
-        state = TrainState.create(apply_fn=module.apply, params=trained, tx=optimizer(settings.recipe, trained))
-        if resumed is not None:
-            state = state.replace(step=resumed.step, opt_state=fill_optimizer(resumed, state.opt_state))
-        self.layout = make_layout(settings.sharding)
+        with on_device_of(model):
+            params = jax.tree.map(lambda leaf: jnp.array(leaf, kind, copy=True), model.params)
+            self._adapter = None if settings.lora is None else LoraWeights(params, settings.lora)
+            trained = params if self._adapter is None else self._adapter.trained
+            state = TrainState.create(apply_fn=module.apply, params=trained, tx=optimizer(settings.recipe, trained))
+            if resumed is not None:
+                state = state.replace(step=resumed.step, opt_state=fill_optimizer(resumed, state.opt_state))
+        self.layout = make_layout(settings.sharding, device_of_model(model).platform)
         if self._adapter is not None:
             self._adapter.frozen = self.layout.put_state(self._adapter.frozen)
         self._set(self.layout.put_state(state))

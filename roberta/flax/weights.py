@@ -6,13 +6,14 @@ reads files without JAX. A tied LM head has no decoder.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax import Array
+from jax import Array, Device
 from jax.typing import DTypeLike
 
 from roberta.common.formats import flax_msgpack
@@ -63,11 +64,14 @@ def native(params: Mapping[str, Any]) -> dict[str, tuple[Array, bool]]:
     return result
 
 
-def to_native(tensors: Iterable[tuple[str, np.ndarray, DTypeLike]]) -> Params:
-    """The tree of canonical names, arrays and the dtypes they get, taken one at a time."""
+def to_native(tensors: Iterable[tuple[str, np.ndarray, DTypeLike]], device: Device | None = None) -> Params:
+    """The tree of canonical names, arrays and the dtypes they get, taken one at a time; on a device, where one is given."""
     leaves = {}
     for name, array, dtype in tensors:
-        leaves[flax_msgpack.native_name(name)] = to_array(array.T if kind_of(name) == "dense" else array, dtype)
+        values = array.T if kind_of(name) == "dense" else array
+        with nullcontext() if device is None else jax.default_device(device):
+            leaf = to_array(values, dtype)
+        leaves[flax_msgpack.native_name(name)] = leaf if device is None else jax.device_put(leaf, device)
     return unflatten_dict(leaves, sep="/")
 
 

@@ -168,7 +168,10 @@ class Adapters(Facts):
             if state_dict is not None:
                 raise ValueError("a loaded adapter is in the weights, and not among the tensors of state_dict; omit it")
             sources = self.loaded_adapter(adapter_name).tensors(is_peft=False)
-            return {name: to_tensor(load(), getattr(torch, dtype)) for name, (_, dtype, load) in sources.items()}
+            return {
+                name: to_tensor(load(), getattr(torch, dtype)).to(self.device)
+                for name, (_, dtype, load) in sources.items()
+            }
         name = self.active_adapters()[0] if adapter_name is None else adapter_name
         self._check_names([name])
         return _peft().get_peft_model_state_dict(self, state_dict=state_dict, adapter_name=name)

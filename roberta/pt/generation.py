@@ -17,6 +17,7 @@ from roberta.common.generation.tuple_cache import TupleGeneration, TupleStepper
 from roberta.common.generation.walk import Seed, Streamer
 from roberta.common.outputs import ModelOutput
 from roberta.pt import cache as caches
+from roberta.pt.devices import put
 from roberta.pt.facts import Facts
 from roberta.pt.parts import without_dropout
 
@@ -27,13 +28,13 @@ class ModelStepper(TupleStepper):
     cache_class = caches.Cache
 
     def tensor(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(self.model.device)
+        return put(values, self.model.device)
 
     def repeated(self, tree: object, copies: int) -> Any:
         return _pytree.tree_map_only(Tensor, lambda tensor: tensor.repeat_interleave(copies, dim=0), tree)
 
     def rows(self, values: Tensor, rows: np.ndarray) -> Tensor:
-        return values[torch.from_numpy(rows).to(values.device)]
+        return values[put(rows, values.device)]
 
     def wide(self, values: Tensor) -> np.ndarray:
         return values.detach().to(torch.promote_types(values.dtype, torch.float32)).cpu().numpy()
@@ -109,7 +110,8 @@ class GenerationMixin(TupleGeneration, Facts):
     ) -> Any:
         generator = seed if isinstance(seed, torch.Generator) else None
         if seed is None or generator is not None:
-            seed = int(torch.randint(2**62, (), generator=generator))
+            place = None if generator is None else generator.device
+            seed = int(torch.randint(2**62, (), generator=generator, device=place))
         with torch.no_grad(), without_dropout(self):
             return driver.generate(self, call_of(locals()), self._tensors())
 

@@ -22,6 +22,7 @@ from roberta.common.inference.heads import head_results
 from roberta.common.inference.unpadding import Tokens
 from roberta.common.values import Arrays
 from roberta.pt import int8
+from roberta.pt.devices import put
 from roberta.pt.layers import ACTIVATION_FUNCTIONS, Attention, Embeddings, Layer
 from roberta.pt.parts import Parts, alteration, without_dropout
 from roberta.pt.weights import to_numpy
@@ -220,14 +221,14 @@ class FastModel:
         """Last hidden states of `tokens.kept`: (kept, hidden)."""
         hidden = self.embed(tokens)
         if not self.layers:
-            return hidden[torch.from_numpy(tokens.kept).to(hidden.device)]
+            return hidden[put(tokens.kept, hidden.device)]
         lengths = [(len(list(same)), length) for length, same in groupby(tokens.lengths.tolist())]
         scratch = Scratch(len(hidden), self.width, hidden)
         for layer in self.layers[:-1]:
             hidden = layer(hidden, lengths, None, scratch)
         kept = None
         if len(tokens.kept) < len(tokens.ids):
-            kept = torch.from_numpy(self.rounded(tokens.kept)).to(hidden.device)
+            kept = put(self.rounded(tokens.kept), hidden.device)
         return self.layers[-1](hidden, lengths, kept, scratch)[: len(tokens.kept)]
 
     def embed(self, tokens: Tokens) -> Tensor:
@@ -235,7 +236,7 @@ class FastModel:
         embeddings = self.embeddings
         device = embeddings.LayerNorm.weight.device
         ids, positions, types = (
-            torch.from_numpy(self.rounded(array)).to(device) for array in (tokens.ids, tokens.positions, tokens.types)
+            put(self.rounded(array), device) for array in (tokens.ids, tokens.positions, tokens.types)
         )
         hidden = (
             F.embedding(ids, embeddings.word_embeddings.weight)
@@ -327,7 +328,7 @@ def release(model: "RobertaPreTrainedModel") -> None:
 
 def run_plain(model: "RobertaPreTrainedModel", piece: Arrays) -> Arrays:
     """The forward pass in eval mode, as numpy what `infer` returns of it."""
-    inputs = {name: torch.from_numpy(array).to(model.device) for name, array in piece.items()}
+    inputs = {name: put(array, model.device) for name, array in piece.items()}
     with torch.no_grad(), without_dropout(model):  # inference mode would spoil what a caller's hooks keep
         output = model(**inputs, return_dict=True)
     head: Any = model.head

@@ -19,7 +19,7 @@ def token_loss(logits: Tensor, labels: Tensor, count: int | Tensor | None = None
 
     Args:
         logits: (..., classes).
-        labels: int, of the shape of `logits` without its last axis.
+        labels: int, of the shape of `logits` without its last axis; on any device.
         count: divide the sum by this instead of by the number of labels that count.
     """
     if labels.shape != logits.shape[:-1] or labels.is_floating_point():
@@ -27,7 +27,7 @@ def token_loss(logits: Tensor, labels: Tensor, count: int | Tensor | None = None
             f"labels of shape {tuple(labels.shape)} and type {labels.dtype} do not fit logits of shape "
             f"{tuple(logits.shape)}: give integers of shape {tuple(logits.shape[:-1])}"
         )
-    labels = whole(labels)
+    labels = whole(labels).to(logits.device)
     check_labels("labels", labels, logits.shape[-1])
     return cross_entropy(logits.flatten(0, -2), labels.flatten(), IGNORED, count)
 
@@ -63,7 +63,7 @@ def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -
         raise ValueError(f"labels of shape {tuple(labels.shape)} do not fit {problem} of {tuple(logits.shape)} logits")
     wide = widened(logits)
     one = F.mse_loss if problem == "regression" else F.binary_cross_entropy_with_logits
-    return narrowed(one(wide, labels.to(wide.dtype)), logits)
+    return narrowed(one(wide, labels.to(wide)), logits)
 
 
 def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tens
     seq = start_logits.shape[1]
 
     def one(logits: Tensor, positions: Tensor) -> Tensor:
-        return cross_entropy(logits, positions.reshape(-1).long().clamp(0, seq), seq)
+        return cross_entropy(logits, positions.to(logits.device).reshape(-1).long().clamp(0, seq), seq)
 
     return (one(start_logits, start) + one(end_logits, end)) / 2
 

@@ -26,12 +26,13 @@ from roberta.common.outputs import OUTPUTS
 from roberta.common.parameters import Parameter, kind_of, parameters
 from roberta.common.storage.hub import upload_later
 from roberta.pt.checkpointing import Checkpointing
+from roberta.pt.devices import loading_device
 from roberta.pt.facts import LOSSES
 from roberta.pt.infer import infer, release
 from roberta.pt.layers import Attention, Layer, LMHead
 from roberta.pt.masks import Masks
 from roberta.pt.saving import to_write
-from roberta.pt.sources import DeviceMap, device_of, own_arguments, stored_tensors, table_of
+from roberta.pt.sources import DeviceMap, own_arguments, stored_tensors, table_of
 from roberta.pt.trainer_folders import follow_trainer
 from roberta.pt.weights import as_state, native, tie_again, to_numpy, to_tensor
 
@@ -177,7 +178,7 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         options = own_arguments(cls, config_overrides) if cls.head is None else {}
         if cls.head == "Model":
             options["add_pooling_layer"] = add_pooling_layer
-        device = device_of(device_map)
+        device = loading_device(device_map)
         built: list[Any] = []
 
         def own_table(config: RobertaConfig) -> dict[str, Parameter]:
@@ -383,7 +384,8 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
         for name in missing:
             module, _, leaf = name.rpartition(".")
             shape = self.get_parameter(name).shape
-            setattr(self.get_submodule(module), leaf, nn.Parameter(torch.empty(shape, dtype=dtype)))
+            values = torch.empty(shape, dtype=dtype, device="cpu")  # `fill` moves them, with all others
+            setattr(self.get_submodule(module), leaf, nn.Parameter(values))
         self.tie_weights()
         drawn = [name for name, _ in self.named_parameters() if name in missing]  # without those that are tied
         self.initialise(drawn)
@@ -402,6 +404,27 @@ class RobertaPreTrainedModel(Masks, Checkpointing):
             self._init_weights(module)
             for parameter, value in zip(there, values, strict=True):
                 parameter.copy_(value)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `to` and its like do to every tensor; what was tied stays so where PyTorch makes new parameters."""
+        pairs = self._tied_pairs()
+        result = super()._apply(fn, recurse)
+        for (owner, leaf), (other, other_leaf) in pairs:
+            setattr(owner, leaf, getattr(other, other_leaf))
+        return result
+
+    def _tied_pairs(self) -> list[tuple[tuple[nn.Module, str], tuple[nn.Module, str]]]:
+        """The parameters of the LM head that are now a second name of another: (module, name) of both."""
+        lm_head = getattr(self, "lm_head", None)
+        if not isinstance(lm_head, LMHead) or type(lm_head.decoder) is not nn.Linear:
+            return []
+        words: Any = self.get_input_embeddings()
+        pairs = [(lm_head.decoder, "bias", lm_head, "bias"), (lm_head.decoder, "weight", words, "weight")]
+        return [
+            ((owner, leaf), (other, name))
+            for owner, leaf, other, name in pairs
+            if getattr(owner, leaf) is getattr(other, name, None)
+        ]
 
     def tie_embeddings_and_encoder_decoder(self) -> None:
         """Another name of `tie_weights`."""
@@ -589,7 +612,8 @@ def _is_torch_save(function: Callable[..., Any]) -> bool:
 
 def _keep_heads(attention: Attention, kept: list[int], size: int) -> None:
     """Cut an attention's four projections down to the columns of the heads `kept`."""
-    columns = torch.cat([torch.arange(head * size, (head + 1) * size) for head in kept])
+    device = attention.output.dense.weight.device
+    columns = torch.cat([torch.arange(head * size, (head + 1) * size, device=device) for head in kept])
     for dense in (attention.self.query, attention.self.key, attention.self.value):
         dense.weight = nn.Parameter(dense.weight.detach()[columns])
         dense.bias = nn.Parameter(dense.bias.detach()[columns])

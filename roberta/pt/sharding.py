@@ -43,8 +43,17 @@ def join(sharding: Sharding, device: torch.device) -> tuple[int, int]:
                 f"sharding={sharding!r} is for several processes, and this is one alone; start it with "
                 "torchrun --nproc-per-node PROCESSES -m roberta train ..., or take sharding='none'"
             )
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+        if device.type != "cpu":
+            torch.accelerator.set_device_index(device.index or 0)
+        dist.init_process_group(group_backend(device), timeout=_PATIENCE)
     return dist.get_rank(), dist.get_world_size()
+
+
+def group_backend(device: torch.device) -> str:
+    """What carries tensors between the processes: gloo those of the CPU, such as the loss, and NCCL those of CUDA."""
+    if device.type == "cpu":
+        return "gloo"
+    return f"cpu:gloo,{device.type}:{dist.get_default_backend_for_device(device)}"
 
 
 def spread(loss: "Loss", sharding: Sharding, compiles: bool) -> nn.Module:
@@ -131,7 +140,7 @@ class First:
 
 
 def _send(what: int) -> None:
-    dist.broadcast(torch.tensor(what), src=0)
+    dist.broadcast(torch.tensor(what, device="cpu"), src=0)
 
 
 def _help(trainer: "Trainer") -> None:
@@ -143,6 +152,6 @@ def _help(trainer: "Trainer") -> None:
 
 
 def _received() -> int:
-    what = torch.tensor(0)
+    what = torch.tensor(0, device="cpu")
     dist.broadcast(what, src=0)
     return int(what)

@@ -1,4 +1,4 @@
-"""What `from_pretrained` is given besides a folder: tensors, and a device to load on."""
+"""What `from_pretrained` is given besides a folder: tensors, a device to load on, and arguments of a class."""
 
 import inspect
 from collections.abc import Mapping
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from roberta.pt.pretrained import RobertaPreTrainedModel
 
 DeviceMap = str | int | torch.device | Mapping[str, str | int | torch.device] | None
-AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 def stored_tensors(state_dict: Mapping[str, Any] | None) -> dict[str, StoredTensor] | None:
@@ -36,37 +35,6 @@ def stored_tensors(state_dict: Mapping[str, Any] | None) -> dict[str, StoredTens
 def _stored(name: str, tensor: Tensor) -> StoredTensor:
     dtype = str(tensor.dtype).removeprefix("torch.")
     return StoredTensor(name, tuple(tensor.shape), dtype, Path("state_dict"), lambda: to_numpy(tensor).copy())
-
-
-def device_of(device_map: DeviceMap) -> torch.device | None:
-    """The device to load on; None for where PyTorch puts tensors by default.
-
-    Args:
-        device_map: None; "auto", the accelerator if there is one; a device, its name or its number; or {"": device}.
-
-    Raises:
-        ValueError: a map that splits the model, or is not a device.
-    """
-    if isinstance(device_map, Mapping):
-        devices = {str(device) for device in device_map.values()}
-        if len(devices) != 1:
-            raise ValueError(
-                f"device_map splits the model over {sorted(devices)}, which is not supported: these models fit one "
-                'device; give device_map="auto" or a device, and docs/training.md shows how a training is spread'
-            )
-        device_map = next(iter(device_map.values()))
-    if device_map is None:
-        return None
-    if device_map in AUTOMATIC:
-        return torch.accelerator.current_accelerator() or torch.device("cpu")
-    if isinstance(device_map, int) and not torch.accelerator.is_available():
-        raise ValueError(f'device_map={device_map} is the number of an accelerator, and there is none; give "cpu"')
-    try:
-        return torch.device(device_map)
-    except (RuntimeError, TypeError):
-        raise ValueError(
-            f'device_map={device_map!r} is not a device; give "auto", "cpu", a device such as "cuda:0", or {{"": device}}'
-        ) from None
 
 
 def own_arguments(cls: type, given: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
 from roberta.common.values import IGNORED
 from roberta.pt import sharding
+from roberta.pt.devices import forked_generators, put
 from roberta.pt.lora import LoraWeights
 from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
 from roberta.pt.optimizers import fill_optimizer, read_optimizer
@@ -78,7 +79,7 @@ class Trainer:
         self._gathered = None
         self._model.train()
         self.optimizer.zero_grad()
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device="cpu")
         for index, micro_batch in enumerate(micro_batches):
             is_last = index == len(micro_batches) - 1
             with sharding.held_back(self._loss, not is_last), seeded(self._seed(number, index), self._model.device):
@@ -245,7 +246,7 @@ def tensors(inputs: Mapping[str, np.ndarray], device: torch.device, *, keeps_pad
         arrays |= {"positions": arrays["positions"][is_real], "labels": arrays["labels"][is_real]}
     if arrays["attention_mask"].all():
         del arrays["attention_mask"]
-    return {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in arrays.items()}
+    return {name: put(np.ascontiguousarray(array), device) for name, array in arrays.items()}
 
 
 def wide(logits: Tensor) -> Tensor:
@@ -256,6 +257,6 @@ def wide(logits: Tensor) -> Tensor:
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Draw from the seed inside the block; afterwards the caller's generators are as they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with forked_generators(device):
         torch.manual_seed(seed)
         yield

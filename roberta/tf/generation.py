@@ -13,6 +13,7 @@ from roberta.common.generation.mixin import call_of
 from roberta.common.generation.tuple_cache import TupleGeneration, TupleStepper
 from roberta.common.generation.walk import Seed, Streamer
 from roberta.tf import cache as caches
+from roberta.tf.devices import on_device_of
 
 
 class ModelStepper(TupleStepper):
@@ -81,4 +82,5 @@ class GenerationMixin(TupleGeneration):
     ) -> Any:
         if seed is None:
             seed = int(tf.random.uniform((), maxval=2**62, dtype=tf.int64))
-        return driver.generate(self, call_of(locals()), self._tensors())
+        with on_device_of(self):
+            return driver.generate(self, call_of(locals()), self._tensors())

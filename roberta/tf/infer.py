@@ -20,6 +20,7 @@ from roberta.common.inference.dispatch import FastModels
 from roberta.common.inference.heads import head_results
 from roberta.common.inference.unpadding import Tokens
 from roberta.common.values import Arrays
+from roberta.tf.devices import on_device_of
 from roberta.tf.layers import ACTIVATION_FUNCTIONS, Layer
 from roberta.tf.losses import widened
 from roberta.tf.parts import Parts, alteration
@@ -313,12 +314,13 @@ def infer(  # noqa: D103 - described in PretrainedBase
     own = model.compute_dtype
     chosen = dispatch.chosen_dtype(dtype, own, ("float32", "bfloat16"))
     altered = _models.check(model)
-    return dispatch.run_fast_or_plain(
-        model, batch,
-        where=where, batch_tokens=batch_tokens, dtypes=(chosen, own), altered=altered,
-        has_pooler=getattr(model, "pooler", model) is not None, fast=lambda: laid_out(model, chosen),
-        plain=lambda piece: run_plain(model, piece),
-    )  # fmt: skip
+    with on_device_of(model):
+        return dispatch.run_fast_or_plain(
+            model, batch,
+            where=where, batch_tokens=batch_tokens, dtypes=(chosen, own), altered=altered,
+            has_pooler=getattr(model, "pooler", model) is not None, fast=lambda: laid_out(model, chosen),
+            plain=lambda piece: run_plain(model, piece),
+        )  # fmt: skip
 
 
 def laid_out(model: keras.Model, dtype: str) -> FastModel:

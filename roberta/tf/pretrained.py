@@ -29,6 +29,7 @@ from roberta.common.parameters import HEADS_WITH_POOLER, Head, Parameter, kind_o
 from roberta.common.storage.hub import upload_later
 from roberta.common.tokenizer.encoding import BatchEncoding
 from roberta.tf import datasets, model_card, quantised, serving
+from roberta.tf.devices import loading_device, on_device_of
 from roberta.tf.fitting import KerasLoops
 from roberta.tf.infer import infer, release
 from roberta.tf.layers import DType, draws_parameters
@@ -70,10 +71,12 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
     Attributes:
         config: the `RobertaConfig` the model was built from.
         head: which class this is, in the table of parameters.
+        device_name: where `from_pretrained(device_map=...)` put it, such as "GPU:0"; None for TensorFlow's own choice.
     """
 
     head: ClassVar[Head]
     framework = "tf"
+    device_name: str | None = None
     class_prefix = "TF"
     older_format = tf_h5
     infer = infer
@@ -98,10 +101,11 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
 
         Values may be tensors, numpy arrays or nested lists of numbers: `model([[0, 5, 2]])`.
         """
-        if not self._takes_names():
-            return super().__call__(*args, **kwargs)
-        given = self.arguments(args, kwargs)
-        return super().__call__(given.pop("input_ids", None), **given)
+        with on_device_of(self):
+            if not self._takes_names():
+                return super().__call__(*args, **kwargs)
+            given = self.arguments(args, kwargs)
+            return super().__call__(given.pop("input_ids", None), **given)
 
     def _takes_names(self, name: str = PretrainedBase.main_input_name) -> bool:
         """Whether `call` takes the arguments by name, or one of them; that of a subclass may take one dict."""
@@ -152,6 +156,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         config: RobertaConfig | str | Path | None = None,
         dtype: str | tf.DType | None = None,
         torch_dtype: str | tf.DType | None = None,
+        device_map: object = None,
         add_pooling_layer: bool = True,
         output_loading_info: bool = False,
         ignore_mismatched_sizes: bool = False,
@@ -175,6 +180,8 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
             dtype: of the parameters: "float32", "float64", "float16", "bfloat16", or "auto" for what the
                 config or the file says; or a Keras policy such as "mixed_bfloat16". By default Keras' global
                 policy, which is float32. `torch_dtype` is its older name.
+            device_map: where to load, and to compute: "auto", a device, its name or number, or {"": device}; by default
+                where TensorFlow makes variables (`tf.device`).
             output_loading_info: return (model, {"missing_keys", "unexpected_keys", "mismatched_keys", ...}). What the
                 file lacks, in the encoder too, is then reported and newly initialised.
             ignore_mismatched_sizes: initialise what has another shape in the file, instead of an error.
@@ -191,6 +198,7 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         if cls.head == "Model" and model_args:
             add_pooling_layer, *model_args = model_args
         options = {} if cls.head != "Model" else {"add_pooling_layer": add_pooling_layer}
+        place = loading_device(device_map)
         # config and tensors, checked against the table
         policy = dtype if dtype is not None else torch_dtype
         found = cls._open(
@@ -201,14 +209,16 @@ class TFRobertaPreTrainedModel(PretrainedBase, KerasLoops):
         # a model without first values, then its values
         if policy is not None and not str(getattr(policy, "name", policy)).startswith("mixed_"):
             policy = found.dtype(getattr(policy, "name", str(policy)))
-        with no_initialisation():
+        with no_initialisation(), tf.device(place):
             model = cls(found.config, *model_args, dtype=policy, **options)
+        model.device_name = place
         model._generation_fields = found.generation
         variables = native(model)
         for name, tensor in found.match.found.items():
             variable, transposed = variables[name]
             assign(variable, tensor.load(), transposed)
-        model.initialise([name for name in variables if name not in found.match.found])
+        with on_device_of(model):
+            model.initialise([name for name in variables if name not in found.match.found])
         # what was missing or left over
         report_to_user(found.report, cls.__name__)
         return (model, loading_info(found.report)) if output_loading_info else model

@@ -22,6 +22,7 @@ from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
 from roberta.common.values import IGNORED
 from roberta.tf.adamw import AdamW
+from roberta.tf.devices import on_device_of
 from roberta.tf.lora import LoraWeights
 from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss, widened
 from roberta.tf.optimizers import Named, fill_optimizer, read_optimizer
@@ -51,9 +52,9 @@ class Trainer:
     def __init__(self, model: keras.Model, settings: Settings, resumed: TrainingState | None = None) -> None:
         check_model_class(model, settings.task)
         self.settings = settings
-        self.strategy = strategy_of(settings.sharding)
+        self.strategy = strategy_of(settings.sharding, model.device_name)
         self.world = self.strategy.num_replicas_in_sync
-        with self.strategy.scope():
+        with self.strategy.scope() if self.world > 1 else on_device_of(model):
             self.model = fitting(model, settings, is_copied=self.world > 1)
             self._adapter = None if settings.lora is None else LoraWeights(self.model, settings.lora)
             self._named = None if self._adapter is None else self._adapter.named
@@ -79,6 +80,10 @@ class Trainer:
         Raises:
             ValueError: an id, a length or a label is not of this model.
         """
+        with on_device_of(self.model):
+            return self._update(micro_batches, learning_rate, number)
+
+    def _update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
         loss, gradients = 0.0, []  # no gradients: they are in the sums
         has_sums = len(micro_batches) > 1
         if has_sums:
@@ -279,8 +284,11 @@ def trained_variables(model: keras.Model, named: Named | None) -> list[keras.Var
     return model.trainable_variables if named is None else [variable for variable, _ in named.values()]
 
 
-def strategy_of(sharding: str) -> Any:
+def strategy_of(sharding: str, device_name: str | None = None) -> Any:
     """How the work is spread over devices.
+
+    Args:
+        device_name: one of those to use, by its kind; None for the GPUs, or else the CPUs.
 
     Raises:
         ValueError: there is one device only, or weights and optimizer are to be split.
@@ -292,7 +300,8 @@ def strategy_of(sharding: str) -> Any:
         )
     if sharding == "none":
         return tf.distribute.get_strategy()
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    kinds = ("GPU", "CPU") if device_name is None else (device_name.partition(":")[0],)
+    devices: Any = next((found for kind in kinds if (found := tf.config.list_logical_devices(kind))), [])
     if len(devices) < 2:
         raise ValueError(
             f'sharding="data" is over several devices, and TensorFlow has {[one.name for one in devices]}; use '
@@ -329,6 +338,7 @@ def fitting(model: keras.Model, settings: Settings, is_copied: bool) -> Any:
         copy.gradient_checkpointing_enable()
     if model.can_generate():
         copy.generation_config = model.generation_config
+    copy.device_name = None if is_copied else model.device_name
     return copy
 
 

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "roberta"
 MIRRORED = (
     "layers.py", "models.py", "losses.py", "cache.py", "generation.py", "weights.py", "pretrained.py",
-    "optimizers.py", "saving.py", "families.py",
+    "optimizers.py", "saving.py", "families.py", "devices.py",
 )  # fmt: skip
 # (backend, file) -> definitions that the others do not need, and why.
 ALLOWED: dict[tuple[str, str], set[str]] = {
@@ -49,6 +49,8 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     # PyTorch has the meta device, where drawing has to be left out; Flax has shapes without values
     ("pt", "pretrained.py"): {"NoDraws"},
     ("tf", "pretrained.py"): {"no_initialisation"},
+    # PyTorch copies inputs and keeps its generators by device; the others do so themselves
+    ("pt", "devices.py"): {"put", "forked_generators"},
 }  # fmt: skip
 
 

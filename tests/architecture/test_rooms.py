@@ -19,7 +19,17 @@ FLOORS = (
     "pipelines", "training/data", "training", "commands",
 )  # fmt: skip
 # Modules at the top level of `common` that import none of the others.
-FACTS = {"dtype_names", "finite", "frameworks", "keywords", "model_types", "outputs", "padding_warning", "values"}
+FACTS = {
+    "devices",
+    "dtype_names",
+    "finite",
+    "frameworks",
+    "keywords",
+    "model_types",
+    "outputs",
+    "padding_warning",
+    "values",
+}
 ROOT = PACKAGE.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 PLACES = re.findall(r"^\d\. `(\S+\.py)` `(\w+)`", PAGE, flags=re.MULTILINE)

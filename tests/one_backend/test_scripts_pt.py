@@ -63,7 +63,7 @@ def test_a_model_is_loaded_on_one_device(folder: Path, device_map: Any) -> None:
 
 @pytest.mark.parametrize(
     ("device_map", "text"),
-    [({"roberta": 0, "lm_head": "cpu"}, "splits the model over"), ("nonsense", "is not a device"), (None, "")],
+    [({"roberta": 0, "lm_head": "cpu"}, "splits the model over"), ("nonsense", "does not exist here"), (None, "")],
 )
 def test_no_other_map_of_devices(folder: Path, device_map: Any, text: str) -> None:
     if device_map is None:

@@ -109,6 +109,7 @@ def _pipeline_of(
             options.model,
             options.tokenizer,
             framework=options.framework,
+            device=options.device,
             dtype=options.dtype,
             batch_tokens=options.batch_tokens,
             on_error=options.on_error,
@@ -128,7 +129,7 @@ def _say_full(options: argparse.Namespace, command: Command, pipe: Pipeline[Any]
 
 def _names_of(command: Command) -> dict[str, str]:
     """The arguments of a pipeline for which the command has an option, and that option."""
-    general = ("model", "tokenizer", "framework", "dtype", "batch_tokens", "on_error", "header")
+    general = ("model", "tokenizer", "framework", "device", "dtype", "batch_tokens", "on_error", "header")
     return {**option_names(command), **{name: option_of(name) for name in general}}
 
 

@@ -175,6 +175,11 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="of the processor (those that this process may use)")
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `--device`."""
+    parser.add_argument("--device", help='such as "cpu", "cuda", "cuda:1" or "mps" (an accelerator if there is one)')
+
+
 def add_text_commands(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], run: Callable[[argparse.Namespace], int]
 ) -> None:
@@ -186,7 +191,11 @@ def add_text_commands(
         own.add_argument("--model", help=f"folder, weights file, or name on the hub{small}")
         own.add_argument("--tokenizer", help="folder or name (the model's)")
         own.add_argument("--framework", choices=FRAMEWORKS, help="(the first that is installed)")
-        own.add_argument("--dtype", choices=("float32", "float64", "bfloat16", "int8"), help="(float32)")
+        add_device(own)
+        own.add_argument(
+            "--dtype", choices=("float32", "float64", "bfloat16", "int8", "auto"),
+            help="(float32); auto: bfloat16 where the device computes in it",
+        )  # fmt: skip
         own.add_argument("--batch-tokens", type=int, default=1024, metavar="N", help="at once (%(default)s)")
         add_threads(own)
         own.add_argument("--file", type=Path, help="a file of inputs instead, in any of the formats")

@@ -24,10 +24,11 @@ _PROBLEMS = ("single_label_classification", "multi_label_classification", "regre
 OPTIONS: dict[str, dict[str, Any]] = {
     "--validation": flag("files to evaluate on", Path, nargs="+", metavar="FILE"),
     "--framework": flag("(the first that is installed)", str, choices=FRAMEWORKS),
+    "--device": flag('such as "cpu", "cuda" or "mps" (an accelerator if there is one)', str),
     "--tokenizer": flag("folder or name (the model's)", str),
     "--seed": flag("of new weights, order, masks and dropout (0)", int, metavar="N"),
-    "--dtype": flag("to compute in; with bfloat16 weights stay in float32 (float32)", str,
-                    choices=("float32", "float64", "bfloat16")),
+    "--dtype": flag("to compute in; with bfloat16 weights stay in float32; auto: bfloat16 where the device has it (float32)",
+                    str, choices=("float32", "float64", "bfloat16", "auto")),
     "--max-length": flag("tokens of a row (what the model takes; 384 for question answering)", int, metavar="N"),
     "--micro-batch-size": flag("rows that go through the model at once (all of a batch)", int, metavar="N"),
     "--format": flag("of the files (by their names)", str, choices=(*DATA_FORMATS, "parquet")),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from roberta.common.devices import dtype_on, move_to
+from roberta.common.frameworks import installed, one_framework
 from roberta.common.pipelines.answer import Answer, AnswerOptions
 from roberta.common.pipelines.base import OnError, Pipeline
 from roberta.common.pipelines.choose import Choose, ChooseOptions
@@ -46,6 +48,7 @@ def pipeline(
     tokenizer: Any = None,
     *,
     framework: str | None = None,
+    device: object = None,
     dtype: str | None = None,
     batch_tokens: int = 1024,
     progress: bool = True,
@@ -64,7 +67,10 @@ def pipeline(
             bundled model, which was trained for masked tokens on Shakespeare.
         tokenizer: likewise; None for the one beside the model.
         framework: "pt", "tf" or "flax"; None for the first that is installed.
-        dtype: "float32" (None), "float64"; in "bfloat16" and "int8", `infer` computes from weights in float32.
+        device: "cpu", "cuda", "cuda:1", "mps", a number (-1 is the CPU, 0 the first accelerator) or a device of the
+            framework; None for an accelerator if there is one, and where a loaded model is. docs/devices.md.
+        dtype: "float32" (None), "float64"; in "bfloat16" and "int8", `infer` computes from weights in float32; "auto"
+            for "bfloat16" where the device computes in it.
         batch_tokens: tokens that go through the model at once, at most; a longer text goes alone.
         progress: show a bar, on a terminal, for lists that take longer than two seconds.
         on_error: "stop" raises the error of an unusable input; "skip" returns it, a `ValueError`, instead of the
@@ -85,19 +91,26 @@ def pipeline(
     chosen = options_class().updated(options)  # before anything is read
     model = DEFAULT_MODEL if model is None else model
     is_loaded = not isinstance(model, str | Path)
-    loaded_in, computed_in = dtypes(dtype, is_loaded=is_loaded)
+    loaded_in, computed_in = dtypes(dtype, is_loaded=is_loaded)  # which raises for an unknown one
     source = hub_options(locals())
     opened = open_tokenizer(tokenizer, model, source)  # first: it is quick, and imports no framework
     if class_ is EmbedSentences and "recipe" not in options:
         chosen = chosen.updated(open_recipe(model, tokenizer, source, options))
+    if dtype == "auto":  # a loaded model keeps its dtype; `generate` computes in that of the weights
+        used = one_framework(framework, installed())
+        best = None if is_loaded else dtype_on(dtype, device, used)
+        loaded_in, computed_in = (best, None) if class_ is Generate else dtypes(best, is_loaded=is_loaded)
     loaded = open_model(
         model,
         class_.head,
         framework=framework,
+        device="cpu" if device is None and computed_in == "int8" else device,
         dtype=loaded_in,
         has_pooler=getattr(chosen, "pooling", None) == "pooler",
         source=source,
     )
+    if is_loaded:
+        move_to(loaded, device)
     check_vocabulary(opened, loaded)
     return class_(
         loaded, opened, chosen, dtype=computed_in, batch_tokens=batch_tokens, progress=progress, on_error=on_error

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from roberta.common.config import RobertaConfig
+from roberta.common.devices import device_of
 from roberta.common.finite import are_finite, listed, not_finite
 from roberta.common.inference.batching import bounded, check_budget, groups
 from roberta.common.parameters import Head
@@ -77,6 +78,7 @@ class Pipeline(ABC, Generic[O]):
     Attributes:
         full: number of rows so far that truncation has cut, or that have exactly the length it allows.
         task: its name, as in `roberta.pipeline(task)`. head: of the models it takes.
+        device: where the model is.
     """
 
     task: ClassVar[str]
@@ -118,6 +120,11 @@ class Pipeline(ABC, Generic[O]):
             f"framework={self.model.framework!r}, dtype={self.dtype or 'of the model'!r}, "
             f"batch_tokens={self.batch_tokens}, options={self.options})"
         )
+
+    @property
+    def device(self) -> Any:
+        """Where the model is: a torch.device, "GPU:0" of TensorFlow, a device of JAX."""
+        return device_of(self.model)
 
     @property
     def limit(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from roberta.common import frameworks
 from roberta.common.checkpoint.loading import say_once
 from roberta.common.config_protocol import named_model_type
+from roberta.common.devices import to_load_on
 from roberta.common.model_types import class_name
 from roberta.common.parameters import Head
 from roberta.common.pipelines.base import Model
@@ -27,9 +28,9 @@ _COMPUTED = ("bfloat16", "int8")  # dtypes that `infer` computes in, from weight
 
 
 def dtypes(dtype: str | None, *, is_loaded: bool) -> tuple[str | None, str | None]:
-    """The dtype to load a model in, and the dtype for `infer` to compute in."""
-    if dtype not in (None, *_LOADED, *_COMPUTED):
-        raise ValueError(f"dtype={dtype!r} must be one of {', '.join((*_LOADED, *_COMPUTED))}, or None")
+    """The dtype to load a model in, and the dtype for `infer` to compute in; "auto" depends on the device."""
+    if dtype not in (None, *_LOADED, *_COMPUTED, "auto"):
+        raise ValueError(f"dtype={dtype!r} must be one of {', '.join((*_LOADED, *_COMPUTED, 'auto'))}, or None")
     if is_loaded and dtype in _LOADED:
         raise ValueError(
             f"dtype={dtype!r} applies when a model is loaded, and this one is loaded already; give its folder"
@@ -38,12 +39,20 @@ def dtypes(dtype: str | None, *, is_loaded: bool) -> tuple[str | None, str | Non
 
 
 def open_model(
-    model: Any, head: Head, *, framework: str | None, dtype: str | None, has_pooler: bool, source: HubOptions
+    model: Any,
+    head: Head,
+    *,
+    framework: str | None,
+    dtype: str | None,
+    has_pooler: bool,
+    source: HubOptions,
+    device: object = None,
 ) -> Any:
     """The model, loaded in the framework if it is a folder or a name.
 
     Args:
         dtype: to load it in; None for float32.
+        device: to load it on; None for an accelerator if there is one.
         has_pooler: for the head "Model": whether its pooler is needed.
 
     Raises:
@@ -66,6 +75,7 @@ def open_model(
             model,
             dtype=dtype or "float32",
             output_loading_info=True,
+            device_map=to_load_on(device, dtype, name),
             **source,
             **options,
         )

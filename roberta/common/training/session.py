@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from roberta.common import frameworks
 from roberta.common.adapters.adapter_files import open_adapter
+from roberta.common.devices import device_of, dtype_on, to_train_on
 from roberta.common.parameters import Head, parameters
 from roberta.common.tokenizer.auto import AutoTokenizer
 from roberta.common.tokenizer.base import TokenizerBase
@@ -80,13 +81,15 @@ class Training(DataSettings):
             (`roberta.prepare`), or its folder.
         output: the folder of the training, which becomes a model folder.
         framework: "pt", "tf" or "flax"; None for the first that is installed.
+        device: as in `roberta.pipeline`; None for an accelerator if there is one, in PyTorch under torchrun one each.
         tokenizer: folder, name, or one of our tokenizers; None for the model's.
         recipe: the optimization, or its name; None for the task's.
         learning_rate, batch_size, updates, epochs, warmup, power, end_learning_rate, beta1, beta2, epsilon, weight_decay,
             decays_all, clip_norm, dropout: see `Recipe`; each overrides one number of the recipe, None leaves it.
             `updates` and `epochs` replace each other.
         seed: of new weights, order, masks and dropout.
-        dtype, compile, sharding: see `Settings`.
+        dtype: see `Settings`; "auto" is "bfloat16" where the device computes in it, else "float32".
+        compile, sharding: see `Settings`.
         max_length: tokens of a row; None for what the model takes, and at most 384 for question answering.
         micro_batch_size: rows that go through the model at once; None for a whole batch.
         format: of the files; None to tell it by their names.
@@ -124,6 +127,7 @@ class Training(DataSettings):
     output: str | Path
     validation: Sequence[str | Path] | Any = None
     framework: str | None = None
+    device: str | int | Any = None
     tokenizer: str | Path | TokenizerBase | None = None
     recipe: Recipe | str | None = None
     learning_rate: float | None = None
@@ -141,7 +145,7 @@ class Training(DataSettings):
     clip_norm: float | None = None
     dropout: float | None = None
     seed: int = 0
-    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    dtype: Literal["float32", "float64", "bfloat16", "auto"] = "float32"
     micro_batch_size: int | None = None
     save_every: int | None = None
     evaluate_every: int | None = None
@@ -179,6 +183,11 @@ class Training(DataSettings):
             raise ValueError(
                 f"workers={self.workers} are for PyTorch; framework={name!r} prepares batches itself: omit it"
             )
+        if self.device is not None:  # before the data is read
+            to_train_on(self.device, self.dtype, self.sharding, name)
+        if self.dtype == "auto":
+            known: Any = dtype_on(self.dtype, self.device, name)
+            return replace(self, dtype=known).run()
         if self.chosen_recipe.updates is not None:  # else they are known once the data is read
             check_warmup(self.chosen_recipe, self.chosen_recipe.updates)
         output = Path(self.output)
@@ -268,6 +277,7 @@ class Training(DataSettings):
     def _settings(self, data: Data) -> Settings:
         updates = total_updates(self.chosen_recipe, len(data.features))
         check_warmup(self.chosen_recipe, updates)
+        assert self.dtype != "auto", "`run` has replaced it"
         return Settings(
             self.task, self.chosen_recipe, updates, self.seed, self.dtype, self.compile, self.sharding,
             self._new_adapter(data),
@@ -353,7 +363,8 @@ class Training(DataSettings):
             is_new_head=data.is_new_head and is_begun,
         ) as (place, new):  # fmt: skip
             class_ = frameworks.class_of(framework, self.head, data.config.model_type)
-            model = class_.from_pretrained(place, config=data.config, dtype=wide)
+            device = to_train_on(self.device, self.dtype, self.sharding, framework)
+            model = class_.from_pretrained(place, config=data.config, dtype=wide, device_map=device)
         if lora is not None:
             check_new(new, lora)
             if saved is not None:
@@ -361,6 +372,8 @@ class Training(DataSettings):
                 lora, whole = continued(lora, adapter)
                 model.write_weights(whole)
                 run.settings = replace(run.settings, lora=lora)
+        if run.journal is not None:
+            run.journal.say(f"device: {device_of(model)}")
         if new and saved is None and run.journal is not None:
             run.journal.say(
                 f"{class_.__name__}: {len(new)} newly initialised tensors: {', '.join(new[:4])}{', ...' * (len(new) > 4)}"
