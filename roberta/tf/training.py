@@ -6,8 +6,7 @@ function for micro-batches of every shape, and put into the weights in another, 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from roberta.tf.lora import LoraWeights
 from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss, widened
 from roberta.tf.optimizers import Named, fill_optimizer, read_optimizer
 from roberta.tf.pretrained import no_initialisation
+from roberta.tf.sharding import EachDevice, strategy_of
 from roberta.tf.weights import assign, canonical_array, keras, native
 
 POLICIES = {"float32": "float32", "float64": "float64", "bfloat16": "mixed_bfloat16"}
@@ -200,31 +200,6 @@ class Trainer:
             self._adapter.put_in()
 
 
-class EachDevice:
-    """A function that every device runs, compiled once.
-
-    Args:
-        takes_inputs: whether its arguments are a micro-batch, which may have any shape.
-    """
-
-    def __init__(
-        self, strategy: tf.distribute.Strategy, function: Callable[..., Any], takes_inputs: bool = False
-    ) -> None:
-        self.strategy, self.function, self.takes_inputs = strategy, function, takes_inputs
-        self.compiled: dict[str, Callable[..., Any]] = {}  # by the types of the arguments
-
-    def __call__(self, *arguments: Any) -> Any:
-        """What the function returns, a value for each device."""
-        signature = tf.nest.map_structure(any_length, arguments) if self.takes_inputs else None
-        if str(signature) not in self.compiled:
-            run = partial(self._run)  # a partial: TensorFlow warns of retracing by code
-            self.compiled[str(signature)] = tf.function(run, input_signature=signature, autograph=False)
-        return self.compiled[str(signature)](*arguments)
-
-    def _run(self, *arguments: Any) -> Any:
-        return self.strategy.run(self.function, args=arguments)
-
-
 def train(model: keras.Model, run: Run, *, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Trainer:
     """Make the updates of a run that are left; `model` of the trainer returned is the trained one.
 
@@ -279,38 +254,6 @@ def trained_variables(model: keras.Model, named: Named | None) -> list[keras.Var
     return model.trainable_variables if named is None else [variable for variable, _ in named.values()]
 
 
-def strategy_of(sharding: str) -> Any:
-    """How the work is spread over devices.
-
-    Raises:
-        ValueError: there is one device only, or weights and optimizer are to be split.
-    """
-    if sharding == "full":
-        raise ValueError(
-            'sharding="full" splits weights and optimizer, which tf.distribute does not do for one training on one '
-            'machine; train with sharding="data", or in PyTorch or Flax, which have it'
-        )
-    if sharding == "none":
-        return tf.distribute.get_strategy()
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    if len(devices) < 2:
-        raise ValueError(
-            f'sharding="data" is over several devices, and TensorFlow has {[one.name for one in devices]}; use '
-            'sharding="none", or split a device with tf.config.set_logical_device_configuration'
-        )
-    return mirrored(tuple(device.name for device in devices))
-
-
-@cache
-def mirrored(devices: tuple[str, ...]) -> Any:
-    """The one strategy of this process over some devices, which all its trainings share.
-
-    Each `MirroredStrategy` numbers its collective operations from the same start, so those of a second one over the
-    same devices would be taken for the first one's: wrong sums of gradients, or a "shape mismatch".
-    """
-    return tf.distribute.MirroredStrategy(list(devices))
-
-
 def fitting(model: keras.Model, settings: Settings, is_copied: bool) -> Any:
     """A model with the dtype and the dropout of the settings: the given one, or a copy in the current strategy."""
     config, dropout = type(model.config).from_dict(model.config.to_dict()), settings.recipe.dropout
@@ -344,12 +287,6 @@ def without_padding(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(inputs)
     is_real = inputs["labels"] != IGNORED
     return {**inputs, "positions": inputs["positions"][is_real], "labels": inputs["labels"][is_real]}
-
-
-def any_length(tensor: Tensor) -> tf.TensorSpec:
-    """A tensor's type and rank, and of (rows, choices, seq) the choices, which are the classes there."""
-    shape = [None] * tensor.shape.rank
-    return tf.TensorSpec([None, tensor.shape[1], None] if len(shape) == 3 else shape, tensor.dtype)
 
 
 def reason(error: tf.errors.InvalidArgumentError) -> str:

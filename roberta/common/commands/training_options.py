@@ -17,6 +17,7 @@ from roberta.common.frameworks import FRAMEWORKS
 TRAINING_TASKS = (
     "mlm", "clm", "text-classification", "token-classification", "question-answering", "multiple-choice"
 )  # fmt: skip
+_SCHEDULES = ("polynomial", "linear", "cosine", "constant", "inverse_sqrt")
 _PACKINGS = ("full-sentences", "doc-sentences", "sentence", "blocks", "segment-pair", "sentence-pair")
 _PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
 
@@ -67,7 +68,10 @@ RECIPE_OPTIONS: dict[str, dict[str, Any]] = {
     "--updates": flag("in all", int, metavar="N"),
     "--epochs": flag("instead of updates", float, metavar="N"),
     "--warmup": flag("updates until the rate is largest; below 1 a share of all", float, metavar="N"),
-    "--power": flag("of the decay; 1 is a line", float, metavar="P"),
+    "--schedule": flag(
+        "of the rate after the warm-up: polynomial, linear, cosine, constant, inverse_sqrt", str, choices=_SCHEDULES
+    ),
+    "--power": flag("of a polynomial schedule; 1 is a line", float, metavar="P"),
     "--end-learning-rate": flag("of the last update", float, metavar="RATE"),
     "--beta1": flag("of Adam", float, metavar="B"),
     "--beta2": flag("of Adam", float, metavar="B"),

@@ -7,25 +7,31 @@ task in fairseq's examples/roberta. Where the two differ, both are here.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
 
 from roberta.common.training.data.tasks import Task, check_task
 from roberta.common.training.lora import LoraStart
 
+Schedule = Literal["polynomial", "linear", "cosine", "constant", "inverse_sqrt"]
+_INVERSE_SQRT_UPDATES = 10_000  # in place of a warm-up, where there is none; as transformers has it
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """The optimization of one training: AdamW with decoupled decay, warm-up, and polynomial decay of its rate.
+    """The optimization of one training: AdamW with decoupled decay, warm-up, and a schedule of its rate.
 
     Attributes:
         learning_rate: the peak, at the end of the warm-up.
         batch_size: sequences of one update.
         updates: of the weights, in all; None for as many as `epochs` needs.
         epochs: passes over the data, if `updates` is None.
-        warmup: updates from a rate of 0 to the peak; below 1 a share of all updates.
-        power: of the decay; 1 is a straight line, 0 no decay: the last update has the full rate too.
-        end_learning_rate: at the last update, unless `power` is 0.
+        warmup: updates from a rate of 0 to the peak, in a straight line; below 1 a share of all updates.
+        schedule: of the rate after the warm-up: "polynomial", of `power`; "linear", which is that of power 1; "cosine",
+            half a wave; "constant"; or "inverse_sqrt", the peak times the root of warm-up / updates made.
+        power: of a polynomial schedule; 1 is a straight line, 0 no decay: the last update has the full rate too.
+        end_learning_rate: at the last update, where the schedule reaches an end: not if `power` is 0.
         beta1, beta2, epsilon: of Adam; epsilon is added to the root of the corrected second moment.
         weight_decay: multiplied by the learning rate and taken off the weights.
         decays_all: whether norms and biases decay too.
@@ -42,6 +48,7 @@ class Recipe:
     updates: int | None = None
     epochs: float | None = None
     warmup: float = 0.06
+    schedule: Schedule = "polynomial"
     power: float = 1.0
     end_learning_rate: float = 0.0
     beta1: float = 0.9
@@ -64,10 +71,25 @@ class Recipe:
                 f"recipe: end_learning_rate={self.end_learning_rate!r} must be at most learning_rate="
                 f"{self.learning_rate!r}, from which it decays"
             )
+        self._check_schedule()
         if self.updates is not None and self.epochs is not None:
             raise ValueError(
                 f"recipe: updates={self.updates!r} and epochs={self.epochs!r} both say how long to train; "
                 "set the other one to None"
+            )
+
+    def _check_schedule(self) -> None:
+        """Raise `ValueError` for an unknown schedule, or a number that it does not use."""
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(f"recipe: schedule={self.schedule!r} must be one of {', '.join(get_args(Schedule))}")
+        if self.power != 1 and self.schedule != "polynomial":
+            raise ValueError(
+                f"recipe: power={self.power!r} is for schedule='polynomial'; omit it for schedule={self.schedule!r}"
+            )
+        if self.end_learning_rate and self.schedule in ("constant", "inverse_sqrt"):
+            raise ValueError(
+                f"recipe: end_learning_rate={self.end_learning_rate!r} is for a schedule with an end; omit it for "
+                f"schedule={self.schedule!r}"
             )
 
 
@@ -104,6 +126,7 @@ class Settings:
             raise ValueError('sharding="full" splits weights, which lora does not train; use sharding="data" or "none"')
 
 
+_LATER_FIELDS = ("schedule",)  # which older checkpoints do not have
 # Field -> whether it is a whole number, its least value, the value it must stay below, whether it may be None.
 _RANGES: dict[str, tuple[bool, float, float, bool]] = {
     "learning_rate": (False, 0, math.inf, False),
@@ -135,17 +158,50 @@ def _check(name: str, value: object, *, is_whole: bool, least: float, below: flo
 def learning_rate(number: int, recipe: Recipe, updates: int) -> float:
     """The rate of update `number`, which counts from 1, of `updates` in all.
 
-    Source: fairseq's `PolynomialDecayLRSchedule`: its first update has learning_rate / warmup.
+    Sources: fairseq's `PolynomialDecayLRSchedule`: its first update has learning_rate / warmup. The other schedules are
+    those of transformers' `get_scheduler` one update earlier, as its first update has a rate of 0.
     """
     warmup = recipe.warmup * updates if recipe.warmup < 1 else recipe.warmup
     if number <= warmup:
         return recipe.learning_rate * number / max(warmup, 1)
-    if updates == 1 or recipe.power == 0:  # at the end rate, 0 in most recipes, a single update would learn nothing
+    if recipe.schedule == "inverse_sqrt":
+        scale = warmup if warmup >= 1 else _INVERSE_SQRT_UPDATES
+        return recipe.learning_rate * math.sqrt(scale / (number - warmup + scale))
+    # at the end rate, 0 in most recipes, a single update would learn nothing
+    if updates == 1 or recipe.power == 0 or recipe.schedule == "constant":
         return recipe.learning_rate
     if number >= updates:
         return recipe.end_learning_rate
     left = math.pow(1 - (number - warmup) / (updates - warmup), recipe.power)
+    if recipe.schedule == "cosine":
+        left = (1 + math.cos(math.pi * (1 - left))) / 2  # the power is 1
     return (recipe.learning_rate - recipe.end_learning_rate) * left + recipe.end_learning_rate
+
+
+def agreed(recipe: Recipe) -> dict[str, Any]:
+    """What a resumed training must share of a recipe; later fields only where they are not at their default."""
+    later = {field.name: field.default for field in fields(Recipe) if field.name in _LATER_FIELDS}
+    return {
+        name: value
+        for name, value in asdict(recipe).items()
+        if name != "source" and not (name in later and value == later[name])
+    }
+
+
+def with_schedule(recipe: Recipe, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that override a recipe; another schedule also takes back the shape of the recipe's own.
+
+    Raises:
+        ValueError: a power is said, and the schedule has none.
+    """
+    schedule = said.get("schedule", recipe.schedule)
+    if "power" in said and schedule != "polynomial":
+        raise ValueError(
+            f"recipe: power={said['power']!r} is for schedule='polynomial'; omit it for schedule={schedule!r}"
+        )
+    if schedule == recipe.schedule:
+        return dict(said)
+    return {"power": 1.0, "end_learning_rate": 0.0, **said}
 
 
 def check_warmup(recipe: Recipe, updates: int) -> None:
