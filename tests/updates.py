@@ -92,13 +92,19 @@ def gathered(arrays: Arrays) -> Arrays:
     }
 
 
-def micro_batches(case: str, arrays: Arrays, size: int | None = None) -> list[MicroBatch]:
-    """Rows in their order, `size` at a time."""
+def micro_batches(case: str, arrays: Arrays, size: int | None = None, class_weights: Any = None) -> list[MicroBatch]:
+    """Rows in their order, `size` at a time; with class weights of a loss, each target counts as many times."""
     rows = len(arrays["input_ids"])
     size = size or rows
     parts = [{name: array[start : start + size] for name, array in arrays.items()} for start in range(0, rows, size)]
-    total = count(case, arrays)
-    return [MicroBatch(gathered(some) if case == "mlm" else some, count(case, some) / total) for some in parts]
+    counts = [count(case, some) for some in parts]
+    if class_weights is not None:
+        counts = [sum(class_weights[label] for label in some["labels"].flatten() if label >= 0) for some in parts]
+    weights = [one / sum(counts) for one in counts]
+    return [
+        MicroBatch(gathered(some) if case == "mlm" else some, weight)
+        for some, weight in zip(parts, weights, strict=True)
+    ]
 
 
 def config_of(case: str, **overrides: Any) -> RobertaConfig:

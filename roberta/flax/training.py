@@ -21,6 +21,7 @@ from roberta.common.formats.flax_msgpack import canonical_name
 from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import TARGETS, MicroBatch
 from roberta.common.training.data.tasks import Task, check_model_class
+from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
 from roberta.common.training.optimizer_state import Group, TrainingState
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
@@ -54,6 +55,7 @@ class Trainer:
         self, model: FlaxRobertaPreTrainedModel, settings: Settings, resumed: TrainingState | None = None
     ) -> None:
         check_model_class(model, settings.task)
+        settings.loss_options.check_classes(model.config.num_labels)
         self.model, self.settings = model, settings
         self.rate = settings.recipe.learning_rate if resumed is None else resumed.groups[0].learning_rate
         module = trained_module(model, settings)
@@ -130,20 +132,26 @@ def train(model: FlaxRobertaPreTrainedModel, run: Run) -> Trainer:
 
 
 def task_loss(
-    module: nn.Module, params: Params, inputs: Mapping[str, Array], task: Task, dropout_key: Array | None = None
+    module: nn.Module,
+    params: Params,
+    inputs: Mapping[str, Array],
+    task: Task,
+    options: LossOptions = PLAIN_LOSS,
+    dropout_key: Array | None = None,
 ) -> Array:
     """The mean loss of a micro-batch, a scalar of at least float32.
 
     Args:
         module: the linen module of the task's class.
         inputs: as `Collated.inputs` has them; there may be more rows than labels, and those behind do not count.
+        options: label smoothing and class weights.
         dropout_key: a `jax.random.key`; None for no dropout.
     """
     given: dict[str, Any] = {name: value for name, value in inputs.items() if name not in TARGETS}
     given |= {"deterministic": dropout_key is None, "rngs": {} if dropout_key is None else {"dropout": dropout_key}}
     if task == "mlm":
         scores = module.apply({"params": params}, positions=inputs["positions"], method=masked_scores, **given)
-        return token_loss(_wide(scores), inputs["labels"])
+        return token_loss(_wide(scores), inputs["labels"], options=options)
     output = module.apply({"params": params}, return_dict=True, **given)
     if task == "question-answering":
         start, end = inputs["start_positions"], inputs["end_positions"]
@@ -151,12 +159,10 @@ def task_loss(
     labels = inputs["labels"]
     logits = _wide(output.logits)[: len(labels)]
     if task == "clm":
-        return next_token_loss(logits, labels)
-    return (
-        classification_loss(logits, labels, module.config)
-        if task == "text-classification"
-        else token_loss(logits, labels)
-    )
+        return next_token_loss(logits, labels, options=options)
+    if task == "text-classification":
+        return classification_loss(logits, labels, module.config, options)
+    return token_loss(logits, labels, options=options)
 
 
 def masked_scores(
@@ -231,7 +237,7 @@ def update_programs(
 
         def loss(params: Params) -> Array:
             whole = params if adapter is None else adapter.whole(frozen, params)
-            mean = task_loss(module, whole, inputs, settings.task, dropout_key)
+            mean = task_loss(module, whole, inputs, settings.task, settings.loss_options, dropout_key)
             return mean * weight.astype(mean.dtype)
 
         # `check_inputs` has checked, and callbacks keep a program from being cached on disk

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import Task, check_model_class
+from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
 from roberta.common.training.optimizer_state import Group, TrainingState
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
@@ -51,7 +52,8 @@ class Trainer:
         self.rank, self.world = sharding.join(settings.sharding, model.device)
         self._model = model.to(torch.float64 if settings.dtype == "float64" else torch.float32)
         set_dropout(model, settings.recipe.dropout)
-        loss = Loss(model, settings.task, is_low=settings.dtype == "bfloat16")
+        settings.loss_options.check_classes(model.config.num_labels)
+        loss = Loss(model, settings.task, settings.dtype == "bfloat16", settings.loss_options)
         self._adapter = None if settings.lora is None else LoraWeights(model, settings.lora)
         self._loss = sharding.spread(loss, settings.sharding, settings.compile)
         self._trained: nn.Module = model if self._adapter is None else self._adapter
@@ -106,7 +108,9 @@ class Trainer:
 
     def _backward(self, micro_batch: MicroBatch) -> Tensor:
         """Add the gradients of a micro-batch; its part of the loss, of the rows of this process."""
-        inputs, share = rows_of_rank(micro_batch.inputs, self.settings.task, self.rank, self.world)
+        inputs, share = rows_of_rank(
+            micro_batch.inputs, self.settings.task, self.rank, self.world, self.settings.class_weights
+        )
         loss = self._loss(tensors(inputs, self._model.device, keeps_padding=self.settings.compile))
         weight = micro_batch.weight * share
         (loss * (weight * self.world)).backward()  # processes' gradients are averaged, and must be added
@@ -131,14 +135,16 @@ class Trainer:
 class Loss(nn.Module):
     """The loss of a task as a module, as what spreads a model over processes begins at a module's call."""
 
-    def __init__(self, model: RobertaPreTrainedModel, task: Task, is_low: bool) -> None:
+    def __init__(
+        self, model: RobertaPreTrainedModel, task: Task, is_low: bool, options: LossOptions = PLAIN_LOSS
+    ) -> None:
         super().__init__()
-        self.model, self.task, self.is_low = model, task, is_low
+        self.model, self.task, self.is_low, self.options = model, task, is_low, options
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """`task_loss`; with `is_low` in bfloat16, where PyTorch holds that to be safe."""
         with torch.autocast(inputs["input_ids"].device.type, torch.bfloat16, enabled=self.is_low):
-            return task_loss(self.model, inputs, self.task)
+            return task_loss(self.model, inputs, self.task, self.options)
 
 
 def train(model: RobertaPreTrainedModel, run: Run, *, workers: int = 0) -> Trainer:
@@ -155,29 +161,32 @@ def train(model: RobertaPreTrainedModel, run: Run, *, workers: int = 0) -> Train
     return trainer
 
 
-def task_loss(model: RobertaPreTrainedModel, inputs: Mapping[str, Tensor], task: Task) -> Tensor:
+def task_loss(
+    model: RobertaPreTrainedModel, inputs: Mapping[str, Tensor], task: Task, options: LossOptions = PLAIN_LOSS
+) -> Tensor:
     """The mean loss of a batch over its targets, in float32 or wider.
 
     Args:
         inputs: as `roberta.common.training.data.batches.Collated` has them. For "mlm" the head runs at "positions" only:
             the other 85 % of its products, most of a small model's work, would be multiplied by a gradient of 0.
+        options: label smoothing and class weights.
     """
     given = {name: value for name, value in inputs.items() if name not in TARGETS}
     if task == "mlm":
         hidden = model.base_model(**given, return_dict=True).last_hidden_state
         lm_head: Any = model.lm_head
         chosen = hidden.flatten(0, 1).index_select(0, inputs["positions"])
-        return token_loss(wide(lm_head(chosen)), inputs["labels"])
+        return token_loss(wide(lm_head(chosen)), inputs["labels"], options=options)
     outputs = model(**given, return_dict=True, **({"use_cache": False} if task == "clm" else {}))
     if task == "question-answering":
         start, end = wide(outputs.start_logits), wide(outputs.end_logits)
         return span_loss(start, end, inputs["start_positions"], inputs["end_positions"])
     logits, labels = wide(outputs.logits), inputs["labels"]
     if task == "clm":
-        return next_token_loss(logits, labels)
+        return next_token_loss(logits, labels, options=options)
     if task == "text-classification":
-        return classification_loss(logits, labels, model.config)
-    return token_loss(logits, labels)
+        return classification_loss(logits, labels, model.config, options)
+    return token_loss(logits, labels, options=options)
 
 
 class Numbered(NamedTuple):

@@ -16,6 +16,7 @@ from tensorflow import Tensor
 from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import Task, check_model_class
+from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
 from roberta.common.training.optimizer_state import TrainingState
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
@@ -50,6 +51,7 @@ class Trainer:
 
     def __init__(self, model: keras.Model, settings: Settings, resumed: TrainingState | None = None) -> None:
         check_model_class(model, settings.task)
+        settings.loss_options.check_classes(model.config.num_labels)
         self.settings = settings
         self.strategy = strategy_of(settings.sharding)
         self.world = self.strategy.num_replicas_in_sync
@@ -142,7 +144,9 @@ class Trainer:
         """What each device computes: its inputs, how much of the loss they are, and the states of its dropouts."""
         parts, weights, draws = [], [], []
         for rank in range(self.world):
-            inputs, share = rows_of_rank(micro_batch.inputs, self.settings.task, rank, self.world)
+            inputs, share = rows_of_rank(
+                micro_batch.inputs, self.settings.task, rank, self.world, self.settings.class_weights
+            )
             parts.append({name: tf.constant(array) for name, array in without_padding(inputs).items()})
             weights.append(tf.constant(micro_batch.weight * share, tf.float64))
             seeds = np.random.SeedSequence((self.settings.seed, number, index, rank))
@@ -166,7 +170,7 @@ class Trainer:
         rank = int(tf.get_static_value(context.replica_id_in_sync_group)) if self.world > 1 else 0
         drawn = tf.unstack(tf.reshape(draws[rank], (len(self._seeds), 2)))
         with tf.GradientTape() as tape, keras.StatelessScope(list(zip(self._seeds, drawn, strict=True))):
-            loss = task_loss(self.model, parts[rank], self.settings.task, training=True)
+            loss = task_loss(self.model, parts[rank], self.settings.task, self.settings.loss_options, training=True)
             loss *= tf.cast(weights[rank], loss.dtype)
         gradients = tape.gradient(loss, self._sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
@@ -211,11 +215,18 @@ def train(model: keras.Model, run: Run, *, callbacks: Sequence[keras.callbacks.C
     return trainer
 
 
-def task_loss(model: keras.Model, inputs: Mapping[str, Tensor], task: Task, training: bool = False) -> Tensor:
+def task_loss(
+    model: keras.Model,
+    inputs: Mapping[str, Tensor],
+    task: Task,
+    options: LossOptions = PLAIN_LOSS,
+    training: bool = False,
+) -> Tensor:
     """The mean loss of a batch over its targets, a scalar in float32 or wider.
 
     Args:
         inputs: as `roberta.common.training.data.batches.Collated` has them. For "mlm" the head runs at "positions" only.
+        options: label smoothing and class weights.
         training: whether there is dropout.
     """
     given = {name: value for name, value in inputs.items() if name not in TARGETS}
@@ -223,17 +234,17 @@ def task_loss(model: keras.Model, inputs: Mapping[str, Tensor], task: Task, trai
         hidden = model.roberta(**given, return_dict=True, training=training).last_hidden_state
         chosen = tf.gather(tf.reshape(hidden, (-1, model.config.hidden_size)), inputs["positions"])
         logits = model.lm_head(chosen[tf.newaxis], model.word_embedding)[0]
-        return token_loss(widened(logits), inputs["labels"])
+        return token_loss(widened(logits), inputs["labels"], options=options)
     outputs = model(**given, return_dict=True, training=training, **({"use_cache": False} if task == "clm" else {}))
     if task == "question-answering":
         start, end = widened(outputs.start_logits), widened(outputs.end_logits)
         return span_loss(start, end, inputs["start_positions"], inputs["end_positions"])
     logits, labels = widened(outputs.logits), inputs["labels"]
     if task == "clm":
-        return next_token_loss(logits, labels)
+        return next_token_loss(logits, labels, options=options)
     if task == "text-classification":
-        return classification_loss(logits, labels, model.config)
-    return token_loss(logits, labels)
+        return classification_loss(logits, labels, model.config, options)
+    return token_loss(logits, labels, options=options)
 
 
 def adamw(model: keras.Model, recipe: Recipe, named: Named | None = None) -> AdamW:

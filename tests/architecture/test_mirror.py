@@ -37,6 +37,9 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("pt", "layers.py"): {"create_position_ids_from_input_ids", "has_values"},
     # PyTorch has a cross entropy that ignores labels
     ("pt", "losses.py"): {"narrowed"},
+    # PyTorch's own cross entropy knows label smoothing and class weights
+    ("tf", "losses.py"): {"changed_cross_entropy"},
+    ("flax", "losses.py"): {"changed_cross_entropy"},
     # Flax: a cache is a tree of dictionaries, which JAX knows
     ("pt", "cache.py"): {"Cache", "check_position"},
     ("tf", "cache.py"): {"Cache"},

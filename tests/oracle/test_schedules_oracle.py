@@ -55,7 +55,7 @@ def test_the_rates_of_a_schedule_are_those_of_transformers(
 
 
 def run_peer() -> None:
-    """Print the rate before each update, and behind the last."""
+    """Print the rate before each update, and after the last."""
     import torch
     from transformers import get_scheduler
 

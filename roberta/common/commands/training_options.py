@@ -48,6 +48,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--labels": flag("their names in the order of their numbers, where the data has numbers, or not all of them; "
                      "with commas or spaces between", str, nargs="+", metavar="NAME"),
     "--keep-labels": flag("the labels are those of the model; numbers in the data are its ids", action=YES_OR_NO),
+    "--class-weights": flag("how much each label counts: NAME=WEIGHT ..., numbers, or balanced (1 each)", str, nargs="+",
+                            metavar="WEIGHT"),
     "--save-every": flag("updates from checkpoint to checkpoint (an epoch, 1000 at most)", int, metavar="N"),
     "--keep": flag("checkpoints that are kept, beside the best (2)", int, metavar="N"),
     "--evaluate-every": flag("updates from evaluation to evaluation (as --save-every)", int, metavar="N"),
@@ -80,6 +82,7 @@ RECIPE_OPTIONS: dict[str, dict[str, Any]] = {
     "--decays-all": flag("norms and biases decay too", action=YES_OR_NO),
     "--clip-norm": flag("largest norm of the gradients; 0 for any", float, metavar="NORM"),
     "--dropout": flag("of hidden states and attention", float, metavar="P"),
+    "--label-smoothing": flag("share of each target that is spread over all classes", float, metavar="P"),
 }
 
 

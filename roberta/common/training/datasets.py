@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +33,7 @@ from roberta.common.training.data.readers import Format, class_names, read_examp
 from roberta.common.training.data.records import Reading, Unusable
 from roberta.common.training.data.tasks import Task, with_task_settings
 from roberta.common.training.evaluation import Evaluation, Questions
+from roberta.common.training.loss_options import ClassWeights, class_weights_of
 from roberta.common.training.recipes import Recipe
 from roberta.common.training.report import Report, Split, counts_of, examples_of
 
@@ -40,8 +41,16 @@ from roberta.common.training.report import Report, Split, counts_of, examples_of
 _OF_TASK: dict[Task, tuple[str, ...]] = {
     "mlm": ("packing", "masking", "masking_rate", "whole_words", "text_column"),
     "clm": ("packing", "text_column"),
-    "text-classification": ("truncation", "problem", "labels", "keep_labels", "text_column", "label_column"),
-    "token-classification": ("truncation", "labels", "keep_labels", "text_column", "label_column"),
+    "text-classification": (
+        "truncation",
+        "problem",
+        "labels",
+        "keep_labels",
+        "text_column",
+        "label_column",
+        "class_weights",
+    ),
+    "token-classification": ("truncation", "labels", "keep_labels", "text_column", "label_column", "class_weights"),
     "question-answering": ("stride",),
     "multiple-choice": ("truncation", "label_column"),
 }
@@ -51,7 +60,8 @@ _NOT_AGREED = (
     "keep_labels",
     "text_column",
     "label_column",
-)  # the config shows them, or "columns" does
+    "class_weights",
+)  # the config shows them, or "columns" does, or the training compares what follows from them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +84,7 @@ class DataSettings:
     problem: Problem | None = None
     labels: Sequence[str] | None = None
     keep_labels: bool = False
+    class_weights: ClassWeights | None = None
 
 
 def _check_settings(settings: DataSettings, task: Task) -> None:
@@ -126,6 +137,7 @@ class Data:
         agreement: what the features depend on, besides files and tokenizer.
         report: what was read.
         is_new_head: whether the model's classifier is for other labels, so that a new one is initialised.
+        class_weights: of each label, by its number; None for 1.
     """
 
     features: list[Feature]
@@ -135,6 +147,7 @@ class Data:
     agreement: Mapping[str, Any]
     report: Report
     is_new_head: bool = False
+    class_weights: tuple[float, ...] | None = None
 
 
 def prepare(
@@ -190,6 +203,10 @@ def prepare(
     masker = Masker(MaskingVocabulary.of(tokenizer), masking) if task == "mlm" else None
     collate = Collator(task, lengths.max_length, config.pad_token_id, masker)
     features = maker.features(examples, splits[0], labels)
+    class_weights = None
+    if settings.class_weights is not None and labels is not None:
+        class_weights = class_weights_of(settings.class_weights, labels, features)
+        collate = replace(collate, class_weights=class_weights)
     # the validation data, with the same labels
     evaluation = None
     if validation is not None:
@@ -200,7 +217,9 @@ def prepare(
         evaluation = Evaluation(task, rows, collate, seed, questions)
     report = Report(splits, lengths.max_length, labels)
     is_new_head = labels is not None and labels.is_new_head
-    return Data(features, collate, config, evaluation, _agreement(task, settings, lengths), report, is_new_head)
+    return Data(
+        features, collate, config, evaluation, _agreement(task, settings, lengths), report, is_new_head, class_weights
+    )
 
 
 def _kept(questions: Sequence[Question], rows: Sequence[Feature]) -> list[Question]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from roberta.common.training.data.tasks import Task, check_task
 from roberta.common.training.lora import LoraStart
+from roberta.common.training.loss_options import LossOptions
 
 Schedule = Literal["polynomial", "linear", "cosine", "constant", "inverse_sqrt"]
 _INVERSE_SQRT_UPDATES = 10_000  # in place of a warm-up, where there is none; as transformers has it
@@ -37,6 +39,7 @@ class Recipe:
         decays_all: whether norms and biases decay too.
         clip_norm: the largest norm of all gradients together; 0 for no limit.
         dropout: of hidden states and attention; None for the model's config.
+        label_smoothing: the share of each target that is spread over all classes; see `loss_options`.
         source: where the numbers come from.
 
     Raises:
@@ -58,6 +61,7 @@ class Recipe:
     decays_all: bool = True
     clip_norm: float = 0.0
     dropout: float | None = None
+    label_smoothing: float = 0.0
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -107,9 +111,10 @@ class Settings:
         sharding: over processes or devices: "none" uses one, "data" gives each a part of every micro-batch, "full"
             also splits weights and optimizer (FSDP2 in PyTorch, a mesh in Flax).
         lora: the adapter that is trained, with the head, instead of all weights; None for all.
+        class_weights: of each label, by its number; None for 1.
 
     Raises:
-        ValueError: an adapter's weights are to be split.
+        ValueError: an adapter's weights are to be split, or the task's loss has no classes to smooth or to weight.
     """
 
     task: Task
@@ -120,13 +125,20 @@ class Settings:
     compile: bool = False
     sharding: Literal["none", "data", "full"] = "none"
     lora: LoraStart | None = None
+    class_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.lora is not None and self.sharding == "full":
             raise ValueError('sharding="full" splits weights, which lora does not train; use sharding="data" or "none"')
+        self.loss_options.check_task(self.task)
+
+    @cached_property
+    def loss_options(self) -> LossOptions:
+        """How the task's cross entropy is changed."""
+        return LossOptions(self.recipe.label_smoothing, self.class_weights)
 
 
-_LATER_FIELDS = ("schedule",)  # which older checkpoints do not have
+_LATER_FIELDS = ("schedule", "label_smoothing")  # which older checkpoints do not have
 # Field -> whether it is a whole number, its least value, the value it must stay below, whether it may be None.
 _RANGES: dict[str, tuple[bool, float, float, bool]] = {
     "learning_rate": (False, 0, math.inf, False),
@@ -142,6 +154,7 @@ _RANGES: dict[str, tuple[bool, float, float, bool]] = {
     "weight_decay": (False, 0, math.inf, False),
     "clip_norm": (False, 0, math.inf, False),
     "dropout": (False, 0, 1, True),
+    "label_smoothing": (False, 0, 1, False),
 }
 
 

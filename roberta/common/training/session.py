@@ -25,6 +25,7 @@ from roberta.common.training.datasets import Data, fingerprint, prepare, tokeniz
 from roberta.common.training.initial_weights import initial_weights, open_config
 from roberta.common.training.journal import METRICS_FILE, Journal
 from roberta.common.training.lora import LoraStart, base_named, check_new, continued, new_adapter
+from roberta.common.training.loss_options import LossOptions
 from roberta.common.training.metrics import compared, entity_scheme
 from roberta.common.training.recipes import Settings, agreed, check_warmup, total_updates
 from roberta.common.training.report import REPORT_FILE, Report
@@ -119,10 +120,13 @@ class Training(TrainingFields):
             raise ValueError(f"{output} is the model's own folder, which the result would replace; give another folder")
 
     def _data(self) -> Data:
-        return prepare(
+        data = prepare(
             self.task, self.train, self.validation, self, config=open_config(self.model),
             recipe=self.chosen_recipe, tokenizer=self._tokenizer, seed=self.seed,
         )  # fmt: skip
+        if data.report.labels is not None:
+            LossOptions(self.chosen_recipe.label_smoothing).check_problem(data.report.labels.problem)
+        return data
 
     def _show(self, report: Report, journal: Journal) -> None:
         """Report what was read, on the terminal and in the folder, before anything is trained."""
@@ -136,7 +140,7 @@ class Training(TrainingFields):
         check_warmup(self.chosen_recipe, updates)
         return Settings(
             self.task, self.chosen_recipe, updates, self.seed, self.dtype, self.compile, self.sharding,
-            self._new_adapter(data),
+            self._new_adapter(data), data.class_weights,
         )  # fmt: skip
 
     def _agreement(self, data: Data) -> dict[str, Any]:
@@ -152,6 +156,7 @@ class Training(TrainingFields):
             **{"rows": data.agreement, "recipe": recipe, "config": config},
             **{"data": files, "tokenizer": tokenizer_hash(self._tokenizer)},
             **({} if lora is None else {"lora": json.loads(lora.config.to_json())}),
+            **({} if data.class_weights is None else {"class_weights": data.class_weights}),
             **(
                 {} if data.evaluation is None else {"metric": self._compared(data)[0]}
             ),  # the best evaluation has its value

@@ -13,6 +13,7 @@ from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training.data.tasks import HEADS, Task, check_task
 from roberta.common.training.datasets import DataSettings
 from roberta.common.training.lora import LoraOptions, lora_options
+from roberta.common.training.loss_options import LossOptions
 from roberta.common.training.recipes import Recipe, Schedule, default_recipe, recipe_named, with_schedule
 
 _RECIPE_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "source")
@@ -31,8 +32,8 @@ class TrainingFields(DataSettings):
         tokenizer: folder, name, or one of our tokenizers; None for the model's.
         recipe: the optimization, or its name; None for the task's.
         learning_rate, batch_size, updates, epochs, warmup, schedule, power, end_learning_rate, beta1, beta2, epsilon,
-            weight_decay, decays_all, clip_norm, dropout: see `Recipe`; each overrides one value of the recipe, None
-            leaves it. `updates` and `epochs` replace each other.
+            weight_decay, decays_all, clip_norm, dropout, label_smoothing: see `Recipe`; each overrides one value of the
+            recipe, None leaves it. `updates` and `epochs` replace each other.
         seed: of new weights, order, masks and dropout.
         dtype, compile, sharding: see `Settings`.
         max_length: tokens of a row; None for what the model takes, and at most 384 for question answering.
@@ -53,6 +54,8 @@ class TrainingFields(DataSettings):
         problem: what the labels of texts are; None to tell it by the labels.
         labels: their names in the order of their numbers, if the data does not have all of them, or has numbers.
         keep_labels: the labels are those of the model, and numbers in the data are its ids.
+        class_weights: how much each label counts: by its name, or numbers in the order of the labels, or "balanced", so
+            that all count the same; None for 1.
         save_every, evaluate_every: updates; None for an epoch, and 1000 at most.
         keep: how many checkpoints are kept, besides the best.
         log_every: updates for a line of `metrics.jsonl`.
@@ -89,6 +92,7 @@ class TrainingFields(DataSettings):
     decays_all: bool | None = None
     clip_norm: float | None = None
     dropout: float | None = None
+    label_smoothing: float | None = None
     seed: int = 0
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
     micro_batch_size: int | None = None
@@ -113,6 +117,7 @@ class TrainingFields(DataSettings):
                 raise ValueError(f"{name}={value!r} needs validation data to evaluate; omit it")
         if self.log_every < 1:
             raise ValueError(f"log_every={self.log_every} must be at least 1")
+        LossOptions(self.chosen_recipe.label_smoothing).check_task(self.task)
         _ = self.chosen_recipe, self._lora_options  # raise for what is out of range
 
     @cached_property

@@ -1,0 +1,85 @@
+"""What training users expect, in each framework: every option changes what it promises, as a loop by hand does."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import updates
+from backends import Backend, assert_close
+from hand_written_training import trained_by_hand
+
+from roberta.common.training.loss_options import LossOptions
+from roberta.common.training.recipes import Recipe
+
+RECIPE = Recipe(learning_rate=2e-3, batch_size=6, weight_decay=0.1)
+RATES = (2e-3, 1e-3, 3e-3)
+CLASS_WEIGHTS = (0.5, 3.0, 1.0, 2.0, 0.1)
+# Name -> what the recipe, and what the settings are given.
+OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "nothing": ({}, {}),
+    "label smoothing": ({"label_smoothing": 0.2}, {}),
+    "class weights": ({}, {"class_weights": CLASS_WEIGHTS}),
+    "both in the loss": ({"label_smoothing": 0.2}, {"class_weights": CLASS_WEIGHTS}),
+}
+ALWAYS = ("both in the loss",)  # the others take long to compile in TensorFlow and Flax, and are for the slow lane
+
+
+def cases() -> list[Any]:
+    return [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS]
+
+
+@pytest.mark.parametrize("name", cases())
+def test_updates_with_an_option_are_those_of_a_loop_by_hand(backend: Backend, name: str, tmp_path: Path) -> None:
+    """Micro-batches of 2 of 6 rows, so what is averaged over the whole batch shows."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    of_recipe, options = OPTIONS[name]
+    recipe = replace(RECIPE, **of_recipe)
+    folder = updates.folder_of(tmp_path, "tokens", num_hidden_layers=2)
+    batches = [updates.inputs("tokens", updates.config_of("tokens"), seed=seed) for seed in range(len(RATES))]
+    wanted = trained_by_hand(folder, batches, RATES, recipe, options)
+    trainer = updates.trainer(backend, "tokens", folder, recipe, **options)
+    for number, (arrays, rate) in enumerate(zip(batches, RATES, strict=True), 1):
+        weights = options.get("class_weights")
+        micro_batches = updates.micro_batches("tokens", arrays, 2, weights)
+        assert trainer.update(micro_batches, rate, number) == pytest.approx(wanted.losses[number - 1], rel=1e-10)
+        found = backend.parameters(trainer.model)
+        for parameter, value in wanted.weights[number - 1].items():
+            assert_close(found[parameter], value, 1e-9, parameter)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("weights", [None, CLASS_WEIGHTS])
+def test_a_loss_is_that_of_torch(backend: Backend, smoothing: float, weights: Any) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    losses = importlib.import_module(f"roberta.{backend.name}.losses")
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(4, 7, 5), scale=3), rng.integers(0, 5, (4, 7))
+    labels[1, 2:] = -100
+    weight = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+    judge = torch.nn.CrossEntropyLoss(weight, label_smoothing=smoothing)
+    wanted = float(judge(torch.tensor(logits).flatten(0, 1), torch.tensor(labels).flatten()))
+    given = [backend.constant(array) for array in (logits, labels)]
+    options = LossOptions(smoothing, weights)
+    assert float(losses.token_loss(*given, options=options)) == pytest.approx(wanted, rel=1e-12)
+    wanted = float(judge(torch.tensor(logits[:, :-1]).flatten(0, 1), torch.tensor(labels[:, 1:]).flatten()))
+    found = losses.next_token_loss(*given, options=options)
+    assert float(found) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_a_loss_without_classes_refuses_to_be_smoothed(backend: Backend, tmp_path: Path) -> None:
+    trainer = updates.trainer(
+        backend, "numbers", updates.folder_of(tmp_path, "numbers"), replace(RECIPE, label_smoothing=0.1)
+    )
+    arrays = updates.inputs("numbers", updates.config_of("numbers"))
+    with pytest.raises(ValueError, match=r"label_smoothing=0.1 is for rows that have one class each.*'regression'"):
+        trainer.update(updates.micro_batches("numbers", arrays), 1e-3, 1)
+
+
+def test_weights_of_another_number_of_classes_are_refused(backend: Backend, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"class_weights=\[1.0, 2.0\] are 2 numbers, and the model has 5 labels"):
+        updates.trainer(backend, "tokens", updates.folder_of(tmp_path, "tokens"), class_weights=(1.0, 2.0))
