@@ -12,6 +12,9 @@ from backends import Arrays, backend
 from roberta.common.training.data.tasks import HEADS
 from roberta.common.training.recipes import Recipe
 
+# Part of a name -> how many times the decay of layers is taken, in a model of two layers.
+DEPTHS = ((".embeddings.", 3), (".layer.0.", 2), (".layer.1.", 1), ("classifier", 0))
+
 
 @dataclass
 class HandWritten:
@@ -36,8 +39,15 @@ def trained_by_hand(
     loss_of = torch.nn.CrossEntropyLoss(
         None if weights is None else torch.tensor(weights, dtype=torch.float64), label_smoothing=recipe.label_smoothing
     )
+    frozen = options.get("frozen", ())
+    groups = []
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+        groups.append(
+            {"params": [parameter], "scale": recipe.layer_decay ** next(n for part, n in DEPTHS if part in name)}
+        )
     optimizer = torch.optim.AdamW(
-        model.parameters(), recipe.learning_rate, (recipe.beta1, recipe.beta2), recipe.epsilon, recipe.weight_decay
+        groups, recipe.learning_rate, (recipe.beta1, recipe.beta2), recipe.epsilon, recipe.weight_decay
     )
     result = HandWritten()
     for arrays, rate in zip(updates, rates, strict=True):
@@ -47,7 +57,7 @@ def trained_by_hand(
         loss = loss_of(model(**given).logits.flatten(0, 1), labels.flatten())
         loss.backward()
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         optimizer.step()
         result.losses.append(loss.item())
         result.weights.append({name: np.array(value.detach()) for name, value in model.named_parameters()})

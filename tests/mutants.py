@@ -38,6 +38,8 @@ WINDOWS = "tests/common/test_answers_of_windows.py"
 TASKS = "tests/common/test_pipeline_tasks.py"
 TEXTS = "tests/common/test_text_commands.py"
 TRAINING = "tests/every_backend/test_training.py"
+LOSS_OPTIONS = "tests/common/test_loss_options.py"
+OPTIONS = "tests/every_backend/test_training_options.py"
 FAMILIES = "tests/every_backend/test_families.py"
 KINDS = "tests/common/test_tokenizer_kinds.py"
 RUN = "tests/common/test_training_run.py"
@@ -154,7 +156,9 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("pt/training.py", "gradient.mul_(limit / size)", "gradient.mul_(limit)", TRAINING, "in_pt and clipped"),
     ("pt/training.py", "if math.isfinite(loss) and math.isfinite(size):", "if math.isfinite(loss):", TRAINING_PT, "gradients_that_are"),
     ("pt/training.py", "(loss * (weight * self.world)).backward()", "(loss * self.world).backward()", TRAINING, "in_pt and add_up and tokens"),
-    ("pt/training.py", 'kind_of(name) in ("embedding", "dense")]', 'kind_of(name) != "bias"]', TRAINING, "in_pt and undecayed"),
+    ("common/training/parameter_groups.py", 'kind_of(name) in ("embedding", "dense")', 'kind_of(name) != "bias"', TRAINING, "in_pt and undecayed"),
+    ("common/training/parameter_groups.py", "steps = 0 if layer is None else layers - layer", "steps = 0", OPTIONS, "in_pt and everything"),
+    ("common/training/data/batches.py", "    if class_weights is not None:\n", "    if False:\n", LOSS_OPTIONS, "weights_of_classes"),
     ("pt/training.py", "number = self.start + 1 + index", "number = 1 + index", TRAINING_PT, "goes_on"),
     ("pt/training.py", "enabled=self.is_low", "enabled=False", TRAINING_PT, "bfloat16"),
     ("pt/training.py", "with torch.random.fork_rng([device] if device.type == \"cuda\" else []):", "if True:", TRAINING_PT, "caller"),

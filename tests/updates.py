@@ -155,6 +155,8 @@ class ShortRun:
         self.folder: Any = None
         self.fails_at = 0
 
+    is_stopped = False
+
     def learning_rate(self, number: int) -> float:
         return RATE_OF_TESTS / number
 

@@ -5,6 +5,7 @@ follows from (seed, number of the update, number of the micro-batch): no random 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,13 +19,14 @@ from jax.tree_util import KeyPath
 
 from roberta.common.config import RobertaConfig
 from roberta.common.formats.flax_msgpack import canonical_name
-from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import TARGETS, MicroBatch
 from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
 from roberta.common.training.optimizer_state import Group, TrainingState
+from roberta.common.training.parameter_groups import check_frozen, decays, groups_of, rate_scale
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
+from roberta.flax.freezing import FrozenWeights
 from roberta.flax.layers import check_range, check_values, position_ids, split_sums
 from roberta.flax.lora import LoraWeights
 from roberta.flax.losses import check_labels, classification_loss, next_token_loss, span_loss, token_loss
@@ -32,8 +34,6 @@ from roberta.flax.optimizers import fill_optimizer, read_optimizer
 from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
 from roberta.flax.sharding import MeshLayout, make_layout
 from roberta.flax.weights import Params, checked_dtype, native
-
-UNDECAYED = ("bias", "norm", "norm_bias")  # kinds of parameters, where the recipe spares some
 
 
 class Trainer:
@@ -57,13 +57,22 @@ class Trainer:
         check_model_class(model, settings.task)
         settings.loss_options.check_classes(model.config.num_labels)
         self.model, self.settings = model, settings
-        self.rate = settings.recipe.learning_rate if resumed is None else resumed.groups[0].learning_rate
+        self.rate = settings.recipe.learning_rate
+        if resumed is not None:
+            first, layers = resumed.groups[0], model.config.num_hidden_layers
+            self.rate = first.learning_rate / rate_scale(first.parameters[0], settings.recipe, layers)
         module = trained_module(model, settings)
         kind = checked_dtype("float32" if settings.dtype == "bfloat16" else settings.dtype)
         params = jax.tree.map(lambda leaf: jnp.array(leaf, kind, copy=True), model.params)
-        self._adapter = None if settings.lora is None else LoraWeights(params, settings.lora)
+        check_frozen(settings.frozen, native(params))
+        self._adapter: LoraWeights | FrozenWeights | None = None
+        if settings.lora is not None:
+            self._adapter = LoraWeights(params, settings.lora)
+        elif settings.frozen:
+            self._adapter = FrozenWeights(params, settings.frozen)
         trained = params if self._adapter is None else self._adapter.trained
-        state = TrainState.create(apply_fn=module.apply, params=trained, tx=optimizer(settings.recipe, trained))
+        steps = optimizer(settings.recipe, trained, model.config.num_hidden_layers)
+        state = TrainState.create(apply_fn=module.apply, params=trained, tx=steps)
         if resumed is not None:
             state = state.replace(step=resumed.step, opt_state=fill_optimizer(resumed, state.opt_state))
         self.layout = make_layout(settings.sharding)
@@ -114,12 +123,8 @@ class Trainer:
         return {} if self._adapter is None else self._adapter.pairs(self.train_state.params)
 
     def _groups(self) -> tuple[Group, ...]:
-        recipe, names = self.settings.recipe, list(native(self.train_state.params))
-        shared = (self.rate, recipe.beta1, recipe.beta2, recipe.epsilon)
-        decayed = tuple(name for name in names if decays(name, recipe))
-        spared = tuple(name for name in names if not decays(name, recipe))
-        pairs = ((recipe.weight_decay, decayed), (0.0, spared))
-        return tuple(Group(*shared, decay, some) for decay, some in pairs if some)
+        names, layers = native(self.train_state.params), self.model.config.num_hidden_layers
+        return groups_of(names, self.settings.recipe, layers, self.rate)
 
 
 def train(model: FlaxRobertaPreTrainedModel, run: Run) -> Trainer:
@@ -128,6 +133,8 @@ def train(model: FlaxRobertaPreTrainedModel, run: Run) -> Trainer:
     for number, batch in enumerate(run.batches.updates(run.start, run.stop), run.start + 1):
         loss = trainer.update(batch, run.learning_rate(number), number)
         run.finished(number, loss, trainer)
+        if run.is_stopped:
+            break
     return trainer
 
 
@@ -192,35 +199,45 @@ def trained_module(model: FlaxRobertaPreTrainedModel, settings: Settings) -> Any
     dropout = settings.recipe.dropout
     if dropout is not None:  # the module has the same config
         model.config.update_checked({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
-    return model.module.clone(dtype=checked_dtype(settings.dtype))
+    checkpoints = settings.gradient_checkpointing or model.is_gradient_checkpointing
+    return model.module.clone(dtype=checked_dtype(settings.dtype), gradient_checkpointing=checkpoints)
 
 
-def decays(name: str, recipe: Recipe) -> bool:
-    """Whether weights are taken off a parameter, by canonical name."""
-    return recipe.decays_all or kind_of(name) not in UNDECAYED
-
-
-def optimizer(recipe: Recipe, params: Params) -> optax.GradientTransformation:
+def optimizer(recipe: Recipe, params: Params, layers: int) -> optax.GradientTransformation:
     """AdamW with decoupled decay; each update's rate is the state's hyperparameter "learning_rate".
 
     Args:
         params: arrays, or shapes.
+        layers: of the encoder.
     """
 
+    def name_of(path: KeyPath) -> str:
+        return canonical_name("/".join(key.key for key in path))[0]
+
     def is_decayed(path: KeyPath, leaf: object) -> bool:
-        return decays(canonical_name("/".join(key.key for key in path))[0], recipe)
+        return decays(name_of(path), recipe)
+
+    def scaled(steps: Params, params: Params) -> Params:
+        scale = partial(rate_scale, recipe=recipe, layers=layers)
+        result: Params = jax.tree_util.tree_map_with_path(lambda path, step: step * scale(name_of(path)), steps)
+        return result
 
     mask = None if recipe.decays_all else jax.tree_util.tree_map_with_path(is_decayed, params)
     return optax.chain(
         optax.clip_by_global_norm(recipe.clip_norm) if recipe.clip_norm > 0 else optax.identity(),
         optax.scale_by_adam(recipe.beta1, recipe.beta2, recipe.epsilon),
         optax.add_decayed_weights(recipe.weight_decay, mask),
+        optax.stateless(scaled) if recipe.layer_decay != 1 else optax.identity(),
         optax.inject_hyperparams(optax.scale_by_learning_rate)(learning_rate=0.0),
     )
 
 
 def update_programs(
-    module: nn.Module, settings: Settings, spread: MeshLayout, state: TrainState, adapter: LoraWeights | None = None
+    module: nn.Module,
+    settings: Settings,
+    spread: MeshLayout,
+    state: TrainState,
+    adapter: LoraWeights | FrozenWeights | None = None,
 ) -> tuple[Any, Any, Any]:
     """The three compiled functions of an update: gradients of a micro-batch, their sum, and the new state.
 
@@ -229,7 +246,7 @@ def update_programs(
     """
     key, places = jax.random.key(settings.seed), spread.places(state)
 
-    # with an adapter, `params` are what is trained, and `frozen` the rest of the model
+    # with an adapter or frozen weights, `params` are what is trained, and `frozen` the rest of the model
     def gradients(
         params: Params, frozen: dict[str, Array], inputs: dict[str, Array], draw: Array, weight: Array
     ) -> tuple[Array, Params]:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
-from roberta.common.training.optimizer_state import Group, TrainingState
+from roberta.common.training.optimizer_state import TrainingState
+from roberta.common.training.parameter_groups import check_frozen, groups_of
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
 from roberta.common.values import IGNORED
@@ -55,9 +55,15 @@ class Trainer:
         settings.loss_options.check_classes(model.config.num_labels)
         loss = Loss(model, settings.task, settings.dtype == "bfloat16", settings.loss_options)
         self._adapter = None if settings.lora is None else LoraWeights(model, settings.lora)
+        table = native(model)
+        check_frozen(settings.frozen, table)
+        for name in settings.frozen:
+            table[name][0].requires_grad_(False)
+        if settings.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
         self._loss = sharding.spread(loss, settings.sharding, settings.compile)
         self._trained: nn.Module = model if self._adapter is None else self._adapter
-        self.optimizer = adamw(self._trained, settings.recipe)
+        self.optimizer = adamw(self._trained, settings.recipe, model.config.num_hidden_layers)
         self._gathered: RobertaPreTrainedModel | None = None
         if resumed is not None:
             fill_optimizer(resumed, self.optimizer, self._trained)
@@ -91,7 +97,7 @@ class Trainer:
         size = self._clip()
         if math.isfinite(loss) and math.isfinite(size):
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group["scale"]
             self.optimizer.step()
             if self._adapter is not None:
                 self._adapter.put_in()
@@ -157,7 +163,8 @@ def train(model: RobertaPreTrainedModel, run: Run, *, workers: int = 0) -> Train
     loader = DataLoader(Updates(run), batch_size=None, num_workers=workers, collate_fn=as_it_is)  # type: ignore[arg-type]
     for numbered in loader:
         loss = trainer.update(numbered.micro_batches, run.learning_rate(numbered.number), numbered.number)
-        sharding.between(trainer, partial(run.finished, numbered.number, loss))
+        if sharding.between(trainer, partial(run.finished, numbered.number, loss), lambda: run.is_stopped):
+            break
     return trainer
 
 
@@ -215,16 +222,22 @@ def as_it_is(update: Numbered) -> Numbered:
     return update
 
 
-def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """The recipe's optimizer of a model, in one kernel for each parameter; the rate is set before every step."""
+def adamw(model: nn.Module, recipe: Recipe, layers: int) -> torch.optim.AdamW:
+    """The recipe's optimizer of a model, in one kernel for each parameter; the rate is set before every step.
+
+    Each group has its "scale", by which the rate is multiplied.
+    """
     names = [name for name, (parameter, _) in native(model).items() if parameter.requires_grad]
-    decayed = [name for name in names if recipe.decays_all or kind_of(name) in ("embedding", "dense")]
-    plain = [name for name in names if name not in decayed]
     own = dict(model.named_parameters())
-    settings = (recipe.learning_rate, recipe.beta1, recipe.beta2, recipe.epsilon)
-    groups = [Group(*settings, decay, tuple(some)) for decay, some in ((recipe.weight_decay, decayed), (0.0, plain))]
-    listed = [([own[name] for name in group.parameters], group.arguments("pt")) for group in groups]
-    return torch.optim.AdamW([{"params": own, **arguments} for own, arguments in listed if own], fused=True)
+    groups = groups_of(names, recipe, layers, 1.0)
+    listed = [
+        {
+            "params": [own[name] for name in group.parameters], **group.arguments("pt"),
+            "lr": recipe.learning_rate * group.learning_rate, "scale": group.learning_rate,
+        }
+        for group in groups
+    ]  # fmt: skip
+    return torch.optim.AdamW(listed, fused=True)
 
 
 def set_dropout(model: RobertaPreTrainedModel, dropout: float | None) -> None:

@@ -7,17 +7,18 @@ function for micro-batches of every shape, and put into the weights in another, 
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
 from roberta.common.training.optimizer_state import TrainingState
+from roberta.common.training.parameter_groups import check_frozen, decays, groups_of, rate_scale
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
 from roberta.common.values import IGNORED
@@ -59,11 +60,23 @@ class Trainer:
             self.model = fitting(model, settings, is_copied=self.world > 1)
             self._adapter = None if settings.lora is None else LoraWeights(self.model, settings.lora)
             self._named = None if self._adapter is None else self._adapter.named
+            # what is trained, and what is not
+            table = native(self.model)
+            check_frozen(settings.frozen, table)
+            for name in settings.frozen:
+                table[name][0].trainable = False
+            if settings.gradient_checkpointing:
+                self.model.gradient_checkpointing_enable()
             self.optimizer = adamw(self.model, settings.recipe, self._named)
         if resumed is not None:
             fill_optimizer(resumed, self.optimizer, self.model, self._named)
-        self._variables = [variable.value for variable in trained_variables(self.model, self._named)]
+        trained = trained_variables(self.model, self._named)
+        self._variables = [variable.value for variable in trained]
+        names = {id(variable): name for name, (variable, _) in (self._named or native(self.model)).items()}
+        layers = self.model.config.num_hidden_layers
+        self._scales = [rate_scale(names[id(variable)], settings.recipe, layers) for variable in trained]
         self._sources = self._variables if self._adapter is None else self._adapter.sources
+        # what is compiled
         self._seeds = dropout_seeds(self.model)
         self._sums: list[Any] = []  # of gradients, where an update has several micro-batches
         self._add = EachDevice(self.strategy, self._compute_and_add, takes_inputs=True)
@@ -103,7 +116,11 @@ class Trainer:
 
     def state(self) -> TrainingState:
         """What the optimizer knows."""
-        return read_optimizer(self.optimizer, self.model, self._named)
+        state, recipe = read_optimizer(self.optimizer, self.model, self._named), self.settings.recipe
+        if recipe.layer_decay == 1:
+            return state
+        rate, layers = float(self.optimizer.learning_rate), self.model.config.num_hidden_layers
+        return replace(state, groups=groups_of(state.parameters, recipe, layers, rate))
 
     def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """A and B of the adapter that is trained, by weight; none without an adapter."""
@@ -133,7 +150,7 @@ class Trainer:
                 logs = {"loss": loss, "number": number}
                 run.finished(number, loss, self)
                 told.on_train_batch_end(batch, logs)
-                if self.model.stop_training:
+                if self.model.stop_training or run.is_stopped:
                     break
             told.on_epoch_end(0, logs)
         told.on_train_end(logs)
@@ -197,9 +214,9 @@ class Trainer:
     def _step(self, gradients: list[Tensor], learning_rate: Tensor, scale: Tensor) -> None:
         """Change weights and moments."""
         is_clipped = self.settings.recipe.clip_norm > 0
-        for gradient, variable in zip(gradients or self._sums, self._variables, strict=True):
+        for gradient, variable, part in zip(gradients or self._sums, self._variables, self._scales, strict=True):
             clipped = gradient * tf.cast(scale, gradient.dtype) if is_clipped else gradient
-            self.optimizer.update_step(clipped, variable, learning_rate)
+            self.optimizer.update_step(clipped, variable, learning_rate if part == 1 else learning_rate * part)
         if self._adapter is not None:
             self._adapter.put_in()
 
@@ -254,8 +271,8 @@ def adamw(model: keras.Model, recipe: Recipe, named: Named | None = None) -> Ada
         weight_decay=recipe.weight_decay,
     )  # fmt: skip
     if not recipe.decays_all:
-        kinds = ((variable, kind_of(name)) for name, (variable, _) in (named or native(model)).items())
-        optimizer.exclude_from_weight_decay([one for one, kind in kinds if kind not in ("embedding", "dense")])
+        table = named or native(model)
+        optimizer.exclude_from_weight_decay([one for name, (one, _) in table.items() if not decays(name, recipe)])
     optimizer.build(trained_variables(model, named))
     return optimizer
 

@@ -90,14 +90,14 @@ def test_what_is_allowed_is_there(family: str, name: str) -> None:
 @pytest.mark.parametrize("family", ["pt", "tf", "flax"], ids="in_{}".format)
 def test_a_backend_has_no_other_files(family: str) -> None:
     # PyTorch: attributes that tools read from it and from no other framework; int8, which the others cannot have
-    # (docs/inference.md)
+    # (docs/inference.md); Flax: a tree divides into what is trained and what is not
     own = {
         "pt": {"facts.py", "masks.py", "checkpointing.py", "adapters.py", "sources.py", "trainer_folders.py", "int8.py"},
         "tf": {
             "adamw.py", "symbols.py", "metrics.py", "fitting.py",
             "weighing.py", "serving.py", "datasets.py", "keras_names.py", "quantised.py", "model_card.py",
         },
-        "flax": {"programs.py"},
+        "flax": {"programs.py", "freezing.py"},
     }  # fmt: skip
     # infer.py is each framework's own fastest way: kernels for packed tokens, or programs for buckets;
     # parts.py is about what a caller can change in its models;

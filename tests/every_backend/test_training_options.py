@@ -13,20 +13,35 @@ import updates
 from backends import Backend, assert_close
 from hand_written_training import trained_by_hand
 
+from roberta.common.training.data.batches import MicroBatch
 from roberta.common.training.loss_options import LossOptions
+from roberta.common.training.optimizer_state import MOMENTS
 from roberta.common.training.recipes import Recipe
 
 RECIPE = Recipe(learning_rate=2e-3, batch_size=6, weight_decay=0.1)
 RATES = (2e-3, 1e-3, 3e-3)
 CLASS_WEIGHTS = (0.5, 3.0, 1.0, 2.0, 0.1)
+FROZEN = (
+    "roberta.embeddings.position_embeddings.weight",
+    "roberta.embeddings.LayerNorm.weight",
+    "roberta.encoder.layer.0.attention.self.query.weight",
+    "roberta.encoder.layer.1.output.dense.bias",
+    "classifier.weight",
+)
 # Name -> what the recipe, and what the settings are given.
 OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "nothing": ({}, {}),
     "label smoothing": ({"label_smoothing": 0.2}, {}),
     "class weights": ({}, {"class_weights": CLASS_WEIGHTS}),
-    "both in the loss": ({"label_smoothing": 0.2}, {"class_weights": CLASS_WEIGHTS}),
+    "layer decay": ({"layer_decay": 0.5, "decays_all": True}, {}),
+    "frozen": ({}, {"frozen": FROZEN}),
+    "gradient checkpointing": ({}, {"gradient_checkpointing": True}),
+    "everything": (
+        {"label_smoothing": 0.2, "layer_decay": 0.5},
+        {"class_weights": CLASS_WEIGHTS, "frozen": FROZEN, "gradient_checkpointing": True},
+    ),
 }
-ALWAYS = ("both in the loss",)  # the others take long to compile in TensorFlow and Flax, and are for the slow lane
+ALWAYS = ("everything",)  # the others take long to compile in TensorFlow and Flax, and are for the slow lane
 
 
 def cases() -> list[Any]:
@@ -43,6 +58,7 @@ def test_updates_with_an_option_are_those_of_a_loop_by_hand(backend: Backend, na
     batches = [updates.inputs("tokens", updates.config_of("tokens"), seed=seed) for seed in range(len(RATES))]
     wanted = trained_by_hand(folder, batches, RATES, recipe, options)
     trainer = updates.trainer(backend, "tokens", folder, recipe, **options)
+    start = updates.copied(backend.parameters(trainer.model))
     for number, (arrays, rate) in enumerate(zip(batches, RATES, strict=True), 1):
         weights = options.get("class_weights")
         micro_batches = updates.micro_batches("tokens", arrays, 2, weights)
@@ -50,6 +66,9 @@ def test_updates_with_an_option_are_those_of_a_loop_by_hand(backend: Backend, na
         found = backend.parameters(trainer.model)
         for parameter, value in wanted.weights[number - 1].items():
             assert_close(found[parameter], value, 1e-9, parameter)
+    for name in options.get("frozen", ()):
+        np.testing.assert_array_equal(found[name], start[name])
+        assert name not in trainer.state().parameters
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
@@ -83,3 +102,52 @@ def test_a_loss_without_classes_refuses_to_be_smoothed(backend: Backend, tmp_pat
 def test_weights_of_another_number_of_classes_are_refused(backend: Backend, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"class_weights=\[1.0, 2.0\] are 2 numbers, and the model has 5 labels"):
         updates.trainer(backend, "tokens", updates.folder_of(tmp_path, "tokens"), class_weights=(1.0, 2.0))
+
+
+def layers_computed(backend: Backend, trainer: Any, batches: list[MicroBatch], monkeypatch: pytest.MonkeyPatch) -> int:
+    """How often attention is computed in an update; in Flax, how many products its program has."""
+    layers = importlib.import_module(f"roberta.{backend.name}.layers")
+    if backend.name == "flax":
+        inputs, draw = batches[0].inputs, np.zeros(2, np.uint32)
+        program = trainer._gradients.lower(trainer.train_state.params, {}, inputs, draw, np.float64(1.0))
+        return str(program.as_text()).count("stablehlo.dot_general")
+    calls = []
+    method = {"pt": "forward", "tf": "call"}[backend.name]
+    original = getattr(layers.SelfAttention, method)
+    monkeypatch.setattr(layers.SelfAttention, method, lambda *a, **k: (calls.append(1), original(*a, **k))[1])
+    trainer.update(batches, 1e-3, 1)
+    monkeypatch.setattr(layers.SelfAttention, method, original)
+    return len(calls)
+
+
+def test_gradient_checkpointing_computes_layers_again_with_the_same_dropout(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropout = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
+    folder = updates.folder_of(tmp_path, "tokens", **dropout)
+    batches = updates.micro_batches("tokens", updates.inputs("tokens", updates.config_of("tokens")))
+    counts, moments = [], []
+    for is_checkpointing in (False, True):
+        trainer = updates.trainer(backend, "tokens", folder, gradient_checkpointing=is_checkpointing)
+        counts.append(layers_computed(backend, trainer, batches, monkeypatch))
+        if backend.name == "flax":
+            trainer.update(batches, 1e-3, 1)
+        moments.append(updates.copied(dict(trainer.state().moments)))
+    assert counts[1] > counts[0]
+    for kind in MOMENTS:  # of all parameters together: the gradient of a key's bias is rounding alone
+        names = [name for name in moments[0] if name.startswith(f"{kind}.")]
+        largest = max(np.abs(moments[0][name]).max() for name in names)
+        for name in names:
+            assert np.abs(moments[1][name] - moments[0][name]).max() < 1e-10 * largest, name
+
+
+def test_a_run_that_stops_early_makes_no_further_update(backend: Backend, tmp_path: Path) -> None:
+    class Stopped(updates.ShortRun):
+        @property
+        def is_stopped(self) -> bool:  # type: ignore[override]
+            return len(self.losses) == 2
+
+    run = Stopped(updates.settings("tokens"), updates.Listed("tokens", updates.config_of("tokens"), 4, 4), 5)
+    model = backend.load("ForTokenClassification", updates.folder_of(tmp_path, "tokens"))
+    importlib.import_module(f"roberta.{backend.name}.training").train(model, run)
+    assert len(run.losses) == 2

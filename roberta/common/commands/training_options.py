@@ -24,6 +24,8 @@ _PROBLEMS = ("single_label_classification", "multi_label_classification", "regre
 # The name of each option, with underscores, is a field of `Training`; those of the second table are also of `Recipe`.
 OPTIONS: dict[str, dict[str, Any]] = {
     "--validation": flag("files to evaluate on", Path, nargs="+", metavar="FILE"),
+    "--validation-split": flag("hold out this share of the training data to evaluate on", float, metavar="P"),
+    "--max-train-samples": flag("train on the first examples only", int, metavar="N"),
     "--framework": flag("(the first that is installed)", str, choices=FRAMEWORKS),
     "--tokenizer": flag("folder or name (the model's)", str),
     "--seed": flag("of new weights, order, masks and dropout (0)", int, metavar="N"),
@@ -56,11 +58,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--log-every": flag("updates for a line of metrics.jsonl (1)", int, metavar="N"),
     "--best": flag("give the model of the best evaluation at the end, instead of the last", action=YES_OR_NO),
     "--metric": flag("that the best has most of, or least of a loss (the task's first)", str),
+    "--early-stopping": flag("end the training after so many evaluations without a better one", int, metavar="N"),
     "--resume": flag("resume from the newest checkpoint in OUTPUT", action=YES_OR_NO),
     "--compile": flag("torch.compile, in PyTorch", action=YES_OR_NO),
     "--sharding": flag("over processes or devices: data, or weights and optimizer too (none)", str,
                        choices=("none", "data", "full")),
     "--lora": flag("train an adapter: r=8,alpha=16,targets=query+value (all weights)", str, metavar="OPTIONS"),
+    "--freeze": flag("do not train: embeddings, so many of the lowest layers, encoder (both), or names", str, nargs="+",
+                     metavar="PART"),
+    "--gradient-checkpointing": flag("compute hidden states again in the backward pass: less memory, more time",
+                                     action=YES_OR_NO),
     "--workers": flag("processes that prepare batches, in PyTorch (0)", int, metavar="N"),
     "--tensorboard": flag("write TensorBoard events (where tensorboardX is installed)", action=YES_OR_NO),
 }  # fmt: skip
@@ -82,6 +89,7 @@ RECIPE_OPTIONS: dict[str, dict[str, Any]] = {
     "--decays-all": flag("norms and biases decay too", action=YES_OR_NO),
     "--clip-norm": flag("largest norm of the gradients; 0 for any", float, metavar="NORM"),
     "--dropout": flag("of hidden states and attention", float, metavar="P"),
+    "--layer-decay": flag("the rate of a layer is that of the one above times this", float, metavar="D"),
     "--label-smoothing": flag("share of each target that is spread over all classes", float, metavar="P"),
 }
 

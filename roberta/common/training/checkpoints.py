@@ -35,12 +35,14 @@ class Position:
         metrics_bytes: of `metrics.jsonl` at that moment.
         best: update and value of the best evaluation so far; None without one.
         agreement: what must be the same for the training to be resumed: name -> value, both plain JSON.
+        waited: evaluations since the best one, or since the start if none was; older checkpoints lack it.
     """
 
     update: int
     metrics_bytes: int
     best: tuple[int, float] | None
     agreement: Mapping[str, Any]
+    waited: int = 0
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def _read(folder: Path) -> Saved:
         raise CheckpointError(f"{folder} has no {_TRAINER_FILE}: it is not the checkpoint of a training")
     content = read_json(file)
     wanted = {field.name for field in fields(Position)}
-    if set(content) != wanted:
+    if set(content) | {"waited"} != wanted:
         raise CheckpointError(f"{file} has {sorted(content)}, and must have {sorted(wanted)}; it is damaged")
     best = content["best"]
     position = Position(**content | {"best": None if best is None else (int(best[0]), float(best[1]))})

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from os import PathLike
-from pathlib import Path
 from typing import Any, cast
-
-import numpy as np
 
 from roberta.common.config import RobertaConfig
 from roberta.common.tokenizer.base import TokenizerBase
@@ -33,9 +28,11 @@ from roberta.common.training.data.readers import Format, class_names, read_examp
 from roberta.common.training.data.records import Reading, Unusable
 from roberta.common.training.data.tasks import Task, with_task_settings
 from roberta.common.training.evaluation import Evaluation, Questions
+from roberta.common.training.fingerprints import paths_of
 from roberta.common.training.loss_options import ClassWeights, class_weights_of
 from roberta.common.training.recipes import Recipe
 from roberta.common.training.report import Report, Split, counts_of, examples_of
+from roberta.common.training.sampling import divided
 
 # Task -> the fields of `DataSettings` that only some tasks have, and this one has.
 _OF_TASK: dict[Task, tuple[str, ...]] = {
@@ -85,6 +82,8 @@ class DataSettings:
     labels: Sequence[str] | None = None
     keep_labels: bool = False
     class_weights: ClassWeights | None = None
+    max_train_samples: int | None = None
+    validation_split: float | None = None
 
 
 def _check_settings(settings: DataSettings, task: Task) -> None:
@@ -122,6 +121,7 @@ def _agreement(task: Task, settings: DataSettings, lengths: Lengths) -> dict[str
     """What features depend on. Settings at their default are left out if older checkpoints do not have them."""
     found = {name: getattr(settings, name) for name in _OF_TASK[task] if name not in _NOT_AGREED}
     said = {"columns": _roles(settings, task), "header": settings.header, "skip_unusable": settings.skip_unusable}
+    said |= {name: getattr(settings, name) for name in ("max_train_samples", "validation_split")}
     more = {name: value for name, value in said.items() if value not in (None, False, {})}
     return {"max_length": lengths.max_length, **found, **more}
 
@@ -193,6 +193,14 @@ def prepare(
             labels=settings.labels or (None if settings.keep_labels else class_names(train, task, roles) or None),
             keep_labels=settings.keep_labels, are_columns_said="label" in roles, skips=settings.skip_unusable,
         )  # fmt: skip
+    # which of them are used
+    held_out: Any = None
+    if settings.validation_split is not None:
+        examples, held_out = divided(list(examples), settings.validation_split, seed)
+        splits[0].remarks.append(f"{len(held_out):,} examples are held out, to evaluate on")
+    if settings.max_train_samples is not None:
+        splits[0].remarks.append(f"at most {settings.max_train_samples:,} are trained on, the first ones")
+        examples = itertools.islice(examples, maker.most_examples())
     # how they become arrays
     config = trained_config(task, config, labels, recipe, lengths)
     masking = Masking(
@@ -209,9 +217,11 @@ def prepare(
         collate = replace(collate, class_weights=class_weights)
     # the validation data, with the same labels
     evaluation = None
-    if validation is not None:
+    if validation is not None or held_out is not None:
         splits.append(maker.split("validation"))
-        held_out: Any = list(maker.examples(validation, splits[1], known=() if labels is None else labels.names))
+    if validation is not None:
+        held_out = list(maker.examples(validation, splits[1], known=() if labels is None else labels.names))
+    if held_out is not None:
         rows = maker.features(held_out, splits[1], labels, for_evaluation=True)
         questions = Questions(_kept(held_out, rows), tokenizer) if task == "question-answering" else None
         evaluation = Evaluation(task, rows, collate, seed, questions)
@@ -261,41 +271,6 @@ def _kept_settings(task: Task, lengths: Lengths) -> dict[str, Any]:
     return {"truncation": lengths.truncation, "max_tokens": lengths.max_length}
 
 
-def fingerprint(name: str, source: Any, features: Sequence[Feature]) -> dict[str, str]:
-    """Size and SHA-256 of each file, or of the features of data that is not a file, by a name such as "train 1"."""
-    paths = _paths(source)
-    if paths is None:
-        found = hashlib.sha256()
-        for feature in features:
-            for key in sorted(feature):
-                if key not in ("window", "offsets"):  # they follow from the others
-                    values = feature[key] if isinstance(feature[key], list) else [feature[key]]
-                    found.update(b"".join(np.asarray(value).tobytes() for value in values))
-        return {name: f"{len(features)} rows, sha256 {found.hexdigest()}"}
-    result = {}
-    for number, path in enumerate(paths, 1):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            result[f"{name} {number}"] = f"{path.stat().st_size} bytes, sha256 {digest}"
-    return result
-
-
-def tokenizer_hash(tokenizer: TokenizerBase) -> str:
-    """SHA-256 of the files of a tokenizer."""
-    found = hashlib.sha256()
-    for name, content in sorted(tokenizer.files_to_save().items()):
-        found.update(name.encode() + content)
-    return found.hexdigest()
-
-
-def _paths(source: Any) -> list[Path] | None:
-    """The files that a source names; None for data that is not files."""
-    if isinstance(source, str | PathLike):
-        return [Path(source)]
-    is_files = isinstance(source, list | tuple) and all(isinstance(one, str | PathLike) for one in source)
-    return [Path(one) for one in source] if is_files else None
-
-
 @dataclass(frozen=True)
 class _Maker:
     """Makes examples of data and features of examples, and notes in a split of the report what became of them."""
@@ -312,7 +287,7 @@ class _Maker:
 
     def examples(self, source: Any, split: Split, known: Sequence[str] = ()) -> Iterator[Example]:
         """The examples of files, one after another, or of other data."""
-        columns, unusable, paths = _roles(self.settings, self.task), split.making.unusable, _paths(source)
+        columns, unusable, paths = _roles(self.settings, self.task), split.making.unusable, paths_of(source)
         if paths is None:
             split.readings.append(Reading("", ""))
             return read_examples(source, self.task, columns=columns, unusable=unusable, reading=split.readings[0])
@@ -332,7 +307,7 @@ class _Maker:
     ) -> list[Feature]:
         """The features of the examples."""
         if self.task in ("mlm", "clm"):
-            features = self._packed(examples)
+            features = self._packed(examples, None if for_evaluation else self.settings.max_train_samples)
         else:
             is_question = self.task == "question-answering"
             features = make_features(
@@ -346,11 +321,16 @@ class _Maker:
         split.examples = examples_of(self.task, features, self.tokenizer, labels)
         return features
 
-    def _packed(self, examples: Iterable[Document]) -> list[Feature]:
+    def most_examples(self) -> int | None:
+        """How many examples are trained on, at most; of "mlm" and "clm" rows are counted, as they are packed."""
+        return None if self.task in ("mlm", "clm") else self.settings.max_train_samples
+
+    def _packed(self, examples: Iterable[Document], most: int | None) -> list[Feature]:
         documents: Any = make_documents(examples, self.tokenizer)  # arrays instead of lists
         bos, eos = _ends(self.tokenizer)
         packing = cast(Packing, self.settings.packing or "full-sentences")
-        return list(pack(documents, packing, max_length=self.lengths.max_length, bos=bos, eos=eos, seed=self.seed))
+        rows = pack(documents, packing, max_length=self.lengths.max_length, bos=bos, eos=eos, seed=self.seed)
+        return list(itertools.islice(rows, most))
 
 
 def _ends(tokenizer: TokenizerBase) -> tuple[int, int]:

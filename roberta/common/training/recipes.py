@@ -40,6 +40,8 @@ class Recipe:
         clip_norm: the largest norm of all gradients together; 0 for no limit.
         dropout: of hidden states and attention; None for the model's config.
         label_smoothing: the share of each target that is spread over all classes; see `loss_options`.
+        layer_decay: the rate of a layer is that of the one above it times this; below the lowest are the embeddings, above
+            the highest pooler and head, which have the whole rate.
         source: where the numbers come from.
 
     Raises:
@@ -62,14 +64,19 @@ class Recipe:
     clip_norm: float = 0.0
     dropout: float | None = None
     label_smoothing: float = 0.0
+    layer_decay: float = 1.0
     source: str = ""
 
     def __post_init__(self) -> None:
         for name, (is_whole, least, below, may_be_none) in _RANGES.items():
             _check(name, getattr(self, name), is_whole=is_whole, least=least, below=below, may_be_none=may_be_none)
-        for name in ("learning_rate", "epsilon", "epochs"):
+        for name in ("learning_rate", "epsilon", "epochs", "layer_decay"):
             if getattr(self, name) == 0:
                 raise ValueError(f"recipe: {name}=0 must be above 0")
+        if self.layer_decay > 1:
+            raise ValueError(
+                f"recipe: layer_decay={self.layer_decay!r} must be at most 1, at which all layers have one rate"
+            )
         if self.end_learning_rate > self.learning_rate:
             raise ValueError(
                 f"recipe: end_learning_rate={self.end_learning_rate!r} must be at most learning_rate="
@@ -112,6 +119,8 @@ class Settings:
             also splits weights and optimizer (FSDP2 in PyTorch, a mesh in Flax).
         lora: the adapter that is trained, with the head, instead of all weights; None for all.
         class_weights: of each label, by its number; None for 1.
+        frozen: canonical names of parameters that are not trained.
+        gradient_checkpointing: keep only each layer's input for the backward pass, and compute the rest again.
 
     Raises:
         ValueError: an adapter's weights are to be split, or the task's loss has no classes to smooth or to weight.
@@ -126,10 +135,16 @@ class Settings:
     sharding: Literal["none", "data", "full"] = "none"
     lora: LoraStart | None = None
     class_weights: tuple[float, ...] | None = None
+    frozen: tuple[str, ...] = ()
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         if self.lora is not None and self.sharding == "full":
             raise ValueError('sharding="full" splits weights, which lora does not train; use sharding="data" or "none"')
+        if self.lora is not None and self.frozen:
+            raise ValueError(
+                "lora trains only the adapter and the head, and all other weights are frozen already; omit freeze"
+            )
         self.loss_options.check_task(self.task)
 
     @cached_property
@@ -138,7 +153,7 @@ class Settings:
         return LossOptions(self.recipe.label_smoothing, self.class_weights)
 
 
-_LATER_FIELDS = ("schedule", "label_smoothing")  # which older checkpoints do not have
+_LATER_FIELDS = ("schedule", "label_smoothing", "layer_decay")  # which older checkpoints do not have
 # Field -> whether it is a whole number, its least value, the value it must stay below, whether it may be None.
 _RANGES: dict[str, tuple[bool, float, float, bool]] = {
     "learning_rate": (False, 0, math.inf, False),
@@ -155,6 +170,7 @@ _RANGES: dict[str, tuple[bool, float, float, bool]] = {
     "clip_norm": (False, 0, math.inf, False),
     "dropout": (False, 0, 1, True),
     "label_smoothing": (False, 0, 1, False),
+    "layer_decay": (False, 0, math.inf, False),
 }
 
 

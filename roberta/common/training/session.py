@@ -19,14 +19,17 @@ from roberta.common.parameters import parameters
 from roberta.common.tokenizer.auto import AutoTokenizer
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training import plot
+from roberta.common.training.callbacks import Callbacks
 from roberta.common.training.checkpoints import Checkpoints, Saved, differences
 from roberta.common.training.data.batches import Batches
-from roberta.common.training.datasets import Data, fingerprint, prepare, tokenizer_hash
+from roberta.common.training.datasets import Data, prepare
+from roberta.common.training.fingerprints import fingerprint, tokenizer_hash
 from roberta.common.training.initial_weights import initial_weights, open_config
 from roberta.common.training.journal import METRICS_FILE, Journal
 from roberta.common.training.lora import LoraStart, base_named, check_new, continued, new_adapter
 from roberta.common.training.loss_options import LossOptions
 from roberta.common.training.metrics import compared, entity_scheme
+from roberta.common.training.parameter_groups import frozen_parameters
 from roberta.common.training.recipes import Settings, agreed, check_warmup, total_updates
 from roberta.common.training.report import REPORT_FILE, Report
 from roberta.common.training.run import Run, RunPlan
@@ -98,6 +101,11 @@ class Training(TrainingFields):
         table = parameters(data.config, self.head)
         return new_adapter(self._lora_options, table, self.seed, base_named(self.model))
 
+    def _frozen(self, data: Data) -> tuple[str, ...]:
+        """The names of the parameters that are not trained."""
+        table = parameters(data.config, self.head)
+        return () if self.freeze is None else frozen_parameters(self.freeze, list(table), data.config.num_hidden_layers)
+
     @cached_property
     def _tokenizer(self) -> TokenizerBase:
         given = self.model if self.tokenizer is None else self.tokenizer
@@ -140,7 +148,7 @@ class Training(TrainingFields):
         check_warmup(self.chosen_recipe, updates)
         return Settings(
             self.task, self.chosen_recipe, updates, self.seed, self.dtype, self.compile, self.sharding,
-            self._new_adapter(data), data.class_weights,
+            self._new_adapter(data), data.class_weights, self._frozen(data), self.gradient_checkpointing,
         )  # fmt: skip
 
     def _agreement(self, data: Data) -> dict[str, Any]:
@@ -156,6 +164,7 @@ class Training(TrainingFields):
             **{"rows": data.agreement, "recipe": recipe, "config": config},
             **{"data": files, "tokenizer": tokenizer_hash(self._tokenizer)},
             **({} if lora is None else {"lora": json.loads(lora.config.to_json())}),
+            **({} if self.freeze is None else {"frozen": self._frozen(data)}),
             **({} if data.class_weights is None else {"class_weights": data.class_weights}),
             **(
                 {} if data.evaluation is None else {"metric": self._compared(data)[0]}
@@ -197,7 +206,7 @@ class Training(TrainingFields):
             checkpoints.remove_litter()
             journal = Journal(
                 checkpoints.output, metrics_bytes=size, start=start, stop=settings.updates, log_every=self.log_every,
-                tensorboard=self.tensorboard, progress=self.progress,
+                tensorboard=self.tensorboard, progress=self.progress, callbacks=Callbacks(self.callbacks),
             )  # fmt: skip
             if self.task == "token-classification":
                 journal.say(f"{entity_scheme(data.config)}. Evaluations are compared by {plan.metric[0]}")
@@ -209,11 +218,11 @@ class Training(TrainingFields):
         epoch = -(-len(data.features) // self.chosen_recipe.batch_size)  # updates
         save_every = self.save_every if self.save_every is not None else min(epoch, _MOST_BETWEEN_SAVES)
         evaluate_every = self.evaluate_every if self.evaluate_every is not None else save_every
-        return RunPlan(save_every, evaluate_every, self._compared(data), self.best)
+        return RunPlan(save_every, evaluate_every, self._compared(data), self.best, self.early_stopping)
 
     def _train(self, run: Run, framework: str, data: Data, saved: Saved | None) -> None:
         """Load the model and make the updates that are left."""
-        if run.start == run.stop:
+        if run.start == run.stop or run.is_stopped:
             return
         wide = "float64" if self.dtype == "float64" else "float32"
         lora = run.settings.lora

@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 from roberta.common.parameters import Head
 from roberta.common.tokenizer.base import TokenizerBase
+from roberta.common.training.callbacks import Callbacks
 from roberta.common.training.data.tasks import HEADS, Task, check_task
 from roberta.common.training.datasets import DataSettings
 from roberta.common.training.lora import LoraOptions, lora_options
 from roberta.common.training.loss_options import LossOptions
 from roberta.common.training.recipes import Recipe, Schedule, default_recipe, recipe_named, with_schedule
+from roberta.common.training.sampling import check_sampling
 
 _RECIPE_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "source")
 
@@ -32,8 +34,8 @@ class TrainingFields(DataSettings):
         tokenizer: folder, name, or one of our tokenizers; None for the model's.
         recipe: the optimization, or its name; None for the task's.
         learning_rate, batch_size, updates, epochs, warmup, schedule, power, end_learning_rate, beta1, beta2, epsilon,
-            weight_decay, decays_all, clip_norm, dropout, label_smoothing: see `Recipe`; each overrides one value of the
-            recipe, None leaves it. `updates` and `epochs` replace each other.
+            weight_decay, decays_all, clip_norm, dropout, label_smoothing, layer_decay: see `Recipe`; each overrides one
+            value of the recipe, None leaves it. `updates` and `epochs` replace each other.
         seed: of new weights, order, masks and dropout.
         dtype, compile, sharding: see `Settings`.
         max_length: tokens of a row; None for what the model takes, and at most 384 for question answering.
@@ -54,6 +56,10 @@ class TrainingFields(DataSettings):
         problem: what the labels of texts are; None to tell it by the labels.
         labels: their names in the order of their numbers, if the data does not have all of them, or has numbers.
         keep_labels: the labels are those of the model, and numbers in the data are its ids.
+        max_train_samples: train on the first examples only, so many at most: texts, questions, and of "mlm" and "clm"
+            packed rows.
+        validation_split: a share of the training data that is held out to evaluate on: whole texts, questions and
+            documents, chosen by the seed.
         class_weights: how much each label counts: by its name, or numbers in the order of the labels, or "balanced", so
             that all count the same; None for 1.
         save_every, evaluate_every: updates; None for an epoch, and 1000 at most.
@@ -61,10 +67,16 @@ class TrainingFields(DataSettings):
         log_every: updates for a line of `metrics.jsonl`.
         best: the result is the model of the best evaluation, not the last one.
         metric: by which evaluations are compared; None for the task's first.
+        early_stopping: so many evaluations without a better one end the training; None for any number.
+        callbacks: functions that are given a record of each line of the log, each evaluation and checkpoint, and the
+            end, or objects with methods for them: see `callbacks.TrainingRecord`.
         resume: resume from the newest checkpoint in `output`; if there is none, begin.
         workers: processes that prepare batches, in PyTorch.
         lora: train a LoRA adapter and the head instead of all weights, such as "r=8,alpha=16,targets=query+value"; the
             result is an adapter in PEFT's format.
+        freeze: what is not trained: "embeddings"; a number, for so many layers from the lowest; "encoder", for
+            embeddings and all layers; or names of modules or parameters; several in a list.
+        gradient_checkpointing: see `Settings`.
         tensorboard: write events; None writes them if tensorboardX is installed.
         progress: show a bar; None shows it on a terminal.
     """
@@ -93,6 +105,7 @@ class TrainingFields(DataSettings):
     clip_norm: float | None = None
     dropout: float | None = None
     label_smoothing: float | None = None
+    layer_decay: float | None = None
     seed: int = 0
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
     micro_batch_size: int | None = None
@@ -102,19 +115,35 @@ class TrainingFields(DataSettings):
     log_every: int = 1
     best: bool = False
     metric: str | None = None
+    early_stopping: int | None = None
+    callbacks: Sequence[Any] = ()
     resume: bool = False
     compile: bool = False
     sharding: Literal["none", "data", "full"] = "none"
     lora: str | None = None
+    freeze: str | int | Sequence[str | int] | None = None
+    gradient_checkpointing: bool = False
     workers: int = 0
     tensorboard: bool | None = None
     progress: bool | None = None
 
     def __post_init__(self) -> None:
         check_task(self.task)
-        for name, value in (("best", self.best), ("metric", self.metric), ("evaluate_every", self.evaluate_every)):
-            if value is not None and value is not False and self.validation is None:
+        check_sampling(self.max_train_samples, self.validation_split, self.validation is not None)
+        has_validation = self.validation is not None or self.validation_split is not None
+        for name in ("best", "metric", "evaluate_every", "early_stopping"):
+            value = getattr(self, name)
+            if value is not None and value is not False and not has_validation:
                 raise ValueError(f"{name}={value!r} needs validation data to evaluate; omit it")
+        if self.lora is not None and self.freeze is not None:
+            raise ValueError(
+                f"freeze={self.freeze!r}: lora={self.lora!r} trains only the adapter and the head, and all other weights "
+                "are frozen already; omit freeze"
+            )
+        patience = self.early_stopping
+        if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
+            raise ValueError(f"early_stopping={patience!r} must be a number of evaluations of at least 1")
+        Callbacks(self.callbacks)  # raises for what cannot be called
         if self.log_every < 1:
             raise ValueError(f"log_every={self.log_every} must be at least 1")
         LossOptions(self.chosen_recipe.label_smoothing).check_task(self.task)
