@@ -22,6 +22,7 @@ class HandWritten:
 
     losses: list[float] = field(default_factory=list)
     weights: list[Arrays] = field(default_factory=list)
+    averages: list[Arrays] = field(default_factory=list)
 
 
 def trained_by_hand(
@@ -50,6 +51,12 @@ def trained_by_hand(
         groups, recipe.learning_rate, (recipe.beta1, recipe.beta2), recipe.epsilon, recipe.weight_decay
     )
     result = HandWritten()
+    decay = recipe.ema_decay or 0.5
+    average = (
+        torch.optim.swa_utils.AveragedModel(  # torch's own, but for the weights at the start (optax.ema debiases too)
+            model, avg_fn=lambda old, new, count: old + (1 - decay) / (1 - decay ** (float(count) + 1)) * (new - old)
+        )
+    )
     for arrays, rate in zip(updates, rates, strict=True):
         given = {name: torch.from_numpy(array) for name, array in arrays.items()}
         labels = given.pop("labels")
@@ -59,6 +66,8 @@ def trained_by_hand(
         for group in optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         optimizer.step()
+        average.update_parameters(model)
+        result.averages.append({name: np.array(one.detach()) for name, one in average.module.named_parameters()})
         result.losses.append(loss.item())
         result.weights.append({name: np.array(value.detach()) for name, value in model.named_parameters()})
     return result

@@ -5,6 +5,7 @@ follows from (seed, number of the update, number of the micro-batch): no random 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,10 +23,11 @@ from roberta.common.formats.flax_msgpack import canonical_name
 from roberta.common.training.data.batches import TARGETS, MicroBatch
 from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
-from roberta.common.training.optimizer_state import Group, TrainingState
+from roberta.common.training.optimizer_state import Group, TrainingState, check_trained_weights
 from roberta.common.training.parameter_groups import check_frozen, decays, groups_of, rate_scale
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
+from roberta.flax.averaging import AveragedWeights, restored, trained_weights
 from roberta.flax.freezing import FrozenWeights
 from roberta.flax.layers import check_range, check_values, position_ids, split_sums
 from roberta.flax.lora import LoraWeights
@@ -71,6 +73,11 @@ class Trainer:
         elif settings.frozen:
             self._adapter = FrozenWeights(params, settings.frozen)
         trained = params if self._adapter is None else self._adapter.trained
+        averages = trained
+        if resumed is not None and settings.recipe.ema_decay is not None:
+            trained = restored(resumed, averages)
+        elif resumed is not None:
+            check_trained_weights(resumed, None)
         steps = optimizer(settings.recipe, trained, model.config.num_hidden_layers)
         state = TrainState.create(apply_fn=module.apply, params=trained, tx=steps)
         if resumed is not None:
@@ -78,14 +85,20 @@ class Trainer:
         self.layout = make_layout(settings.sharding)
         if self._adapter is not None:
             self._adapter.frozen = self.layout.put_state(self._adapter.frozen)
-        self._set(self.layout.put_state(state))
+        decay, state = settings.recipe.ema_decay, self.layout.put_state(state)
+        self._averages: AveragedWeights | None = None
+        if decay is not None:
+            averages = self.layout.put_state(averages)
+            self._averages = AveragedWeights(averages, decay, self.layout.places(averages))
+        self._set(state)
         self._gradients, self._add, self._apply = update_programs(
             module, settings, self.layout, self.train_state, self._adapter
         )
 
     def _set(self, state: TrainState) -> None:
         self.train_state = state
-        self.model.params = state.params if self._adapter is None else self._adapter.whole_now(state.params)
+        shown = state.params if self._averages is None else self._averages.tree
+        self.model.params = shown if self._adapter is None else self._adapter.whole_now(shown)
 
     def update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
         """Change the weights once; returns the loss of the weights before.
@@ -110,17 +123,22 @@ class Trainer:
             jax.block_until_ready(total)  # or JAX starts the next one, and both need memory
         assert total is not None, "an update without micro-batches"
         state, loss = self._apply(self.train_state, total[1], total[0], np.float64(learning_rate))
+        is_finite = np.isfinite(float(loss))
+        if self._averages is not None and is_finite:
+            self._averages.add(state.params, number)
         self._set(state)
-        self.rate = learning_rate if np.isfinite(float(loss)) else self.rate
+        self.rate = learning_rate if is_finite else self.rate
         return float(loss)
 
     def state(self) -> TrainingState:
         """What the optimizer knows; its arrays may share memory with it until the next update."""
-        return read_optimizer(self.train_state.opt_state, groups=self._groups())
+        state = read_optimizer(self.train_state.opt_state, groups=self._groups())
+        return state if self._averages is None else replace(state, weights=trained_weights(self.train_state.params))
 
     def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """A and B of the adapter that is trained, by weight; none without an adapter."""
-        return {} if self._adapter is None else self._adapter.pairs(self.train_state.params)
+        shown = self.train_state.params if self._averages is None else self._averages.tree
+        return {} if self._adapter is None else self._adapter.pairs(shown)
 
     def _groups(self) -> tuple[Group, ...]:
         names, layers = native(self.train_state.params), self.model.config.num_hidden_layers

@@ -7,6 +7,7 @@ is resumed needs the weights, the optimizer and that number.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,12 +19,13 @@ from torch.utils.data import DataLoader, Dataset
 from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
-from roberta.common.training.optimizer_state import TrainingState
+from roberta.common.training.optimizer_state import TrainingState, check_trained_weights
 from roberta.common.training.parameter_groups import check_frozen, groups_of
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
 from roberta.common.values import IGNORED
 from roberta.pt import sharding
+from roberta.pt.averaging import AveragedWeights
 from roberta.pt.lora import LoraWeights
 from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
 from roberta.pt.optimizers import fill_optimizer, read_optimizer
@@ -65,12 +67,20 @@ class Trainer:
         self._trained: nn.Module = model if self._adapter is None else self._adapter
         self.optimizer = adamw(self._trained, settings.recipe, model.config.num_hidden_layers)
         self._gathered: RobertaPreTrainedModel | None = None
+        decay = settings.recipe.ema_decay
+        self._averages = None if decay is None else AveragedWeights(self._trained, decay)
         if resumed is not None:
             fill_optimizer(resumed, self.optimizer, self._trained)
+            if self._averages is None:
+                check_trained_weights(resumed, None)
+            else:
+                self._averages.restore(resumed)
+                self._put_in()
 
     @property
     def model(self) -> RobertaPreTrainedModel:
-        """The model with whole weights; with sharding="full" a copy of this moment, which all processes ask for."""
+        """The model with whole weights, or their averages; with sharding="full" a copy, which all processes ask for."""
+        self._show(averages=True)
         if self.settings.sharding != "full":
             return self._model
         if self._gathered is None:
@@ -84,6 +94,7 @@ class Trainer:
         finite either.
         """
         self._gathered = None
+        self._show(averages=False)
         self._model.train()
         self.optimizer.zero_grad()
         total = torch.zeros((), dtype=torch.float64)
@@ -99,18 +110,32 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate * group["scale"]
             self.optimizer.step()
-            if self._adapter is not None:
-                self._adapter.put_in()
+            self._put_in()
+            if self._averages is not None:
+                self._averages.add(number)
         self.optimizer.zero_grad()
         return loss if math.isfinite(size) else loss + size
 
     def state(self) -> TrainingState:
         """What the optimizer knows, whole; with sharding="full" all processes ask for it."""
-        return read_optimizer(self.optimizer, self._trained)
+        self._show(averages=True)
+        state = read_optimizer(self.optimizer, self._trained)
+        return state if self._averages is None else replace(state, weights=self._averages.weights())
 
     def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """A and B of the adapter that is trained, by weight; none without an adapter."""
+        self._show(averages=True)
         return {} if self._adapter is None else self._adapter.pairs()
+
+    def _show(self, *, averages: bool) -> None:
+        """Have the averages in the model, if there are any, or the weights that are trained."""
+        if self._averages is not None and self._averages.show(averages):
+            self._put_in()
+
+    def _put_in(self) -> None:
+        """Change the model's weights by the adapter, if there is one."""
+        if self._adapter is not None:
+            self._adapter.put_in()
 
     def _backward(self, micro_batch: MicroBatch) -> Tensor:
         """Add the gradients of a micro-batch; its part of the loss, of the rows of this process."""

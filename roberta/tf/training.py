@@ -17,20 +17,19 @@ from tensorflow import Tensor
 from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
-from roberta.common.training.optimizer_state import TrainingState
+from roberta.common.training.optimizer_state import TrainingState, check_trained_weights
 from roberta.common.training.parameter_groups import check_frozen, decays, groups_of, rate_scale
-from roberta.common.training.recipes import Recipe, Settings
+from roberta.common.training.recipes import Recipe, Settings, average_share
 from roberta.common.training.run import Run
 from roberta.common.values import IGNORED
 from roberta.tf.adamw import AdamW
+from roberta.tf.averaging import AveragedWeights
 from roberta.tf.lora import LoraWeights
 from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss, widened
 from roberta.tf.optimizers import Named, fill_optimizer, read_optimizer
-from roberta.tf.pretrained import no_initialisation
 from roberta.tf.sharding import EachDevice, strategy_of
-from roberta.tf.weights import assign, canonical_array, keras, native
-
-POLICIES = {"float32": "float32", "float64": "float64", "bfloat16": "mixed_bfloat16"}
+from roberta.tf.trained_copy import dropout_seeds, fitting
+from roberta.tf.weights import keras, native, to_numpy
 
 
 class Trainer:
@@ -39,10 +38,6 @@ class Trainer:
     Args:
         model: one of the public classes, that of `tasks.HEADS`.
         resumed: what the optimizer knew when the training stopped; None for a new one.
-
-    Attributes:
-        model: what is trained: the given model where it has the dtype and the dropout of the settings and there
-            is no sharding, else a copy, as Keras cannot change these of a model that is built.
 
     Raises:
         ValueError: the model is of another task; the settings want weights and optimizer split; or they want several
@@ -57,33 +52,52 @@ class Trainer:
         self.strategy = strategy_of(settings.sharding)
         self.world = self.strategy.num_replicas_in_sync
         with self.strategy.scope():
-            self.model = fitting(model, settings, is_copied=self.world > 1)
-            self._adapter = None if settings.lora is None else LoraWeights(self.model, settings.lora)
+            self._model = fitting(model, settings, is_copied=self.world > 1)
+            self._adapter = None if settings.lora is None else LoraWeights(self._model, settings.lora)
             self._named = None if self._adapter is None else self._adapter.named
             # what is trained, and what is not
-            table = native(self.model)
+            table = native(self._model)
             check_frozen(settings.frozen, table)
             for name in settings.frozen:
                 table[name][0].trainable = False
             if settings.gradient_checkpointing:
-                self.model.gradient_checkpointing_enable()
-            self.optimizer = adamw(self.model, settings.recipe, self._named)
+                self._model.gradient_checkpointing_enable()
+            self.optimizer = adamw(self._model, settings.recipe, self._named)
         if resumed is not None:
-            fill_optimizer(resumed, self.optimizer, self.model, self._named)
-        trained = trained_variables(self.model, self._named)
+            fill_optimizer(resumed, self.optimizer, self._model, self._named)
+        trained = trained_variables(self._model, self._named)
         self._variables = [variable.value for variable in trained]
-        names = {id(variable): name for name, (variable, _) in (self._named or native(self.model)).items()}
-        layers = self.model.config.num_hidden_layers
+        names = {id(variable): name for name, (variable, _) in (self._named or native(self._model)).items()}
+        layers = self._model.config.num_hidden_layers
         self._scales = [rate_scale(names[id(variable)], settings.recipe, layers) for variable in trained]
+        decay, table = settings.recipe.ema_decay, self._named or native(self._model)
+        with self.strategy.scope():
+            named = {names[id(variable)]: table[names[id(variable)]] for variable in trained}
+            self._averages = None if decay is None else AveragedWeights(named)
+        self._put_in = None if self._adapter is None else EachDevice(self.strategy, self._adapter.put_in)
+        if resumed is not None and self._averages is None:
+            check_trained_weights(resumed, None)
+        elif resumed is not None and self._averages is not None:
+            self._averages.restore(resumed)
+            if self._put_in is not None:
+                self._put_in()
         self._sources = self._variables if self._adapter is None else self._adapter.sources
         # what is compiled
-        self._seeds = dropout_seeds(self.model)
+        self._seeds = dropout_seeds(self._model)
         self._sums: list[Any] = []  # of gradients, where an update has several micro-batches
         self._add = EachDevice(self.strategy, self._compute_and_add, takes_inputs=True)
         self._gradients = EachDevice(self.strategy, self._compute, takes_inputs=True)
         self._clear, self._size, self._apply = (
             EachDevice(self.strategy, function) for function in (self._zero_sums, self._norm, self._step)
         )
+
+    @property
+    def model(self) -> keras.Model:
+        """What is trained, or its averages: the given model where it has the dtype and the dropout of the settings and
+        there is no sharding, else a copy, as Keras cannot change these of a model that is built.
+        """
+        self._show(averages=True)
+        return self._model
 
     def update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
         """Make update `number`, and return the loss that the weights had before.
@@ -94,6 +108,7 @@ class Trainer:
         Raises:
             ValueError: an id, a length or a label is not of this model.
         """
+        self._show(averages=False)
         loss, gradients = 0.0, []  # no gradients: they are in the sums
         has_sums = len(micro_batches) > 1
         if has_sums:
@@ -109,22 +124,33 @@ class Trainer:
         if math.isfinite(loss) and math.isfinite(size):
             limit = self.settings.recipe.clip_norm
             scale = limit / size if 0 < limit < size else 1.0
-            self._apply(gradients, tf.constant(learning_rate, tf.float64), tf.constant(scale, tf.float64))
+            decay = self.settings.recipe.ema_decay
+            share = 0.0 if decay is None else average_share(number, decay)
+            self._apply(gradients, *(tf.constant(one, tf.float64) for one in (learning_rate, scale, share)))
             self.optimizer.iterations.assign_add(1)
             self.optimizer.learning_rate = learning_rate
         return loss if math.isfinite(size) else loss + size
 
     def state(self) -> TrainingState:
         """What the optimizer knows."""
-        state, recipe = read_optimizer(self.optimizer, self.model, self._named), self.settings.recipe
+        self._show(averages=True)
+        state, recipe = read_optimizer(self.optimizer, self._model, self._named), self.settings.recipe
+        if self._averages is not None:
+            state = replace(state, weights=self._averages.weights())
         if recipe.layer_decay == 1:
             return state
-        rate, layers = float(self.optimizer.learning_rate), self.model.config.num_hidden_layers
+        rate, layers = float(to_numpy(self.optimizer.learning_rate)), self._model.config.num_hidden_layers
         return replace(state, groups=groups_of(state.parameters, recipe, layers, rate))
 
     def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """A and B of the adapter that is trained, by weight; none without an adapter."""
+        self._show(averages=True)
         return {} if self._adapter is None else self._adapter.pairs()
+
+    def _show(self, *, averages: bool) -> None:
+        """Have the averages in the model, if there are any, or the weights that are trained."""
+        if self._averages is not None and self._averages.show(averages) and self._put_in is not None:
+            self._put_in()
 
     def fit(self, run: Run, callbacks: Sequence[keras.callbacks.Callback] = ()) -> None:
         """Make the updates of a run that are left, and call `run.finished` after each, then Keras' callbacks.
@@ -134,15 +160,15 @@ class Trainer:
         """
         if run.start >= run.stop:
             return
-        self.model.compile(optimizer=self.optimizer)  # which callbacks look at
-        self.model.stop_training = False
+        self._model.compile(optimizer=self.optimizer)  # which callbacks look at
+        self._model.stop_training = False
         told = keras.callbacks.CallbackList(
-            list(callbacks), add_history=True, model=self.model, epochs=1, steps=run.stop - run.start, verbose=0
+            list(callbacks), add_history=True, model=self._model, epochs=1, steps=run.stop - run.start, verbose=0
         )
-        self.model._initial_epoch = None  # as `fit` does: BackupAndRestore sets it, where the epoch was done before
+        self._model._initial_epoch = None  # as `fit` does: BackupAndRestore sets it, where the epoch was done before
         told.on_train_begin()
         logs: dict[str, float] = {}
-        if not self.model._initial_epoch:
+        if not self._model._initial_epoch:
             told.on_epoch_begin(0)
             for batch, number in enumerate(range(run.start + 1, run.stop + 1)):
                 told.on_train_batch_begin(batch)
@@ -150,7 +176,7 @@ class Trainer:
                 logs = {"loss": loss, "number": number}
                 run.finished(number, loss, self)
                 told.on_train_batch_end(batch, logs)
-                if self.model.stop_training or run.is_stopped:
+                if self._model.stop_training or run.is_stopped:
                     break
             told.on_epoch_end(0, logs)
         told.on_train_end(logs)
@@ -187,7 +213,7 @@ class Trainer:
         rank = int(tf.get_static_value(context.replica_id_in_sync_group)) if self.world > 1 else 0
         drawn = tf.unstack(tf.reshape(draws[rank], (len(self._seeds), 2)))
         with tf.GradientTape() as tape, keras.StatelessScope(list(zip(self._seeds, drawn, strict=True))):
-            loss = task_loss(self.model, parts[rank], self.settings.task, self.settings.loss_options, training=True)
+            loss = task_loss(self._model, parts[rank], self.settings.task, self.settings.loss_options, training=True)
             loss *= tf.cast(weights[rank], loss.dtype)
         gradients = tape.gradient(loss, self._sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
@@ -211,14 +237,16 @@ class Trainer:
         """The norm of all gradients together."""
         return tf.linalg.global_norm(gradients or self._sums)
 
-    def _step(self, gradients: list[Tensor], learning_rate: Tensor, scale: Tensor) -> None:
-        """Change weights and moments."""
+    def _step(self, gradients: list[Tensor], learning_rate: Tensor, scale: Tensor, share: Tensor) -> None:
+        """Change weights and moments, and take a share of the new weights into their averages."""
         is_clipped = self.settings.recipe.clip_norm > 0
         for gradient, variable, part in zip(gradients or self._sums, self._variables, self._scales, strict=True):
             clipped = gradient * tf.cast(scale, gradient.dtype) if is_clipped else gradient
             self.optimizer.update_step(clipped, variable, learning_rate if part == 1 else learning_rate * part)
         if self._adapter is not None:
             self._adapter.put_in()
+        if self._averages is not None:
+            self._averages.add(share)
 
 
 def train(model: keras.Model, run: Run, *, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Trainer:
@@ -280,33 +308,6 @@ def adamw(model: keras.Model, recipe: Recipe, named: Named | None = None) -> Ada
 def trained_variables(model: keras.Model, named: Named | None) -> list[keras.Variable]:
     """The variables that are trained: those of a model, or what is trained instead."""
     return model.trainable_variables if named is None else [variable for variable, _ in named.values()]
-
-
-def fitting(model: keras.Model, settings: Settings, is_copied: bool) -> Any:
-    """A model with the dtype and the dropout of the settings: the given one, or a copy in the current strategy."""
-    config, dropout = type(model.config).from_dict(model.config.to_dict()), settings.recipe.dropout
-    if dropout is not None:
-        config.update_checked({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
-    policy = POLICIES[settings.dtype]
-    if not is_copied and model.dtype_policy.name == policy and config.to_dict() == model.config.to_dict():
-        return model
-    with no_initialisation():
-        copy = type(model).from_config({**model.get_config(), "config": config.to_dict(), "dtype": policy})
-    given = native(model)
-    for name, (variable, is_turned) in native(copy).items():
-        assign(variable, canonical_array(*given[name]), is_turned)
-        variable.trainable = given[name][0].trainable
-    if model.is_gradient_checkpointing:
-        copy.gradient_checkpointing_enable()
-    if model.can_generate():
-        copy.generation_config = model.generation_config
-    return copy
-
-
-def dropout_seeds(model: keras.Model) -> list[Any]:
-    """The variables that Keras' dropouts draw from, in the order of the layers."""
-    layers = model._flatten_layers(include_self=False)
-    return [layer.seed_generator.state for layer in layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
 
 
 def without_padding(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

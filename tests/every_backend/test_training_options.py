@@ -16,7 +16,7 @@ from hand_written_training import trained_by_hand
 from roberta.common.training.data.batches import MicroBatch
 from roberta.common.training.loss_options import LossOptions
 from roberta.common.training.optimizer_state import MOMENTS
-from roberta.common.training.recipes import Recipe
+from roberta.common.training.recipes import Recipe, average_share
 
 RECIPE = Recipe(learning_rate=2e-3, batch_size=6, weight_decay=0.1)
 RATES = (2e-3, 1e-3, 3e-3)
@@ -36,8 +36,9 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "layer decay": ({"layer_decay": 0.5, "decays_all": True}, {}),
     "frozen": ({}, {"frozen": FROZEN}),
     "gradient checkpointing": ({}, {"gradient_checkpointing": True}),
+    "averages": ({"ema_decay": 0.8}, {}),
     "everything": (
-        {"label_smoothing": 0.2, "layer_decay": 0.5},
+        {"label_smoothing": 0.2, "layer_decay": 0.5, "ema_decay": 0.8},
         {"class_weights": CLASS_WEIGHTS, "frozen": FROZEN, "gradient_checkpointing": True},
     ),
 }
@@ -64,8 +65,13 @@ def test_updates_with_an_option_are_those_of_a_loop_by_hand(backend: Backend, na
         micro_batches = updates.micro_batches("tokens", arrays, 2, weights)
         assert trainer.update(micro_batches, rate, number) == pytest.approx(wanted.losses[number - 1], rel=1e-10)
         found = backend.parameters(trainer.model)
-        for parameter, value in wanted.weights[number - 1].items():
+        expected = wanted.weights if recipe.ema_decay is None else wanted.averages
+        for parameter, value in expected[number - 1].items():
             assert_close(found[parameter], value, 1e-9, parameter)
+    state = trainer.state()
+    assert state.weights.keys() == (set() if recipe.ema_decay is None else set(state.parameters))
+    for parameter, value in state.weights.items():
+        assert_close(value, wanted.weights[-1][parameter], 1e-9, parameter)
     for name in options.get("frozen", ()):
         np.testing.assert_array_equal(found[name], start[name])
         assert name not in trainer.state().parameters
@@ -151,3 +157,15 @@ def test_a_run_that_stops_early_makes_no_further_update(backend: Backend, tmp_pa
     model = backend.load("ForTokenClassification", updates.folder_of(tmp_path, "tokens"))
     importlib.import_module(f"roberta.{backend.name}.training").train(model, run)
     assert len(run.losses) == 2
+
+
+def test_averages_are_those_of_optax() -> None:
+    optax = pytest.importorskip("optax", reason="optax is not installed")
+    rng, decay = np.random.default_rng(0), 0.9
+    peer = optax.ema(decay, debias=True)
+    state, average = peer.init(np.zeros(3, np.float32)), np.zeros(3)
+    for number in range(1, 12):
+        weights = rng.normal(size=3).astype(np.float32)
+        wanted, state = peer.update(weights, state)
+        average = average + average_share(number, decay) * (weights - average)
+        np.testing.assert_allclose(average, wanted, rtol=1e-5)

@@ -90,6 +90,7 @@ RECIPE_OPTIONS: dict[str, dict[str, Any]] = {
     "--clip-norm": flag("largest norm of the gradients; 0 for any", float, metavar="NORM"),
     "--dropout": flag("of hidden states and attention", float, metavar="P"),
     "--layer-decay": flag("the rate of a layer is that of the one above times this", float, metavar="D"),
+    "--ema-decay": flag("evaluate and save averages of the weights, of this decay, such as 0.999", float, metavar="D"),
     "--label-smoothing": flag("share of each target that is spread over all classes", float, metavar="P"),
 }
 

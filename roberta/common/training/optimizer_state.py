@@ -2,7 +2,8 @@
 
 `optimizer.safetensors` has "exp_avg.<parameter>" and "exp_avg_sq.<parameter>" in the canonical names and PyTorch's
 shapes, and "step", the number of updates made. `optimizer.json` has the settings. `optimizers.py` of each backend reads
-a state from one optimizer and fills another with it.
+a state from one optimizer and fills another with it. Where the model is saved with averages of its weights,
+`trained.safetensors` has the weights themselves.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -25,7 +26,8 @@ from roberta.common.storage.folders import CheckpointError, Content, write_folde
 from roberta.common.storage.held_files import read_one_save
 
 TENSORS_FILE, SETTINGS_FILE = "optimizer.safetensors", "optimizer.json"
-STATE_FILES = (TENSORS_FILE, SETTINGS_FILE)
+TRAINED_FILE = "trained.safetensors"
+STATE_FILES = (TENSORS_FILE, SETTINGS_FILE, TRAINED_FILE)
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _STEP = "step"
 _ALGORITHM = "adamw"
@@ -74,12 +76,14 @@ class TrainingState:
             the optimizer or file they are from: save them before its next step.
         groups: each parameter is in one of them.
         source: where the state is from, for errors.
+        weights: what was trained, by canonical name, where the model has averages of it instead; else nothing.
     """
 
     step: int
     moments: Mapping[str, np.ndarray]
     groups: tuple[Group, ...]
     source: str
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def parameters(self) -> list[str]:
@@ -93,7 +97,7 @@ def save_training_state(folder: str | Path, state: TrainingState) -> None:
     Raises:
         CheckpointError: moments and groups do not fit together; nothing is written.
     """
-    write_folder(folder, state_contents(state))
+    write_folder(folder, state_contents(state), stale=lambda name: name in STATE_FILES)
 
 
 def state_contents(state: TrainingState) -> dict[str, Content]:
@@ -110,7 +114,13 @@ def state_contents(state: TrainingState) -> dict[str, Content]:
     }
     settings = {"algorithm": _ALGORITHM, "groups": [asdict(group) for group in state.groups]}
     text = json.dumps(settings, indent=2) + "\n"
-    return {TENSORS_FILE: safetensors_file.safetensors_pieces(tensors), SETTINGS_FILE: text.encode()}
+    files: dict[str, Content] = {TENSORS_FILE: safetensors_file.safetensors_pieces(tensors)}
+    if state.weights:
+        trained: dict[str, Source] = {
+            name: (array.shape, array.dtype.name, partial(np.asarray, array)) for name, array in state.weights.items()
+        }
+        files[TRAINED_FILE] = safetensors_file.safetensors_pieces(trained)
+    return files | {SETTINGS_FILE: text.encode()}
 
 
 def load_training_state(folder: str | Path, *, dtype: str | None = None) -> TrainingState:
@@ -124,12 +134,17 @@ def load_training_state(folder: str | Path, *, dtype: str | None = None) -> Trai
     """
     if dtype is not None and dtype not in FLOAT_DTYPES:
         raise ValueError(f"dtype={dtype!r} is not one of {', '.join(FLOAT_DTYPES)}")
-    file, settings = Path(folder) / TENSORS_FILE, Path(folder) / SETTINGS_FILE
+    file, settings, beside = (Path(folder) / name for name in (TENSORS_FILE, SETTINGS_FILE, TRAINED_FILE))
     lacking = [path.name for path in (file, settings) if not path.is_file()]
     if lacking:
         raise CheckpointError(f"{folder} has no {' and no '.join(lacking)}; write both with save_training_state")
-    tensors, groups = read_one_save(
-        Path(folder), lambda: (safetensors_file.read_safetensors(file), _read_groups(settings))
+    tensors, groups, trained = read_one_save(
+        Path(folder),
+        lambda: (
+            safetensors_file.read_safetensors(file),
+            _read_groups(settings),
+            safetensors_file.read_safetensors(beside) if beside.is_file() else {},
+        ),
     )
     step = tensors.pop(_STEP, None)
     wrong = [] if step is not None else [f"missing: {_STEP}"]
@@ -141,7 +156,8 @@ def load_training_state(folder: str | Path, *, dtype: str | None = None) -> Trai
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     _raise(str(file), [*wrong, *_disagreements(shapes, groups)])
     moments = {name: _load(tensor, dtype) for name, tensor in tensors.items()}
-    return TrainingState(int(step.load().item()) if step is not None else 0, moments, groups, str(file))
+    weights = {name: _load(tensor, None) for name, tensor in trained.items()}
+    return TrainingState(int(step.load().item()) if step is not None else 0, moments, groups, str(file), weights)
 
 
 def entries(parameters: Iterable[str]) -> Iterator[tuple[str, str, str]]:
@@ -169,6 +185,22 @@ def check_fits(state: TrainingState, wanted: Mapping[str, tuple[tuple[int, ...],
                 f"(load_training_state(..., dtype={dtype.name!r}) rounds)"
             )
     _raise(state.source, wrong)
+
+
+def check_trained_weights(state: TrainingState, wanted: Mapping[str, tuple[int, ...]] | None) -> None:
+    """Raise one `CheckpointError` unless the state has exactly these weights, in these shapes.
+
+    Args:
+        wanted: shapes by canonical name; None where no averages are trained.
+    """
+    if wanted is None:
+        wanted = {}
+    wrong = [f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in state.weights]
+    wrong += [f"not averaged in this training: {name}" for name in state.weights if name not in wanted]
+    for name, array in state.weights.items():
+        if name in wanted and array.shape != wanted[name]:
+            wrong.append(f"{name} is {list(array.shape)}, and {list(wanted[name])} in the model")
+    _raise(f"{state.source}, {TRAINED_FILE}", wrong[:20])
 
 
 def refuse(options: Mapping[str, object]) -> None:

@@ -42,6 +42,9 @@ class Recipe:
         label_smoothing: the share of each target that is spread over all classes; see `loss_options`.
         layer_decay: the rate of a layer is that of the one above it times this; below the lowest are the embeddings, above
             the highest pooler and head, which have the whole rate.
+        ema_decay: of averages of the weights, which are evaluated and saved instead of them; None for no averages. After
+            update t the average is the sum of (1 - decay) * decay^(t - i) * weights after update i, divided by
+            1 - decay^t, so that the weights at the start have no part in it.
         source: where the numbers come from.
 
     Raises:
@@ -65,12 +68,13 @@ class Recipe:
     dropout: float | None = None
     label_smoothing: float = 0.0
     layer_decay: float = 1.0
+    ema_decay: float | None = None
     source: str = ""
 
     def __post_init__(self) -> None:
         for name, (is_whole, least, below, may_be_none) in _RANGES.items():
             _check(name, getattr(self, name), is_whole=is_whole, least=least, below=below, may_be_none=may_be_none)
-        for name in ("learning_rate", "epsilon", "epochs", "layer_decay"):
+        for name in ("learning_rate", "epsilon", "epochs", "layer_decay", "ema_decay"):
             if getattr(self, name) == 0:
                 raise ValueError(f"recipe: {name}=0 must be above 0")
         if self.layer_decay > 1:
@@ -153,7 +157,7 @@ class Settings:
         return LossOptions(self.recipe.label_smoothing, self.class_weights)
 
 
-_LATER_FIELDS = ("schedule", "label_smoothing", "layer_decay")  # which older checkpoints do not have
+_LATER_FIELDS = ("schedule", "label_smoothing", "layer_decay", "ema_decay")  # which older checkpoints do not have
 # Field -> whether it is a whole number, its least value, the value it must stay below, whether it may be None.
 _RANGES: dict[str, tuple[bool, float, float, bool]] = {
     "learning_rate": (False, 0, math.inf, False),
@@ -171,6 +175,7 @@ _RANGES: dict[str, tuple[bool, float, float, bool]] = {
     "dropout": (False, 0, 1, True),
     "label_smoothing": (False, 0, 1, False),
     "layer_decay": (False, 0, math.inf, False),
+    "ema_decay": (False, 0, 1, True),
 }
 
 
@@ -205,6 +210,11 @@ def learning_rate(number: int, recipe: Recipe, updates: int) -> float:
     if recipe.schedule == "cosine":
         left = (1 + math.cos(math.pi * (1 - left))) / 2  # the power is 1
     return (recipe.learning_rate - recipe.end_learning_rate) * left + recipe.end_learning_rate
+
+
+def average_share(number: int, decay: float) -> float:
+    """The share of the weights after update `number` in their average; see `Recipe.ema_decay`."""
+    return float((1 - decay) / (1 - decay**number))
 
 
 def agreed(recipe: Recipe) -> dict[str, Any]:

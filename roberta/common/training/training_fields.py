@@ -34,8 +34,8 @@ class TrainingFields(DataSettings):
         tokenizer: folder, name, or one of our tokenizers; None for the model's.
         recipe: the optimization, or its name; None for the task's.
         learning_rate, batch_size, updates, epochs, warmup, schedule, power, end_learning_rate, beta1, beta2, epsilon,
-            weight_decay, decays_all, clip_norm, dropout, label_smoothing, layer_decay: see `Recipe`; each overrides one
-            value of the recipe, None leaves it. `updates` and `epochs` replace each other.
+            weight_decay, decays_all, clip_norm, dropout, label_smoothing, layer_decay, ema_decay: see `Recipe`; each
+            overrides one value of the recipe, None leaves it. `updates` and `epochs` replace each other.
         seed: of new weights, order, masks and dropout.
         dtype, compile, sharding: see `Settings`.
         max_length: tokens of a row; None for what the model takes, and at most 384 for question answering.
@@ -106,6 +106,7 @@ class TrainingFields(DataSettings):
     dropout: float | None = None
     label_smoothing: float | None = None
     layer_decay: float | None = None
+    ema_decay: float | None = None
     seed: int = 0
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
     micro_batch_size: int | None = None
