@@ -141,7 +141,7 @@ def trainer(
     """A new trainer of a new model from a folder."""
     module = importlib.import_module(f"roberta.{backend.name}.training")
     chosen = settings(case, recipe, **changed)
-    model = backend.load(HEADS[chosen.task], folder, dtype="float32" if chosen.dtype == "bfloat16" else chosen.dtype)
+    model = backend.load(HEADS[chosen.task], folder, dtype="float64" if chosen.dtype == "float64" else "float32")
     return module.Trainer(model, chosen, resumed)
 
 

@@ -4,6 +4,7 @@ Between two updates the weights are the model's own `params`, so that it can be 
 follows from (seed, number of the update, number of the micro-batch): no random state is kept.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from roberta.common.formats.flax_msgpack import canonical_name
 from roberta.common.training.data.batches import TARGETS, MicroBatch
 from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
+from roberta.common.training.loss_scale import LossScale
 from roberta.common.training.optimizer_state import Group, TrainingState, check_trained_weights
 from roberta.common.training.parameter_groups import check_frozen, decays, groups_of, rate_scale
 from roberta.common.training.recipes import Recipe, Settings
@@ -63,8 +65,10 @@ class Trainer:
         if resumed is not None:
             first, layers = resumed.groups[0], model.config.num_hidden_layers
             self.rate = first.learning_rate / rate_scale(first.parameters[0], settings.recipe, layers)
+        # the weights: those that are trained, those that are frozen, and averages
         module = trained_module(model, settings)
-        kind = checked_dtype("float32" if settings.dtype == "bfloat16" else settings.dtype)
+        kind = checked_dtype("float64" if settings.dtype == "float64" else "float32")
+        self._scale = LossScale(settings.dtype == "float16", None if resumed is None else resumed.loss_scale)
         params = jax.tree.map(lambda leaf: jnp.array(leaf, kind, copy=True), model.params)
         check_frozen(settings.frozen, native(params))
         self._adapter: LoraWeights | FrozenWeights | None = None
@@ -91,6 +95,7 @@ class Trainer:
             averages = self.layout.put_state(averages)
             self._averages = AveragedWeights(averages, decay, self.layout.places(averages))
         self._set(state)
+        # what is compiled
         self._gradients, self._add, self._apply = update_programs(
             module, settings, self.layout, self.train_state, self._adapter
         )
@@ -112,28 +117,39 @@ class Trainer:
         Raises:
             ValueError: an id, a length or a label is not of this model.
         """
-        total = None
+        loss, size = self._made(micro_batches, learning_rate, number)
+        while self._scale.overflows(loss, size):
+            loss, size = self._made(micro_batches, learning_rate, number)
+        if math.isfinite(loss) and math.isfinite(size):
+            self.rate = learning_rate
+            self._scale.made()
+        return loss if math.isfinite(size) else loss + size
+
+    def _made(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> tuple[float, float]:
+        """Make an update; its loss, and the squared norm of its gradients. If one is not finite, nothing changes."""
+        total, scale = None, self._scale.value
         for index, batch in enumerate(micro_batches):
             check_inputs(batch.inputs, self.settings.task, self.model.config)
             inputs = self.layout.put_inputs(batch.inputs, self.model.config.pad_token_id)
             draw = np.array([number, index], np.uint32)
             frozen = {} if self._adapter is None else self._adapter.frozen
-            found = self._gradients(self.train_state.params, frozen, inputs, draw, np.float64(batch.weight))
+            found = self._gradients(self.train_state.params, frozen, inputs, draw, np.float64(batch.weight * scale))
             total = found if total is None else self._add(total, found)
             jax.block_until_ready(total)  # or JAX starts the next one, and both need memory
         assert total is not None, "an update without micro-batches"
-        state, loss = self._apply(self.train_state, total[1], total[0], np.float64(learning_rate))
-        is_finite = np.isfinite(float(loss))
-        if self._averages is not None and is_finite:
+        arguments = (self.train_state, total[1], total[0], np.float64(learning_rate), np.float64(scale))
+        state, loss, size = self._apply(*arguments)
+        values = float(loss), float(size)
+        if self._averages is not None and all(map(math.isfinite, values)):
             self._averages.add(state.params, number)
         self._set(state)
-        self.rate = learning_rate if is_finite else self.rate
-        return float(loss)
+        return values
 
     def state(self) -> TrainingState:
         """What the optimizer knows; its arrays may share memory with it until the next update."""
         state = read_optimizer(self.train_state.opt_state, groups=self._groups())
-        return state if self._averages is None else replace(state, weights=trained_weights(self.train_state.params))
+        weights = {} if self._averages is None else trained_weights(self.train_state.params)
+        return replace(state, weights=weights, loss_scale=self._scale.state())
 
     def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """A and B of the adapter that is trained, by weight; none without an adapter."""
@@ -284,7 +300,12 @@ def update_programs(
         return jax.tree.map(jnp.add, total, more)
 
     # one update, which leaves everything as it was where loss or gradients are not finite
-    def apply(state: TrainState, gradients: Params, loss: Array, learning_rate: Array) -> tuple[TrainState, Array]:
+    def apply(
+        state: TrainState, gradients: Params, loss: Array, learning_rate: Array, scale: Array
+    ) -> tuple[TrainState, Array, Array]:
+        if settings.dtype == "float16":
+            loss = loss / scale.astype(loss.dtype)
+            gradients = jax.tree.map(lambda leaf: leaf / scale.astype(leaf.dtype), gradients)
         rate, size = (
             learning_rate.astype(loss.dtype),
             sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradients)),
@@ -293,14 +314,14 @@ def update_programs(
         ready = state.replace(opt_state=optax.tree_utils.tree_set(state.opt_state, learning_rate=rate))
         new = ready.apply_gradients(grads=gradients)
         kept = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new, state)
-        return kept, jnp.where(is_finite, loss, loss + size)
+        return kept, loss, size
 
     # where results are put: weights split or everywhere
     pair = None if places is None else (spread.everywhere, places.params)
     return (
         jax.jit(gradients, out_shardings=pair),
         jax.jit(add, donate_argnums=0, out_shardings=pair),
-        jax.jit(apply, donate_argnums=0, out_shardings=None if places is None else (places, spread.everywhere)),
+        jax.jit(apply, donate_argnums=0, out_shardings=None if places is None else (places, *[spread.everywhere] * 2)),
     )
 
 

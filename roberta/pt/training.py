@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
+from roberta.common.training.loss_scale import LossScale
 from roberta.common.training.optimizer_state import TrainingState, check_trained_weights
 from roberta.common.training.parameter_groups import check_frozen, groups_of
 from roberta.common.training.recipes import Recipe, Settings
@@ -31,6 +32,8 @@ from roberta.pt.losses import classification_loss, next_token_loss, span_loss, t
 from roberta.pt.optimizers import fill_optimizer, read_optimizer
 from roberta.pt.pretrained import RobertaPreTrainedModel
 from roberta.pt.weights import gathered, native
+
+LOW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Trainer:
@@ -55,7 +58,8 @@ class Trainer:
         self._model = model.to(torch.float64 if settings.dtype == "float64" else torch.float32)
         set_dropout(model, settings.recipe.dropout)
         settings.loss_options.check_classes(model.config.num_labels)
-        loss = Loss(model, settings.task, settings.dtype == "bfloat16", settings.loss_options)
+        self._scale = LossScale(settings.dtype == "float16", None if resumed is None else resumed.loss_scale)
+        loss = Loss(model, settings.task, LOW.get(settings.dtype), settings.loss_options)
         self._adapter = None if settings.lora is None else LoraWeights(model, settings.lora)
         table = native(model)
         check_frozen(settings.frozen, table)
@@ -96,6 +100,22 @@ class Trainer:
         self._gathered = None
         self._show(averages=False)
         self._model.train()
+        loss, size = self._compute(micro_batches, number)
+        while self._scale.overflows(loss, size):
+            loss, size = self._compute(micro_batches, number)
+        if math.isfinite(loss) and math.isfinite(size):
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate * group["scale"]
+            self.optimizer.step()
+            self._put_in()
+            self._scale.made()
+            if self._averages is not None:
+                self._averages.add(number)
+        self.optimizer.zero_grad()
+        return loss if math.isfinite(size) else loss + size
+
+    def _compute(self, micro_batches: Sequence[MicroBatch], number: int) -> tuple[float, float]:
+        """The gradients of an update; its loss, and their norm."""
         self.optimizer.zero_grad()
         total = torch.zeros((), dtype=torch.float64)
         for index, micro_batch in enumerate(micro_batches):
@@ -105,22 +125,14 @@ class Trainer:
         loss = sharding.total(total, self.world)
         if self._adapter is not None:
             self._adapter.take_gradients()
-        size = self._clip()
-        if math.isfinite(loss) and math.isfinite(size):
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate * group["scale"]
-            self.optimizer.step()
-            self._put_in()
-            if self._averages is not None:
-                self._averages.add(number)
-        self.optimizer.zero_grad()
-        return loss if math.isfinite(size) else loss + size
+        return loss, self._clip()
 
     def state(self) -> TrainingState:
         """What the optimizer knows, whole; with sharding="full" all processes ask for it."""
         self._show(averages=True)
         state = read_optimizer(self.optimizer, self._trained)
-        return state if self._averages is None else replace(state, weights=self._averages.weights())
+        weights = {} if self._averages is None else self._averages.weights()
+        return replace(state, weights=weights, loss_scale=self._scale.state())
 
     def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """A and B of the adapter that is trained, by weight; none without an adapter."""
@@ -144,7 +156,8 @@ class Trainer:
         )
         loss = self._loss(tensors(inputs, self._model.device, keeps_padding=self.settings.compile))
         weight = micro_batch.weight * share
-        (loss * (weight * self.world)).backward()  # processes' gradients are averaged, and must be added
+        scale = weight * self.world * self._scale.value  # processes' gradients are averaged, and must be added
+        (loss * scale).backward()
         return loss.detach().cpu().double() * weight
 
     def _seed(self, number: int, index: int) -> int:
@@ -155,6 +168,8 @@ class Trainer:
     def _clip(self) -> float:
         """The norm of all gradients together, before they are scaled down to the recipe's."""
         gradients = [p.grad for p in self._trained.parameters() if p.grad is not None]
+        if self._scale.value != 1:
+            torch._foreach_mul_(gradients, 1 / self._scale.value)
         size = float(gathered(nn.utils.get_total_norm(gradients)))
         limit = self.settings.recipe.clip_norm
         if 0 < limit < size < math.inf:
@@ -167,14 +182,14 @@ class Loss(nn.Module):
     """The loss of a task as a module, as what spreads a model over processes begins at a module's call."""
 
     def __init__(
-        self, model: RobertaPreTrainedModel, task: Task, is_low: bool, options: LossOptions = PLAIN_LOSS
+        self, model: RobertaPreTrainedModel, task: Task, low: torch.dtype | None, options: LossOptions = PLAIN_LOSS
     ) -> None:
         super().__init__()
-        self.model, self.task, self.is_low, self.options = model, task, is_low, options
+        self.model, self.task, self.low, self.options = model, task, low, options
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """`task_loss`; with `is_low` in bfloat16, where PyTorch holds that to be safe."""
-        with torch.autocast(inputs["input_ids"].device.type, torch.bfloat16, enabled=self.is_low):
+        """`task_loss`; in the `low` dtype, where PyTorch holds that to be safe."""
+        with torch.autocast(inputs["input_ids"].device.type, self.low, enabled=self.low is not None):
             return task_loss(self.model, inputs, self.task, self.options)
 
 

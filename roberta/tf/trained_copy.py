@@ -6,7 +6,7 @@ from roberta.common.training.recipes import Settings
 from roberta.tf.pretrained import no_initialisation
 from roberta.tf.weights import assign, canonical_array, keras, native
 
-POLICIES = {"float32": "float32", "float64": "float64", "bfloat16": "mixed_bfloat16"}
+POLICIES = {"float32": "float32", "float64": "float64", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 def fitting(model: keras.Model, settings: Settings, is_copied: bool) -> Any:

@@ -17,6 +17,7 @@ from tensorflow import Tensor
 from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
+from roberta.common.training.loss_scale import LossScale
 from roberta.common.training.optimizer_state import TrainingState, check_trained_weights
 from roberta.common.training.parameter_groups import check_frozen, decays, groups_of, rate_scale
 from roberta.common.training.recipes import Recipe, Settings, average_share
@@ -49,6 +50,7 @@ class Trainer:
         check_model_class(model, settings.task)
         settings.loss_options.check_classes(model.config.num_labels)
         self.settings = settings
+        self._scale = LossScale(settings.dtype == "float16", None if resumed is None else resumed.loss_scale)
         self.strategy = strategy_of(settings.sharding)
         self.world = self.strategy.num_replicas_in_sync
         with self.strategy.scope():
@@ -93,8 +95,8 @@ class Trainer:
 
     @property
     def model(self) -> keras.Model:
-        """What is trained, or its averages: the given model where it has the dtype and the dropout of the settings and
-        there is no sharding, else a copy, as Keras cannot change these of a model that is built.
+        """The model, or its averages: the given one where it has the dtype and the dropout of the settings and there is
+        no sharding, else a copy, as Keras cannot change these of a model that is built.
         """
         self._show(averages=True)
         return self._model
@@ -109,6 +111,21 @@ class Trainer:
             ValueError: an id, a length or a label is not of this model.
         """
         self._show(averages=False)
+        loss, size, gradients = self._computed(micro_batches, number)
+        while self._scale.overflows(loss, size):
+            loss, size, gradients = self._computed(micro_batches, number)
+        if math.isfinite(loss) and math.isfinite(size):
+            limit, decay = self.settings.recipe.clip_norm, self.settings.recipe.ema_decay
+            scale = (limit / size if 0 < limit < size else 1.0) / self._scale.value
+            share = 0.0 if decay is None else average_share(number, decay)
+            self._apply(gradients, *(tf.constant(one, tf.float64) for one in (learning_rate, scale, share)))
+            self.optimizer.iterations.assign_add(1)
+            self.optimizer.learning_rate = learning_rate
+            self._scale.made()
+        return loss if math.isfinite(size) else loss + size
+
+    def _computed(self, micro_batches: Sequence[MicroBatch], number: int) -> tuple[float, float, list[Tensor]]:
+        """The loss of an update, the norm of its gradients, and these, if they are not in the sums."""
         loss, gradients = 0.0, []  # no gradients: they are in the sums
         has_sums = len(micro_batches) > 1
         if has_sums:
@@ -121,22 +138,14 @@ class Trainer:
                 raise ValueError(f"update {number}: {reason(error)}") from error
             loss += math.fsum(float(one) for one in self.strategy.experimental_local_results(losses))
         size = float(self.strategy.experimental_local_results(self._size(gradients))[0])
-        if math.isfinite(loss) and math.isfinite(size):
-            limit = self.settings.recipe.clip_norm
-            scale = limit / size if 0 < limit < size else 1.0
-            decay = self.settings.recipe.ema_decay
-            share = 0.0 if decay is None else average_share(number, decay)
-            self._apply(gradients, *(tf.constant(one, tf.float64) for one in (learning_rate, scale, share)))
-            self.optimizer.iterations.assign_add(1)
-            self.optimizer.learning_rate = learning_rate
-        return loss if math.isfinite(size) else loss + size
+        return loss / self._scale.value, size / self._scale.value, gradients
 
     def state(self) -> TrainingState:
         """What the optimizer knows."""
         self._show(averages=True)
         state, recipe = read_optimizer(self.optimizer, self._model, self._named), self.settings.recipe
-        if self._averages is not None:
-            state = replace(state, weights=self._averages.weights())
+        weights = {} if self._averages is None else self._averages.weights()
+        state = replace(state, weights=weights, loss_scale=self._scale.state())
         if recipe.layer_decay == 1:
             return state
         rate, layers = float(to_numpy(self.optimizer.learning_rate)), self._model.config.num_hidden_layers
@@ -191,7 +200,7 @@ class Trainer:
                 micro_batch.inputs, self.settings.task, rank, self.world, self.settings.class_weights
             )
             parts.append({name: tf.constant(array) for name, array in without_padding(inputs).items()})
-            weights.append(tf.constant(micro_batch.weight * share, tf.float64))
+            weights.append(tf.constant(micro_batch.weight * share * self._scale.value, tf.float64))
             seeds = np.random.SeedSequence((self.settings.seed, number, index, rank))
             drawn = seeds.generate_state(2 * len(self._seeds)).reshape(-1, 2)
             draws.append(tf.constant(drawn, tf.uint32))
@@ -239,7 +248,7 @@ class Trainer:
 
     def _step(self, gradients: list[Tensor], learning_rate: Tensor, scale: Tensor, share: Tensor) -> None:
         """Change weights and moments, and take a share of the new weights into their averages."""
-        is_clipped = self.settings.recipe.clip_norm > 0
+        is_clipped = self.settings.recipe.clip_norm > 0 or self._scale.is_scaled
         for gradient, variable, part in zip(gradients or self._sums, self._variables, self._scales, strict=True):
             clipped = gradient * tf.cast(scale, gradient.dtype) if is_clipped else gradient
             self.optimizer.update_step(clipped, variable, learning_rate if part == 1 else learning_rate * part)

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import updates
 from backends import Backend, assert_close
+from backends import backend as get_backend
 from hand_written_training import trained_by_hand
 
+from roberta import CheckpointError
 from roberta.common.training.data.batches import MicroBatch
 from roberta.common.training.loss_options import LossOptions
-from roberta.common.training.optimizer_state import MOMENTS
+from roberta.common.training.loss_scale import LossScale
+from roberta.common.training.optimizer_state import MOMENTS, load_training_state, save_training_state
 from roberta.common.training.recipes import Recipe, average_share
 
 RECIPE = Recipe(learning_rate=2e-3, batch_size=6, weight_decay=0.1)
@@ -147,7 +150,9 @@ def test_gradient_checkpointing_computes_layers_again_with_the_same_dropout(
             assert np.abs(moments[1][name] - moments[0][name]).max() < 1e-10 * largest, name
 
 
-def test_a_run_that_stops_early_makes_no_further_update(backend: Backend, tmp_path: Path) -> None:
+def test_a_run_that_stops_early_makes_no_further_update(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Stopped(updates.ShortRun):
         @property
         def is_stopped(self) -> bool:  # type: ignore[override]
@@ -155,7 +160,9 @@ def test_a_run_that_stops_early_makes_no_further_update(backend: Backend, tmp_pa
 
     run = Stopped(updates.settings("tokens"), updates.Listed("tokens", updates.config_of("tokens"), 4, 4), 5)
     model = backend.load("ForTokenClassification", updates.folder_of(tmp_path, "tokens"))
-    importlib.import_module(f"roberta.{backend.name}.training").train(model, run)
+    training = importlib.import_module(f"roberta.{backend.name}.training")
+    monkeypatch.setattr(training.Trainer, "update", lambda *arguments: 1.0)
+    training.train(model, run)
     assert len(run.losses) == 2
 
 
@@ -169,3 +176,56 @@ def test_averages_are_those_of_optax() -> None:
         wanted, state = peer.update(weights, state)
         average = average + average_share(number, decay) * (weights - average)
         np.testing.assert_allclose(average, wanted, rtol=1e-5)
+
+
+def test_float16_scales_the_loss_so_that_gradients_neither_vanish_nor_overflow(
+    backend: Backend, tmp_path: Path
+) -> None:
+    """A weight of a micro-batch multiplies the gradients: 1e-7 of them is 0 in float16, and 1e3 of them overflows."""
+    folder = updates.folder_of(tmp_path, "tokens")
+    (batch,) = updates.micro_batches("tokens", updates.inputs("tokens", updates.config_of("tokens")))
+    name = "exp_avg.roberta.encoder.layer.0.output.dense.weight"
+    full = updates.trainer(get_backend("pt"), "tokens", folder, dtype="float32")  # which compiles nothing
+    low = updates.trainer(backend, "tokens", folder, dtype="float16")
+    losses = [made.update([replace(batch, weight=1e-7)], 1e-3, 1) for made in (full, low)]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    wanted, found = (np.array(made.state().moments[name]) for made in (full, low))
+    assert 0 < 10 * np.abs(wanted).max() < 3e-8, "the least number of float16 is 6e-8"
+    assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
+    assert low.state().loss_scale == (2.0**16, 1)
+    assert np.isfinite(low.update([replace(batch, weight=1e3)], 1e-3, 2))
+    state = low.state()
+    assert state.loss_scale is not None
+    assert state.loss_scale[0] < 2.0**16
+    assert state.step == 2
+    assert {array.dtype.name for array in backend.parameters(low.model).values()} == {"float32"}
+    save_training_state(tmp_path / "state", state)
+    assert load_training_state(tmp_path / "state").loss_scale == state.loss_scale
+    again = updates.trainer(backend, "tokens", folder, dtype="float16", resumed=load_training_state(tmp_path / "state"))
+    assert again.state().loss_scale == state.loss_scale
+
+
+def test_a_loss_scale_is_halved_by_an_overflow_and_doubled_after_2000_updates() -> None:
+    scale = LossScale(True)
+    assert scale.overflows(1.0, np.inf)
+    assert not scale.overflows(np.inf, np.inf), "a loss that is not finite is no matter of the scale"
+    for _ in range(1999):
+        scale.made()
+    assert scale.state() == (2.0**15, 1999)
+    scale.made()
+    assert scale.state() == (2.0**16, 0)
+    while scale.overflows(1.0, np.nan):
+        pass
+    assert scale.value == 1, "gradients that are not finite without a scale are an error of the training"
+    assert LossScale(False).state() is None
+
+
+def test_averages_and_the_weights_that_were_trained_belong_together(backend: Backend, tmp_path: Path) -> None:
+    folder, averaged = updates.folder_of(tmp_path, "tokens"), replace(RECIPE, ema_decay=0.8)
+    plain = updates.trainer(backend, "tokens", folder).state()
+    with pytest.raises(CheckpointError, match=r"trained\.safetensors does not hold .*\n  missing: roberta\.embeddings"):
+        updates.trainer(backend, "tokens", folder, averaged, resumed=plain)
+    beside = updates.trainer(backend, "tokens", folder, averaged).state()
+    with pytest.raises(CheckpointError, match=r"not averaged in this training: roberta\.embeddings"):
+        updates.trainer(backend, "tokens", folder, resumed=beside)

@@ -19,7 +19,13 @@ from roberta.common.adapters.adapter_files import ADAPTER_FILES
 from roberta.common.checkpoint.checkpoint import is_stale
 from roberta.common.config import read_json
 from roberta.common.storage.folders import CheckpointError, Content, file_pieces, sync, write_folder
-from roberta.common.training.optimizer_state import STATE_FILES, TrainingState, load_training_state, state_contents
+from roberta.common.training.optimizer_state import (
+    STATE_FILES,
+    TRAINED_FILE,
+    TrainingState,
+    load_training_state,
+    state_contents,
+)
 
 _FOLDER, _TRAINER_FILE = "checkpoints", "trainer.json"
 _NAME = re.compile(r"step-(\d{6,})")
@@ -111,7 +117,7 @@ class Checkpoints:
     def publish(self, update: int) -> None:
         """Write the model of a checkpoint into the folder of the training, for `from_pretrained`."""
         source = self.path(update)
-        names = [path.name for path in source.iterdir() if path.name not in (*STATE_FILES, _TRAINER_FILE)]
+        names = [path.name for path in source.iterdir() if path.name not in (*STATE_FILES, TRAINED_FILE, _TRAINER_FILE)]
         try:
             files = {name: file_pieces(source / name) for name in names}
             write_folder(self.output, files, stale=lambda name: is_stale(name, None) or name in ADAPTER_FILES)

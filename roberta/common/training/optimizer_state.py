@@ -27,7 +27,7 @@ from roberta.common.storage.held_files import read_one_save
 
 TENSORS_FILE, SETTINGS_FILE = "optimizer.safetensors", "optimizer.json"
 TRAINED_FILE = "trained.safetensors"
-STATE_FILES = (TENSORS_FILE, SETTINGS_FILE, TRAINED_FILE)
+STATE_FILES = (TENSORS_FILE, SETTINGS_FILE)
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _STEP = "step"
 _ALGORITHM = "adamw"
@@ -77,6 +77,7 @@ class TrainingState:
         groups: each parameter is in one of them.
         source: where the state is from, for errors.
         weights: what was trained, by canonical name, where the model has averages of it instead; else nothing.
+        loss_scale: its value, and updates since it changed, of a training in float16; see `loss_scale.LossScale`.
     """
 
     step: int
@@ -84,6 +85,7 @@ class TrainingState:
     groups: tuple[Group, ...]
     source: str
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    loss_scale: tuple[float, int] | None = None
 
     @property
     def parameters(self) -> list[str]:
@@ -97,7 +99,7 @@ def save_training_state(folder: str | Path, state: TrainingState) -> None:
     Raises:
         CheckpointError: moments and groups do not fit together; nothing is written.
     """
-    write_folder(folder, state_contents(state), stale=lambda name: name in STATE_FILES)
+    write_folder(folder, state_contents(state), stale=lambda name: name == TRAINED_FILE)
 
 
 def state_contents(state: TrainingState) -> dict[str, Content]:
@@ -112,7 +114,9 @@ def state_contents(state: TrainingState) -> dict[str, Content]:
     tensors |= {
         name: (array.shape, array.dtype.name, partial(np.asarray, array)) for name, array in state.moments.items()
     }
-    settings = {"algorithm": _ALGORITHM, "groups": [asdict(group) for group in state.groups]}
+    settings: dict[str, Any] = {"algorithm": _ALGORITHM, "groups": [asdict(group) for group in state.groups]}
+    if state.loss_scale is not None:
+        settings["loss_scale"] = list(state.loss_scale)
     text = json.dumps(settings, indent=2) + "\n"
     files: dict[str, Content] = {TENSORS_FILE: safetensors_file.safetensors_pieces(tensors)}
     if state.weights:
@@ -138,11 +142,11 @@ def load_training_state(folder: str | Path, *, dtype: str | None = None) -> Trai
     lacking = [path.name for path in (file, settings) if not path.is_file()]
     if lacking:
         raise CheckpointError(f"{folder} has no {' and no '.join(lacking)}; write both with save_training_state")
-    tensors, groups, trained = read_one_save(
+    tensors, (groups, scale), trained = read_one_save(
         Path(folder),
         lambda: (
             safetensors_file.read_safetensors(file),
-            _read_groups(settings),
+            _read_settings(settings),
             safetensors_file.read_safetensors(beside) if beside.is_file() else {},
         ),
     )
@@ -157,7 +161,7 @@ def load_training_state(folder: str | Path, *, dtype: str | None = None) -> Trai
     _raise(str(file), [*wrong, *_disagreements(shapes, groups)])
     moments = {name: _load(tensor, dtype) for name, tensor in tensors.items()}
     weights = {name: _load(tensor, None) for name, tensor in trained.items()}
-    return TrainingState(int(step.load().item()) if step is not None else 0, moments, groups, str(file), weights)
+    return TrainingState(int(step.load().item()) if step is not None else 0, moments, groups, str(file), weights, scale)
 
 
 def entries(parameters: Iterable[str]) -> Iterator[tuple[str, str, str]]:
@@ -231,19 +235,21 @@ def _disagreements(moments: Mapping[str, Any], groups: tuple[Group, ...]) -> lis
     return wrong
 
 
-def _read_groups(file: Path) -> tuple[Group, ...]:
-    """The groups in `optimizer.json`."""
+def _read_settings(file: Path) -> tuple[tuple[Group, ...], tuple[float, int] | None]:
+    """The groups in `optimizer.json`, and the scale of the loss."""
     if file.stat().st_size > MAX_HEADER:
         raise CheckpointError(f"{file} is too large for the settings of an optimizer")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         algorithm, listed = content["algorithm"], content["groups"]
         groups = tuple(_group(entry) for entry in listed)
+        scale = content.get("loss_scale")
+        scale = None if scale is None else (float(scale[0]), int(scale[1]))
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read: {type(error).__name__}: {str(error)[:200]}") from None
     if algorithm != _ALGORITHM:
         raise CheckpointError(f"{file} is of algorithm {str(algorithm)[:50]!r}; only {_ALGORITHM!r} is known")
-    return groups
+    return groups, scale
 
 
 def _group(entry: Mapping[str, Any]) -> Group:

@@ -117,7 +117,8 @@ class Settings:
         updates: of the weights, in all.
         seed: of data order, masks and dropout, each by (seed, number of the update), so no random state is kept.
         dtype: "float32" or "float64" for everything; "bfloat16" computes in it where that is safe, and keeps weights,
-            optimizer and loss in float32 (autocast in PyTorch, "mixed_bfloat16" in Keras, `dtype` in Flax).
+            optimizer and loss in float32 (autocast in PyTorch, "mixed_bfloat16" in Keras, `dtype` in Flax); "float16"
+            does the same in it, and scales the loss (see `loss_scale`).
         compile: `torch.compile` in PyTorch; Keras and Flax always compile.
         sharding: over processes or devices: "none" uses one, "data" gives each a part of every micro-batch, "full"
             also splits weights and optimizer (FSDP2 in PyTorch, a mesh in Flax).
@@ -134,7 +135,7 @@ class Settings:
     recipe: Recipe
     updates: int
     seed: int = 0
-    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     compile: bool = False
     sharding: Literal["none", "data", "full"] = "none"
     lora: LoraStart | None = None

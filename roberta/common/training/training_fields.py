@@ -108,7 +108,7 @@ class TrainingFields(DataSettings):
     layer_decay: float | None = None
     ema_decay: float | None = None
     seed: int = 0
-    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     micro_batch_size: int | None = None
     save_every: int | None = None
     evaluate_every: int | None = None
