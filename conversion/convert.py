@@ -23,7 +23,7 @@ from roberta.common.pipelines.sentence_recipe import PROMPTS_FILE, SETTINGS_FILE
 from roberta.common.storage.folders import CheckpointError, Content, write_folder
 from roberta.common.storage.held_files import HeldFile, read_one_save
 from roberta.common.storage.modules_file import MODULES_FILE
-from roberta.common.training.optimizer_state import STATE_FILES, TENSORS_FILE, load_training_state
+from roberta.common.training.optimizer_state import STATE_FILES, TENSORS_FILE, TRAINED_FILE, load_training_state
 from roberta.conversion import formats, probe
 from roberta.conversion.fairseq import writer as fairseq_writer
 from roberta.conversion.fairseq.dictionary import DICTIONARY_FILE, dictionary_of
@@ -207,6 +207,7 @@ def _is_stale(name: str) -> bool:
         *formats.TEXTS,
         *PRESET_FILES,
         *STATE_FILES,
+        TRAINED_FILE,
         FAIRSEQ_FILE,
         MODULES_FILE,
         PROMPTS_FILE,
@@ -219,7 +220,8 @@ def _training_state(path: Path) -> dict[str, Content]:
     if not (path / TENSORS_FILE).is_file():
         return {}
     load_training_state(path)  # raises for a damaged one before anything is written
-    return {name: _pieces(HeldFile(path / name)) for name in STATE_FILES}
+    names = [name for name in (*STATE_FILES, TRAINED_FILE) if (path / name).is_file()]
+    return {name: _pieces(HeldFile(path / name)) for name in names}
 
 
 def _pieces(file: HeldFile) -> Iterator[bytes]:

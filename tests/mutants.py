@@ -38,6 +38,8 @@ WINDOWS = "tests/common/test_answers_of_windows.py"
 TASKS = "tests/common/test_pipeline_tasks.py"
 TEXTS = "tests/common/test_text_commands.py"
 TRAINING = "tests/every_backend/test_training.py"
+LOSS_OPTIONS = "tests/common/test_loss_options.py"
+OPTIONS = "tests/every_backend/test_training_options.py"
 FAMILIES = "tests/every_backend/test_families.py"
 KINDS = "tests/common/test_tokenizer_kinds.py"
 RUN = "tests/common/test_training_run.py"
@@ -152,14 +154,16 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("common/training/run.py", "            signal.signal(number, handler)", "            pass", RUN, "callers"),
     ("common/training/journal.py", "self._file.truncate(size)", "pass", RUN, "killed"),
     ("common/training/checkpoints.py", "if best is None or update != best[0]:", "if True:", RUN, "newest"),
-    ("common/training/checkpoints.py", "if path.name not in (*STATE_FILES, _TRAINER_FILE)]", "]", RUN, "only_a_training"),
+    ("common/training/checkpoints.py", "if path.name not in (*STATE_FILES, TRAINED_FILE, _TRAINER_FILE)]", "]", RUN, "only_a_training"),
     ("pt/training.py", "(self.settings.seed, number, index, self.rank)", "(self.settings.seed, 1, index, self.rank)", TRAINING, "in_pt and dropout_follows"),
     ("pt/training.py", "gradient.mul_(limit / size)", "gradient.mul_(limit)", TRAINING, "in_pt and clipped"),
     ("pt/training.py", "if math.isfinite(loss) and math.isfinite(size):", "if math.isfinite(loss):", TRAINING_PT, "gradients_that_are"),
-    ("pt/training.py", "(loss * (weight * self.world)).backward()", "(loss * self.world).backward()", TRAINING, "in_pt and add_up and tokens"),
-    ("pt/training.py", 'kind_of(name) in ("embedding", "dense")]', 'kind_of(name) != "bias"]', TRAINING, "in_pt and undecayed"),
+    ("pt/training.py", "scale = weight * self.world * self._scale.value", "scale = float(self.world)", TRAINING, "in_pt and add_up and tokens"),
+    ("common/training/parameter_groups.py", 'kind_of(name) in ("embedding", "dense")', 'kind_of(name) != "bias"', TRAINING, "in_pt and undecayed"),
+    ("common/training/parameter_groups.py", "steps = 0 if layer is None else layers - layer", "steps = 0", OPTIONS, "in_pt and everything"),
+    ("common/training/data/batches.py", "    if class_weights is not None:\n", "    if False:\n", LOSS_OPTIONS, "weights_of_classes"),
     ("pt/training.py", "number = self.start + 1 + index", "number = 1 + index", TRAINING_PT, "goes_on"),
-    ("pt/training.py", "enabled=self.is_low", "enabled=False", TRAINING_PT, "bfloat16"),
+    ("pt/training.py", "enabled=self.low is not None", "enabled=False", TRAINING_PT, "bfloat16"),
     ("pt/training.py", "with forked_generators(device):", "if True:", TRAINING_PT, "caller"),
     ("pt/training.py", "check_model_class(model, settings.task)", "pass", TRAINING, "in_pt and another_task"),
     ("pt/sharding.py", "        loss.compile()", "        pass", TRAINING_PT, "compiled_code"),

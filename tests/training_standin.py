@@ -14,6 +14,7 @@ import pytest
 
 from roberta import Training
 from roberta.common.formats import safetensors_file
+from roberta.common.training.callbacks import Callbacks
 from roberta.common.training.checkpoints import Checkpoints, Saved
 from roberta.common.training.data.batches import Batches, Collated, MicroBatch
 from roberta.common.training.journal import Journal
@@ -74,7 +75,7 @@ def collate(features: Any, draws: Any) -> Collated:
 
 def make_run(
     output: Path, *, updates: int = 20, save_every: int = 6, evaluate_every: int = 5, saved: Saved | None = None,
-    keep: int = 2, plan: RunPlan | None = None, **options: Any,
+    keep: int = 2, plan: RunPlan | None = None, callbacks: Sequence[Any] = (), **options: Any,
 ) -> Run:  # fmt: skip
     """A run in a folder, from the start or from a checkpoint."""
     features = [{"input_ids": np.random.default_rng(index).integers(0, 50, 6)} for index in range(10)]
@@ -84,7 +85,15 @@ def make_run(
         settings,
         Batches(features, collate, batch_size=RECIPE.batch_size, micro_batch_size=3, seed=1),
         Checkpoints(output, keep=keep, texts={"vocab.json": b"{}"}),
-        Journal(output, metrics_bytes=size, start=start, stop=updates, tensorboard=False, progress=False),
+        Journal(
+            output,
+            metrics_bytes=size,
+            start=start,
+            stop=updates,
+            tensorboard=False,
+            progress=False,
+            callbacks=Callbacks(callbacks),
+        ),
         plan or RunPlan(save_every, evaluate_every),
         agreement={"task": "mlm"},
         saved=saved,
@@ -98,6 +107,8 @@ def train(run: Run, *, bad: int = 0) -> Trainer:
     with run:
         for number, micro_batches in enumerate(run.batches.updates(run.start, run.stop), run.start + 1):
             run.finished(number, trainer.update(micro_batches, run.learning_rate(number), number), trainer)
+            if run.is_stopped:
+                break
     return trainer
 
 
@@ -107,6 +118,14 @@ def weights_of(run: Run) -> np.ndarray | None:
         return None
     file = run.checkpoints.path(run.start) / "model.safetensors"
     return np.array(safetensors_file.read_safetensors(file)["weights"].load())
+
+
+def files(output: Path) -> dict[str, bytes]:
+    """Everything that must have the same bytes however often a training was stopped."""
+    names = ("metrics.jsonl", *(f"{folder.relative_to(output)}/{name}"
+             for folder in sorted(output.glob("checkpoints/step-*"))
+             for name in ("model.safetensors", "optimizer.safetensors", "optimizer.json", "trainer.json")))  # fmt: skip
+    return {name: (output / name).read_bytes() for name in names}
 
 
 def log(output: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:

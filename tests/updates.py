@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import checkpoints
@@ -92,13 +93,19 @@ def gathered(arrays: Arrays) -> Arrays:
     }
 
 
-def micro_batches(case: str, arrays: Arrays, size: int | None = None) -> list[MicroBatch]:
-    """Rows in their order, `size` at a time."""
+def micro_batches(case: str, arrays: Arrays, size: int | None = None, class_weights: Any = None) -> list[MicroBatch]:
+    """Rows in their order, `size` at a time; with class weights of a loss, each target counts as many times."""
     rows = len(arrays["input_ids"])
     size = size or rows
     parts = [{name: array[start : start + size] for name, array in arrays.items()} for start in range(0, rows, size)]
-    total = count(case, arrays)
-    return [MicroBatch(gathered(some) if case == "mlm" else some, count(case, some) / total) for some in parts]
+    counts = [count(case, some) for some in parts]
+    if class_weights is not None:
+        counts = [sum(class_weights[label] for label in some["labels"].flatten() if label >= 0) for some in parts]
+    weights = [one / sum(counts) for one in counts]
+    return [
+        MicroBatch(gathered(some) if case == "mlm" else some, weight)
+        for some, weight in zip(parts, weights, strict=True)
+    ]
 
 
 def config_of(case: str, **overrides: Any) -> RobertaConfig:
@@ -111,6 +118,19 @@ def folder_of(folder: Any, case: str, **overrides: Any) -> Any:
     return checkpoints.make(folder / f"{case}".replace(" ", "-"), head, **{**SMALL, **CASES[case][1], **overrides})
 
 
+# What each framework's tests of sharding train "tokens" and "mlm" with: options that change weights, all together.
+FROZEN = ("roberta.embeddings.LayerNorm.weight", "roberta.encoder.layer.0.attention.self.query.weight")
+CLASS_WEIGHTS = (0.5, 3.0, 1.0, 2.0, 0.1)
+
+
+def with_options(chosen: Settings) -> Settings:
+    """Settings with label smoothing, rates by layer, averages, frozen weights and recomputed layers; for "tokens" class
+    weights too."""
+    recipe = dataclasses.replace(chosen.recipe, label_smoothing=0.2, layer_decay=0.5, ema_decay=0.8)
+    weights = CLASS_WEIGHTS if chosen.task == "token-classification" else None
+    return dataclasses.replace(chosen, recipe=recipe, class_weights=weights, frozen=FROZEN, gradient_checkpointing=True)
+
+
 def settings(case: str, recipe: Recipe = RECIPE, **changed: Any) -> Settings:
     return dataclasses.replace(Settings(CASES[case][0], recipe, updates=100, dtype="float64"), **changed)
 
@@ -121,7 +141,7 @@ def trainer(
     """A new trainer of a new model from a folder."""
     module = importlib.import_module(f"roberta.{backend.name}.training")
     chosen = settings(case, recipe, **changed)
-    model = backend.load(HEADS[chosen.task], folder, dtype="float32" if chosen.dtype == "bfloat16" else chosen.dtype)
+    model = backend.load(HEADS[chosen.task], folder, dtype="float64" if chosen.dtype == "float64" else "float32")
     return module.Trainer(model, chosen, resumed)
 
 
@@ -133,11 +153,17 @@ def copied(arrays: Arrays) -> Arrays:
 class Listed:
     """Micro-batches of each update, as `Batches` gives them."""
 
-    def __init__(self, case: str, config: RobertaConfig, rows: int, size: int) -> None:
+    def __init__(self, case: str, config: RobertaConfig, rows: int, size: int, class_weights: Any = None) -> None:
         self.case, self.config, self.rows, self.size = case, config, rows, size
+        self.class_weights = class_weights
 
     def update(self, number: int) -> list[MicroBatch]:
-        return micro_batches(self.case, inputs(self.case, self.config, self.rows, seed=number), self.size)
+        arrays = inputs(self.case, self.config, self.rows, seed=number)
+        return micro_batches(self.case, arrays, self.size, self.class_weights)
+
+    def updates(self, start: int, stop: int) -> Iterator[list[MicroBatch]]:
+        """The micro-batches of some updates."""
+        return (self.update(number) for number in range(start + 1, stop + 1))
 
 
 class ShortRun:
@@ -148,6 +174,8 @@ class ShortRun:
         self.losses: list[float] = []
         self.folder: Any = None
         self.fails_at = 0
+
+    is_stopped = False
 
     def learning_rate(self, number: int) -> float:
         return RATE_OF_TESTS / number

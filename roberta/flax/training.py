@@ -4,7 +4,10 @@ Between two updates the weights are the model's own `params`, so that it can be 
 follows from (seed, number of the update, number of the micro-batch): no random state is kept.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,13 +21,17 @@ from jax.tree_util import KeyPath
 
 from roberta.common.config import RobertaConfig
 from roberta.common.formats.flax_msgpack import canonical_name
-from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import TARGETS, MicroBatch
 from roberta.common.training.data.tasks import Task, check_model_class
-from roberta.common.training.optimizer_state import Group, TrainingState
+from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
+from roberta.common.training.loss_scale import LossScale
+from roberta.common.training.optimizer_state import Group, TrainingState, check_trained_weights
+from roberta.common.training.parameter_groups import check_frozen, decays, groups_of, rate_scale
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
+from roberta.flax.averaging import AveragedWeights, restored, trained_weights
 from roberta.flax.devices import device_of_model, on_device_of
+from roberta.flax.freezing import FrozenWeights
 from roberta.flax.layers import check_range, check_values, position_ids, split_sums
 from roberta.flax.lora import LoraWeights
 from roberta.flax.losses import check_labels, classification_loss, next_token_loss, span_loss, token_loss
@@ -32,8 +39,6 @@ from roberta.flax.optimizers import fill_optimizer, read_optimizer
 from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
 from roberta.flax.sharding import MeshLayout, make_layout
 from roberta.flax.weights import Params, checked_dtype, native
-
-UNDECAYED = ("bias", "norm", "norm_bias")  # kinds of parameters, where the recipe spares some
 
 
 class Trainer:
@@ -55,28 +60,52 @@ class Trainer:
         self, model: FlaxRobertaPreTrainedModel, settings: Settings, resumed: TrainingState | None = None
     ) -> None:
         check_model_class(model, settings.task)
+        settings.loss_options.check_classes(model.config.num_labels)
         self.model, self.settings = model, settings
-        self.rate = settings.recipe.learning_rate if resumed is None else resumed.groups[0].learning_rate
+        self.rate = settings.recipe.learning_rate
+        if resumed is not None:
+            first, layers = resumed.groups[0], model.config.num_hidden_layers
+            self.rate = first.learning_rate / rate_scale(first.parameters[0], settings.recipe, layers)
+        # the weights: those that are trained, those that are frozen, and averages
         module = trained_module(model, settings)
-        kind = checked_dtype("float32" if settings.dtype == "bfloat16" else settings.dtype)
+        kind = checked_dtype("float64" if settings.dtype == "float64" else "float32")
+        self._scale = LossScale(settings.dtype == "float16", None if resumed is None else resumed.loss_scale)
         with on_device_of(model):
             params = jax.tree.map(lambda leaf: jnp.array(leaf, kind, copy=True), model.params)
-            self._adapter = None if settings.lora is None else LoraWeights(params, settings.lora)
+            check_frozen(settings.frozen, native(params))
+            self._adapter: LoraWeights | FrozenWeights | None = None
+            if settings.lora is not None:
+                self._adapter = LoraWeights(params, settings.lora)
+            elif settings.frozen:
+                self._adapter = FrozenWeights(params, settings.frozen)
             trained = params if self._adapter is None else self._adapter.trained
-            state = TrainState.create(apply_fn=module.apply, params=trained, tx=optimizer(settings.recipe, trained))
+            averages = trained
+            if resumed is not None and settings.recipe.ema_decay is not None:
+                trained = restored(resumed, averages)
+            elif resumed is not None:
+                check_trained_weights(resumed, None)
+            steps = optimizer(settings.recipe, trained, model.config.num_hidden_layers)
+            state = TrainState.create(apply_fn=module.apply, params=trained, tx=steps)
             if resumed is not None:
                 state = state.replace(step=resumed.step, opt_state=fill_optimizer(resumed, state.opt_state))
         self.layout = make_layout(settings.sharding, device_of_model(model).platform)
         if self._adapter is not None:
             self._adapter.frozen = self.layout.put_state(self._adapter.frozen)
-        self._set(self.layout.put_state(state))
+        decay, state = settings.recipe.ema_decay, self.layout.put_state(state)
+        self._averages: AveragedWeights | None = None
+        if decay is not None:
+            averages = self.layout.put_state(averages)
+            self._averages = AveragedWeights(averages, decay, self.layout.places(averages))
+        self._set(state)
+        # what is compiled
         self._gradients, self._add, self._apply = update_programs(
             module, settings, self.layout, self.train_state, self._adapter
         )
 
     def _set(self, state: TrainState) -> None:
         self.train_state = state
-        self.model.params = state.params if self._adapter is None else self._adapter.whole_now(state.params)
+        shown = state.params if self._averages is None else self._averages.tree
+        self.model.params = shown if self._adapter is None else self._adapter.whole_now(shown)
 
     def update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
         """Change the weights once; returns the loss of the weights before.
@@ -90,36 +119,48 @@ class Trainer:
         Raises:
             ValueError: an id, a length or a label is not of this model.
         """
-        total = None
+        loss, size = self._made(micro_batches, learning_rate, number)
+        while self._scale.overflows(loss, size):
+            loss, size = self._made(micro_batches, learning_rate, number)
+        if math.isfinite(loss) and math.isfinite(size):
+            self.rate = learning_rate
+            self._scale.made()
+        return loss if math.isfinite(size) else loss + size
+
+    def _made(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> tuple[float, float]:
+        """Make an update; its loss, and the squared norm of its gradients. If one is not finite, nothing changes."""
+        total, scale = None, self._scale.value
         for index, batch in enumerate(micro_batches):
             check_inputs(batch.inputs, self.settings.task, self.model.config)
             inputs = self.layout.put_inputs(batch.inputs, self.model.config.pad_token_id)
             draw = np.array([number, index], np.uint32)
             frozen = {} if self._adapter is None else self._adapter.frozen
-            found = self._gradients(self.train_state.params, frozen, inputs, draw, np.float64(batch.weight))
+            found = self._gradients(self.train_state.params, frozen, inputs, draw, np.float64(batch.weight * scale))
             total = found if total is None else self._add(total, found)
             jax.block_until_ready(total)  # or JAX starts the next one, and both need memory
         assert total is not None, "an update without micro-batches"
-        state, loss = self._apply(self.train_state, total[1], total[0], np.float64(learning_rate))
+        arguments = (self.train_state, total[1], total[0], np.float64(learning_rate), np.float64(scale))
+        state, loss, size = self._apply(*arguments)
+        values = float(loss), float(size)
+        if self._averages is not None and all(map(math.isfinite, values)):
+            self._averages.add(state.params, number)
         self._set(state)
-        self.rate = learning_rate if np.isfinite(float(loss)) else self.rate
-        return float(loss)
+        return values
 
     def state(self) -> TrainingState:
         """What the optimizer knows; its arrays may share memory with it until the next update."""
-        return read_optimizer(self.train_state.opt_state, groups=self._groups())
+        state = read_optimizer(self.train_state.opt_state, groups=self._groups())
+        weights = {} if self._averages is None else trained_weights(self.train_state.params)
+        return replace(state, weights=weights, loss_scale=self._scale.state())
 
     def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """A and B of the adapter that is trained, by weight; none without an adapter."""
-        return {} if self._adapter is None else self._adapter.pairs(self.train_state.params)
+        shown = self.train_state.params if self._averages is None else self._averages.tree
+        return {} if self._adapter is None else self._adapter.pairs(shown)
 
     def _groups(self) -> tuple[Group, ...]:
-        recipe, names = self.settings.recipe, list(native(self.train_state.params))
-        shared = (self.rate, recipe.beta1, recipe.beta2, recipe.epsilon)
-        decayed = tuple(name for name in names if decays(name, recipe))
-        spared = tuple(name for name in names if not decays(name, recipe))
-        pairs = ((recipe.weight_decay, decayed), (0.0, spared))
-        return tuple(Group(*shared, decay, some) for decay, some in pairs if some)
+        names, layers = native(self.train_state.params), self.model.config.num_hidden_layers
+        return groups_of(names, self.settings.recipe, layers, self.rate)
 
 
 def train(model: FlaxRobertaPreTrainedModel, run: Run) -> Trainer:
@@ -128,24 +169,32 @@ def train(model: FlaxRobertaPreTrainedModel, run: Run) -> Trainer:
     for number, batch in enumerate(run.batches.updates(run.start, run.stop), run.start + 1):
         loss = trainer.update(batch, run.learning_rate(number), number)
         run.finished(number, loss, trainer)
+        if run.is_stopped:
+            break
     return trainer
 
 
 def task_loss(
-    module: nn.Module, params: Params, inputs: Mapping[str, Array], task: Task, dropout_key: Array | None = None
+    module: nn.Module,
+    params: Params,
+    inputs: Mapping[str, Array],
+    task: Task,
+    options: LossOptions = PLAIN_LOSS,
+    dropout_key: Array | None = None,
 ) -> Array:
     """The mean loss of a micro-batch, a scalar of at least float32.
 
     Args:
         module: the linen module of the task's class.
         inputs: as `Collated.inputs` has them; there may be more rows than labels, and those behind do not count.
+        options: label smoothing and class weights.
         dropout_key: a `jax.random.key`; None for no dropout.
     """
     given: dict[str, Any] = {name: value for name, value in inputs.items() if name not in TARGETS}
     given |= {"deterministic": dropout_key is None, "rngs": {} if dropout_key is None else {"dropout": dropout_key}}
     if task == "mlm":
         scores = module.apply({"params": params}, positions=inputs["positions"], method=masked_scores, **given)
-        return token_loss(_wide(scores), inputs["labels"])
+        return token_loss(_wide(scores), inputs["labels"], options=options)
     output = module.apply({"params": params}, return_dict=True, **given)
     if task == "question-answering":
         start, end = inputs["start_positions"], inputs["end_positions"]
@@ -153,12 +202,10 @@ def task_loss(
     labels = inputs["labels"]
     logits = _wide(output.logits)[: len(labels)]
     if task == "clm":
-        return next_token_loss(logits, labels)
-    return (
-        classification_loss(logits, labels, module.config)
-        if task == "text-classification"
-        else token_loss(logits, labels)
-    )
+        return next_token_loss(logits, labels, options=options)
+    if task == "text-classification":
+        return classification_loss(logits, labels, module.config, options)
+    return token_loss(logits, labels, options=options)
 
 
 def masked_scores(
@@ -188,35 +235,45 @@ def trained_module(model: FlaxRobertaPreTrainedModel, settings: Settings) -> Any
     dropout = settings.recipe.dropout
     if dropout is not None:  # the module has the same config
         model.config.update_checked({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
-    return model.module.clone(dtype=checked_dtype(settings.dtype))
+    checkpoints = settings.gradient_checkpointing or model.is_gradient_checkpointing
+    return model.module.clone(dtype=checked_dtype(settings.dtype), gradient_checkpointing=checkpoints)
 
 
-def decays(name: str, recipe: Recipe) -> bool:
-    """Whether weights are taken off a parameter, by canonical name."""
-    return recipe.decays_all or kind_of(name) not in UNDECAYED
-
-
-def optimizer(recipe: Recipe, params: Params) -> optax.GradientTransformation:
+def optimizer(recipe: Recipe, params: Params, layers: int) -> optax.GradientTransformation:
     """AdamW with decoupled decay; each update's rate is the state's hyperparameter "learning_rate".
 
     Args:
         params: arrays, or shapes.
+        layers: of the encoder.
     """
 
+    def name_of(path: KeyPath) -> str:
+        return canonical_name("/".join(key.key for key in path))[0]
+
     def is_decayed(path: KeyPath, leaf: object) -> bool:
-        return decays(canonical_name("/".join(key.key for key in path))[0], recipe)
+        return decays(name_of(path), recipe)
+
+    def scaled(steps: Params, params: Params) -> Params:
+        scale = partial(rate_scale, recipe=recipe, layers=layers)
+        result: Params = jax.tree_util.tree_map_with_path(lambda path, step: step * scale(name_of(path)), steps)
+        return result
 
     mask = None if recipe.decays_all else jax.tree_util.tree_map_with_path(is_decayed, params)
     return optax.chain(
         optax.clip_by_global_norm(recipe.clip_norm) if recipe.clip_norm > 0 else optax.identity(),
         optax.scale_by_adam(recipe.beta1, recipe.beta2, recipe.epsilon),
         optax.add_decayed_weights(recipe.weight_decay, mask),
+        optax.stateless(scaled) if recipe.layer_decay != 1 else optax.identity(),
         optax.inject_hyperparams(optax.scale_by_learning_rate)(learning_rate=0.0),
     )
 
 
 def update_programs(
-    module: nn.Module, settings: Settings, spread: MeshLayout, state: TrainState, adapter: LoraWeights | None = None
+    module: nn.Module,
+    settings: Settings,
+    spread: MeshLayout,
+    state: TrainState,
+    adapter: LoraWeights | FrozenWeights | None = None,
 ) -> tuple[Any, Any, Any]:
     """The three compiled functions of an update: gradients of a micro-batch, their sum, and the new state.
 
@@ -225,7 +282,7 @@ def update_programs(
     """
     key, places = jax.random.key(settings.seed), spread.places(state)
 
-    # with an adapter, `params` are what is trained, and `frozen` the rest of the model
+    # with an adapter or frozen weights, `params` are what is trained, and `frozen` the rest of the model
     def gradients(
         params: Params, frozen: dict[str, Array], inputs: dict[str, Array], draw: Array, weight: Array
     ) -> tuple[Array, Params]:
@@ -233,7 +290,7 @@ def update_programs(
 
         def loss(params: Params) -> Array:
             whole = params if adapter is None else adapter.whole(frozen, params)
-            mean = task_loss(module, whole, inputs, settings.task, dropout_key)
+            mean = task_loss(module, whole, inputs, settings.task, settings.loss_options, dropout_key)
             return mean * weight.astype(mean.dtype)
 
         # `check_inputs` has checked, and callbacks keep a program from being cached on disk
@@ -245,7 +302,12 @@ def update_programs(
         return jax.tree.map(jnp.add, total, more)
 
     # one update, which leaves everything as it was where loss or gradients are not finite
-    def apply(state: TrainState, gradients: Params, loss: Array, learning_rate: Array) -> tuple[TrainState, Array]:
+    def apply(
+        state: TrainState, gradients: Params, loss: Array, learning_rate: Array, scale: Array
+    ) -> tuple[TrainState, Array, Array]:
+        if settings.dtype == "float16":
+            loss = loss / scale.astype(loss.dtype)
+            gradients = jax.tree.map(lambda leaf: leaf / scale.astype(leaf.dtype), gradients)
         rate, size = (
             learning_rate.astype(loss.dtype),
             sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradients)),
@@ -254,14 +316,14 @@ def update_programs(
         ready = state.replace(opt_state=optax.tree_utils.tree_set(state.opt_state, learning_rate=rate))
         new = ready.apply_gradients(grads=gradients)
         kept = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new, state)
-        return kept, jnp.where(is_finite, loss, loss + size)
+        return kept, loss, size
 
     # where results are put: weights split or everywhere
     pair = None if places is None else (spread.everywhere, places.params)
     return (
         jax.jit(gradients, out_shardings=pair),
         jax.jit(add, donate_argnums=0, out_shardings=pair),
-        jax.jit(apply, donate_argnums=0, out_shardings=None if places is None else (places, spread.everywhere)),
+        jax.jit(apply, donate_argnums=0, out_shardings=None if places is None else (places, *[spread.everywhere] * 2)),
     )
 
 

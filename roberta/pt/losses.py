@@ -10,17 +10,21 @@ from torch import Tensor
 
 from roberta.common.config import RobertaConfig
 from roberta.common.config_rules import problem_type
+from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
 from roberta.common.values import IGNORED
 from roberta.pt.layers import has_values
 
 
-def token_loss(logits: Tensor, labels: Tensor, count: int | Tensor | None = None) -> Tensor:
+def token_loss(
+    logits: Tensor, labels: Tensor, count: int | Tensor | None = None, options: LossOptions = PLAIN_LOSS
+) -> Tensor:
     """Mean cross entropy over the labels that are not -100.
 
     Args:
         logits: (..., classes).
         labels: int, of the shape of `logits` without its last axis; on any device.
         count: divide the sum by this instead of by the number of labels that count.
+        options: label smoothing, and weights of the classes.
     """
     if labels.shape != logits.shape[:-1] or labels.is_floating_point():
         raise ValueError(
@@ -29,22 +33,27 @@ def token_loss(logits: Tensor, labels: Tensor, count: int | Tensor | None = None
         )
     labels = whole(labels).to(logits.device)
     check_labels("labels", labels, logits.shape[-1])
-    return cross_entropy(logits.flatten(0, -2), labels.flatten(), IGNORED, count)
+    return cross_entropy(logits.flatten(0, -2), labels.flatten(), IGNORED, count, options)
 
 
-def next_token_loss(logits: Tensor, labels: Tensor, num_items_in_batch: int | Tensor | None = None) -> Tensor:
+def next_token_loss(
+    logits: Tensor, labels: Tensor, num_items_in_batch: int | Tensor | None = None, options: LossOptions = PLAIN_LOSS
+) -> Tensor:
     """Cross entropy of the logits at t against the label at t + 1, in float32 or wider.
 
     Args:
         logits: (batch, seq, vocab); labels: int, (batch, seq), not shifted.
         num_items_in_batch: divide the sum by this instead of by the number of labels that count.
+        options: label smoothing.
     """
     labels = whole(labels)
     shifted = torch.cat((labels[:, 1:], torch.full_like(labels[:, :1], IGNORED)), dim=1)
-    return token_loss(logits.to(torch.promote_types(logits.dtype, torch.float32)), shifted, num_items_in_batch)
+    return token_loss(logits.to(torch.promote_types(logits.dtype, torch.float32)), shifted, num_items_in_batch, options)
 
 
-def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -> Tensor:
+def classification_loss(
+    logits: Tensor, labels: Tensor, config: RobertaConfig, options: LossOptions = PLAIN_LOSS
+) -> Tensor:
     """Loss of a sequence classifier: squared error, cross entropy, or one logistic loss a label.
 
     `config.problem_type` decides; when it is None, one label means regression, integer labels one class each, and
@@ -53,10 +62,12 @@ def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -
     Args:
         logits: (batch, num_labels).
         labels: float, (batch,) or (batch, num_labels); or int, (batch,); or float of 0 and 1, (batch, num_labels).
+        options: label smoothing and class weights, for one class of several.
     """
     problem = problem_type(config, logits.shape[-1], has_floats=labels.is_floating_point())
+    options.check_problem(problem)
     if problem == "single_label_classification":
-        return token_loss(logits, labels.flatten() if labels.shape[1:] == (1,) else labels)
+        return token_loss(logits, labels.flatten() if labels.shape[1:] == (1,) else labels, options=options)
     if logits.shape[-1] == 1:
         labels = labels.reshape(-1, 1) if labels.dim() == 1 else labels
     if labels.shape != logits.shape:
@@ -80,10 +91,19 @@ def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tens
     return (one(start_logits, start) + one(end_logits, end)) / 2
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, ignored: int, count: int | Tensor | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    ignored: int,
+    count: int | Tensor | None = None,
+    options: LossOptions = PLAIN_LOSS,
+) -> Tensor:
     """Mean over the labels that are not `ignored`, or their sum divided by `count`, in the dtype of the logits."""
-    reduction = "mean" if count is None else "sum"
-    loss = F.cross_entropy(widened(logits), labels, ignore_index=ignored, reduction=reduction)
+    reduction, wide = "mean" if count is None else "sum", widened(logits)
+    weights = None if options.class_weights is None else wide.new_tensor(options.class_weights)
+    loss = F.cross_entropy(
+        wide, labels, weights, ignore_index=ignored, reduction=reduction, label_smoothing=options.label_smoothing
+    )
     return narrowed(loss if count is None else loss / count, logits)
 
 

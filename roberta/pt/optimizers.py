@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from roberta.common.training.optimizer_state import Group, TrainingState, check_fits, entries, refuse
-from roberta.pt.weights import gathered, native, to_numpy, to_tensor
+from roberta.pt.weights import gathered, native, split_like, to_numpy, to_tensor
 
 REFUSED_OPTIONS = ("amsgrad", "maximize")  # they change the update, or keep tensors that the layout has no place for
 
@@ -58,18 +58,8 @@ def fill_optimizer(state: TrainingState, optimizer: torch.optim.Optimizer, model
         own = {"step": torch.tensor(float(state.step), dtype=torch.float32, device=device)}
         for moment, _, entry in entries([name]):
             tensor = to_tensor(np.array(state.moments[entry]), parameter.dtype)
-            own[moment] = _split(tensor.to(parameter.device), parameter)
+            own[moment] = split_like(tensor.to(parameter.device), parameter)
         optimizer.state[parameter] = own
-
-
-def _split(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A tensor, split over processes where `like` is."""
-    if not hasattr(like, "full_tensor"):
-        return tensor
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    assert isinstance(like, DTensor)
-    return distribute_tensor(tensor, like.device_mesh, like.placements)
 
 
 def _groups(optimizer: torch.optim.Optimizer, model: nn.Module) -> tuple[tuple[Group, ...], dict[str, Any]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Sharding = Literal["none", "data", "full"]
 _PATIENCE = timedelta(days=1)  # the first process may evaluate for longer than PyTorch's half hour
-GO_ON, MODEL, STATE, END = range(4)
+GO_ON, MODEL, STATE, END, STOP = range(5)
 
 
 def join(sharding: Sharding, device: torch.device) -> tuple[int, int]:
@@ -98,23 +98,29 @@ def whole_model(model: RobertaPreTrainedModel) -> RobertaPreTrainedModel:
     return copy.eval()
 
 
-def between(trainer: "Trainer", finished: Callable[[AnyTrainer], None]) -> None:
+def between(
+    trainer: "Trainer", finished: Callable[[AnyTrainer], None], is_stopped: Callable[[], bool] = lambda: False
+) -> bool:
     """Call `finished` in the first process; the others help it until it is done.
+
+    Returns:
+        Whether the training ends here: what `is_stopped` says in the first process.
 
     Raises:
         RuntimeError: in the others, where `finished` raised in the first.
     """
     if trainer.settings.sharding == "none":
         finished(trainer)
-    elif trainer.rank:
-        _help(trainer)
-    else:
-        try:
-            finished(First(trainer))
-        except BaseException:
-            _send(END)
-            raise
-        _send(GO_ON)
+        return is_stopped()
+    if trainer.rank:
+        return _help(trainer)
+    try:
+        finished(First(trainer))
+    except BaseException:
+        _send(END)
+        raise
+    _send(STOP if is_stopped() else GO_ON)
+    return is_stopped()
 
 
 class First:
@@ -143,12 +149,13 @@ def _send(what: int) -> None:
     dist.broadcast(torch.tensor(what, device="cpu"), src=0)
 
 
-def _help(trainer: "Trainer") -> None:
-    """Do what the first process asks for."""
-    while (what := _received()) != GO_ON:
+def _help(trainer: "Trainer") -> bool:
+    """Do what the first process asks for; whether the training ends then."""
+    while (what := _received()) not in (GO_ON, STOP):
         if what == END:
             raise RuntimeError("the first process has ended the training; its own message says why")
         assert trainer.model if what == MODEL else trainer.state()
+    return what == STOP
 
 
 def _received() -> int:

@@ -7,6 +7,7 @@ is resumed needs the weights, the optimizer and that number.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,20 +16,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import Task, check_model_class
-from roberta.common.training.optimizer_state import Group, TrainingState
+from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
+from roberta.common.training.loss_scale import LossScale
+from roberta.common.training.optimizer_state import TrainingState, check_trained_weights
+from roberta.common.training.parameter_groups import check_frozen, groups_of
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
 from roberta.common.values import IGNORED
 from roberta.pt import sharding
+from roberta.pt.averaging import AveragedWeights
 from roberta.pt.devices import forked_generators, put
 from roberta.pt.lora import LoraWeights
 from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
 from roberta.pt.optimizers import fill_optimizer, read_optimizer
 from roberta.pt.pretrained import RobertaPreTrainedModel
 from roberta.pt.weights import gathered, native
+
+LOW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Trainer:
@@ -52,18 +58,34 @@ class Trainer:
         self.rank, self.world = sharding.join(settings.sharding, model.device)
         self._model = model.to(torch.float64 if settings.dtype == "float64" else torch.float32)
         set_dropout(model, settings.recipe.dropout)
-        loss = Loss(model, settings.task, is_low=settings.dtype == "bfloat16")
+        settings.loss_options.check_classes(model.config.num_labels)
+        self._scale = LossScale(settings.dtype == "float16", None if resumed is None else resumed.loss_scale)
+        loss = Loss(model, settings.task, LOW.get(settings.dtype), settings.loss_options)
         self._adapter = None if settings.lora is None else LoraWeights(model, settings.lora)
+        table = native(model)
+        check_frozen(settings.frozen, table)
+        for name in settings.frozen:
+            table[name][0].requires_grad_(False)
+        if settings.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
         self._loss = sharding.spread(loss, settings.sharding, settings.compile)
         self._trained: nn.Module = model if self._adapter is None else self._adapter
-        self.optimizer = adamw(self._trained, settings.recipe)
+        self.optimizer = adamw(self._trained, settings.recipe, model.config.num_hidden_layers)
         self._gathered: RobertaPreTrainedModel | None = None
+        decay = settings.recipe.ema_decay
+        self._averages = None if decay is None else AveragedWeights(self._trained, decay)
         if resumed is not None:
             fill_optimizer(resumed, self.optimizer, self._trained)
+            if self._averages is None:
+                check_trained_weights(resumed, None)
+            else:
+                self._averages.restore(resumed)
+                self._put_in()
 
     @property
     def model(self) -> RobertaPreTrainedModel:
-        """The model with whole weights; with sharding="full" a copy of this moment, which all processes ask for."""
+        """The model with whole weights, or their averages; with sharding="full" a copy, which all processes ask for."""
+        self._show(averages=True)
         if self.settings.sharding != "full":
             return self._model
         if self._gathered is None:
@@ -77,7 +99,24 @@ class Trainer:
         finite either.
         """
         self._gathered = None
+        self._show(averages=False)
         self._model.train()
+        loss, size = self._compute(micro_batches, number)
+        while self._scale.overflows(loss, size):
+            loss, size = self._compute(micro_batches, number)
+        if math.isfinite(loss) and math.isfinite(size):
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate * group["scale"]
+            self.optimizer.step()
+            self._put_in()
+            self._scale.made()
+            if self._averages is not None:
+                self._averages.add(number)
+        self.optimizer.zero_grad()
+        return loss if math.isfinite(size) else loss + size
+
+    def _compute(self, micro_batches: Sequence[MicroBatch], number: int) -> tuple[float, float]:
+        """The gradients of an update; its loss, and their norm."""
         self.optimizer.zero_grad()
         total = torch.zeros((), dtype=torch.float64, device="cpu")
         for index, micro_batch in enumerate(micro_batches):
@@ -87,30 +126,39 @@ class Trainer:
         loss = sharding.total(total, self.world)
         if self._adapter is not None:
             self._adapter.take_gradients()
-        size = self._clip()
-        if math.isfinite(loss) and math.isfinite(size):
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
-            self.optimizer.step()
-            if self._adapter is not None:
-                self._adapter.put_in()
-        self.optimizer.zero_grad()
-        return loss if math.isfinite(size) else loss + size
+        return loss, self._clip()
 
     def state(self) -> TrainingState:
         """What the optimizer knows, whole; with sharding="full" all processes ask for it."""
-        return read_optimizer(self.optimizer, self._trained)
+        self._show(averages=True)
+        state = read_optimizer(self.optimizer, self._trained)
+        weights = {} if self._averages is None else self._averages.weights()
+        return replace(state, weights=weights, loss_scale=self._scale.state())
 
     def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """A and B of the adapter that is trained, by weight; none without an adapter."""
+        self._show(averages=True)
         return {} if self._adapter is None else self._adapter.pairs()
+
+    def _show(self, *, averages: bool) -> None:
+        """Have the averages in the model, if there are any, or the weights that are trained."""
+        if self._averages is not None and self._averages.show(averages):
+            self._put_in()
+
+    def _put_in(self) -> None:
+        """Change the model's weights by the adapter, if there is one."""
+        if self._adapter is not None:
+            self._adapter.put_in()
 
     def _backward(self, micro_batch: MicroBatch) -> Tensor:
         """Add the gradients of a micro-batch; its part of the loss, of the rows of this process."""
-        inputs, share = rows_of_rank(micro_batch.inputs, self.settings.task, self.rank, self.world)
+        inputs, share = rows_of_rank(
+            micro_batch.inputs, self.settings.task, self.rank, self.world, self.settings.class_weights
+        )
         loss = self._loss(tensors(inputs, self._model.device, keeps_padding=self.settings.compile))
         weight = micro_batch.weight * share
-        (loss * (weight * self.world)).backward()  # processes' gradients are averaged, and must be added
+        scale = weight * self.world * self._scale.value  # processes' gradients are averaged, and must be added
+        (loss * scale).backward()
         return loss.detach().cpu().double() * weight
 
     def _seed(self, number: int, index: int) -> int:
@@ -121,6 +169,8 @@ class Trainer:
     def _clip(self) -> float:
         """The norm of all gradients together, before they are scaled down to the recipe's."""
         gradients = [p.grad for p in self._trained.parameters() if p.grad is not None]
+        if self._scale.value != 1:
+            torch._foreach_mul_(gradients, 1 / self._scale.value)
         size = float(gathered(nn.utils.get_total_norm(gradients)))
         limit = self.settings.recipe.clip_norm
         if 0 < limit < size < math.inf:
@@ -132,14 +182,16 @@ class Trainer:
 class Loss(nn.Module):
     """The loss of a task as a module, as what spreads a model over processes begins at a module's call."""
 
-    def __init__(self, model: RobertaPreTrainedModel, task: Task, is_low: bool) -> None:
+    def __init__(
+        self, model: RobertaPreTrainedModel, task: Task, low: torch.dtype | None, options: LossOptions = PLAIN_LOSS
+    ) -> None:
         super().__init__()
-        self.model, self.task, self.is_low = model, task, is_low
+        self.model, self.task, self.low, self.options = model, task, low, options
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """`task_loss`; with `is_low` in bfloat16, where PyTorch holds that to be safe."""
-        with torch.autocast(inputs["input_ids"].device.type, torch.bfloat16, enabled=self.is_low):
-            return task_loss(self.model, inputs, self.task)
+        """`task_loss`; in the `low` dtype, where PyTorch holds that to be safe."""
+        with torch.autocast(inputs["input_ids"].device.type, self.low, enabled=self.low is not None):
+            return task_loss(self.model, inputs, self.task, self.options)
 
 
 def train(model: RobertaPreTrainedModel, run: Run, *, workers: int = 0) -> Trainer:
@@ -152,33 +204,37 @@ def train(model: RobertaPreTrainedModel, run: Run, *, workers: int = 0) -> Train
     loader = DataLoader(Updates(run), batch_size=None, num_workers=workers, collate_fn=as_it_is)  # type: ignore[arg-type]
     for numbered in loader:
         loss = trainer.update(numbered.micro_batches, run.learning_rate(numbered.number), numbered.number)
-        sharding.between(trainer, partial(run.finished, numbered.number, loss))
+        if sharding.between(trainer, partial(run.finished, numbered.number, loss), lambda: run.is_stopped):
+            break
     return trainer
 
 
-def task_loss(model: RobertaPreTrainedModel, inputs: Mapping[str, Tensor], task: Task) -> Tensor:
+def task_loss(
+    model: RobertaPreTrainedModel, inputs: Mapping[str, Tensor], task: Task, options: LossOptions = PLAIN_LOSS
+) -> Tensor:
     """The mean loss of a batch over its targets, in float32 or wider.
 
     Args:
         inputs: as `roberta.common.training.data.batches.Collated` has them. For "mlm" the head runs at "positions" only:
             the other 85 % of its products, most of a small model's work, would be multiplied by a gradient of 0.
+        options: label smoothing and class weights.
     """
     given = {name: value for name, value in inputs.items() if name not in TARGETS}
     if task == "mlm":
         hidden = model.base_model(**given, return_dict=True).last_hidden_state
         lm_head: Any = model.lm_head
         chosen = hidden.flatten(0, 1).index_select(0, inputs["positions"])
-        return token_loss(wide(lm_head(chosen)), inputs["labels"])
+        return token_loss(wide(lm_head(chosen)), inputs["labels"], options=options)
     outputs = model(**given, return_dict=True, **({"use_cache": False} if task == "clm" else {}))
     if task == "question-answering":
         start, end = wide(outputs.start_logits), wide(outputs.end_logits)
         return span_loss(start, end, inputs["start_positions"], inputs["end_positions"])
     logits, labels = wide(outputs.logits), inputs["labels"]
     if task == "clm":
-        return next_token_loss(logits, labels)
+        return next_token_loss(logits, labels, options=options)
     if task == "text-classification":
-        return classification_loss(logits, labels, model.config)
-    return token_loss(logits, labels)
+        return classification_loss(logits, labels, model.config, options)
+    return token_loss(logits, labels, options=options)
 
 
 class Numbered(NamedTuple):
@@ -207,16 +263,22 @@ def as_it_is(update: Numbered) -> Numbered:
     return update
 
 
-def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """The recipe's optimizer of a model, in one kernel for each parameter; the rate is set before every step."""
+def adamw(model: nn.Module, recipe: Recipe, layers: int) -> torch.optim.AdamW:
+    """The recipe's optimizer of a model, in one kernel for each parameter; the rate is set before every step.
+
+    Each group has its "scale", by which the rate is multiplied.
+    """
     names = [name for name, (parameter, _) in native(model).items() if parameter.requires_grad]
-    decayed = [name for name in names if recipe.decays_all or kind_of(name) in ("embedding", "dense")]
-    plain = [name for name in names if name not in decayed]
     own = dict(model.named_parameters())
-    settings = (recipe.learning_rate, recipe.beta1, recipe.beta2, recipe.epsilon)
-    groups = [Group(*settings, decay, tuple(some)) for decay, some in ((recipe.weight_decay, decayed), (0.0, plain))]
-    listed = [([own[name] for name in group.parameters], group.arguments("pt")) for group in groups]
-    return torch.optim.AdamW([{"params": own, **arguments} for own, arguments in listed if own], fused=True)
+    groups = groups_of(names, recipe, layers, 1.0)
+    listed = [
+        {
+            "params": [own[name] for name in group.parameters], **group.arguments("pt"),
+            "lr": recipe.learning_rate * group.learning_rate, "scale": group.learning_rate,
+        }
+        for group in groups
+    ]  # fmt: skip
+    return torch.optim.AdamW(listed, fused=True)
 
 
 def set_dropout(model: RobertaPreTrainedModel, dropout: float | None) -> None:

@@ -40,6 +40,16 @@ def gathered(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
+def split_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """A tensor, split over processes where `like` is."""
+    if not hasattr(like, "full_tensor"):
+        return tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    return distribute_tensor(tensor, like.device_mesh, like.placements)
+
+
 def native(model: nn.Module) -> dict[str, tuple[nn.Parameter, bool]]:
     """Every parameter of the table by its canonical name, and whether it is stored transposed (never here)."""
     names = model.state_dict().keys()

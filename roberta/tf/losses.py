@@ -9,39 +9,48 @@ from tensorflow import Tensor
 
 from roberta.common.config import RobertaConfig
 from roberta.common.config_rules import problem_type
+from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
 from roberta.common.values import IGNORED
 from roberta.tf.layers import check_when_run, size
 
 
-def token_loss(logits: Tensor, labels: Tensor, count: int | Tensor | None = None) -> Tensor:
+def token_loss(
+    logits: Tensor, labels: Tensor, count: int | Tensor | None = None, options: LossOptions = PLAIN_LOSS
+) -> Tensor:
     """Mean cross entropy over the labels that are not -100.
 
     Args:
         logits: (..., classes).
         labels: int, of the shape of `logits` without its last axis.
         count: divide the sum by this instead of by the number of labels that count.
+        options: label smoothing, and weights of the classes.
     """
     if not labels.shape.is_compatible_with(logits.shape[:-1]) or not labels.dtype.is_integer:
         raise ValueError(
             f"labels of shape {tuple(labels.shape)} and type {labels.dtype.name} do not fit logits of shape "
             f"{tuple(logits.shape)}: give integers of shape {tuple(logits.shape[:-1])}"
         )
-    return cross_entropy(logits, check_labels("labels", labels, size(logits, -1)), IGNORED, count)
+    return cross_entropy(logits, check_labels("labels", labels, size(logits, -1)), IGNORED, count, options)
 
 
-def next_token_loss(logits: Tensor, labels: Tensor, num_items_in_batch: int | Tensor | None = None) -> Tensor:
+def next_token_loss(
+    logits: Tensor, labels: Tensor, num_items_in_batch: int | Tensor | None = None, options: LossOptions = PLAIN_LOSS
+) -> Tensor:
     """Cross entropy of the logits at t against the label at t + 1, in float32 or wider.
 
     Args:
         logits: (batch, seq, vocab); labels: int, (batch, seq), not shifted.
         num_items_in_batch: divide the sum by this instead of by the number of labels that count.
+        options: label smoothing.
     """
     labels = whole(labels)
     shifted = tf.concat((labels[:, 1:], tf.fill(tf.shape(labels[:, :1]), tf.cast(IGNORED, labels.dtype))), axis=1)
-    return token_loss(widened(logits), shifted, num_items_in_batch)
+    return token_loss(widened(logits), shifted, num_items_in_batch, options)
 
 
-def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -> Tensor:
+def classification_loss(
+    logits: Tensor, labels: Tensor, config: RobertaConfig, options: LossOptions = PLAIN_LOSS
+) -> Tensor:
     """Loss of a sequence classifier: squared error, cross entropy, or one logistic loss a label.
 
     `config.problem_type` decides; when it is None, one label means regression, integer labels one class each,
@@ -51,11 +60,13 @@ def classification_loss(logits: Tensor, labels: Tensor, config: RobertaConfig) -
         logits: (batch, num_labels).
         labels: float, (batch,) or (batch, num_labels); or int, (batch,); or float of 0 and 1,
             (batch, num_labels).
+        options: label smoothing and class weights, for one class of several.
     """
     problem = problem_type(config, logits.shape[-1], has_floats=labels.dtype.is_floating)
+    options.check_problem(problem)
     if problem == "single_label_classification":
         is_column = labels.shape.rank == 2 and labels.shape[1] == 1
-        return token_loss(logits, tf.reshape(labels, (-1,)) if is_column else labels)
+        return token_loss(logits, tf.reshape(labels, (-1,)) if is_column else labels, options=options)
     if logits.shape[-1] == 1:
         labels = tf.reshape(labels, (-1, 1)) if labels.shape.rank == 1 else labels
     if not labels.shape.is_compatible_with(logits.shape):
@@ -80,16 +91,44 @@ def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tens
     return (one(start_logits, start) + one(end_logits, end)) / 2
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, ignored: int | Tensor, count: int | Tensor | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    ignored: int | Tensor,
+    count: int | Tensor | None = None,
+    options: LossOptions = PLAIN_LOSS,
+) -> Tensor:
     """Mean over the labels that are not `ignored`, or their sum divided by `count`, in the dtype of the logits.
 
     Under XLA labels outside make nan.
     """
     counts = labels != ignored
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(counts, labels, 0), widened(logits))
+    chosen = tf.where(counts, labels, 0)
+    if not options.is_plain:
+        return tf.cast(changed_cross_entropy(widened(logits), chosen, counts, count, options), logits.dtype)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(chosen, widened(logits))
     total = tf.reduce_sum(tf.where(counts, losses, 0))
     number = tf.math.count_nonzero(counts, dtype=losses.dtype) if count is None else tf.cast(count, losses.dtype)
     return tf.cast(total / number, logits.dtype)
+
+
+def changed_cross_entropy(
+    logits: Tensor, labels: Tensor, counts: Tensor, count: int | Tensor | None, options: LossOptions
+) -> Tensor:
+    """The mean, or a sum divided by `count`, with label smoothing and class weights: see `loss_options`.
+
+    Args:
+        labels: 0 where they do not count.
+        counts: whether a label counts, of the shape of the labels.
+    """
+    costs = -tf.nn.log_softmax(logits)  # (..., classes)
+    given, classes = options.class_weights, tf.shape(logits)[-1]
+    weights = tf.ones((classes,), logits.dtype) if given is None else tf.constant(given, logits.dtype)
+    of_labels = tf.where(counts, tf.gather(weights, labels), 0)
+    own = tf.where(counts, tf.gather(costs, labels, batch_dims=labels.shape.rank) * of_labels, 0)
+    spread = tf.where(counts, tf.reduce_mean(costs * weights, axis=-1), 0)
+    total = tf.reduce_sum((1 - options.label_smoothing) * own + options.label_smoothing * spread)
+    return total / (tf.reduce_sum(of_labels) if count is None else tf.cast(count, logits.dtype))
 
 
 def check_labels(name: str, labels: Tensor, classes: int | Tensor) -> Tensor:

@@ -6,30 +6,32 @@ function for micro-batches of every shape, and put into the weights in another, 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from roberta.common.parameters import kind_of
 from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_rank
 from roberta.common.training.data.tasks import Task, check_model_class
-from roberta.common.training.optimizer_state import TrainingState
-from roberta.common.training.recipes import Recipe, Settings
+from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
+from roberta.common.training.loss_scale import LossScale
+from roberta.common.training.optimizer_state import TrainingState, check_trained_weights
+from roberta.common.training.parameter_groups import check_frozen, decays, groups_of, rate_scale
+from roberta.common.training.recipes import Recipe, Settings, average_share
 from roberta.common.training.run import Run
 from roberta.common.values import IGNORED
 from roberta.tf.adamw import AdamW
+from roberta.tf.averaging import AveragedWeights
 from roberta.tf.devices import on_device_of
 from roberta.tf.lora import LoraWeights
 from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss, widened
 from roberta.tf.optimizers import Named, fill_optimizer, read_optimizer
-from roberta.tf.pretrained import no_initialisation
-from roberta.tf.weights import assign, canonical_array, keras, native
-
-POLICIES = {"float32": "float32", "float64": "float64", "bfloat16": "mixed_bfloat16"}
+from roberta.tf.sharding import EachDevice, strategy_of
+from roberta.tf.trained_copy import dropout_seeds, fitting
+from roberta.tf.weights import keras, native, to_numpy
 
 
 class Trainer:
@@ -39,10 +41,6 @@ class Trainer:
         model: one of the public classes, that of `tasks.HEADS`.
         resumed: what the optimizer knew when the training stopped; None for a new one.
 
-    Attributes:
-        model: what is trained: the given model where it has the dtype and the dropout of the settings and there
-            is no sharding, else a copy, as Keras cannot change these of a model that is built.
-
     Raises:
         ValueError: the model is of another task; the settings want weights and optimizer split; or they want several
             devices, and there is one.
@@ -51,25 +49,58 @@ class Trainer:
 
     def __init__(self, model: keras.Model, settings: Settings, resumed: TrainingState | None = None) -> None:
         check_model_class(model, settings.task)
+        settings.loss_options.check_classes(model.config.num_labels)
         self.settings = settings
+        self._scale = LossScale(settings.dtype == "float16", None if resumed is None else resumed.loss_scale)
         self.strategy = strategy_of(settings.sharding, model.device_name)
         self.world = self.strategy.num_replicas_in_sync
         with self.strategy.scope() if self.world > 1 else on_device_of(model):
-            self.model = fitting(model, settings, is_copied=self.world > 1)
-            self._adapter = None if settings.lora is None else LoraWeights(self.model, settings.lora)
+            self._model = fitting(model, settings, is_copied=self.world > 1)
+            self._adapter = None if settings.lora is None else LoraWeights(self._model, settings.lora)
             self._named = None if self._adapter is None else self._adapter.named
-            self.optimizer = adamw(self.model, settings.recipe, self._named)
+            # what is trained, and what is not
+            table = native(self._model)
+            check_frozen(settings.frozen, table)
+            for name in settings.frozen:
+                table[name][0].trainable = False
+            if settings.gradient_checkpointing:
+                self._model.gradient_checkpointing_enable()
+            self.optimizer = adamw(self._model, settings.recipe, self._named)
         if resumed is not None:
-            fill_optimizer(resumed, self.optimizer, self.model, self._named)
-        self._variables = [variable.value for variable in trained_variables(self.model, self._named)]
+            fill_optimizer(resumed, self.optimizer, self._model, self._named)
+        trained = trained_variables(self._model, self._named)
+        self._variables = [variable.value for variable in trained]
+        names = {id(variable): name for name, (variable, _) in (self._named or native(self._model)).items()}
+        layers = self._model.config.num_hidden_layers
+        self._scales = [rate_scale(names[id(variable)], settings.recipe, layers) for variable in trained]
+        decay, table = settings.recipe.ema_decay, self._named or native(self._model)
+        with self.strategy.scope():
+            named = {names[id(variable)]: table[names[id(variable)]] for variable in trained}
+            self._averages = None if decay is None else AveragedWeights(named)
+        self._put_in = None if self._adapter is None else EachDevice(self.strategy, self._adapter.put_in)
+        if resumed is not None and self._averages is None:
+            check_trained_weights(resumed, None)
+        elif resumed is not None and self._averages is not None:
+            self._averages.restore(resumed)
+            if self._put_in is not None:
+                self._put_in()
         self._sources = self._variables if self._adapter is None else self._adapter.sources
-        self._seeds = dropout_seeds(self.model)
+        # what is compiled
+        self._seeds = dropout_seeds(self._model)
         self._sums: list[Any] = []  # of gradients, where an update has several micro-batches
         self._add = EachDevice(self.strategy, self._compute_and_add, takes_inputs=True)
         self._gradients = EachDevice(self.strategy, self._compute, takes_inputs=True)
         self._clear, self._size, self._apply = (
             EachDevice(self.strategy, function) for function in (self._zero_sums, self._norm, self._step)
         )
+
+    @property
+    def model(self) -> keras.Model:
+        """The model, or its averages: the given one where it has the dtype and the dropout of the settings and there is
+        no sharding, else a copy, as Keras cannot change these of a model that is built.
+        """
+        self._show(averages=True)
+        return self._model
 
     def update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
         """Make update `number`, and return the loss that the weights had before.
@@ -80,10 +111,26 @@ class Trainer:
         Raises:
             ValueError: an id, a length or a label is not of this model.
         """
-        with on_device_of(self.model):
+        with on_device_of(self._model):
             return self._update(micro_batches, learning_rate, number)
 
     def _update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
+        self._show(averages=False)
+        loss, size, gradients = self._computed(micro_batches, number)
+        while self._scale.overflows(loss, size):
+            loss, size, gradients = self._computed(micro_batches, number)
+        if math.isfinite(loss) and math.isfinite(size):
+            limit, decay = self.settings.recipe.clip_norm, self.settings.recipe.ema_decay
+            scale = (limit / size if 0 < limit < size else 1.0) / self._scale.value
+            share = 0.0 if decay is None else average_share(number, decay)
+            self._apply(gradients, *(tf.constant(one, tf.float64) for one in (learning_rate, scale, share)))
+            self.optimizer.iterations.assign_add(1)
+            self.optimizer.learning_rate = learning_rate
+            self._scale.made()
+        return loss if math.isfinite(size) else loss + size
+
+    def _computed(self, micro_batches: Sequence[MicroBatch], number: int) -> tuple[float, float, list[Tensor]]:
+        """The loss of an update, the norm of its gradients, and these, if they are not in the sums."""
         loss, gradients = 0.0, []  # no gradients: they are in the sums
         has_sums = len(micro_batches) > 1
         if has_sums:
@@ -96,21 +143,28 @@ class Trainer:
                 raise ValueError(f"update {number}: {reason(error)}") from error
             loss += math.fsum(float(one) for one in self.strategy.experimental_local_results(losses))
         size = float(self.strategy.experimental_local_results(self._size(gradients))[0])
-        if math.isfinite(loss) and math.isfinite(size):
-            limit = self.settings.recipe.clip_norm
-            scale = limit / size if 0 < limit < size else 1.0
-            self._apply(gradients, tf.constant(learning_rate, tf.float64), tf.constant(scale, tf.float64))
-            self.optimizer.iterations.assign_add(1)
-            self.optimizer.learning_rate = learning_rate
-        return loss if math.isfinite(size) else loss + size
+        return loss / self._scale.value, size / self._scale.value, gradients
 
     def state(self) -> TrainingState:
         """What the optimizer knows."""
-        return read_optimizer(self.optimizer, self.model, self._named)
+        self._show(averages=True)
+        state, recipe = read_optimizer(self.optimizer, self._model, self._named), self.settings.recipe
+        weights = {} if self._averages is None else self._averages.weights()
+        state = replace(state, weights=weights, loss_scale=self._scale.state())
+        if recipe.layer_decay == 1:
+            return state
+        rate, layers = float(to_numpy(self.optimizer.learning_rate)), self._model.config.num_hidden_layers
+        return replace(state, groups=groups_of(state.parameters, recipe, layers, rate))
 
     def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """A and B of the adapter that is trained, by weight; none without an adapter."""
+        self._show(averages=True)
         return {} if self._adapter is None else self._adapter.pairs()
+
+    def _show(self, *, averages: bool) -> None:
+        """Have the averages in the model, if there are any, or the weights that are trained."""
+        if self._averages is not None and self._averages.show(averages) and self._put_in is not None:
+            self._put_in()
 
     def fit(self, run: Run, callbacks: Sequence[keras.callbacks.Callback] = ()) -> None:
         """Make the updates of a run that are left, and call `run.finished` after each, then Keras' callbacks.
@@ -120,15 +174,15 @@ class Trainer:
         """
         if run.start >= run.stop:
             return
-        self.model.compile(optimizer=self.optimizer)  # which callbacks look at
-        self.model.stop_training = False
+        self._model.compile(optimizer=self.optimizer)  # which callbacks look at
+        self._model.stop_training = False
         told = keras.callbacks.CallbackList(
-            list(callbacks), add_history=True, model=self.model, epochs=1, steps=run.stop - run.start, verbose=0
+            list(callbacks), add_history=True, model=self._model, epochs=1, steps=run.stop - run.start, verbose=0
         )
-        self.model._initial_epoch = None  # as `fit` does: BackupAndRestore sets it, where the epoch was done before
+        self._model._initial_epoch = None  # as `fit` does: BackupAndRestore sets it, where the epoch was done before
         told.on_train_begin()
         logs: dict[str, float] = {}
-        if not self.model._initial_epoch:
+        if not self._model._initial_epoch:
             told.on_epoch_begin(0)
             for batch, number in enumerate(range(run.start + 1, run.stop + 1)):
                 told.on_train_batch_begin(batch)
@@ -136,7 +190,7 @@ class Trainer:
                 logs = {"loss": loss, "number": number}
                 run.finished(number, loss, self)
                 told.on_train_batch_end(batch, logs)
-                if self.model.stop_training:
+                if self._model.stop_training or run.is_stopped:
                     break
             told.on_epoch_end(0, logs)
         told.on_train_end(logs)
@@ -147,9 +201,11 @@ class Trainer:
         """What each device computes: its inputs, how much of the loss they are, and the states of its dropouts."""
         parts, weights, draws = [], [], []
         for rank in range(self.world):
-            inputs, share = rows_of_rank(micro_batch.inputs, self.settings.task, rank, self.world)
+            inputs, share = rows_of_rank(
+                micro_batch.inputs, self.settings.task, rank, self.world, self.settings.class_weights
+            )
             parts.append({name: tf.constant(array) for name, array in without_padding(inputs).items()})
-            weights.append(tf.constant(micro_batch.weight * share, tf.float64))
+            weights.append(tf.constant(micro_batch.weight * share * self._scale.value, tf.float64))
             seeds = np.random.SeedSequence((self.settings.seed, number, index, rank))
             drawn = seeds.generate_state(2 * len(self._seeds)).reshape(-1, 2)
             draws.append(tf.constant(drawn, tf.uint32))
@@ -171,7 +227,7 @@ class Trainer:
         rank = int(tf.get_static_value(context.replica_id_in_sync_group)) if self.world > 1 else 0
         drawn = tf.unstack(tf.reshape(draws[rank], (len(self._seeds), 2)))
         with tf.GradientTape() as tape, keras.StatelessScope(list(zip(self._seeds, drawn, strict=True))):
-            loss = task_loss(self.model, parts[rank], self.settings.task, training=True)
+            loss = task_loss(self._model, parts[rank], self.settings.task, self.settings.loss_options, training=True)
             loss *= tf.cast(weights[rank], loss.dtype)
         gradients = tape.gradient(loss, self._sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
@@ -195,39 +251,16 @@ class Trainer:
         """The norm of all gradients together."""
         return tf.linalg.global_norm(gradients or self._sums)
 
-    def _step(self, gradients: list[Tensor], learning_rate: Tensor, scale: Tensor) -> None:
-        """Change weights and moments."""
-        is_clipped = self.settings.recipe.clip_norm > 0
-        for gradient, variable in zip(gradients or self._sums, self._variables, strict=True):
+    def _step(self, gradients: list[Tensor], learning_rate: Tensor, scale: Tensor, share: Tensor) -> None:
+        """Change weights and moments, and take a share of the new weights into their averages."""
+        is_clipped = self.settings.recipe.clip_norm > 0 or self._scale.is_scaled
+        for gradient, variable, part in zip(gradients or self._sums, self._variables, self._scales, strict=True):
             clipped = gradient * tf.cast(scale, gradient.dtype) if is_clipped else gradient
-            self.optimizer.update_step(clipped, variable, learning_rate)
+            self.optimizer.update_step(clipped, variable, learning_rate if part == 1 else learning_rate * part)
         if self._adapter is not None:
             self._adapter.put_in()
-
-
-class EachDevice:
-    """A function that every device runs, compiled once.
-
-    Args:
-        takes_inputs: whether its arguments are a micro-batch, which may have any shape.
-    """
-
-    def __init__(
-        self, strategy: tf.distribute.Strategy, function: Callable[..., Any], takes_inputs: bool = False
-    ) -> None:
-        self.strategy, self.function, self.takes_inputs = strategy, function, takes_inputs
-        self.compiled: dict[str, Callable[..., Any]] = {}  # by the types of the arguments
-
-    def __call__(self, *arguments: Any) -> Any:
-        """What the function returns, a value for each device."""
-        signature = tf.nest.map_structure(any_length, arguments) if self.takes_inputs else None
-        if str(signature) not in self.compiled:
-            run = partial(self._run)  # a partial: TensorFlow warns of retracing by code
-            self.compiled[str(signature)] = tf.function(run, input_signature=signature, autograph=False)
-        return self.compiled[str(signature)](*arguments)
-
-    def _run(self, *arguments: Any) -> Any:
-        return self.strategy.run(self.function, args=arguments)
+        if self._averages is not None:
+            self._averages.add(share)
 
 
 def train(model: keras.Model, run: Run, *, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Trainer:
@@ -241,11 +274,18 @@ def train(model: keras.Model, run: Run, *, callbacks: Sequence[keras.callbacks.C
     return trainer
 
 
-def task_loss(model: keras.Model, inputs: Mapping[str, Tensor], task: Task, training: bool = False) -> Tensor:
+def task_loss(
+    model: keras.Model,
+    inputs: Mapping[str, Tensor],
+    task: Task,
+    options: LossOptions = PLAIN_LOSS,
+    training: bool = False,
+) -> Tensor:
     """The mean loss of a batch over its targets, a scalar in float32 or wider.
 
     Args:
         inputs: as `roberta.common.training.data.batches.Collated` has them. For "mlm" the head runs at "positions" only.
+        options: label smoothing and class weights.
         training: whether there is dropout.
     """
     given = {name: value for name, value in inputs.items() if name not in TARGETS}
@@ -253,17 +293,17 @@ def task_loss(model: keras.Model, inputs: Mapping[str, Tensor], task: Task, trai
         hidden = model.roberta(**given, return_dict=True, training=training).last_hidden_state
         chosen = tf.gather(tf.reshape(hidden, (-1, model.config.hidden_size)), inputs["positions"])
         logits = model.lm_head(chosen[tf.newaxis], model.word_embedding)[0]
-        return token_loss(widened(logits), inputs["labels"])
+        return token_loss(widened(logits), inputs["labels"], options=options)
     outputs = model(**given, return_dict=True, training=training, **({"use_cache": False} if task == "clm" else {}))
     if task == "question-answering":
         start, end = widened(outputs.start_logits), widened(outputs.end_logits)
         return span_loss(start, end, inputs["start_positions"], inputs["end_positions"])
     logits, labels = widened(outputs.logits), inputs["labels"]
     if task == "clm":
-        return next_token_loss(logits, labels)
+        return next_token_loss(logits, labels, options=options)
     if task == "text-classification":
-        return classification_loss(logits, labels, model.config)
-    return token_loss(logits, labels)
+        return classification_loss(logits, labels, model.config, options)
+    return token_loss(logits, labels, options=options)
 
 
 def adamw(model: keras.Model, recipe: Recipe, named: Named | None = None) -> AdamW:
@@ -273,8 +313,8 @@ def adamw(model: keras.Model, recipe: Recipe, named: Named | None = None) -> Ada
         weight_decay=recipe.weight_decay,
     )  # fmt: skip
     if not recipe.decays_all:
-        kinds = ((variable, kind_of(name)) for name, (variable, _) in (named or native(model)).items())
-        optimizer.exclude_from_weight_decay([one for one, kind in kinds if kind not in ("embedding", "dense")])
+        table = named or native(model)
+        optimizer.exclude_from_weight_decay([one for name, (one, _) in table.items() if not decays(name, recipe)])
     optimizer.build(trained_variables(model, named))
     return optimizer
 
@@ -284,82 +324,12 @@ def trained_variables(model: keras.Model, named: Named | None) -> list[keras.Var
     return model.trainable_variables if named is None else [variable for variable, _ in named.values()]
 
 
-def strategy_of(sharding: str, device_name: str | None = None) -> Any:
-    """How the work is spread over devices.
-
-    Args:
-        device_name: one of those to use, by its kind; None for the GPUs, or else the CPUs.
-
-    Raises:
-        ValueError: there is one device only, or weights and optimizer are to be split.
-    """
-    if sharding == "full":
-        raise ValueError(
-            'sharding="full" splits weights and optimizer, which tf.distribute does not do for one training on one '
-            'machine; train with sharding="data", or in PyTorch or Flax, which have it'
-        )
-    if sharding == "none":
-        return tf.distribute.get_strategy()
-    kinds = ("GPU", "CPU") if device_name is None else (device_name.partition(":")[0],)
-    devices: Any = next((found for kind in kinds if (found := tf.config.list_logical_devices(kind))), [])
-    if len(devices) < 2:
-        raise ValueError(
-            f'sharding="data" is over several devices, and TensorFlow has {[one.name for one in devices]}; use '
-            'sharding="none", or split a device with tf.config.set_logical_device_configuration'
-        )
-    return mirrored(tuple(device.name for device in devices))
-
-
-@cache
-def mirrored(devices: tuple[str, ...]) -> Any:
-    """The one strategy of this process over some devices, which all its trainings share.
-
-    Each `MirroredStrategy` numbers its collective operations from the same start, so those of a second one over the
-    same devices would be taken for the first one's: wrong sums of gradients, or a "shape mismatch".
-    """
-    return tf.distribute.MirroredStrategy(list(devices))
-
-
-def fitting(model: keras.Model, settings: Settings, is_copied: bool) -> Any:
-    """A model with the dtype and the dropout of the settings: the given one, or a copy in the current strategy."""
-    config, dropout = type(model.config).from_dict(model.config.to_dict()), settings.recipe.dropout
-    if dropout is not None:
-        config.update_checked({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
-    policy = POLICIES[settings.dtype]
-    if not is_copied and model.dtype_policy.name == policy and config.to_dict() == model.config.to_dict():
-        return model
-    with no_initialisation():
-        copy = type(model).from_config({**model.get_config(), "config": config.to_dict(), "dtype": policy})
-    given = native(model)
-    for name, (variable, is_turned) in native(copy).items():
-        assign(variable, canonical_array(*given[name]), is_turned)
-        variable.trainable = given[name][0].trainable
-    if model.is_gradient_checkpointing:
-        copy.gradient_checkpointing_enable()
-    if model.can_generate():
-        copy.generation_config = model.generation_config
-    copy.device_name = None if is_copied else model.device_name
-    return copy
-
-
-def dropout_seeds(model: keras.Model) -> list[Any]:
-    """The variables that Keras' dropouts draw from, in the order of the layers."""
-    layers = model._flatten_layers(include_self=False)
-    return [layer.seed_generator.state for layer in layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
-
-
 def without_padding(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Inputs without the masked tokens that only fill an array up: one compiled function takes every length."""
     if "positions" not in inputs:
         return dict(inputs)
     is_real = inputs["labels"] != IGNORED
     return {**inputs, "positions": inputs["positions"][is_real], "labels": inputs["labels"][is_real]}
-
-
-def any_length(tensor: Tensor) -> tf.TensorSpec:
-    """A tensor's type and rank, and of (rows, choices, seq) the choices, which are the classes there."""
-    shape = [None] * tensor.shape.rank
-    return tf.TensorSpec([None, tensor.shape[1], None] if len(shape) == 3 else shape, tensor.dtype)
 
 
 def reason(error: tf.errors.InvalidArgumentError) -> str:

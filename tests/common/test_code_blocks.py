@@ -40,6 +40,8 @@ ELSEWHERE = {
     "--output causal": "the bundled model's own training, which takes hours",
     "torchrun": "tests/one_backend/test_training_pt.py starts several processes",
     "length.tsv": "as sst2/train.tsv",
+    "import wandb": "tests/common/test_training_callbacks.py runs it with a stand-in",
+    "import mlflow": "as import wandb",
 }
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from roberta import Training
 from roberta.common.training.data.tasks import HEADS
 from roberta.common.training.recipes import (
     RECIPES,
     Recipe,
+    Schedule,
     check_warmup,
     default_recipe,
     learning_rate,
@@ -90,6 +92,9 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
         ({"weight_decay": -0.1}, "weight_decay=-0.1 must be a number of at least 0"),
         ({"clip_norm": -1.0}, "clip_norm=-1.0 must be a number of at least 0"),
         ({"dropout": 1.0}, "dropout=1.0 must be a number of at least 0 and below 1, or None"),
+        ({"schedule": "step"}, "schedule='step' must be one of polynomial, linear, cosine, constant, inverse_sqrt"),
+        ({"schedule": "cosine", "power": 2.0}, "power=2.0 is for schedule='polynomial'; omit it for schedule='cosine'"),
+        ({"schedule": "constant", "end_learning_rate": 1e-5}, "end_learning_rate=1e-05 is for a schedule with an end"),
         ({"updates": 5, "epochs": 2}, "updates=5 and epochs=2 both say how long to train"),
     ],
 )
@@ -123,6 +128,34 @@ def test_the_rate_rises_and_falls_by_the_formula(warmup: float, power: float, en
 )
 def test_the_rate_at_the_corners(warmup: float, number: int, wanted: float) -> None:
     assert learning_rate(number, replace(PLAIN, warmup=warmup), 100) == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("warmup", [0, 10, 0.1])
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "inverse_sqrt", "linear"])
+def test_every_schedule_is_its_formula_in_optax(schedule: Schedule, warmup: float) -> None:
+    optax = pytest.importorskip("optax", reason="optax is not installed")
+    end = 1e-4 if schedule in ("cosine", "linear") else 0.0
+    recipe = replace(PLAIN, schedule=schedule, warmup=warmup, end_learning_rate=end)
+    updates = 10 if warmup else 0
+    after = {
+        "cosine": lambda: optax.cosine_decay_schedule(1e-3, 100 - updates, alpha=0.1),
+        "constant": lambda: optax.constant_schedule(1e-3),
+        "linear": lambda: optax.linear_schedule(1e-3, 1e-4, 100 - updates),
+        # optax has none: Vaswani et al. 2017, equation 3, is d^-0.5 * step^-0.5 after the warm-up
+        "inverse_sqrt": lambda: lambda step: 1e-3 * ((step + (updates or 10_000)) / (updates or 10_000)) ** -0.5,
+    }[schedule]()
+    rising = optax.linear_schedule(0.0, 1e-3, updates)
+    wanted = [float(rising(number) if number <= updates else after(number - updates)) for number in range(1, 101)]
+    assert [learning_rate(number, recipe, 100) for number in range(1, 101)] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_another_schedule_takes_back_the_shape_of_a_recipe_and_refuses_a_power() -> None:
+    given: dict[str, Any] = {"task": "multiple-choice", "model": "m", "train": ["t"], "output": "o"}
+    fixed = Training(**given, recipe="race-fairseq", schedule="cosine").chosen_recipe
+    assert (fixed.schedule, fixed.power, fixed.end_learning_rate) == ("cosine", 1.0, 0.0)
+    assert Training(**given, schedule="linear", end_learning_rate=1e-6).chosen_recipe.end_learning_rate == 1e-6
+    with pytest.raises(ValueError, match=r"power=1.0 is for schedule='polynomial'; omit it for schedule='cosine'"):
+        Training(**given, schedule="cosine", power=1.0)
 
 
 @pytest.mark.parametrize("end", [0.0, 1e-4])

@@ -21,7 +21,8 @@ from roberta.common.training.data.batches import Batches, rows_of_rank
 from roberta.common.training.data.packing import Packing
 from roberta.common.training.data.row_plans import GreedyRule, row_starts
 from roberta.common.training.data.token_store import TokenStore
-from roberta.common.training.datasets import Data, fingerprint
+from roberta.common.training.datasets import Data
+from roberta.common.training.fingerprints import fingerprint
 
 PACKINGS = get_args(Packing)
 WORDS = ["ship", "sea", "harbour", "book", "the", "of", "railway", "station", "café", "naïve", "tide", "\u4e2d"]

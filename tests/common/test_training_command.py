@@ -49,7 +49,7 @@ def test_every_field_of_a_recipe_and_of_a_training_has_an_option() -> None:
     assert names == {field.name for field in dataclasses.fields(Recipe)} - {"source"}
     options = {flag.removeprefix("--").replace("-", "_") for flag in command_line.OPTIONS}
     fields = {field.name for field in dataclasses.fields(Training)}
-    assert options | names | {"task", "model", "train", "output", "recipe"} == fields - {"progress"}
+    assert options | names | {"task", "model", "train", "output", "recipe"} == fields - {"progress", "callbacks"}
     assert set(command_line.TRAINING_TASKS) == set(HEADS)
 
 

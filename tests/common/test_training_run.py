@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training_standin import Model, Trainer, log, make_run, train
+from training_standin import Model, Trainer, files, log, make_run, train
 
 from roberta import CheckpointError
 from roberta.common.training import checkpoints as module
@@ -20,14 +20,6 @@ from roberta.common.training.run import Interrupted, RunPlan
 
 def losses(model: Model) -> dict[str, float]:
     return {"loss": float(np.abs(model.weights - 2).mean())}
-
-
-def files(output: Path) -> dict[str, bytes]:
-    """Everything that must have the same bytes however often a training was stopped."""
-    names = ("metrics.jsonl", *(f"{folder.relative_to(output)}/{name}"
-             for folder in sorted(output.glob("checkpoints/step-*"))
-             for name in ("model.safetensors", "optimizer.safetensors", "optimizer.json", "trainer.json")))  # fmt: skip
-    return {name: (output / name).read_bytes() for name in names}
 
 
 def stopped_after(number: int, how: Any) -> Any:

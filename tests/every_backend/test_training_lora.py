@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from roberta.common.formats import safetensors_file
 from roberta.common.training.recipes import Recipe
 
 RECIPE = Recipe(2e-3, 4, updates=5, warmup=2, clip_norm=1.0, dropout=0.1)
+# averages of A, B and the head; their rates by layer
+AVERAGED = replace(RECIPE, ema_decay=0.6, layer_decay=0.8, label_smoothing=0.1)
 ONE_SHAPE = {"max_length": 16, "validation": None}  # all rows are in one bucket: XLA compiles one program
 QUERY = "roberta.encoder.layer.1.attention.self.query"
 FILES = (
@@ -27,6 +30,8 @@ FILES = (
     "metrics.jsonl",
     "checkpoints/step-000005/optimizer.safetensors",
 )
+
+TRAINED = "checkpoints/step-000005/trained.safetensors"
 
 
 def with_base(folder: Path) -> dict[str, Any]:
@@ -37,17 +42,22 @@ def with_base(folder: Path) -> dict[str, Any]:
     return arguments | {"lora": "r=2,alpha=6,targets=query+output.dense", "dtype": "float64", "seed": 7}
 
 
+@pytest.mark.parametrize("recipe", [RECIPE, pytest.param(AVERAGED, marks=pytest.mark.slow)], ids=["plain", "averaged"])
 def test_an_adapter_that_was_stopped_ends_with_the_same_bytes_and_is_merged_into_its_base(
-    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = with_base(tmp_path) | {"framework": backend.name, "recipe": RECIPE, "micro_batch_size": 2}
+    arguments = with_base(tmp_path) | {"framework": backend.name, "recipe": recipe, "micro_batch_size": 2}
+    if recipe is AVERAGED:
+        arguments |= {"class_weights": {"no": 1, "yes": 3}, "gradient_checkpointing": True}
+    files = (*FILES, TRAINED) if recipe is AVERAGED else FILES
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     Training(**arguments, output=whole).run()
     stopped_at(3, Training(**arguments, output=stopped), monkeypatch)
     Training(**arguments, output=stopped, resume=True).run()
-    assert {name: (stopped / name).read_bytes() for name in FILES} == {
-        name: (whole / name).read_bytes() for name in FILES
+    assert {name: (stopped / name).read_bytes() for name in files} == {
+        name: (whole / name).read_bytes() for name in files
     }
+    assert (whole / TRAINED).exists() == (recipe is AVERAGED)
     # only A, B and the head are trained, and only they have a state
     base, tensors = load_file(tmp_path / "model" / "model.safetensors"), load_file(whole / "adapter_model.safetensors")
     assert all("lora_" in name or ".classifier." in name for name in tensors)

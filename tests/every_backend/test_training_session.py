@@ -21,12 +21,15 @@ from roberta.common.formats import safetensors_file
 from roberta.common.training.recipes import Recipe
 
 RECIPE = Recipe(2e-3, 4, updates=5, warmup=2, clip_norm=1.0, dropout=0.1)
+# the weights that are trained are in the checkpoints beside their averages
+AVERAGED = replace(RECIPE, ema_decay=0.6, layer_decay=0.8, label_smoothing=0.1, schedule="cosine")
 ONE_SHAPE = {"max_length": 16, "validation": None}  # all rows are in one bucket: XLA compiles one program
 FRAMEWORKS = ("pt", "tf", "flax")
 
 
 def result(output: Path) -> dict[str, bytes]:
-    names = ("model.safetensors", "metrics.jsonl", "checkpoints/step-000005/optimizer.safetensors")
+    names = ("model.safetensors", "metrics.jsonl", "checkpoints/step-000005/optimizer.safetensors",
+             "checkpoints/step-000005/trained.safetensors", "checkpoints/step-000005/optimizer.json")  # fmt: skip
     return {name: (output / name).read_bytes() for name in names}
 
 
@@ -34,13 +37,21 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(
     backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = training_cases.make(tmp_path, "mlm") | ONE_SHAPE
-    arguments |= {"framework": backend.name, "recipe": RECIPE, "micro_batch_size": 2, "seed": 7}
+    arguments |= {"framework": backend.name, "recipe": AVERAGED, "micro_batch_size": 2, "seed": 7}
+    arguments |= {"freeze": ["embeddings.LayerNorm", 1], "gradient_checkpointing": True}
     Training(**arguments, output=tmp_path / "whole").run()
     stopped_at(3, Training(**arguments, output=tmp_path / "stopped"), monkeypatch)
     Training(**arguments, output=tmp_path / "stopped", resume=True).run()
     assert result(tmp_path / "stopped") == result(tmp_path / "whole")
     losses = [entry["loss"] for entry in log(tmp_path / "whole") if "loss" in entry]
     assert len(set(losses)) == 5
+    trained = safetensors_file.read_safetensors(
+        tmp_path / "whole" / "checkpoints" / "step-000005" / "trained.safetensors"
+    )
+    averages = weights(tmp_path / "whole")
+    assert len(trained) < len(averages), "what is frozen is not averaged"
+    assert not any(np.array_equal(tensor.load(), averages[name]) for name, tensor in trained.items())
+    assert not (tmp_path / "whole" / "trained.safetensors").exists()
 
 
 def weights(output: Path) -> dict[str, np.ndarray]:

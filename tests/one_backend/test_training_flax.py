@@ -12,6 +12,7 @@ from typing import Any
 import checkpoints
 import numpy as np
 import pytest
+import updates
 from backends import Arrays, assert_close, backend
 
 from roberta.common.training.data.batches import MicroBatch
@@ -160,13 +161,18 @@ def test_a_train_state_by_hand_makes_the_trainers_update(tmp_path: Path) -> None
 
 def losses_and_weights(folder: Path, sharding: str) -> dict[str, Any]:
     """Two updates of two micro-batches, three rows and two, which four devices do not divide."""
-    made = trainer(folder, sharding=sharding)
+    given = {"class_weights": None, "frozen": updates.FROZEN, "gradient_checkpointing": True, "sharding": sharding}
+    made = trainer(folder, recipe=updates.with_options(Settings("mlm", RECIPE, 10)).recipe, **given)
     parts = [micro_batch(1, 3, weight=0.75), micro_batch(2, 2, weight=0.25)]
     losses = [made.update(parts, 1e-2, number) for number in (1, 2)]
     sizes = {leaf.addressable_shards[0].data.size / leaf.size for leaf in jax.tree.leaves(made.train_state.params)}
     inputs = {name: parts[0].inputs[name] for name in ("input_ids", "attention_mask")}
     logits = made.model.infer(inputs)["logits"]
-    return {"losses": losses, "share": min(sizes), "logits": logits.tolist(), "step": made.state().step}
+    state = made.state()
+    weights = {name: array.tolist() for name, array in state.weights.items()}
+    return {
+        "losses": losses, "share": min(sizes), "logits": logits.tolist(), "step": state.step, "weights": weights
+    }  # fmt: skip
 
 
 def test_a_training_over_four_devices_is_that_of_one(tmp_path: Path) -> None:
@@ -184,6 +190,9 @@ def test_a_training_over_four_devices_is_that_of_one(tmp_path: Path) -> None:
     for sharding in ("data", "full"):
         assert found[sharding]["step"] == 2
         assert found[sharding]["losses"] == pytest.approx(found["none"]["losses"], rel=1e-12)
+        assert found[sharding]["weights"].keys() == found["none"]["weights"].keys()
+        for name, wanted in found["none"]["weights"].items():
+            assert_close(np.array(found[sharding]["weights"][name]), np.array(wanted), 1e-9, name)
         assert_close(np.array(found[sharding]["logits"]), np.array(found["none"]["logits"]), 1e-9)
 
 

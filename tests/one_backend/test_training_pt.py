@@ -26,6 +26,7 @@ from roberta.common.training.data.tasks import HEADS  # noqa: E402
 from roberta.common.training.optimizer_state import load_training_state  # noqa: E402
 
 CASES = ("mlm", "tokens", "numbers", "choices")
+OPTIONED = ("tokens", "mlm")  # with all options that change the weights
 SHARDINGS = ("data", "full")
 TESTS = Path(__file__).parents[1]
 UPDATES, ROWS, SIZE = 3, 5, 2  # micro-batches of 2, 2 and 1 rows: the second process has no row of the last
@@ -33,7 +34,10 @@ UPDATES, ROWS, SIZE = 3, 5, 2  # micro-batches of 2, 2 and 1 rows: the second pr
 
 def run_of(case: str, sharding: Any = "none", **changed: Any) -> updates.ShortRun:
     chosen = updates.settings(case, sharding=sharding, **changed)
-    return updates.ShortRun(chosen, updates.Listed(case, updates.config_of(case), ROWS, SIZE), UPDATES)
+    if case in OPTIONED:
+        chosen = updates.with_options(chosen)
+    listed = updates.Listed(case, updates.config_of(case), ROWS, SIZE, chosen.class_weights)
+    return updates.ShortRun(chosen, listed, UPDATES)
 
 
 def trained(folder: Path, case: str, run: updates.ShortRun, **options: Any) -> Any:
@@ -109,6 +113,10 @@ def test_two_processes_train_as_one_does(case: str, sharding: str, together: Pat
         assert_close(model.state_dict()[name].numpy(), wanted.numpy(), 1e-8, name)
     moments, state = trainer.state().moments, load_training_state(folder)
     assert state.step == UPDATES
+    weights = trainer.state().weights
+    assert state.weights.keys() == weights.keys() == (set(trainer.state().parameters) if case in OPTIONED else set())
+    for name, wanted in weights.items():
+        assert_close(state.weights[name], wanted, 1e-8, name)
     for name, wanted in moments.items():
         if np.abs(wanted).max() > 1e-14:  # a bias that does not change the softmax has gradients of only rounding
             assert_close(state.moments[name], wanted, 1e-7, name)

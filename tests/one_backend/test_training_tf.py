@@ -33,7 +33,10 @@ DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
 
 def run_of(case: str, sharding: Any = "none", **changed: Any) -> updates.ShortRun:
     chosen = updates.settings(case, sharding=sharding, **changed)
-    return updates.ShortRun(chosen, updates.Listed(case, updates.config_of(case), ROWS, SIZE), UPDATES)
+    if case == "mlm" and not changed:
+        chosen = updates.with_options(chosen)
+    listed = updates.Listed(case, updates.config_of(case), ROWS, SIZE, chosen.class_weights)
+    return updates.ShortRun(chosen, listed, UPDATES)
 
 
 def trained(folder: Path, case: str, run: updates.ShortRun, **options: Any) -> Any:
@@ -77,6 +80,9 @@ def test_two_devices_train_as_one_does(two_devices: Path, case: str) -> None:
     assert json.loads((folder / "losses.json").read_text()) == pytest.approx(run.losses, rel=1e-10)
     found, wanted = load_training_state(folder), alone.state()
     assert found.step == wanted.step == UPDATES
+    assert found.weights.keys() == wanted.weights.keys() == (set(wanted.parameters) if case == "mlm" else set())
+    for name, weights in wanted.weights.items():
+        assert_close(np.asarray(found.weights[name]), weights, 1e-9, name)
     for name, moment in wanted.moments.items():
         scale = max(np.abs(np.asarray(one)).max() for one in wanted.moments.values())
         assert np.abs(np.asarray(found.moments[name]) - moment).max() < 1e-10 * scale, name

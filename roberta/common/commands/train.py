@@ -10,6 +10,7 @@ from roberta.common.commands.messages import in_options
 from roberta.common.commands.text_options import arguments_of
 from roberta.common.commands.training_options import OPTIONS, RECIPE_OPTIONS
 from roberta.common.storage.folders import CheckpointError
+from roberta.common.training.loss_options import parsed_class_weights
 from roberta.common.training.run import Interrupted
 from roberta.common.training.session import Training
 
@@ -45,6 +46,8 @@ def training(options: argparse.Namespace) -> Training:
         given["columns"] = dict(given["columns"])
     if len(given.get("labels", ())) == 1:
         given["labels"] = given["labels"][0].split(",")
+    if "class_weights" in given:
+        given["class_weights"] = parsed_class_weights(given["class_weights"])
     if given.get("framework") == "flax" and given.get("dtype") == "float64":
         os.environ.setdefault("JAX_ENABLE_X64", "1")  # JAX reads it when it is imported
     return Training(**given)

@@ -19,7 +19,13 @@ from roberta.common.adapters.adapter_files import ADAPTER_FILES
 from roberta.common.checkpoint.checkpoint import is_stale
 from roberta.common.config import read_json
 from roberta.common.storage.folders import CheckpointError, Content, file_pieces, sync, write_folder
-from roberta.common.training.optimizer_state import STATE_FILES, TrainingState, load_training_state, state_contents
+from roberta.common.training.optimizer_state import (
+    STATE_FILES,
+    TRAINED_FILE,
+    TrainingState,
+    load_training_state,
+    state_contents,
+)
 
 _FOLDER, _TRAINER_FILE = "checkpoints", "trainer.json"
 _NAME = re.compile(r"step-(\d{6,})")
@@ -35,12 +41,14 @@ class Position:
         metrics_bytes: of `metrics.jsonl` at that moment.
         best: update and value of the best evaluation so far; None without one.
         agreement: what must be the same for the training to be resumed: name -> value, both plain JSON.
+        waited: evaluations since the best one, or since the start if none was; older checkpoints lack it.
     """
 
     update: int
     metrics_bytes: int
     best: tuple[int, float] | None
     agreement: Mapping[str, Any]
+    waited: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ class Checkpoints:
     def publish(self, update: int) -> None:
         """Write the model of a checkpoint into the folder of the training, for `from_pretrained`."""
         source = self.path(update)
-        names = [path.name for path in source.iterdir() if path.name not in (*STATE_FILES, _TRAINER_FILE)]
+        names = [path.name for path in source.iterdir() if path.name not in (*STATE_FILES, TRAINED_FILE, _TRAINER_FILE)]
         try:
             files = {name: file_pieces(source / name) for name in names}
             write_folder(self.output, files, stale=lambda name: is_stale(name, None) or name in ADAPTER_FILES)
@@ -164,7 +172,7 @@ def _read(folder: Path) -> Saved:
         raise CheckpointError(f"{folder} has no {_TRAINER_FILE}: it is not the checkpoint of a training")
     content = read_json(file)
     wanted = {field.name for field in fields(Position)}
-    if set(content) != wanted:
+    if set(content) | {"waited"} != wanted:
         raise CheckpointError(f"{file} has {sorted(content)}, and must have {sorted(wanted)}; it is damaged")
     best = content["best"]
     position = Position(**content | {"best": None if best is None else (int(best[0]), float(best[1]))})

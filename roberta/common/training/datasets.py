@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, cast
-
-import numpy as np
 
 from roberta.common.config import RobertaConfig
 from roberta.common.tokenizer.base import TokenizerBase
@@ -37,15 +31,26 @@ from roberta.common.training.data.stored_rows import StoredRows
 from roberta.common.training.data.tasks import Task, with_task_settings
 from roberta.common.training.data.token_store import TokenStore, is_store
 from roberta.common.training.evaluation import Evaluation, Questions
+from roberta.common.training.fingerprints import hash_of_ids, paths_of
+from roberta.common.training.loss_options import ClassWeights, class_weights_of
 from roberta.common.training.recipes import Recipe
 from roberta.common.training.report import Report, Split, counts_of, examples_of
+from roberta.common.training.sampling import divided
 
 # Task -> the fields of `DataSettings` that only some tasks have, and this one has.
 _OF_TASK: dict[Task, tuple[str, ...]] = {
     "mlm": ("packing", "masking", "masking_rate", "whole_words", "text_column"),
     "clm": ("packing", "text_column"),
-    "text-classification": ("truncation", "problem", "labels", "keep_labels", "text_column", "label_column"),
-    "token-classification": ("truncation", "labels", "keep_labels", "text_column", "label_column"),
+    "text-classification": (
+        "truncation",
+        "problem",
+        "labels",
+        "keep_labels",
+        "text_column",
+        "label_column",
+        "class_weights",
+    ),
+    "token-classification": ("truncation", "labels", "keep_labels", "text_column", "label_column", "class_weights"),
     "question-answering": ("stride",),
     "multiple-choice": ("truncation", "label_column"),
 }
@@ -55,7 +60,8 @@ _NOT_AGREED = (
     "keep_labels",
     "text_column",
     "label_column",
-)  # the config shows them, or "columns" does
+    "class_weights",
+)  # the config shows them, or "columns" does, or the training compares what follows from them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +84,9 @@ class DataSettings:
     problem: Problem | None = None
     labels: Sequence[str] | None = None
     keep_labels: bool = False
+    class_weights: ClassWeights | None = None
+    max_train_samples: int | None = None
+    validation_split: float | None = None
 
 
 def _check_settings(settings: DataSettings, task: Task) -> None:
@@ -124,6 +133,7 @@ def _agreement(task: Task, settings: DataSettings, lengths: Lengths, store: Toke
     found = {name: getattr(settings, name) for name in _OF_TASK[task] if name not in _NOT_AGREED}
     read = reading_options(settings, task).said() if store is None else store.info.settings
     said = {name: value for name, value in read.items() if name != "format"}
+    said |= {name: getattr(settings, name) for name in ("max_train_samples", "validation_split")}
     more = {name: value for name, value in said.items() if value not in (None, False, {})}
     return {"max_length": lengths.max_length, **found, **more}
 
@@ -139,6 +149,7 @@ class Data:
         agreement: what the features depend on, besides files and tokenizer.
         report: what was read.
         is_new_head: whether the model's classifier is for other labels, so that a new one is initialised.
+        class_weights: of each label, by its number; None for 1.
     """
 
     features: Sequence[Feature]
@@ -148,6 +159,7 @@ class Data:
     agreement: Mapping[str, Any]
     report: Report
     is_new_head: bool = False
+    class_weights: tuple[float, ...] | None = None
 
 
 def make_data(
@@ -194,6 +206,20 @@ def make_data(
             labels=settings.labels or (None if settings.keep_labels else class_names(train, task, roles) or None),
             keep_labels=settings.keep_labels, are_columns_said="label" in roles, skips=settings.skip_unusable,
         )  # fmt: skip
+    # which of them are used
+    held_out: Any = None
+    if settings.validation_split is not None:
+        if isinstance(examples, TokenStore):
+            raise ValueError(
+                f"validation_split={settings.validation_split!r} divides documents, and {examples.folder} is a token store; "
+                "give validation files, or another store"
+            )
+        examples, held_out = divided(list(examples), settings.validation_split, seed)
+        splits[0].remarks.append(f"{len(held_out):,} examples are held out, to evaluate on")
+    if settings.max_train_samples is not None:
+        splits[0].remarks.append(f"at most {settings.max_train_samples:,} are trained on, the first ones")
+        if not isinstance(examples, TokenStore):
+            examples = itertools.islice(examples, maker.most_examples())
     # how they become arrays
     config = trained_config(task, config, labels, recipe, lengths)
     masking = Masking(
@@ -204,19 +230,25 @@ def make_data(
     masker = Masker(MaskingVocabulary.of(tokenizer), masking) if task == "mlm" else None
     collate = Collator(task, lengths.max_length, config.pad_token_id, masker)
     features = maker.features(examples, splits[0], labels)
+    class_weights = None
+    if settings.class_weights is not None and labels is not None:
+        class_weights = class_weights_of(settings.class_weights, labels, features)
+        collate = replace(collate, class_weights=class_weights)
     # the validation data, with the same labels
     evaluation = None
-    if validation is not None:
+    if validation is not None or held_out is not None:
         splits.append(maker.split("validation"))
-        held_out: Any = maker.examples(validation, splits[1], known=() if labels is None else labels.names)
+    if validation is not None:
+        held_out = maker.examples(validation, splits[1], known=() if labels is None else labels.names)
         held_out = held_out if isinstance(held_out, TokenStore) else list(held_out)
+    if held_out is not None:
         rows = maker.features(held_out, splits[1], labels, for_evaluation=True)
         questions = Questions(_kept(held_out, rows), tokenizer) if task == "question-answering" else None
         evaluation = Evaluation(task, rows, collate, seed, questions)
     report = Report(splits, lengths.max_length, labels)
     is_new_head = labels is not None and labels.is_new_head
     agreement = _agreement(task, settings, lengths, train if isinstance(train, TokenStore) else None)
-    return Data(features, collate, config, evaluation, agreement, report, is_new_head)
+    return Data(features, collate, config, evaluation, agreement, report, is_new_head, class_weights)
 
 
 def _kept(questions: Sequence[Question], rows: Sequence[Feature]) -> list[Question]:
@@ -258,53 +290,6 @@ def _kept_settings(task: Task, lengths: Lengths) -> dict[str, Any]:
     return {"truncation": lengths.truncation, "max_tokens": lengths.max_length}
 
 
-def fingerprint(name: str, source: Any, features: Sequence[Feature]) -> dict[str, str]:
-    """Size and SHA-256 of each file, or of the features of data that is not a file, by a name such as "train 1"."""
-    if isinstance(features, StoredRows):
-        return features.store.fingerprint(name)
-    paths = paths_of(source)
-    if paths is None:
-        found = hashlib.sha256()
-        for feature in features:
-            for key in sorted(feature):
-                if key not in ("window", "offsets"):  # they follow from the others
-                    values = feature[key] if isinstance(feature[key], list) else [feature[key]]
-                    found.update(b"".join(np.asarray(value).tobytes() for value in values))
-        return {name: f"{len(features)} rows, sha256 {found.hexdigest()}"}
-    result = {}
-    for number, path in enumerate(paths, 1):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            result[f"{name} {number}"] = f"{path.stat().st_size} bytes, sha256 {digest}"
-    return result
-
-
-def tokenizer_hash(tokenizer: TokenizerBase) -> str:
-    """SHA-256 of the files of a tokenizer."""
-    found = hashlib.sha256()
-    for name, content in sorted(tokenizer.files_to_save().items()):
-        found.update(name.encode() + content)
-    return found.hexdigest()
-
-
-# Settings of a tokenizer that do not affect the ids of a text without special tokens.
-_NOT_OF_IDS = (
-    "model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces", "name_or_path",
-    "chat_template", "model_input_names", "trim_offsets",
-)  # fmt: skip
-
-
-def hash_of_ids(tokenizer: TokenizerBase) -> str:
-    """The same without settings that do not affect ids, such as the longest input."""
-    found = hashlib.sha256()
-    for name, content in sorted(tokenizer.files_to_save().items()):
-        if name == "tokenizer_config.json":
-            config = {key: value for key, value in json.loads(content).items() if key not in _NOT_OF_IDS}
-            content = json.dumps(config, sort_keys=True).encode()
-        found.update(name.encode() + content)
-    return found.hexdigest()
-
-
 def opened_store(source: Any, task: Task, settings: DataSettings, tokenizer: TokenizerBase) -> Any:
     """The token store that a source is or names, checked; any other source as it is.
 
@@ -339,14 +324,6 @@ def opened_store(source: Any, task: Task, settings: DataSettings, tokenizer: Tok
             "tokenizer= the folder that it was prepared with, or prepare the files again with the tokenizer of this training"
         )
     return store
-
-
-def paths_of(source: Any) -> list[Path] | None:
-    """The files that a source names; None for data that is not files."""
-    if isinstance(source, str | PathLike):
-        return [Path(source)]
-    is_files = isinstance(source, list | tuple) and all(isinstance(one, str | PathLike) for one in source)
-    return [Path(one) for one in source] if is_files else None
 
 
 @dataclass(frozen=True)
@@ -390,7 +367,7 @@ class _Maker:
         """The features of the examples."""
         features: Sequence[Feature]
         if self.task in ("mlm", "clm"):
-            features = self._packed(examples)
+            features = self._packed(examples, None if for_evaluation else self.settings.max_train_samples)
         else:
             is_question = self.task == "question-answering"
             features = make_features(
@@ -404,14 +381,20 @@ class _Maker:
         split.examples = examples_of(self.task, features, self.tokenizer, labels)
         return features
 
-    def _packed(self, examples: Iterable[Document] | TokenStore) -> Sequence[Feature]:
+    def most_examples(self) -> int | None:
+        """How many examples are trained on, at most; of "mlm" and "clm" rows are counted, as they are packed."""
+        return None if self.task in ("mlm", "clm") else self.settings.max_train_samples
+
+    def _packed(self, examples: Iterable[Document] | TokenStore, most: int | None) -> Sequence[Feature]:
         bos, eos = _ends(self.tokenizer)
         packing = cast(Packing, self.settings.packing or "full-sentences")
         length = self.lengths.max_length
         if isinstance(examples, TokenStore):
-            return StoredRows(examples, packing, max_length=length, bos=bos, eos=eos, seed=self.seed)
+            return StoredRows(examples, packing, max_length=length, bos=bos, eos=eos, seed=self.seed, most=most)
         documents: Any = make_documents(examples, self.tokenizer)  # arrays instead of lists
-        return list(pack(documents, packing, max_length=length, bos=bos, eos=eos, seed=self.seed))
+        return list(
+            itertools.islice(pack(documents, packing, max_length=length, bos=bos, eos=eos, seed=self.seed), most)
+        )
 
 
 def _ends(tokenizer: TokenizerBase) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from roberta.common.storage.folders import CheckpointError
+from roberta.common.training.callbacks import Callbacks, TrainingRecord
 from roberta.common.training.metrics import library, show
 
 METRICS_FILE, TIMING_FILE, EVENTS_FOLDER = "metrics.jsonl", "timing.jsonl", "tensorboard"
@@ -69,6 +70,7 @@ class Journal:
         start, stop: updates made before, and in all.
         log_every: updates for a line.
         tensorboard: write events; None writes them if tensorboardX is installed.
+        callbacks: told of every line of the log, evaluation and checkpoint, and of the end.
         progress: show a bar; None shows it on a terminal. Without a bar evaluations are lines on standard error.
 
     Raises:
@@ -85,12 +87,14 @@ class Journal:
         log_every: int = 1,
         tensorboard: bool | None = None,
         progress: bool | None = None,
+        callbacks: Callbacks | None = None,
     ) -> None:
         writer = event_writer(tensorboard)
         folder.mkdir(parents=True, exist_ok=True)
         self.metrics = JsonLines(folder / METRICS_FILE, metrics_bytes)
         self.timing = JsonLines(folder / TIMING_FILE, bytes_until(folder / TIMING_FILE, start))
         self.log_every = log_every
+        self.callbacks = Callbacks() if callbacks is None else callbacks
         events = str(folder / EVENTS_FOLDER)
         self.events = None if writer is None else writer(events, purge_step=start + 1 if start else None)
         hidden = None if progress is None else not progress
@@ -105,7 +109,10 @@ class Journal:
         if number % self.log_every == 0 or number == self.bar.total:
             self.metrics.write({"update": number, "epoch": epoch, "loss": loss, "learning_rate": learning_rate})
             self.timing.write({"update": number, "seconds": seconds, "tokens": tokens, "tokens_per_second": speed})
-            self._events(number, {"loss": loss, "learning_rate": learning_rate, "tokens_per_second": speed})
+            values = {"loss": loss, "learning_rate": learning_rate, "tokens_per_second": speed}
+            self._events(number, values)
+            more = {"seconds": seconds, "tokens": tokens}
+            self.callbacks.tell(TrainingRecord("log", number, epoch, values | more))
         self.bar.set_postfix_str(f"loss {loss:.4f}, rate {learning_rate:.3g}, {speed} tokens/s", refresh=False)
         self.bar.update()
 
@@ -115,6 +122,11 @@ class Journal:
         self.metrics.write({"update": number, "epoch": epoch, "evaluation": plain})
         self._events(number, {f"evaluation/{name}": value for name, value in metrics.items()})
         self.say(f"update {number}, epoch {epoch:.2f}: {show(metrics)}")
+        self.callbacks.tell(TrainingRecord("evaluation", number, epoch, dict(metrics)))
+
+    def saved(self, number: int, epoch: float, path: Path) -> None:
+        """Tell that a checkpoint was written after an update."""
+        self.callbacks.tell(TrainingRecord("save", number, epoch, {}, path))
 
     def say(self, text: str) -> None:
         """Write a line for the user to standard error, above the bar if there is one."""

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training.data.tasks import Task
 from roberta.common.training.data.token_store import TokenStore, is_store
-from roberta.common.training.datasets import DataSettings, paths_of, reading_options
+from roberta.common.training.datasets import DataSettings, reading_options
+from roberta.common.training.fingerprints import paths_of
 from roberta.common.training.preparation import prepare_store
 
 STORE_FOLDER = "corpus"  # in the folder of a training

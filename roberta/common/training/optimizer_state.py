@@ -2,7 +2,8 @@
 
 `optimizer.safetensors` has "exp_avg.<parameter>" and "exp_avg_sq.<parameter>" in the canonical names and PyTorch's
 shapes, and "step", the number of updates made. `optimizer.json` has the settings. `optimizers.py` of each backend reads
-a state from one optimizer and fills another with it.
+a state from one optimizer and fills another with it. Where the model is saved with averages of its weights,
+`trained.safetensors` has the weights themselves.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -25,6 +26,7 @@ from roberta.common.storage.folders import CheckpointError, Content, write_folde
 from roberta.common.storage.held_files import read_one_save
 
 TENSORS_FILE, SETTINGS_FILE = "optimizer.safetensors", "optimizer.json"
+TRAINED_FILE = "trained.safetensors"
 STATE_FILES = (TENSORS_FILE, SETTINGS_FILE)
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _STEP = "step"
@@ -74,12 +76,16 @@ class TrainingState:
             the optimizer or file they are from: save them before its next step.
         groups: each parameter is in one of them.
         source: where the state is from, for errors.
+        weights: what was trained, by canonical name, where the model has averages of it instead; else nothing.
+        loss_scale: its value, and updates since it changed, of a training in float16; see `loss_scale.LossScale`.
     """
 
     step: int
     moments: Mapping[str, np.ndarray]
     groups: tuple[Group, ...]
     source: str
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    loss_scale: tuple[float, int] | None = None
 
     @property
     def parameters(self) -> list[str]:
@@ -93,7 +99,7 @@ def save_training_state(folder: str | Path, state: TrainingState) -> None:
     Raises:
         CheckpointError: moments and groups do not fit together; nothing is written.
     """
-    write_folder(folder, state_contents(state))
+    write_folder(folder, state_contents(state), stale=lambda name: name == TRAINED_FILE)
 
 
 def state_contents(state: TrainingState) -> dict[str, Content]:
@@ -108,9 +114,17 @@ def state_contents(state: TrainingState) -> dict[str, Content]:
     tensors |= {
         name: (array.shape, array.dtype.name, partial(np.asarray, array)) for name, array in state.moments.items()
     }
-    settings = {"algorithm": _ALGORITHM, "groups": [asdict(group) for group in state.groups]}
+    settings: dict[str, Any] = {"algorithm": _ALGORITHM, "groups": [asdict(group) for group in state.groups]}
+    if state.loss_scale is not None:
+        settings["loss_scale"] = list(state.loss_scale)
     text = json.dumps(settings, indent=2) + "\n"
-    return {TENSORS_FILE: safetensors_file.safetensors_pieces(tensors), SETTINGS_FILE: text.encode()}
+    files: dict[str, Content] = {TENSORS_FILE: safetensors_file.safetensors_pieces(tensors)}
+    if state.weights:
+        trained: dict[str, Source] = {
+            name: (array.shape, array.dtype.name, partial(np.asarray, array)) for name, array in state.weights.items()
+        }
+        files[TRAINED_FILE] = safetensors_file.safetensors_pieces(trained)
+    return files | {SETTINGS_FILE: text.encode()}
 
 
 def load_training_state(folder: str | Path, *, dtype: str | None = None) -> TrainingState:
@@ -124,12 +138,17 @@ def load_training_state(folder: str | Path, *, dtype: str | None = None) -> Trai
     """
     if dtype is not None and dtype not in FLOAT_DTYPES:
         raise ValueError(f"dtype={dtype!r} is not one of {', '.join(FLOAT_DTYPES)}")
-    file, settings = Path(folder) / TENSORS_FILE, Path(folder) / SETTINGS_FILE
+    file, settings, beside = (Path(folder) / name for name in (TENSORS_FILE, SETTINGS_FILE, TRAINED_FILE))
     lacking = [path.name for path in (file, settings) if not path.is_file()]
     if lacking:
         raise CheckpointError(f"{folder} has no {' and no '.join(lacking)}; write both with save_training_state")
-    tensors, groups = read_one_save(
-        Path(folder), lambda: (safetensors_file.read_safetensors(file), _read_groups(settings))
+    tensors, (groups, scale), trained = read_one_save(
+        Path(folder),
+        lambda: (
+            safetensors_file.read_safetensors(file),
+            _read_settings(settings),
+            safetensors_file.read_safetensors(beside) if beside.is_file() else {},
+        ),
     )
     step = tensors.pop(_STEP, None)
     wrong = [] if step is not None else [f"missing: {_STEP}"]
@@ -141,7 +160,8 @@ def load_training_state(folder: str | Path, *, dtype: str | None = None) -> Trai
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     _raise(str(file), [*wrong, *_disagreements(shapes, groups)])
     moments = {name: _load(tensor, dtype) for name, tensor in tensors.items()}
-    return TrainingState(int(step.load().item()) if step is not None else 0, moments, groups, str(file))
+    weights = {name: _load(tensor, None) for name, tensor in trained.items()}
+    return TrainingState(int(step.load().item()) if step is not None else 0, moments, groups, str(file), weights, scale)
 
 
 def entries(parameters: Iterable[str]) -> Iterator[tuple[str, str, str]]:
@@ -169,6 +189,22 @@ def check_fits(state: TrainingState, wanted: Mapping[str, tuple[tuple[int, ...],
                 f"(load_training_state(..., dtype={dtype.name!r}) rounds)"
             )
     _raise(state.source, wrong)
+
+
+def check_trained_weights(state: TrainingState, wanted: Mapping[str, tuple[int, ...]] | None) -> None:
+    """Raise one `CheckpointError` unless the state has exactly these weights, in these shapes.
+
+    Args:
+        wanted: shapes by canonical name; None where no averages are trained.
+    """
+    if wanted is None:
+        wanted = {}
+    wrong = [f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in state.weights]
+    wrong += [f"not averaged in this training: {name}" for name in state.weights if name not in wanted]
+    for name, array in state.weights.items():
+        if name in wanted and array.shape != wanted[name]:
+            wrong.append(f"{name} is {list(array.shape)}, and {list(wanted[name])} in the model")
+    _raise(f"{state.source}, {TRAINED_FILE}", wrong[:20])
 
 
 def refuse(options: Mapping[str, object]) -> None:
@@ -199,19 +235,21 @@ def _disagreements(moments: Mapping[str, Any], groups: tuple[Group, ...]) -> lis
     return wrong
 
 
-def _read_groups(file: Path) -> tuple[Group, ...]:
-    """The groups in `optimizer.json`."""
+def _read_settings(file: Path) -> tuple[tuple[Group, ...], tuple[float, int] | None]:
+    """The groups in `optimizer.json`, and the scale of the loss."""
     if file.stat().st_size > MAX_HEADER:
         raise CheckpointError(f"{file} is too large for the settings of an optimizer")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         algorithm, listed = content["algorithm"], content["groups"]
         groups = tuple(_group(entry) for entry in listed)
+        scale = content.get("loss_scale")
+        scale = None if scale is None else (float(scale[0]), int(scale[1]))
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read: {type(error).__name__}: {str(error)[:200]}") from None
     if algorithm != _ALGORITHM:
         raise CheckpointError(f"{file} is of algorithm {str(algorithm)[:50]!r}; only {_ALGORITHM!r} is known")
-    return groups
+    return groups, scale
 
 
 def _group(entry: Mapping[str, Any]) -> Group:

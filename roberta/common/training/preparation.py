@@ -29,7 +29,7 @@ from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training.data.readers import Format
 from roberta.common.training.data.source_chunks import Place, ReadingOptions, SourceChunk, source_chunks
 from roberta.common.training.data.token_store import TokenStore
-from roberta.common.training.datasets import hash_of_ids, paths_of
+from roberta.common.training.fingerprints import hash_of_ids, paths_of
 from roberta.common.training.store_writer import (
     LOCK_FILE,
     STEP_TOKENS,

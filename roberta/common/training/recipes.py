@@ -7,30 +7,44 @@ task in fairseq's examples/roberta. Where the two differ, both are here.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any, Literal, get_args
 
 from roberta.common.training.data.tasks import Task, check_task
 from roberta.common.training.lora import LoraStart
+from roberta.common.training.loss_options import LossOptions
+
+Schedule = Literal["polynomial", "linear", "cosine", "constant", "inverse_sqrt"]
+_INVERSE_SQRT_UPDATES = 10_000  # in place of a warm-up, where there is none; as transformers has it
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The optimization of one training: AdamW with decoupled decay, warm-up, and polynomial decay of its rate.
+    """The optimization of one training: AdamW with decoupled decay, warm-up, and a schedule of its rate.
 
     Attributes:
         learning_rate: the peak, at the end of the warm-up.
         batch_size: sequences of one update.
         updates: of the weights, in all; None for as many as `epochs` needs.
         epochs: passes over the data, if `updates` is None.
-        warmup: updates from a rate of 0 to the peak; below 1 a share of all updates.
-        power: of the decay; 1 is a straight line, 0 no decay: the last update has the full rate too.
-        end_learning_rate: at the last update, unless `power` is 0.
+        warmup: updates from a rate of 0 to the peak, in a straight line; below 1 a share of all updates.
+        schedule: of the rate after the warm-up: "polynomial", of `power`; "linear", which is that of power 1; "cosine",
+            half a wave; "constant"; or "inverse_sqrt", the peak times the root of warm-up / updates made.
+        power: of a polynomial schedule; 1 is a straight line, 0 no decay: the last update has the full rate too.
+        end_learning_rate: at the last update, where the schedule reaches an end: not if `power` is 0.
         beta1, beta2, epsilon: of Adam; epsilon is added to the root of the corrected second moment.
         weight_decay: multiplied by the learning rate and taken off the weights.
         decays_all: whether norms and biases decay too.
         clip_norm: the largest norm of all gradients together; 0 for no limit.
         dropout: of hidden states and attention; None for the model's config.
+        label_smoothing: the share of each target that is spread over all classes; see `loss_options`.
+        layer_decay: the rate of a layer is that of the one above it times this; below the lowest are the embeddings, above
+            the highest pooler and head, which have the whole rate.
+        ema_decay: of averages of the weights, which are evaluated and saved instead of them; None for no averages. After
+            update t the average is the sum of (1 - decay) * decay^(t - i) * weights after update i, divided by
+            1 - decay^t, so that the weights at the start have no part in it.
         source: where the numbers come from.
 
     Raises:
@@ -42,6 +56,7 @@ class Recipe:
     updates: int | None = None
     epochs: float | None = None
     warmup: float = 0.06
+    schedule: Schedule = "polynomial"
     power: float = 1.0
     end_learning_rate: float = 0.0
     beta1: float = 0.9
@@ -51,23 +66,45 @@ class Recipe:
     decays_all: bool = True
     clip_norm: float = 0.0
     dropout: float | None = None
+    label_smoothing: float = 0.0
+    layer_decay: float = 1.0
+    ema_decay: float | None = None
     source: str = ""
 
     def __post_init__(self) -> None:
         for name, (is_whole, least, below, may_be_none) in _RANGES.items():
             _check(name, getattr(self, name), is_whole=is_whole, least=least, below=below, may_be_none=may_be_none)
-        for name in ("learning_rate", "epsilon", "epochs"):
+        for name in ("learning_rate", "epsilon", "epochs", "layer_decay", "ema_decay"):
             if getattr(self, name) == 0:
                 raise ValueError(f"recipe: {name}=0 must be above 0")
+        if self.layer_decay > 1:
+            raise ValueError(
+                f"recipe: layer_decay={self.layer_decay!r} must be at most 1, at which all layers have one rate"
+            )
         if self.end_learning_rate > self.learning_rate:
             raise ValueError(
                 f"recipe: end_learning_rate={self.end_learning_rate!r} must be at most learning_rate="
                 f"{self.learning_rate!r}, from which it decays"
             )
+        self._check_schedule()
         if self.updates is not None and self.epochs is not None:
             raise ValueError(
                 f"recipe: updates={self.updates!r} and epochs={self.epochs!r} both say how long to train; "
                 "set the other one to None"
+            )
+
+    def _check_schedule(self) -> None:
+        """Raise `ValueError` for an unknown schedule, or a number that it does not use."""
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(f"recipe: schedule={self.schedule!r} must be one of {', '.join(get_args(Schedule))}")
+        if self.power != 1 and self.schedule != "polynomial":
+            raise ValueError(
+                f"recipe: power={self.power!r} is for schedule='polynomial'; omit it for schedule={self.schedule!r}"
+            )
+        if self.end_learning_rate and self.schedule in ("constant", "inverse_sqrt"):
+            raise ValueError(
+                f"recipe: end_learning_rate={self.end_learning_rate!r} is for a schedule with an end; omit it for "
+                f"schedule={self.schedule!r}"
             )
 
 
@@ -80,30 +117,48 @@ class Settings:
         updates: of the weights, in all.
         seed: of data order, masks and dropout, each by (seed, number of the update), so no random state is kept.
         dtype: "float32" or "float64" for everything; "bfloat16" computes in it where that is safe, and keeps weights,
-            optimizer and loss in float32 (autocast in PyTorch, "mixed_bfloat16" in Keras, `dtype` in Flax).
+            optimizer and loss in float32 (autocast in PyTorch, "mixed_bfloat16" in Keras, `dtype` in Flax); "float16"
+            does the same in it, and scales the loss (see `loss_scale`).
         compile: `torch.compile` in PyTorch; Keras and Flax always compile.
         sharding: over processes or devices: "none" uses one, "data" gives each a part of every micro-batch, "full"
             also splits weights and optimizer (FSDP2 in PyTorch, a mesh in Flax).
         lora: the adapter that is trained, with the head, instead of all weights; None for all.
+        class_weights: of each label, by its number; None for 1.
+        frozen: canonical names of parameters that are not trained.
+        gradient_checkpointing: keep only each layer's input for the backward pass, and compute the rest again.
 
     Raises:
-        ValueError: an adapter's weights are to be split.
+        ValueError: an adapter's weights are to be split, or the task's loss has no classes to smooth or to weight.
     """
 
     task: Task
     recipe: Recipe
     updates: int
     seed: int = 0
-    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     compile: bool = False
     sharding: Literal["none", "data", "full"] = "none"
     lora: LoraStart | None = None
+    class_weights: tuple[float, ...] | None = None
+    frozen: tuple[str, ...] = ()
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         if self.lora is not None and self.sharding == "full":
             raise ValueError('sharding="full" splits weights, which lora does not train; use sharding="data" or "none"')
+        if self.lora is not None and self.frozen:
+            raise ValueError(
+                "lora trains only the adapter and the head, and all other weights are frozen already; omit freeze"
+            )
+        self.loss_options.check_task(self.task)
+
+    @cached_property
+    def loss_options(self) -> LossOptions:
+        """How the task's cross entropy is changed."""
+        return LossOptions(self.recipe.label_smoothing, self.class_weights)
 
 
+_LATER_FIELDS = ("schedule", "label_smoothing", "layer_decay", "ema_decay")  # which older checkpoints do not have
 # Field -> whether it is a whole number, its least value, the value it must stay below, whether it may be None.
 _RANGES: dict[str, tuple[bool, float, float, bool]] = {
     "learning_rate": (False, 0, math.inf, False),
@@ -119,6 +174,9 @@ _RANGES: dict[str, tuple[bool, float, float, bool]] = {
     "weight_decay": (False, 0, math.inf, False),
     "clip_norm": (False, 0, math.inf, False),
     "dropout": (False, 0, 1, True),
+    "label_smoothing": (False, 0, 1, False),
+    "layer_decay": (False, 0, math.inf, False),
+    "ema_decay": (False, 0, 1, True),
 }
 
 
@@ -135,17 +193,55 @@ def _check(name: str, value: object, *, is_whole: bool, least: float, below: flo
 def learning_rate(number: int, recipe: Recipe, updates: int) -> float:
     """The rate of update `number`, which counts from 1, of `updates` in all.
 
-    Source: fairseq's `PolynomialDecayLRSchedule`: its first update has learning_rate / warmup.
+    Sources: fairseq's `PolynomialDecayLRSchedule`: its first update has learning_rate / warmup. The other schedules are
+    those of transformers' `get_scheduler` one update earlier, as its first update has a rate of 0.
     """
     warmup = recipe.warmup * updates if recipe.warmup < 1 else recipe.warmup
     if number <= warmup:
         return recipe.learning_rate * number / max(warmup, 1)
-    if updates == 1 or recipe.power == 0:  # at the end rate, 0 in most recipes, a single update would learn nothing
+    if recipe.schedule == "inverse_sqrt":
+        scale = warmup if warmup >= 1 else _INVERSE_SQRT_UPDATES
+        return recipe.learning_rate * math.sqrt(scale / (number - warmup + scale))
+    # at the end rate, 0 in most recipes, a single update would learn nothing
+    if updates == 1 or recipe.power == 0 or recipe.schedule == "constant":
         return recipe.learning_rate
     if number >= updates:
         return recipe.end_learning_rate
     left = math.pow(1 - (number - warmup) / (updates - warmup), recipe.power)
+    if recipe.schedule == "cosine":
+        left = (1 + math.cos(math.pi * (1 - left))) / 2  # the power is 1
     return (recipe.learning_rate - recipe.end_learning_rate) * left + recipe.end_learning_rate
+
+
+def average_share(number: int, decay: float) -> float:
+    """The share of the weights after update `number` in their average; see `Recipe.ema_decay`."""
+    return float((1 - decay) / (1 - decay**number))
+
+
+def agreed(recipe: Recipe) -> dict[str, Any]:
+    """What a resumed training must share of a recipe; later fields only where they are not at their default."""
+    later = {field.name: field.default for field in fields(Recipe) if field.name in _LATER_FIELDS}
+    return {
+        name: value
+        for name, value in asdict(recipe).items()
+        if name != "source" and not (name in later and value == later[name])
+    }
+
+
+def with_schedule(recipe: Recipe, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that override a recipe; another schedule also takes back the shape of the recipe's own.
+
+    Raises:
+        ValueError: a power is said, and the schedule has none.
+    """
+    schedule = said.get("schedule", recipe.schedule)
+    if "power" in said and schedule != "polynomial":
+        raise ValueError(
+            f"recipe: power={said['power']!r} is for schedule='polynomial'; omit it for schedule={schedule!r}"
+        )
+    if schedule == recipe.schedule:
+        return dict(said)
+    return {"power": 1.0, "end_learning_rate": 0.0, **said}
 
 
 def check_warmup(recipe: Recipe, updates: int) -> None:

@@ -34,6 +34,7 @@ class Split:
         rows: how many go through the model: one for each window of a question, and texts to be masked as packed.
         counts: label, or something else to count -> how many.
         examples: the first rows, as the model sees them.
+        remarks: on which examples are used.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Split:
     rows: int = 0
     counts: Mapping[str, Any] = field(default_factory=dict)
     examples: Sequence[str] = ()
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def _lines(part: Split, max_length: int) -> list[str]:
         lines.append(
             f"  {reading.name} ({reading.format}{header}): {reading.rows:,} examples{columns and '; '}{columns}"
         )
+    lines += [f"  {remark}" for remark in part.remarks]
     if part.counts:
         shown = [f"{name} {_number(count)}" for name, count in list(part.counts.items())[:_MOST_LABELS]]
         lines.append(f"  {', '.join(shown)}{', ...' * (len(part.counts) > _MOST_LABELS)}")
@@ -105,6 +108,7 @@ def _as_json(part: Split) -> dict[str, Any]:
     return {
         "rows": part.rows, "files": files, "counts": dict(part.counts), "cut": part.making.cut,
         "skipped": part.making.unusable.count, "reasons": part.making.unusable.first, "first": list(part.examples),
+        **({"remarks": part.remarks} if part.remarks else {}),
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from roberta.common.checkpoint.checkpoint import weight_contents
 from roberta.common.storage.folders import CheckpointError, Content
+from roberta.common.training.callbacks import TrainingRecord
 from roberta.common.training.checkpoints import Checkpoints, Position, Saved
 from roberta.common.training.data.batches import Batches, Feature
 from roberta.common.training.journal import Journal
@@ -60,12 +61,14 @@ class RunPlan:
             evaluated is saved.
         metric: by which evaluations are compared, and whether more of it is better.
         keeps_best: the result is the model of the best evaluation, not the last one.
+        patience: evaluations without a better one that end the training; None for any number.
     """
 
     save_every: int
     evaluate_every: int
     metric: tuple[str, bool] = ("loss", False)
     keeps_best: bool = False
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("save_every", "evaluate_every"):
@@ -89,6 +92,8 @@ class Run:
     Attributes:
         start: updates made before.
         stop: updates in all.
+        last: the last update that was made.
+        waited: evaluations since the best one.
         resumed: the state of the optimizer after `start` updates; None for a new one.
     """
 
@@ -113,6 +118,8 @@ class Run:
         self.evaluate = evaluate
         self.start = 0 if saved is None else saved.position.update
         self.stop = settings.updates
+        self.last = self.start
+        self.waited = 0 if saved is None else saved.position.waited
         self.resumed = None if saved is None else saved.state
         self.best = None if saved is None else saved.position.best
         self.signal: int | None = None
@@ -145,14 +152,20 @@ class Run:
         # what was evaluated is always saved: it may be the best, which a process without the metrics cannot know
         if self._is_due(number, self.plan.save_every) or is_evaluated or self.signal is not None:
             self._save(number, trainer)
+        self.last = number
         if self.signal is not None:
             raise Interrupted(self.signal, str(self.checkpoints.path(number)))
         if self.journal is not None:
             self.journal.resumed()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the training ends before its last update, because evaluations have stopped getting better."""
+        return self.plan.patience is not None and self.waited >= self.plan.patience
+
     def chosen(self) -> int:
         """The update whose model is the result: the last one, or with `keeps_best` the best."""
-        return self.best[0] if self.plan.keeps_best and self.best is not None else self.stop
+        return self.best[0] if self.plan.keeps_best and self.best is not None else self.last
 
     def epoch(self, number: int) -> float:
         """Passes over the data after an update."""
@@ -170,8 +183,20 @@ class Run:
     ) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        if self.journal is not None:
+        if self.journal is None:
+            return
+        try:
+            self.journal.callbacks.tell(self._end(kind))
+        finally:
             self.journal.close()
+
+    def _end(self, kind: type[BaseException] | None) -> TrainingRecord:
+        """The record of the end, for callbacks."""
+        status = "stopped early" if self.is_stopped else "finished"
+        if kind is not None:
+            status = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
+        best = {} if self.best is None else {"best": self.best[1], "best_update": self.best[0]}
+        return TrainingRecord("end", self.last, self.epoch(self.last), best, self.checkpoints.output, status)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
@@ -200,10 +225,12 @@ class Run:
         self.journal.evaluation(number, self.epoch(number), metrics)
         name, more_is_better = self.plan.metric
         value, sign = metrics[name], 1 if more_is_better else -1
-        if math.isnan(value) or math.isnan(metrics.get("loss", 0.0)):  # even logits of nan have an accuracy
-            return
-        if self.best is None or sign * value > sign * self.best[1]:
-            self.best = (number, value)
+        is_nan = math.isnan(value) or math.isnan(metrics.get("loss", 0.0))  # even logits of nan have an accuracy
+        self.waited += 1
+        if not is_nan and (self.best is None or sign * value > sign * self.best[1]):
+            self.best, self.waited = (number, value), 0
+        if self.is_stopped:
+            self.journal.say(f"stopping early: no better {name} in {self.waited} evaluations")
 
     def _save(self, number: int, trainer: AnyTrainer, *, removes_old: bool = True) -> None:
         """Write a checkpoint. All processes that share a model take part: whole tensors are gathered from all of them."""
@@ -212,8 +239,9 @@ class Run:
             lora = self.settings.lora
             model: dict[str, Content] = {name: text.encode() for name, text in texts.items()}
             model |= weight_contents(tensors) if lora is None else trained_contents(lora, trainer.pairs(), tensors)
-            position = Position(number, self.journal.metrics.size(), self.best, self.agreement)
-            self.checkpoints.save(position, model, state, removes_old=removes_old)
+            position = Position(number, self.journal.metrics.size(), self.best, self.agreement, self.waited)
+            path = self.checkpoints.save(position, model, state, removes_old=removes_old)
+            self.journal.saved(number, self.epoch(number), path)
 
     def _fail(self, number: int, loss: float, trainer: AnyTrainer) -> NoReturn:
         """Save the state before an update whose loss is not finite, and raise the error.

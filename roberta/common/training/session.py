@@ -5,51 +5,39 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from roberta.common import frameworks
 from roberta.common.adapters.adapter_files import open_adapter
 from roberta.common.devices import device_of, dtype_on, to_train_on
-from roberta.common.parameters import Head, parameters
+from roberta.common.parameters import parameters
 from roberta.common.tokenizer.auto import AutoTokenizer
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training import plot
+from roberta.common.training.callbacks import Callbacks
 from roberta.common.training.checkpoints import Checkpoints, Saved, differences
 from roberta.common.training.data.batches import Batches
-from roberta.common.training.data.tasks import HEADS, Task, check_task
-from roberta.common.training.datasets import Data, DataSettings, fingerprint, make_data, tokenizer_hash
+from roberta.common.training.datasets import Data, make_data
+from roberta.common.training.fingerprints import fingerprint, tokenizer_hash
 from roberta.common.training.initial_weights import initial_weights, open_config
 from roberta.common.training.journal import METRICS_FILE, Journal
 from roberta.common.training.large_files import stored_if_large
-from roberta.common.training.lora import (
-    LoraOptions,
-    LoraStart,
-    base_named,
-    check_new,
-    continued,
-    lora_options,
-    new_adapter,
-)
+from roberta.common.training.lora import LoraStart, base_named, check_new, continued, new_adapter
+from roberta.common.training.loss_options import LossOptions
 from roberta.common.training.metrics import compared, entity_scheme
-from roberta.common.training.recipes import (
-    Recipe,
-    Settings,
-    check_warmup,
-    default_recipe,
-    recipe_named,
-    total_updates,
-)
+from roberta.common.training.parameter_groups import frozen_parameters
+from roberta.common.training.recipes import Settings, agreed, check_warmup, total_updates
 from roberta.common.training.report import REPORT_FILE, Report
 from roberta.common.training.run import Run, RunPlan
+from roberta.common.training.training_fields import TrainingFields
 
 _LOCK_FILE = ".training.lock"
-_RECIPE_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "source")
 _MOST_BETWEEN_SAVES = 1000  # updates
 # Fields of a config that do not affect the training, or follow from what is compared already.
 _CONFIG_APART = ("_name_or_path", "architectures", "dtype", "transformers_version", "task_specific_params")
@@ -71,104 +59,8 @@ class TrainingResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(DataSettings):
-    """A training, which `run()` carries out: what is trained on what, how, and where it is written.
-
-    Attributes:
-        task: one of `tasks.Task`.
-        model: folder, weights file or hub name; or only a config, for new weights.
-        train, validation: files, or one object of the `datasets` library; for "mlm" and "clm" also a token store
-            (`roberta.prepare`), or its folder.
-        output: the folder of the training, which becomes a model folder.
-        framework: "pt", "tf" or "flax"; None for the first that is installed.
-        device: as in `roberta.pipeline`; None for an accelerator if there is one, in PyTorch under torchrun one each.
-        tokenizer: folder, name, or one of our tokenizers; None for the model's.
-        recipe: the optimization, or its name; None for the task's.
-        learning_rate, batch_size, updates, epochs, warmup, power, end_learning_rate, beta1, beta2, epsilon, weight_decay,
-            decays_all, clip_norm, dropout: see `Recipe`; each overrides one number of the recipe, None leaves it.
-            `updates` and `epochs` replace each other.
-        seed: of new weights, order, masks and dropout.
-        dtype: see `Settings`; "auto" is "bfloat16" where the device computes in it, else "float32".
-        compile, sharding: see `Settings`.
-        max_length: tokens of a row; None for what the model takes, and at most 384 for question answering.
-        micro_batch_size: rows that go through the model at once; None for a whole batch.
-        format: of the files; None to tell it by their names.
-        header: whether the first line of a table names its columns; None to tell it by the names in it.
-        text_column, label_column: where texts (or words) and labels are: the name of a column or field, or its number
-            from 1 in a table without a header; None for the usual names.
-        columns: the same for anything that an example has, by its role, such as {"text2": "answer"}; see
-            `fields.FIELD_NAMES`.
-        skip_unusable: leave out rows that cannot be used, and say how many, instead of an error for the first.
-        truncation: False makes a text that is longer than a row an error; by default it is cut.
-        masking, masking_rate, whole_words: how "mlm" hides tokens: "exact", 0.15, False; see
-            `roberta.common.training.data.masking`.
-        packing: how sentences become rows, for "mlm" and "clm": "full-sentences"; see
-            `roberta.common.training.data.packing`.
-        stride: tokens that two windows of a context share, for question answering: 128, or half a window.
-        problem: what the labels of texts are; None to tell it by the labels.
-        labels: their names in the order of their numbers, if the data does not have all of them, or has numbers.
-        keep_labels: the labels are those of the model, and numbers in the data are its ids.
-        save_every, evaluate_every: updates; None for an epoch, and 1000 at most.
-        keep: how many checkpoints are kept, besides the best.
-        log_every: updates for a line of `metrics.jsonl`.
-        best: the result is the model of the best evaluation, not the last one.
-        metric: by which evaluations are compared; None for the task's first.
-        resume: resume from the newest checkpoint in `output`; if there is none, begin.
-        workers: processes that prepare batches, in PyTorch.
-        lora: train a LoRA adapter and the head instead of all weights, such as "r=8,alpha=16,targets=query+value"; the
-            result is an adapter in PEFT's format.
-        tensorboard: write events; None writes them if tensorboardX is installed.
-        progress: show a bar; None shows it on a terminal.
-    """
-
-    task: Task
-    model: str | Path
-    train: Sequence[str | Path] | Any
-    output: str | Path
-    validation: Sequence[str | Path] | Any = None
-    framework: str | None = None
-    device: str | int | Any = None
-    tokenizer: str | Path | TokenizerBase | None = None
-    recipe: Recipe | str | None = None
-    learning_rate: float | None = None
-    batch_size: int | None = None
-    updates: int | None = None
-    epochs: float | None = None
-    warmup: float | None = None
-    power: float | None = None
-    end_learning_rate: float | None = None
-    beta1: float | None = None
-    beta2: float | None = None
-    epsilon: float | None = None
-    weight_decay: float | None = None
-    decays_all: bool | None = None
-    clip_norm: float | None = None
-    dropout: float | None = None
-    seed: int = 0
-    dtype: Literal["float32", "float64", "bfloat16", "auto"] = "float32"
-    micro_batch_size: int | None = None
-    save_every: int | None = None
-    evaluate_every: int | None = None
-    keep: int = 2
-    log_every: int = 1
-    best: bool = False
-    metric: str | None = None
-    resume: bool = False
-    compile: bool = False
-    sharding: Literal["none", "data", "full"] = "none"
-    lora: str | None = None
-    workers: int = 0
-    tensorboard: bool | None = None
-    progress: bool | None = None
-
-    def __post_init__(self) -> None:
-        check_task(self.task)
-        for name, value in (("best", self.best), ("metric", self.metric), ("evaluate_every", self.evaluate_every)):
-            if value is not None and value is not False and self.validation is None:
-                raise ValueError(f"{name}={value!r} needs validation data to evaluate; omit it")
-        if self.log_every < 1:
-            raise ValueError(f"log_every={self.log_every} must be at least 1")
-        _ = self.chosen_recipe, self._lora_options  # raise for what is out of range
+class Training(TrainingFields):
+    """A training, which `run()` carries out. Its arguments are the fields of `TrainingFields`."""
 
     def run(self) -> TrainingResult:
         """Train, or resume; at the end the model is in `output`.
@@ -209,35 +101,17 @@ class Training(DataSettings):
 
     # -- parts of `run` ------------------------------------------------------------------------------------------
 
-    @cached_property
-    def head(self) -> Head:
-        """The class that the task trains."""
-        return HEADS[self.task]
-
-    @cached_property
-    def chosen_recipe(self) -> Recipe:
-        """The named recipe, or the task's, with the numbers that override it."""
-        if isinstance(self.recipe, Recipe):
-            chosen = self.recipe
-        else:
-            chosen = default_recipe(self.task) if self.recipe is None else recipe_named(self.recipe)
-        said = {name: getattr(self, name) for name in _RECIPE_FIELDS if getattr(self, name) is not None}
-        if "updates" in said:
-            said.setdefault("epochs", None)
-        elif "epochs" in said:
-            said["updates"] = None
-        return replace(chosen, **said)
-
-    @cached_property
-    def _lora_options(self) -> LoraOptions | None:
-        return None if self.lora is None else lora_options(self.lora)
-
     def _new_adapter(self, data: Data) -> LoraStart | None:
         """The adapter that is trained, before its first update."""
         if self._lora_options is None:
             return None
         table = parameters(data.config, self.head)
         return new_adapter(self._lora_options, table, self.seed, base_named(self.model))
+
+    def _frozen(self, data: Data) -> tuple[str, ...]:
+        """The names of the parameters that are not trained."""
+        table = parameters(data.config, self.head)
+        return () if self.freeze is None else frozen_parameters(self.freeze, list(table), data.config.num_hidden_layers)
 
     @cached_property
     def _tokenizer(self) -> TokenizerBase:
@@ -262,10 +136,13 @@ class Training(DataSettings):
 
     def _data(self) -> Data:
         train = stored_if_large(self.train, self.task, self, self._tokenizer, Path(self.output), self.progress)
-        return make_data(
+        data = make_data(
             self.task, train, self.validation, self, config=open_config(self.model),
             recipe=self.chosen_recipe, tokenizer=self._tokenizer, seed=self.seed,
         )  # fmt: skip
+        if data.report.labels is not None:
+            LossOptions(self.chosen_recipe.label_smoothing).check_problem(data.report.labels.problem)
+        return data
 
     def _show(self, report: Report, journal: Journal) -> None:
         """Report what was read, on the terminal and in the folder, before anything is trained."""
@@ -280,12 +157,12 @@ class Training(DataSettings):
         assert self.dtype != "auto", "`run` has replaced it"
         return Settings(
             self.task, self.chosen_recipe, updates, self.seed, self.dtype, self.compile, self.sharding,
-            self._new_adapter(data),
+            self._new_adapter(data), data.class_weights, self._frozen(data), self.gradient_checkpointing,
         )  # fmt: skip
 
     def _agreement(self, data: Data) -> dict[str, Any]:
         """What a resumed training must share with the one that began: everything that its numbers depend on."""
-        recipe = {name: value for name, value in asdict(self.chosen_recipe).items() if name != "source"}
+        recipe = agreed(self.chosen_recipe)
         config = {name: value for name, value in data.config.to_dict().items() if name not in _CONFIG_APART}
         files = fingerprint("train", self.train, data.features)
         if data.evaluation is not None:
@@ -296,6 +173,8 @@ class Training(DataSettings):
             **{"rows": data.agreement, "recipe": recipe, "config": config},
             **{"data": files, "tokenizer": tokenizer_hash(self._tokenizer)},
             **({} if lora is None else {"lora": json.loads(lora.config.to_json())}),
+            **({} if self.freeze is None else {"frozen": self._frozen(data)}),
+            **({} if data.class_weights is None else {"class_weights": data.class_weights}),
             **(
                 {} if data.evaluation is None else {"metric": self._compared(data)[0]}
             ),  # the best evaluation has its value
@@ -336,7 +215,7 @@ class Training(DataSettings):
             checkpoints.remove_litter()
             journal = Journal(
                 checkpoints.output, metrics_bytes=size, start=start, stop=settings.updates, log_every=self.log_every,
-                tensorboard=self.tensorboard, progress=self.progress,
+                tensorboard=self.tensorboard, progress=self.progress, callbacks=Callbacks(self.callbacks),
             )  # fmt: skip
             if self.task == "token-classification":
                 journal.say(f"{entity_scheme(data.config)}. Evaluations are compared by {plan.metric[0]}")
@@ -348,11 +227,11 @@ class Training(DataSettings):
         epoch = -(-len(data.features) // self.chosen_recipe.batch_size)  # updates
         save_every = self.save_every if self.save_every is not None else min(epoch, _MOST_BETWEEN_SAVES)
         evaluate_every = self.evaluate_every if self.evaluate_every is not None else save_every
-        return RunPlan(save_every, evaluate_every, self._compared(data), self.best)
+        return RunPlan(save_every, evaluate_every, self._compared(data), self.best, self.early_stopping)
 
     def _train(self, run: Run, framework: str, data: Data, saved: Saved | None) -> None:
         """Load the model and make the updates that are left."""
-        if run.start == run.stop:
+        if run.start == run.stop or run.is_stopped:
             return
         wide = "float64" if self.dtype == "float64" else "float32"
         lora = run.settings.lora

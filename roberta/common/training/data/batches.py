@@ -25,11 +25,11 @@ class Collated:
 
     Attributes:
         inputs: arguments of the model's class, labels among them; for "mlm" also "positions" (see `collation`).
-        count: the targets that the loss averages over; see `count_targets`.
+        count: the targets that the loss averages over, or the sum of their weights; see `count_targets`.
     """
 
     inputs: dict[str, np.ndarray]
-    count: int
+    count: float
 
 
 @dataclass(frozen=True)
@@ -131,18 +131,24 @@ def longest_row(feature: Feature) -> int:
     return max(map(len, ids)) if len(ids) and not isinstance(ids[0], int | np.integer) else len(ids)
 
 
-def count_targets(inputs: Mapping[str, np.ndarray], task: Task) -> int:
-    """How many targets the loss of some inputs averages over: labels that are not -100, or else rows."""
+def count_targets(inputs: Mapping[str, np.ndarray], task: Task, class_weights: Sequence[float] | None = None) -> float:
+    """How many targets the loss of some inputs averages over: labels that are not -100, or else rows.
+
+    Args:
+        class_weights: a target counts as many times as its class says; None for once.
+    """
     labels = inputs.get("labels")
     if labels is None or labels.dtype.kind == "f":  # spans; amounts, and several labels at once
         return len(inputs["attention_mask"])
     if task == "clm":  # nothing predicts the first token of a row
         labels = labels[:, 1:]
+    if class_weights is not None:
+        return float(np.asarray(class_weights)[labels[labels != IGNORED]].sum())
     return int((labels != IGNORED).sum())
 
 
 def rows_of_rank(
-    inputs: Mapping[str, np.ndarray], task: Task, rank: int, world: int
+    inputs: Mapping[str, np.ndarray], task: Task, rank: int, world: int, class_weights: Sequence[float] | None = None
 ) -> tuple[dict[str, np.ndarray], float]:
     """Every `world`-th row from row `rank` on, and its share of the targets; the shares of all ranks add up to 1.
 
@@ -154,9 +160,9 @@ def rows_of_rank(
     """
     if world == 1:
         return dict(inputs), 1.0
-    whole = count_targets(inputs, task)
+    whole = count_targets(inputs, task, class_weights)
     own = _every_nth_row(inputs, rank, world)
-    count = count_targets(own, task)
+    count = count_targets(own, task, class_weights)
     if count:
         return own, count / whole
     own = _every_nth_row(inputs, 0, len(inputs["attention_mask"]))

@@ -41,6 +41,7 @@ class Collator:
         max_length: tokens of a row, at most: as many as the model has positions for.
         pad_token_id: fills input_ids.
         masker: for "mlm".
+        class_weights: how many times a target of each class counts; None for once.
 
     Raises:
         ValueError: the task is unknown, "mlm" has no masker, or another task has one.
@@ -50,6 +51,7 @@ class Collator:
     max_length: int
     pad_token_id: int
     masker: Masker | None = None
+    class_weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         check_task(self.task)
@@ -68,7 +70,7 @@ class Collator:
             ValueError: a feature has no tokens or too many, or its labels do not fit them.
         """
         inputs = _COLLATE[self.task](self, features, draws)
-        return Collated(inputs, count_targets(inputs, self.task))
+        return Collated(inputs, count_targets(inputs, self.task, self.class_weights))
 
     def pad(self, rows: Sequence[Sequence[int] | np.ndarray], draws: Sequence[Draw]) -> dict[str, np.ndarray]:
         """input_ids and attention_mask, int64, (rows, seq), of rows of ids."""

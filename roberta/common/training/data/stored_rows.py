@@ -29,23 +29,34 @@ class StoredRows(Sequence[Feature]):
     """
 
     def __init__(
-        self, store: TokenStore, packing: Packing, *, max_length: int, bos: int, eos: int, seed: int = 0
+        self,
+        store: TokenStore,
+        packing: Packing,
+        *,
+        max_length: int,
+        bos: int,
+        eos: int,
+        seed: int = 0,
+        most: int | None = None,
     ) -> None:
         check_packing(packing, max_length)
         self.store, self.packing, self.max_length = store, packing, max_length
-        self.bos, self.eos, self.seed = bos, eos, seed
+        self.bos, self.eos, self.seed, self.most = bos, eos, seed, most
         self._room = max_length - 1
         if packing == "blocks":
             # a </s> after each sentence, and one between two documents
             self._stream = store.info.tokens + store.info.sentences + store.info.documents - 1
             self._rows = -(-self._stream // self._room)
             self.tokens = self._stream + self._rows
-            return
-        plan = open_plan(store, packing, max_length, seed)
-        self._plan, self._rows, self.tokens = plan.numbers, plan.rows, plan.tokens
+        else:
+            plan = open_plan(store, packing, max_length, seed)
+            self._plan, self._rows, self.tokens = plan.numbers, plan.rows, plan.tokens
+        if most is not None and most < self._rows:
+            self._rows = most
+            self.tokens = sum(len(row["input_ids"]) for row in self)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _again, (self.store, self.packing, self.max_length, self.bos, self.eos, self.seed)
+        return _again, (self.store, self.packing, self.max_length, self.bos, self.eos, self.seed, self.most)
 
     def __len__(self) -> int:
         return self._rows
@@ -137,6 +148,8 @@ class StoredRows(Sequence[Feature]):
         return {"input_ids": np.concatenate([bos, first, eos, eos, second, eos]), "is_next": bool(plan[4])}
 
 
-def _again(store: TokenStore, packing: Packing, max_length: int, bos: int, eos: int, seed: int) -> StoredRows:
+def _again(
+    store: TokenStore, packing: Packing, max_length: int, bos: int, eos: int, seed: int, most: int | None
+) -> StoredRows:
     """The same rows in another process."""
-    return StoredRows(store, packing, max_length=max_length, bos=bos, eos=eos, seed=seed)
+    return StoredRows(store, packing, max_length=max_length, bos=bos, eos=eos, seed=seed, most=most)
