@@ -6,6 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,15 @@ def imports(file: Path) -> Iterator[str]:
 
 def files(folder: str) -> list[Path]:
     return sorted((PACKAGE / folder).glob("**/*.py"))
+
+
+def test_a_wheel_has_every_package() -> None:
+    """A checkout and an editable install find a folder that is not listed; a wheel lacks it."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = [file.parent for name in ("roberta", "conversion") for file in (ROOT / name).glob("**/__init__.py")]
+    names = {".".join(folder.relative_to(ROOT).parts).replace("roberta.conversion", "conversion") for folder in folders}
+    wanted = {name.replace("conversion", "roberta.conversion", 1) for name in names} | {"roberta.small"}
+    assert sorted(listed) == sorted(wanted)
 
 
 @pytest.mark.parametrize("file", files("common"), ids=lambda file: file.name)

@@ -177,6 +177,7 @@ def test_errors_that_tokens_show_are_skipped_in_lists_and_streams_and_vectors(
     words = ("embed", "--model", folder / "plain", "--file", path, "--no-truncation", "--on-error", "skip")
     records = ran(capsys, *words, "--output", tmp_path / "a.npy")
     assert [one["index"] for one in records] == list(range(0, 20, 2))
+    assert records[0]["error"].endswith("; --truncation cuts it")
     vectors = np.load(tmp_path / "a.npy")
     assert np.isnan(vectors[::2]).all()
     assert np.allclose(vectors[3::4], pipe("left"), atol=1e-5)
@@ -193,7 +194,7 @@ def test_long_texts_are_cut_as_in_the_training_unless_that_is_refused(
     pipe = pipeline("text-classification", model)
     assert ran(capsys, *words) == [rounded(pipe({"text": LONG}, truncation=True))]
     main(list(map(str, words)))
-    assert f"1 rows have {LENGTH} tokens, the most there may be: longer texts were cut" in capsys.readouterr().err
+    assert f"1 row has {LENGTH} tokens, the most there may be: longer texts were cut" in capsys.readouterr().err
     assert "--truncation cuts it" in refused(capsys, *words, "--no-truncation")
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").unlink()

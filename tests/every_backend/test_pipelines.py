@@ -62,12 +62,15 @@ def assert_alike(found: Any, wanted: Any, bound: float) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_gives_the_results_of_pytorchs_own_forward(backend: Backend, folder: Path, task: str) -> None:
+def test_a_task_gives_the_results_of_pytorchs_own_forward_and_logs_nothing(
+    backend: Backend, folder: Path, task: str, caplog: pytest.LogCaptureFixture
+) -> None:
     get_backend("pt")
     name, head, options, inputs = TASKS[task]
     wanted = pipeline(task, stand_in(head, folder / name), folder / name, **options)(inputs)
     found = pipeline(task, folder / name, framework=backend.name, dtype="float64", **options)(inputs)
     assert_alike(found, wanted, 1e-9)
+    assert [record.message for record in caplog.records if record.name.startswith("tensorflow")] == []
 
 
 def test_a_prompt_is_the_beginning_of_a_row_of_training(

@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace, command: Command) -> int:
     pipe, trained = _pipeline_of(options, command, is_words=is_words)
     given: list[Given] = []  # the inputs whose results are not written yet
     results = pipe(_noted(inputs, given), **trained)
-    status = _written(results, given, writer, is_file=output is not None)
+    status = _written(results, given, writer, _names_of(command), is_file=output is not None)
     _say_full(options, command, pipe, trained)
     return status
 
@@ -77,14 +77,16 @@ def _check_no_job(options: argparse.Namespace) -> None:
 def _answers_of(options: argparse.Namespace, command: Command) -> Answers:
     """What answers the rows of a batch job."""
     pipe, trained = _pipeline_of(options, command, is_words=None)
+    names = _names_of(command)
 
     def answers(values: Iterator[Any]) -> Iterator[Any]:
         results = iter(values)
         first = next(results, None)
         if first is None:
-            return iter(())
+            return
         words = {"is_split_into_words": isinstance(first, list)} if options.command == "tag" else {}
-        return iter(pipe(itertools.chain([first], results), **trained, **words))
+        for result in pipe(itertools.chain([first], results), **trained, **words):
+            yield ValueError(in_options(str(result), names)) if isinstance(result, ValueError) else result
 
     return answers
 
@@ -123,7 +125,8 @@ def _say_full(options: argparse.Namespace, command: Command, pipe: Pipeline[Any]
     if pipe.full:
         lengths = {"max_length": getattr(pipe.options, "max_length", None), **options_of(command, options), **trained}
         longest = min(pipe.limit, lengths["max_length"] or pipe.limit)
-        _say(options.command, f"{pipe.full:,} rows have {longest} tokens, the most there may be: longer texts were cut, "
+        rows = "1 row has" if pipe.full == 1 else f"{pipe.full:,} rows have"
+        _say(options.command, f"{rows} {longest} tokens, the most there may be: longer texts were cut, "
                              "which --no-truncation makes an error")  # fmt: skip
 
 
@@ -203,8 +206,15 @@ def _noted(inputs: Iterable[Given], given: list[Given]) -> Iterator[Any]:
         yield one.value
 
 
-def _written(results: Iterable[Any], given: list[Given], writer: ResultLines | VectorFile, *, is_file: bool) -> int:
-    """Write every result. Returns the exit status."""
+def _written(
+    results: Iterable[Any],
+    given: list[Given],
+    writer: ResultLines | VectorFile,
+    names: Mapping[str, str],
+    *,
+    is_file: bool,
+) -> int:
+    """Write every result; errors name options instead of the arguments `names`. Returns the exit status."""
     # results on the same terminal show the progress themselves
     is_quiet = not is_file and sys.stdout.isatty()
     bar = tqdm(results, unit=" inputs", delay=PROGRESS_SECONDS, disable=True if is_quiet else None)
@@ -213,7 +223,7 @@ def _written(results: Iterable[Any], given: list[Given], writer: ResultLines | V
             for index, result in enumerate(bar):
                 one = given.pop(0)
                 if isinstance(result, ValueError):
-                    writer.error(index, one, result)
+                    writer.error(index, one, in_options(str(result), names))
                 else:
                     writer.write(one, result)
     except KeyboardInterrupt:
@@ -245,9 +255,9 @@ class ResultLines:
         """Print one result."""
         print(self.line(given, result) if self.as_json else _table(given.value, result), flush=True)
 
-    def error(self, index: int, given: Given, error: ValueError) -> None:
+    def error(self, index: int, given: Given, error: str) -> None:
         """Print the place of a skipped input, counted from 0, and the reason."""
-        record = {"index": index, "error": str(error)}
+        record = {"index": index, "error": error}
         print(self.line(given, record) if self.as_json else f"input {index}\n  {error}", flush=True)
 
     def line(self, given: Given, result: object) -> str:
@@ -288,9 +298,9 @@ class VectorFile:
         self.file.write(np.ascontiguousarray(result).tobytes())
         self.count += 1
 
-    def error(self, index: int, given: Given, error: ValueError) -> None:
+    def error(self, index: int, given: Given, error: str) -> None:
         """Write a vector of nan instead of a skipped input, and print a line with the reason."""
-        print(json.dumps({"index": index, "error": str(error)}, ensure_ascii=False), flush=True)
+        print(json.dumps({"index": index, "error": error}, ensure_ascii=False), flush=True)
         if self.vector is not None:
             self.file.write(np.full_like(self.vector, np.nan).tobytes())
         self.count += 1

@@ -201,7 +201,8 @@ class Generate(TextPipeline[GenerateOptions]):
         output = cast(GeneratingModel, self.model).generate(
             self.convert(ids), attention_mask=self.convert(mask), seed=seeds, max_new_tokens=new, **told
         )
-        sequences = np.asarray(output.cpu() if hasattr(output, "cpu") else output)
+        # numpy cannot read a GPU's tensor of PyTorch; TensorFlow's `cpu` is deprecated, and warns
+        sequences = np.asarray(output.cpu() if hasattr(output, "detach") else output)
         found = []
         for prompt, part in zip(prompts, np.split(sequences, len(prompts)), strict=True):
             used = np.flatnonzero((part[:, ids.shape[1] :] != pad).any(axis=0))

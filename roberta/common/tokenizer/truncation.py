@@ -95,7 +95,7 @@ def _check_text(name: str, number: int, value: object, is_words: bool, is_batch:
     where = f"text {number} of {name}" if is_batch else name
     if not is_words and not isinstance(value, str):
         hint = "; lists of words need is_split_into_words=True" if isinstance(value, list | tuple) else ""
-        raise ArgumentError(f"{where} is {value!r:.80}, a {type(value).__name__}; a text is a str{hint}")
+        raise ArgumentError(f"{where} is {value!r:.80} ({type(value).__name__}), not a str{hint}")
     if is_words and not (isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)):
         raise ArgumentError(f"{where} is {value!r:.80}; with is_split_into_words=True a text is a list of str")
 
