@@ -48,7 +48,7 @@ def check_charsmaps_of_json(where: str, raw: bytes) -> None:
 
 
 def _damage_of(charsmap: bytes) -> str | None:
-    """What is wrong with rules; None for nothing."""
+    """The fault of rules; None if there is none."""
     # the two parts
     size = int.from_bytes(charsmap[:4], "little")
     if len(charsmap) < 8 or not size or size % 4 or 4 + size > len(charsmap):
