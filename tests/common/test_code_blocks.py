@@ -83,7 +83,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(made["labels"], folder / "base")
     for number, name in enumerate(("my-adapter", "another")):
         adapter = draw(pair(QUERY, 24, 24), seed=number)
-        write(folder / name, adapter, base_model_name_or_path="base", target_modules=["query"])
+        write(folder / name, adapter, base_model_name_or_path="base", target_modules=[QUERY])
     config = RobertaConfig.from_pretrained(bundled, num_hidden_layers=1, hidden_size=24, num_attention_heads=2)
     config.update({"intermediate_size": 40})
     config.save_pretrained(folder / "small")
