@@ -100,6 +100,21 @@ def test_batches_are_those_from_memory(
     assert [dict(one).get("is_next") for one in ours.features] == [dict(one).get("is_next") for one in theirs.features]
 
 
+@pytest.mark.parametrize("packing", ["full-sentences", "blocks", "segment-pair"])
+def test_the_first_rows_alone_are_those_from_memory(case: dict[str, Any], store: TokenStore, packing: str) -> None:
+    given = {"packing": packing, "max_length": 13, "max_train_samples": 9}
+    theirs, ours = data(case, case["train"], **given), data(case, store, **given)
+    assert len(ours.features) == len(theirs.features) == 9
+    assert_same(updates(ours, 3, range(1, 5)), updates(theirs, 3, range(1, 5)))
+    assert ours.report.as_json() == theirs.report.as_json()
+    assert len(pickle.loads(pickle.dumps(ours.features))) == 9
+
+
+def test_a_share_of_a_store_is_not_held_out(case: dict[str, Any], store: TokenStore) -> None:
+    with pytest.raises(ValueError, match=r"validation_split=0.1 .*token store; give validation files"):
+        data(case, store, validation_split=0.1)
+
+
 def test_whole_words_are_masked_as_from_memory(case: dict[str, Any], store: TokenStore) -> None:
     given = {"whole_words": True, "masking": "bernoulli", "masking_rate": 0.4}
     theirs, ours = data(case, case["train"], **given), data(case, store, **given)

@@ -34,7 +34,18 @@ SHARD_ROWS = 10_000
 _NOT_FOR_JOBS = {"file": "--file", "format": "--format", "header": "--header", "context_file": "--context-file",
                  "keep_inputs": "--inputs", "json": "--json"}  # fmt: skip
 # Options that do not affect results, or that the job's file holds by itself.
-_NO_RESULT = ("command", "run", "threads", "job_inputs", "output", "engine", "workers", "inputs", *_NOT_FOR_JOBS)
+_NO_RESULT = (
+    "command",
+    "run",
+    "threads",
+    "device",
+    "job_inputs",
+    "output",
+    "engine",
+    "workers",
+    "inputs",
+    *_NOT_FOR_JOBS,
+)
 
 _RAY, _RAY_WAY_OUT = "workers of --engine ray", "pip install 'roberta[ray]', or omit --engine"
 
