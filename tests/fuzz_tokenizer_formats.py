@@ -211,7 +211,7 @@ def working(folder: Path) -> bool:
         return encodes(tokenizer)
     except ValueError as error:
         # the unknown token that a vocabulary lacks is an error where a text needs it, and names the file
-        if "no unknown token" in str(error):
+        if "no token for unknown symbols" in str(error):
             raise CheckpointError(str(error)) from None
         raise
 
