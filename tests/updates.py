@@ -175,7 +175,12 @@ class ShortRun:
         self.folder: Any = None
         self.fails_at = 0
 
-    is_stopped = False
+    stops_at = 0  # updates, as when evaluations do not get better; 0 for never
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the training ends here."""
+        return 0 < self.stops_at == len(self.losses)
 
     def learning_rate(self, number: int) -> float:
         return RATE_OF_TESTS / number

@@ -59,6 +59,11 @@ def serve(folder: Path) -> None:
                 (run.folder / "losses.json").write_text(json.dumps(run.losses))
             else:
                 assert torch.distributed.get_rank() == 1, "the first process sees every update, the others none"
+    stopping = run_of("numbers", "data")
+    stopping.stops_at = 2
+    (folder / f"stopped-{torch.distributed.get_rank()}.txt").write_text(
+        str(trained(folder, "numbers", stopping).state().step)
+    )
     failing = run_of("tokens", "data")
     failing.fails_at = 2
     with pytest.raises((ValueError, RuntimeError)) as caught:
@@ -130,6 +135,10 @@ def test_two_processes_with_compiled_code_train_as_one_does(tmp_path: Path) -> N
     for sharding in SHARDINGS:
         losses = json.loads((folder / f"tokens-{sharding}-compiled" / "losses.json").read_text())
         assert losses == pytest.approx(alone.losses, rel=1e-10)
+
+
+def test_a_training_that_stops_early_stops_in_all_processes(together: Path) -> None:
+    assert [(together / f"stopped-{rank}.txt").read_text() for rank in range(2)] == ["2", "2"]
 
 
 def test_a_failure_of_the_first_process_ends_the_others(together: Path) -> None:
