@@ -220,8 +220,8 @@ def test_a_loss_scale_is_halved_by_an_overflow_and_doubled_after_2000_updates() 
 def test_averages_and_the_weights_that_were_trained_belong_together(backend: Backend, tmp_path: Path) -> None:
     folder, averaged = updates.folder_of(tmp_path, "tokens"), replace(RECIPE, ema_decay=0.8)
     plain = updates.trainer(backend, "tokens", folder).state()
-    with pytest.raises(CheckpointError, match=r"trained\.safetensors does not hold .*\n  missing: roberta\.embeddings"):
+    with pytest.raises(CheckpointError, match=r"trained\.safetensors does not hold .*\n  missing: "):
         updates.trainer(backend, "tokens", folder, averaged, resumed=plain)
     beside = updates.trainer(backend, "tokens", folder, averaged).state()
-    with pytest.raises(CheckpointError, match=r"not averaged in this training: roberta\.embeddings"):
+    with pytest.raises(CheckpointError, match=r"not averaged in this training: "):
         updates.trainer(backend, "tokens", folder, resumed=beside)

@@ -37,7 +37,7 @@ def test_smoothed_losses_are_those_of_transformers() -> None:
 
     tensors, options = [backend("pt").constant(array) for array in given()], LossOptions(SMOOTHING)
     found = [float(loss(*tensors, options=options)) for loss in (token_loss, next_token_loss)]
-    assert found == pytest.approx(json.loads(done.stdout), rel=1e-12)
+    assert found == pytest.approx(json.loads(done.stdout), rel=1e-6)  # it adds up in float32
 
 
 if __name__ == "__main__":
@@ -46,6 +46,4 @@ if __name__ == "__main__":
 
     outputs, targets = map(torch.from_numpy, given())
     smoother = LabelSmoother(epsilon=SMOOTHING)
-    print(
-        json.dumps([float(smoother({"logits": outputs}, {"labels": targets}, shift_labels=s)) for s in (False, True)])
-    )
+    print(json.dumps([float(smoother({"logits": outputs}, targets, shift_labels=s)) for s in (False, True)]))
