@@ -215,7 +215,7 @@ class BatchRows:
 
     @property
     def _has_types(self) -> bool:
-        """Whether a token of these rows may have another type than 0; none has in RoBERTa's own rows."""
+        """Whether a token of these rows may have a type that is not 0; none has in RoBERTa's own rows."""
         return self.options.single.has_types or (self._windows is not None and self.options.pair.has_types)
 
     def _types(self) -> list[list[int]]:
