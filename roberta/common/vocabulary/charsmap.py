@@ -60,7 +60,7 @@ def _charsmaps_of_json(raw: bytes) -> Iterator[bytes]:
 
 
 def _damage_of(charsmap: bytes) -> str | None:
-    """What is wrong with rules; None for nothing."""
+    """The damage that rules have; None where they have none."""
     # the two parts
     size = int.from_bytes(charsmap[:4], "little")
     if len(charsmap) < 8 or not size or size % 4 or 4 + size > len(charsmap):
