@@ -127,6 +127,26 @@ def test_tokens_offsets_and_words_by_hand(small: PhobertTokenizer) -> None:
     assert small(["x\nx"], is_split_into_words=True).tokens() == ["<s>", "x@@", "\n", "x", "</s>"]
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("cut", [{}, {"truncation": True, "max_length": 5}], ids=["whole", "cut"])
+def test_arrays_have_the_ids_of_the_lists(cut: dict[str, Any], side: str, small: PhobertTokenizer) -> None:
+    """An array is made from the library's ids, of which some are not those of the vocabulary: `ab`, `NEW`."""
+    small.padding_side = side
+    small.add_tokens(["NEW"])
+    texts = ["the ab this", "", "xyz thNEW is ab this", "a"]
+    lists = small(texts, **cut)["input_ids"]
+    assert lists[0][:4] == [0, *small.convert_tokens_to_ids(["the", "<unk>", "this"])]
+    width = max(map(len, lists))
+    padded = [row + [1] * (width - len(row)) if side == "right" else [1] * (width - len(row)) + row for row in lists]
+    arrays = small(texts, padding=True, return_tensors="np", **cut)
+    assert arrays["input_ids"].tolist() == padded
+    assert arrays["attention_mask"].tolist() == [[int(index != 1) for index in row] for row in padded]
+    assert not arrays["token_type_ids"].any()
+    assert [row.ids for row in arrays.encodings] == padded
+    offsets = small(texts, padding=True, return_tensors="np", return_offsets_mapping=True, **cut)
+    assert offsets["input_ids"].tolist() == padded
+
+
 def test_white_space_is_pythons(small: PhobertTokenizer) -> None:
     for code in range(0x3001):
         is_one = len(small.tokenize(f"a{chr(code)}a")) == 2 and chr(code) != "\n"

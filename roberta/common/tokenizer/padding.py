@@ -6,6 +6,7 @@ What stands around the texts of a row is a `Layout`. `tokenizer.pad` fills rows 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from operator import attrgetter
 from typing import Any, Protocol, TypeVar
@@ -98,6 +99,7 @@ class BatchRows:
     Args:
         ids: those of each text, without special tokens.
         windows: of `cut_windows`.
+        table: the ids of the vocabulary by those in `ids`; None where they are the same.
     """
 
     def __init__(
@@ -108,15 +110,15 @@ class BatchRows:
         windows: list[Window] | None,
         *,
         as_arrays: bool,
+        table: np.ndarray | None = None,
     ) -> None:
         self.options = options
-        self._windows, self._ids, self._batch = windows, ids, batch
+        self._windows, self._ids, self._batch, self._table = windows, ids, batch, table
         if windows is None:
-            begin, end = options.single.begin.ids, options.single.end.ids
-            self.rows = [begin + row + end for row in ids]
+            special = options.single.size
+            self.lengths = [special + len(row) for row in ids]
         else:
-            self.rows = self._assembled(attrgetter("ids"), lambda at, span, *_: ids[at][span[0] : span[1]])
-        self.lengths = list(map(len, self.rows))
+            self.lengths = list(map(len, self.rows))
         width = padded_length(options, self.lengths)
         if width is None and as_arrays and len(set(self.lengths)) == 1:
             width = self.lengths[0]
@@ -125,6 +127,18 @@ class BatchRows:
         self._where = None
         if as_arrays and width is not None and max(self.lengths) <= width:
             self._where = self._places(width, 0, 0)
+
+    @cached_property
+    def rows(self) -> list[list[int]]:
+        """The ids of each row, without padding."""
+        ids = self._ids
+        if self._table is not None:
+            table = self._table
+            ids = [table[row].tolist() if row else row for row in ids]
+        if self._windows is None:
+            begin, end = self.options.single.begin.ids, self.options.single.end.ids
+            return [begin + row + end for row in ids]
+        return self._assembled(attrgetter("ids"), lambda at, span, *_: ids[at][span[0] : span[1]])
 
     @property
     def windows(self) -> list[Window]:
@@ -137,10 +151,13 @@ class BatchRows:
         """Where the entries of each row are but the first and last few: bool, (rows, width)."""
         if sum(self.lengths) == len(self.lengths) * width and not before + behind:
             return np.ones((len(self.lengths), width), dtype=bool)
-        lengths, places = np.array(self.lengths)[:, None], np.arange(width)
+        lengths, places = np.array(self.lengths, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)
         if self.options.padding_side == "left":
-            places = places - width + lengths
-        return (places >= before) & (places < lengths - behind)
+            starts = width - lengths
+            return (places >= starts + before) & (places < width - behind)
+        where = places < lengths - behind
+        where[:, :before] = False
+        return where
 
     def _assembled(self, special: Callable[[Specials], list[_T]], text: _OfText[_T]) -> list[list[_T]]:
         """The rows of a field, without padding, from the entries of special tokens and of the tokens of texts."""
@@ -166,9 +183,44 @@ class BatchRows:
             return _padded_array(rows, self._where, value)
         return pad_rows(rows, self.width, value, self.options.padding_side)
 
+    def _id_field(self) -> Any:
+        """The ids of each token."""
+        if self._where is None or self.width is None or self._windows is not None:
+            return self._filled(self.rows, self.options.pad_id)
+        # whole texts: no row needs to be assembled
+        begin, end = self.options.single.begin.ids, self.options.single.end.ids
+        count = sum(self.lengths) - (len(begin) + len(end)) * len(self.lengths)
+        flat = np.fromiter(chain.from_iterable(self._ids), dtype=np.int64, count=count)
+        if self._table is not None:
+            flat = self._table[flat]
+        array = np.full(self._where.shape, self.options.pad_id, dtype=np.int64)
+        array[self._places(self.width, len(begin), len(end))] = flat
+        # the special tokens, column by column
+        lengths = np.array(self.lengths)
+        starts = self.width - lengths if self.options.padding_side == "left" else np.zeros_like(lengths)
+        numbers = np.arange(len(lengths))
+        for at, index in enumerate(begin):
+            array[numbers, starts + at] = index
+        for at, index in enumerate(reversed(end), 1):
+            array[numbers, starts + lengths - at] = index
+        return array
+
+    def _type_field(self) -> Any:
+        """The type of each token."""
+        if self._where is None or self._has_types:
+            return self._filled(self._types(), self.options.pad_type_id)
+        if self.options.pad_type_id == 0:
+            return np.zeros(self._where.shape, dtype=np.int64)
+        return np.where(self._where, 0, self.options.pad_type_id)
+
+    @property
+    def _has_types(self) -> bool:
+        """Whether a token of these rows may have a type that is not 0; none has in RoBERTa's own rows."""
+        return self.options.single.has_types or (self._windows is not None and self.options.pair.has_types)
+
     def _types(self) -> list[list[int]]:
         """The type of each token, without padding."""
-        if not (self.options.single.has_types or self.options.pair.has_types):  # as in RoBERTa's own rows
+        if not self._has_types:
             return [[0] * length for length in self.lengths]
         return self._assembled(attrgetter("types"), lambda at, span, number, kind: [kind] * (span[1] - span[0]))
 
@@ -197,9 +249,9 @@ class BatchRows:
             aligned: the alignment of each text, for `offset_mapping`.
         """
         options = self.options
-        fields = {"input_ids": self._filled(self.rows, options.pad_id)}
+        fields = {"input_ids": self._id_field()}
         if options.return_token_type_ids:
-            fields["token_type_ids"] = self._filled(self._types(), options.pad_type_id)
+            fields["token_type_ids"] = self._type_field()
         if options.return_attention_mask:
             mask = self._where
             fields["attention_mask"] = self._filled(self._ones(), 0) if mask is None else mask.astype(np.int64)

@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import tokenizers
 
 from roberta.common.tokenizer.base import Engine, refuse_surrogate
@@ -42,8 +43,11 @@ class SubwordEncoding(AlignedEncoding):
     @cached_property
     def ids(self) -> list[int]:
         """The id of each token."""
+        indices: list[int] = self.encoding.ids
+        if max(indices, default=0) < self.model.size:  # as in most rows
+            return indices
         table, added = self.model.ids, self.added
-        return [table[index] if index < len(table) else added[index][0] for index in self.encoding.ids]
+        return [table[index] if index < len(table) else added[index][0] for index in indices]
 
     @cached_property
     def tokens(self) -> list[str]:
@@ -95,10 +99,18 @@ class SubwordEngine(Engine):
                 own = self.library.token_to_id(token.content)
                 assert own is not None
                 self.added[own] = (index, token.content)
-        self.table = [*model.ids, *(index for _, (index, _) in sorted(self.added.items()))]
+        self.ids_of_library = [*model.ids, *(index for _, (index, _) in sorted(self.added.items()))]
+        if self.is_whole:
+            self.table = np.array(self.ids_of_library, dtype=np.int64)
 
     def ids(self, texts: Sequence[Any], is_words: bool) -> list[list[int]]:
         """The ids of each text, without special tokens around."""
+        if not self.is_whole:
+            return self._ids_in_parts(texts, is_words)
+        return list(map(self._own, self.raw_ids(texts, is_words)))
+
+    def raw_ids(self, texts: Sequence[Any], is_words: bool) -> list[list[int]]:
+        """The library's ids of each text, to be looked up in `table`; where there is none, the same as `ids`."""
         if not self.is_whole:
             return self._ids_in_parts(texts, is_words)
         try:
@@ -106,13 +118,13 @@ class SubwordEngine(Engine):
         except TypeError:
             refuse_surrogate(texts)
             raise
-        return [self._own(row.ids) for row in rows]
+        return [row.ids for row in rows]
 
     def _own(self, ids: list[int]) -> list[int]:
         """Ids of the library as ids of the vocabulary; most rows are the same."""
         if max(ids, default=0) < self.model.size:
             return ids
-        table = self.table
+        table = self.ids_of_library
         return [table[index] for index in ids]
 
     def align(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -111,7 +112,7 @@ def read_tokenizer_json(path: TextFile, *, is_byte_level: bool = False) -> Vocab
         # mapped, as megabytes that are read and freed stay with the process
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
             # other models have no merges, and the library reads their vocabularies faster
-            if raw.find(_MODEL) >= 0 and raw.find(_MODEL_OF_MERGES) < 0 and not is_byte_level:
+            if not is_byte_level and _has_no_merges(raw):
                 return library_vocabulary(str(path), _library_tokenizer(str(path), raw[:]))
             rest, merges = _without_merges(raw)
     except (OSError, ValueError):  # no such file, or an empty one: the error is the same as for other files
@@ -119,8 +120,14 @@ def read_tokenizer_json(path: TextFile, *, is_byte_level: bool = False) -> Vocab
     return _vocabulary_of(path, rest, merges, is_byte_level)
 
 
-_MODEL = b'\n  "model": {\n    "type": "'  # as the library writes it
-_MODEL_OF_MERGES = _MODEL + b'BPE"'
+def _has_no_merges(raw: mmap.mmap) -> bool:
+    """Whether the model of a tokenizer.json is of a kind without merges; False where the file is unusual."""
+    at = raw.find(_MODEL)
+    return at >= 0 and _WITHOUT_MERGES.match(raw, at) is not None
+
+
+_MODEL = b'"model"'  # within a text its quotation marks are escaped
+_WITHOUT_MERGES = re.compile(rb'"model"\s*:\s*\{\s*"type"\s*:\s*"(?:Unigram|WordPiece|WordLevel)"')
 
 
 def read_tokenizer_text(text: str) -> Vocabulary:
