@@ -60,11 +60,7 @@ def _charsmaps_of_json(raw: bytes) -> Iterator[bytes]:
 
 
 def _damage_of(charsmap: bytes) -> str | None:
-<<<<<<< HEAD
     """The fault of rules; None if there is none."""
-=======
-    """The damage that rules have; None where they have none."""
->>>>>>> w-speed
     # the two parts
     size = int.from_bytes(charsmap[:4], "little")
     if len(charsmap) < 8 or not size or size % 4 or 4 + size > len(charsmap):
