@@ -41,8 +41,8 @@ TRAINED = {
 
 def vocabularies(tokenizers: Any) -> list[list[str]]:
     """The tokens of new vocabularies, in the order of their ids."""
-    words = ["the", "quick", "fox", "été", "naïve", "straße", "3.14", "it's", "can't", "running", "runner", "tokens", "tokenizer",
-             "東京", "서울", "mùa"]  # fmt: skip
+    words = ["the", "quick", "fox", "été", "naïve", "straße", "3.14", "it's", "can't", "running", "runner", "tokens",
+             "tokenizer", "東京", "서울", "mùa"]  # fmt: skip
     chosen = random.Random(3)
     corpus = [" ".join(chosen.choices(words, k=12)) for _ in range(200)]
     found = (tokenizer.train_new_from_iterator([corpus], vocab_size=400).get_vocab() for tokenizer in tokenizers)
@@ -51,7 +51,7 @@ def vocabularies(tokenizers: Any) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def saved(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]]:
-    """Folder and ids of each tokenizer of ours, saved beside a config with the type of its model."""
+    """Folder and ids of each tokenizer, saved by us beside a config with the type of its model."""
     import roberta
 
     found = {}
