@@ -222,6 +222,16 @@ def test_rows_that_cannot_be_used_are_named_or_kept_with_their_errors(
     assert found[3]["error"].startswith(f"{file} line 4")
 
 
+def test_half_a_character_in_any_column_stays_as_json_has_it(models: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"title": "\\ud83d x", "text": "fine"}\n{"text": "\\udc00"}\n{"text": "last"}\n')
+    assert run(models, "classify", "labels", "--input", file, "--output", tmp_path / "out", "--on-error", "skip") == 0
+    found = read_lines(tmp_path / "out" / "rows.jsonl")
+    assert [row["text"] for row in found] == ["fine", "\udc00", "last"]
+    assert found[0]["title"] == "\ud83d x"
+    assert ["error" in row for row in found] == [False, True, False]
+
+
 def test_another_job_does_not_mix_its_results_in(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -324,3 +324,11 @@ def test_many_labels_make_windows_of_fewer_texts(folder: Path, monkeypatch: pyte
         assert [result["labels"] for result in found] == [result["labels"] for result in wanted * 10]
         assert math.ceil(1600 / 400) <= len(pipe.model.seen) <= 10
         assert max(rows for rows, _ in pipe.model.seen) <= 600
+
+
+def test_labels_that_name_contradiction_alone_are_refused(folder: Path) -> None:
+    """The last label would be taken for entailment, and every score would be exactly a half."""
+    with pytest.raises(ValueError, match=r"'implication', 'neutral', 'contradiction': .*id2label"):
+        make(folder, ["implication", "neutral", "contradiction"])
+    pipe = make(folder, [" entailment", "neutral", "contradiction"])
+    assert pipe(FRANCE, TOPICS) == best_first(FRANCE, TOPICS, together(pairs(pipe, FRANCE, TOPICS), 0))

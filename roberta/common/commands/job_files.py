@@ -155,7 +155,7 @@ def write_rows(
     """
     if shard.name.endswith(".jsonl"):
         rows = ({**row, **result} for row, result in zip(columns, results, strict=True))
-        return (f"{json.dumps(row, ensure_ascii=False, default=_plain)}\n".encode() for row in rows)
+        return map(_line, rows)
     arrow, parquet = _arrow()
     table = arrow.Table.from_batches(
         list(_batches_of(Path(shard.file), shard.start, shard.stop)), _parquet(Path(shard.file)).schema_arrow
@@ -167,6 +167,14 @@ def write_rows(
     held = io.BytesIO()
     parquet.write_table(table, held)
     return [held.getvalue()]
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    """A row as a line of JSON; half a character, which UTF-8 does not have, is escaped as JSON has it."""
+    try:
+        return f"{json.dumps(row, ensure_ascii=False, default=_plain)}\n".encode()
+    except UnicodeEncodeError:
+        return f"{json.dumps(row, default=_plain)}\n".encode()
 
 
 def _plain(value: Any) -> Any:

@@ -138,6 +138,12 @@ class ZeroShot(Pipeline[ZeroShotOptions]):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         labels = [label for _, label in sorted(self.model.config.id2label.items())]
+        contradiction, entailment = _outcomes(labels)
+        if contradiction == entailment and len(labels) > 1:
+            raise ValueError(
+                f"the model's labels are {', '.join(map(repr, labels))}: one means contradiction, and none begins with "
+                "'entail'; name the label of entailment so in id2label of config.json"
+            )
         if _first_like(labels, "entail") is None:
             warnings.warn(
                 f"the model's labels are {', '.join(map(repr, labels))}, and none begins with 'entail'; the last one is "
@@ -305,4 +311,4 @@ def _outcomes(labels: Sequence[str]) -> list[int]:
 
 def _first_like(labels: Sequence[str], start: str) -> int | None:
     """The first label that begins so, in upper or lower case."""
-    return next((place for place, label in enumerate(labels) if str(label).lower().startswith(start)), None)
+    return next((place for place, label in enumerate(labels) if str(label).strip().lower().startswith(start)), None)
