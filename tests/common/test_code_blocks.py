@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from adapters import QUERY, draw, pair, write
 from backends import backend as get_backend
 from pipeline_cases import RAILWAY, TEXTS, make_models
+from pyarrow.parquet import write_table
 
 from roberta import RobertaConfig
 
@@ -24,11 +26,12 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODELS = {
     "models/sentiment": "labels", "models/ner": "tags", "models/squad": "answers", "models/race": "choices",
-    "models/writer": "writes", "models/nli": "labels",
+    "models/writer": "writes", "models/nli": "nli",
 }  # fmt: skip
 LINES = [line for text in TEXTS for line in (text, text.lower())] * 3
 # Blocks that do not run here, by a part of them, and why.
 ELSEWHERE = {
+    "make gpu": "a target of the checkout; benchmarks/gpu.py skips without a GPU",
     "make demo": "CI runs `make test`, and tests/conversion/test_demo.py the demo",
     "demo-checkpoint": "the demo's checkpoint; the report itself is compared in tests/conversion/test_verify.py",
     "sst2/train.tsv": "an hour of training on other people's data (docs/recipes.md says where it comes from)",
@@ -90,6 +93,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "small" / "model.safetensors").unlink()
     for name in ("text.txt", "texts.txt", "held-out.txt", "corpus.txt"):
         (folder / name).write_text("\n".join(LINES))
+    (folder / "data").mkdir()
+    write_table(pyarrow.table({"text": LINES[:20]}), folder / "data" / "part.parquet")
     (folder / "pairs.tsv").write_text("\n".join(f"{one}\t{other}" for one, other in itertools.pairwise(TEXTS)))
     (folder / "town.txt").write_text(RAILWAY)
     for name in ("train.tsv", "dev.tsv"):

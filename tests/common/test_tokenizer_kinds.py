@@ -12,6 +12,7 @@ import pytest
 import tokenizers
 
 import roberta
+from roberta.common.pipelines.windows import tokenised, tokenised_words
 from roberta.common.training.data.masking import MaskingVocabulary
 from roberta.common.vocabulary import sentencepiece_file
 
@@ -235,3 +236,20 @@ def test_a_byte_level_vocabulary_with_a_normalizer_is_trained() -> None:
     trained = tokenizer.train_new_from_iterator(TEXTS, 300, show_progress=False)
     check_trained(trained, tokenizer)
     assert trained("THE CAT")["input_ids"] == trained("the cat")["input_ids"]
+
+
+def test_unknown_words_are_shown_with_their_own_characters(words: Path) -> None:
+    tokenizer = roberta.AutoTokenizer.from_pretrained(words)
+    (whole,), (split,) = tokenised(tokenizer, ["cats zé ."]), tokenised_words(tokenizer, [["cats", "zé", "."]], 1)
+    for text in (whole, split):
+        assert text.tokens == ["cat", "##s", "zé", "."]
+        assert text.offsets.tolist() == [[0, 3], [3, 4], [5, 7], [8, 9]]
+
+
+def test_an_unknown_part_of_a_word_is_marked_as_such(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("a@@ 9\nc 8\nac 7\n")
+    (tmp_path / "bpe.codes").write_text("")
+    tokenizer = roberta.PhobertTokenizer.from_pretrained(tmp_path)
+    (text,) = tokenised(tokenizer, ["abc c"])
+    assert text.tokens == ["a@@", "b@@", "c", "c"]
+    assert tokenizer.convert_tokens_to_string(list(text.tokens)) == "abc c"

@@ -332,3 +332,8 @@ def test_labels_that_name_contradiction_alone_are_refused(folder: Path) -> None:
         make(folder, ["implication", "neutral", "contradiction"])
     pipe = make(folder, [" entailment", "neutral", "contradiction"])
     assert pipe(FRANCE, TOPICS) == best_first(FRANCE, TOPICS, together(pairs(pipe, FRANCE, TOPICS), 0))
+
+
+def test_a_text_of_another_type_is_said_to_be_no_text(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"^inputs\[1\] is None \(NoneType\), not a str"):
+        make(folder)([FRANCE, None], TOPICS)

@@ -54,22 +54,20 @@ class TextWindow(NamedTuple):
 def tokenised(tokenizer: TokenizerBase, texts: Sequence[str]) -> list[Text]:
     """Whole texts as tokens."""
     batch = tokenizer(list(texts), add_special_tokens=False, verbose=False)
-    found = [_as_text(row) for row in batch.encodings or ()]
-    if tokenizer.is_byte_level:
-        return found
-    # of an unknown token, the characters that it stands for
-    return [
-        text._replace(tokens=_spelled(text, whole, tokenizer.unk_token_id))
-        for text, whole in zip(found, texts, strict=True)
-    ]
+    return [_spelled(_as_text(row), whole, tokenizer) for row, whole in zip(batch.encodings or (), texts, strict=True)]
 
 
-def _spelled(text: Text, whole: str, unknown: int | None) -> Sequence[str]:
-    """The tokens, with the characters in place of the unknown ones."""
-    return [
-        whole[slice(*span)] if index == unknown else token
-        for token, index, span in zip(text.tokens, text.ids.tolist(), text.offsets.tolist(), strict=True)
+def _spelled(text: Text, whole: str, tokenizer: TokenizerBase) -> Text:
+    """The same text, with characters instead of each unknown token, and the mark of one that the next one continues."""
+    if tokenizer.is_byte_level or not (text.ids == tokenizer.unk_token_id).any():
+        return text
+    continues = np.append(text.words[1:] == text.words[:-1], False)
+    rows = zip(text.tokens, text.ids.tolist(), text.offsets.tolist(), continues.tolist(), strict=True)
+    tokens = [
+        f"{whole[slice(*span)]}{tokenizer.continues if is_part else ''}" if index == tokenizer.unk_token_id else token
+        for token, index, span, is_part in rows
     ]
+    return text._replace(tokens=tokens)
 
 
 def tokenised_words(tokenizer: TokenizerBase, sentences: Sequence[Sequence[str]], gap: int) -> list[Text]:
@@ -77,7 +75,12 @@ def tokenised_words(tokenizer: TokenizerBase, sentences: Sequence[Sequence[str]]
     filled = [words for words in sentences if words]  # the tokenizer does not accept an empty list in a batch
     batch = tokenizer(filled, add_special_tokens=False, is_split_into_words=True, verbose=False) if filled else None
     rows = iter(batch.encodings or ()) if batch is not None else iter(())
-    return [_shifted(_as_text(next(rows)), words, gap) if words else _as_text(_EMPTY) for words in sentences]
+    return [
+        _spelled(_shifted(_as_text(next(rows)), words, gap), (" " * gap).join(words), tokenizer)
+        if words
+        else _as_text(_EMPTY)
+        for words in sentences
+    ]
 
 
 _EMPTY = Encoding([], [], [], [], [], [], [], [])

@@ -183,7 +183,7 @@ class ZeroShot(Pipeline[ZeroShotOptions]):
     def checked(self, item: Item) -> _Labelled:
         """The text, which must not be empty, and its own labels."""
         value, name, labels = item.value, item.name, None
-        if not isinstance(value, str):
+        if isinstance(value, Mapping):
             given = fields_of(value, name, {"text": True, "candidate_labels": False})
             value, name, labels = given["text"], f"{name}['text']", given.get("candidate_labels")
         if not text_of(value, name):

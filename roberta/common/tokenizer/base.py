@@ -88,6 +88,7 @@ class TokenizerBase(Decoding, Chatting, Saving, ABC):
     """What both tokenizers do; the settings are those of `TokenizerSettings`."""
 
     slow_tokenizer_class: ClassVar[type[TokenizerBase] | None] = None
+    continues: ClassVar[str] = ""  # ends a token that the next one continues, in PhoBERT's spelling
 
     # -- the engine ----------------------------------------------------------------------------------------------
 

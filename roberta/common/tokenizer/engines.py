@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -207,6 +208,10 @@ class PipelineEngine(Engine):
         return list(map(AlignedEncoding, rows))
 
 
+# As the library says it: "Missing [UNK] token", "unk_id is missing", "Unk token `<unk>` not found".
+_NO_UNKNOWN = re.compile(r"\bunk(?:_|\b)", re.IGNORECASE)
+
+
 @contextmanager
 def _named_failure(texts: Sequence[Any], place: str) -> Iterator[None]:
     """Errors and panics of the library as `ValueError`.
@@ -220,7 +225,7 @@ def _named_failure(texts: Sequence[Any], place: str) -> Iterator[None]:
         refuse_surrogate(texts)
         raise
     except Exception as error:
-        if "unk" in str(error).lower():
+        if _NO_UNKNOWN.search(str(error)):
             raise ValueError(
                 f"{place or 'the tokenizer'}: a text has a symbol that the vocabulary lacks, and the model has no token for "
                 f"unknown symbols ({error}); put one into tokenizer.json, in model.vocab, and name it in model.unk_token "

@@ -50,6 +50,7 @@ class PhobertTokenizer(PreTrainedTokenizerFast):
     special_defaults = FAIRSEQ_TOKENS
     builds_rows = True
     has_slow_calls = True
+    continues = CONTINUES
     _subwords: SubwordModel
     _normalizer: TweetNormalizer | None = None
 
@@ -133,7 +134,7 @@ class PhobertTokenizer(PreTrainedTokenizerFast):
 
     def word_borders(self, token: str) -> tuple[bool, bool]:
         """Whether a token begins a word, which it does not say, and whether it ends one."""
-        return False, not token.endswith(CONTINUES)
+        return False, not token.endswith(self.continues)
 
     # -- from ids to text ------------------------------------------------------------------------------------------
 
@@ -156,7 +157,7 @@ class PhobertTokenizer(PreTrainedTokenizerFast):
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """The text of tokens: with spaces between words."""
-        return " ".join(tokens).replace(f"{CONTINUES} ", "").strip()
+        return " ".join(tokens).replace(f"{self.continues} ", "").strip()
 
     # -- saving ----------------------------------------------------------------------------------------------------
 

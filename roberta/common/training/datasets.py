@@ -42,26 +42,14 @@ _OF_TASK: dict[Task, tuple[str, ...]] = {
     "mlm": ("packing", "masking", "masking_rate", "whole_words", "text_column"),
     "clm": ("packing", "text_column"),
     "text-classification": (
-        "truncation",
-        "problem",
-        "labels",
-        "keep_labels",
-        "text_column",
-        "label_column",
-        "class_weights",
+        "truncation", "problem", "labels", "keep_labels", "text_column", "label_column", "class_weights",
     ),
     "token-classification": ("truncation", "labels", "keep_labels", "text_column", "label_column", "class_weights"),
     "question-answering": ("stride",),
     "multiple-choice": ("truncation", "label_column"),
-}
-_NOT_AGREED = (
-    "problem",
-    "labels",
-    "keep_labels",
-    "text_column",
-    "label_column",
-    "class_weights",
-)  # the config shows them, or "columns" does, or the training compares what follows from them
+}  # fmt: skip
+# The config shows them, or "columns" does, or the training compares what follows from them.
+_NOT_AGREED = ("problem", "labels", "keep_labels", "text_column", "label_column", "class_weights")
 
 
 @dataclass(frozen=True, kw_only=True)
