@@ -115,6 +115,15 @@ def is_automatic(device: object) -> bool:
     return device is None or (isinstance(device, str) and device in AUTOMATIC)
 
 
+def check_kind_alone(device: object, sharding: str) -> None:
+    """Raise `ValueError` for one device by its number, where a sharding takes all devices of a kind."""
+    if sharding != "none" and not is_automatic(device) and device_name(device).number is not None:
+        raise ValueError(
+            f"device={device!r} is one device, and sharding={sharding!r} takes all of its kind; omit the number, or "
+            'take sharding="none"'
+        )
+
+
 @functools.cache
 def say_taken(device: str, framework: str) -> None:
     """Log, once per process, which device was taken where the caller named none."""

@@ -6,8 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 from roberta.common.devices import (
+    check_kind_alone,
     cpu_has_bfloat16,
-    device_name,
     existing_device,
     is_automatic,
     say_taken,
@@ -43,11 +43,7 @@ def training_device(device: object, sharding: str) -> str | None:
         ValueError: it does not exist, or it is one where all are wanted.
     """
     chosen = as_device(device)
-    if sharding != "none" and not is_automatic(device) and device_name(device).number is not None:
-        raise ValueError(
-            f"device={device!r} is one device, and sharding={sharding!r} takes all of its kind; omit the number, or "
-            'take sharding="none"'
-        )
+    check_kind_alone(device, sharding)
     return None if is_automatic(device) else chosen
 
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from roberta.common.storage.folders import CheckpointError
@@ -30,6 +29,7 @@ from roberta.common.training.data.readers import Format
 from roberta.common.training.data.source_chunks import Place, ReadingOptions, SourceChunk, source_chunks
 from roberta.common.training.data.token_store import TokenStore
 from roberta.common.training.fingerprints import hash_of_ids, paths_of
+from roberta.common.training.folder_locks import locked_output
 from roberta.common.training.store_writer import (
     LOCK_FILE,
     STEP_TOKENS,
@@ -260,25 +260,7 @@ def _check_unchanged(described: Sequence[Mapping[str, Any]]) -> None:
                 )
 
 
-@contextlib.contextmanager
-def _alone(output: Path) -> Iterator[None]:
+def _alone(output: Path) -> contextlib.AbstractContextManager[None]:
     """Hold the folder of a store; another process that does is waited for."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"output={output} cannot be a folder for a store: {error.strerror}; give the path of a folder, or of a new one "
-            "in a place that can be written"
-        ) from error
-    lock = FileLock(output / LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        tqdm.write(f"waiting for another process, which prepares {output}", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            (output / LOCK_FILE).unlink()
-        lock.release()
+    said = f"waiting for another process, which prepares {output}"
+    return locked_output(output, LOCK_FILE, "a store", lambda: tqdm.write(said, file=sys.stderr))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from roberta.common import frameworks
 from roberta.common.adapters.adapter_files import open_adapter
@@ -25,6 +23,7 @@ from roberta.common.training.checkpoints import Checkpoints, Saved, differences
 from roberta.common.training.data.batches import Batches
 from roberta.common.training.datasets import Data, make_data
 from roberta.common.training.fingerprints import fingerprint, tokenizer_hash
+from roberta.common.training.folder_locks import locked_output
 from roberta.common.training.initial_weights import initial_weights, open_config
 from roberta.common.training.journal import METRICS_FILE, Journal
 from roberta.common.training.large_files import stored_if_large
@@ -267,24 +266,10 @@ def _of_today(agreement: Mapping[str, Any]) -> dict[str, Any]:
     return {**agreement, "config": config}
 
 
-@contextlib.contextmanager
-def training_lock(output: Path) -> Iterator[None]:
+def training_lock(output: Path) -> contextlib.AbstractContextManager[None]:
     """Hold a folder, so that no other process trains in it; `ValueError` if one does, or it cannot be made."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"output={output} cannot be a folder for a training: {error.strerror}; give the path of a folder, or of a "
-            "new one in a place that can be written"
-        ) from error
-    lock = FileLock(output / _LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+
+    def refuse() -> None:
         raise ValueError(f"another process trains in {output}; wait for it, or give another folder") from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            (output / _LOCK_FILE).unlink()
-        lock.release()
+
+    return locked_output(output, _LOCK_FILE, "a training", refuse)
