@@ -122,7 +122,7 @@ def _agreement(task: Task, settings: DataSettings, lengths: Lengths, store: Toke
     read = reading_options(settings, task).said() if store is None else store.info.settings
     said = {name: value for name, value in read.items() if name != "format"}
     said |= {name: getattr(settings, name) for name in ("max_train_samples", "validation_split")}
-    more = {name: value for name, value in said.items() if value not in (None, False, {})}
+    more = {name: value for name, value in said.items() if value not in (None, {})}
     return {"max_length": lengths.max_length, **found, **more}
 
 

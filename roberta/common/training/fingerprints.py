@@ -14,6 +14,7 @@ import numpy as np
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training.data.batches import Feature
 from roberta.common.training.data.stored_rows import StoredRows
+from roberta.common.vocabulary.files import VOCAB_FILE, vocab_text
 
 
 def fingerprint(name: str, source: Any, features: Sequence[Feature]) -> dict[str, str]:
@@ -56,9 +57,13 @@ _NOT_OF_IDS = (
 
 
 def hash_of_ids(tokenizer: TokenizerBase) -> str:
-    """The same without settings that do not affect ids, such as the longest input."""
+    """The same without what does not affect ids, such as the longest input, or the class of `RobertaTokenizer`."""
+    files = tokenizer.files_to_save()
+    if not tokenizer.is_fast and VOCAB_FILE in files:  # as the fast class would write them
+        files |= tokenizer.files_to_save(legacy_format=False)
+        files[VOCAB_FILE] = vocab_text(json.loads(files[VOCAB_FILE]), indented=False)
     found = hashlib.sha256()
-    for name, content in sorted(tokenizer.files_to_save().items()):
+    for name, content in sorted(files.items()):
         if name == "tokenizer_config.json":
             config = {key: value for key, value in json.loads(content).items() if key not in _NOT_OF_IDS}
             content = json.dumps(config, sort_keys=True).encode()

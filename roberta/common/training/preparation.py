@@ -28,6 +28,7 @@ from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training.data.readers import Format
 from roberta.common.training.data.source_chunks import Place, ReadingOptions, SourceChunk, source_chunks
 from roberta.common.training.data.token_store import TokenStore
+from roberta.common.training.datasets import DataSettings, reading_options
 from roberta.common.training.fingerprints import hash_of_ids, paths_of
 from roberta.common.training.folder_locks import locked_output
 from roberta.common.training.store_writer import (
@@ -72,12 +73,12 @@ def prepare(
         ValueError: the data cannot be read; the folder has a store of something else, or other files.
         CheckpointError: the store cannot be written; what was prepared until then is kept.
     """
-    if workers < 0:
-        raise ValueError(f"workers={workers} must be at least 0")
-    said = dict(columns or {})
-    if text_column is not None and said.setdefault("text", text_column) != text_column:
-        raise ValueError(f"columns={dict(columns or {})} names a column other than {text_column!r} for text")
-    options = ReadingOptions(format=format, header=header, columns=said, skip_unusable=skip_unusable)
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+        raise ValueError(f"workers={workers!r} must be a number of processes of at least 0")
+    settings = DataSettings(
+        format=format, header=header, text_column=text_column, columns=columns, skip_unusable=skip_unusable
+    )
+    options = reading_options(settings, "mlm")
     opened = tokenizer if isinstance(tokenizer, TokenizerBase) else AutoTokenizer.from_pretrained(tokenizer)
     return prepare_store(data, opened, Path(output), options, workers=workers, progress=progress)
 
@@ -110,9 +111,7 @@ def prepare_store(
             _write_chunks(writer, sources, options, tokenizer, workers, progress)
             _check_unchanged(identity.sources)
             if not writer.has_tokens:
-                raise ValueError(
-                    f"the data has no token: there is nothing to train on; remove {output}, and give files"
-                )
+                raise ValueError("the data has no token: there is nothing to train on; give data that has texts")
             return writer.finish()
 
 

@@ -60,7 +60,8 @@ class StoreIdentity:
             str(number): {name: value for name, value in source.items() if name not in ("path", "mtime_ns")}
             for number, source in enumerate(self.sources, 1)
         }
-        return {"tokenizer": self.tokenizer, "source": sources, "settings": dict(self.settings)}
+        settings = {"settings": dict(self.settings)} if self.settings else {}
+        return {"tokenizer": self.tokenizer, "source": sources, **settings}
 
 
 def check_identity(folder: Path, saved: StoreIdentity, now: StoreIdentity) -> None:
@@ -225,26 +226,38 @@ class StoreWriter:
         self._new_notes: dict[int, dict[str, Any]] = {}
 
     def _resume(self) -> int:
-        """Take up what `progress.jsonl` says; the bytes of it that count."""
+        """Take up what `progress.jsonl` says; the bytes of it that count: none where no step was made safe."""
         path = self.folder / PROGRESS_FILE
         content = path.read_bytes() if path.is_file() else b""
         size = content.rfind(b"\n") + 1
-        lines = [json.loads(line) for line in content[:size].splitlines()]
-        if not lines:
+        if not size:
             return 0
-        head, *steps = lines
-        if head.pop("version") != STORE_VERSION:
-            raise CheckpointError(
-                f"{self.folder} was begun by another version of roberta; remove it, and prepare again"
+        try:
+            head, *steps = map(json.loads, content[:size].splitlines())
+            if head.pop("version") != STORE_VERSION:
+                raise CheckpointError(
+                    f"{self.folder} was begun by another version of roberta; remove it, and prepare again"
+                )
+            saved = StoreIdentity(**head)
+            saved.compared()
+            for step in steps:
+                self._notes |= {int(number): note for number, note in step["notes"].items()}
+            last: dict[str, Any] = (
+                steps[-1] if steps else {"tokens": 0, "sentences": 0, "documents": 0, "is_begun": False, "place": {}}
             )
-        check_identity(self.folder, StoreIdentity(**head), self.identity)
-        for step in steps:
-            self._notes |= {int(number): note for number, note in step["notes"].items()}
-        if steps:
-            last = steps[-1]
-            self.tokens, self.sentences, self.documents = last["tokens"], last["sentences"], last["documents"]
-            self._is_begun = last["is_begun"]
-            self.place = Place(**last["place"])
+            counts = [int(last[name]) for name in ("tokens", "sentences", "documents")]
+            is_begun, place = bool(last["is_begun"]), Place(**last["place"])
+        except CheckpointError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise CheckpointError(
+                f"{path} is damaged ({type(error).__name__}: {str(error)[:100]}), so how much of the store is safe is not "
+                f"known; remove {self.folder}, and prepare again"
+            ) from error
+        if not steps:  # nothing is lost by beginning anew, of whatever is asked for now
+            return 0
+        check_identity(self.folder, saved, self.identity)
+        (self.tokens, self.sentences, self.documents), self._is_begun, self.place = counts, is_begun, place
         return size
 
     def _opened(self, name: str, size: int) -> BinaryIO:

@@ -69,8 +69,9 @@ class ReadingOptions:
     skip_unusable: bool = False
 
     def said(self) -> dict[str, Any]:
-        """The ones that are not the default."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, False, {})}
+        """The ones that are not the default; `header=False` says something, and `skip_unusable=False` does not."""
+        said = {name: value for name, value in asdict(self).items() if value not in (None, {})}
+        return said if self.skip_unusable else {name: value for name, value in said.items() if name != "skip_unusable"}
 
 
 def source_chunks(sources: Sequence[Any], options: ReadingOptions, place: Place) -> Iterator[SourceChunk]:

@@ -1,0 +1,129 @@
+"""What a token store is of: other data, options or tokenizers are noticed, and the ways out that errors name work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import training_cases
+
+import roberta
+from roberta import AutoTokenizer, CheckpointError, RobertaTokenizer, Training
+from roberta.common.training.data.token_store import TokenStore
+from roberta.common.training.store_writer import StoreIdentity, StoreWriter
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return training_cases.make(tmp_path_factory.mktemp("case"), "mlm") | {"validation": None}
+
+
+def data(case: dict[str, Any], train: Any, **settings: Any) -> Any:
+    return Training(**{**case, "train": train, "output": "unused", **settings})._data()
+
+
+# -- tokenizers -------------------------------------------------------------------------------------------------------
+
+
+def test_the_class_of_a_tokenizer_does_not_matter(case: dict[str, Any], tmp_path: Path) -> None:
+    """`RobertaTokenizer` gives the ids of `RobertaTokenizerFast`, which the folder of either is opened as."""
+    slow = RobertaTokenizer.from_pretrained(case["model"])
+    store = roberta.prepare(case["train"], tokenizer=slow, output=tmp_path / "s", progress=False)
+    theirs = data(case, case["train"])
+    for tokenizer in (None, slow):
+        found = data(case, store, tokenizer=tokenizer)
+        assert [row["input_ids"].tolist() for row in found.features] == [
+            row["input_ids"].tolist() for row in theirs.features
+        ]
+    slow.save_pretrained(tmp_path / "saved")
+    for opened in (case["model"], tmp_path / "saved", slow):
+        found = roberta.prepare(case["train"], tokenizer=opened, output=tmp_path / "s", progress=False)
+        assert isinstance(found, TokenStore)
+
+
+def test_a_token_more_is_another_tokenizer(case: dict[str, Any], tmp_path: Path) -> None:
+    slow = RobertaTokenizer.from_pretrained(case["model"])
+    store = roberta.prepare(case["train"], tokenizer=slow, output=tmp_path / "s", progress=False)
+    for class_ in (RobertaTokenizer, AutoTokenizer):
+        other = class_.from_pretrained(case["model"])
+        other.add_tokens(["<more>"])
+        with pytest.raises(ValueError, match="something else:\n  tokenizer: "):
+            roberta.prepare(case["train"], tokenizer=other, output=store.folder, progress=False)
+
+
+# -- options of reading -----------------------------------------------------------------------------------------------
+
+
+def test_a_header_that_is_denied_is_an_option(case: dict[str, Any], tmp_path: Path) -> None:
+    """`header=False` makes the first line a row, and None tells it by its names: not the same store or training."""
+    table = tmp_path / "table.csv"
+    table.write_text("text\nA ship.\nThe sea.\n")
+    found = {
+        header: roberta.prepare(
+            [table], tokenizer=case["model"], output=tmp_path / str(header), header=header, progress=False
+        )
+        for header in (None, False)
+    }
+    assert [store.info.documents for store in found.values()] == [2, 3]
+    for header, output, line in (
+        (False, "None", "header: not there then, False now"),
+        (None, "False", "header: False then, not there now"),
+    ):
+        with pytest.raises(ValueError, match=rf"something else:\n  settings\.{line}"):
+            roberta.prepare([table], tokenizer=case["model"], output=tmp_path / output, header=header, progress=False)
+    agreements = [data(case, [table], header=header).agreement for header in (None, False)]
+    assert [agreement.get("header") for agreement in agreements] == [None, False]
+    assert data(case, found[False]).agreement == agreements[1]
+    assert "skip_unusable" not in agreements[0]  # which checkpoints of older versions lack
+
+
+def test_columns_of_prepare_are_those_of_a_training(case: dict[str, Any], tmp_path: Path) -> None:
+    for given, wanted in (
+        ({"text_column": "a", "columns": {"text": "b"}}, "names a column other than 'a' for text"),
+        ({"columns": {"label": "b"}}, r"columns=\{'label': 'b'\}: the roles of mlm are text"),
+        ({"workers": 1.5}, "workers=1.5 must be a number of processes of at least 0"),
+    ):
+        with pytest.raises(ValueError, match=wanted):
+            roberta.prepare(case["train"], tokenizer=case["model"], output=tmp_path / "s", progress=False, **given)
+    assert not (tmp_path / "s").exists()
+
+
+# -- what is begun ----------------------------------------------------------------------------------------------------
+
+
+def test_the_way_out_of_a_bad_row_works(case: dict[str, Any], tmp_path: Path) -> None:
+    """Nothing was made safe yet, so the folder may become the store of something else."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "A ship."}\n{"bad": 1}\n')
+    with pytest.raises(ValueError, match="skip_unusable=True"):
+        roberta.prepare([rows], tokenizer=case["model"], output=tmp_path / "s", progress=False)
+    store = roberta.prepare([rows], tokenizer=case["model"], output=tmp_path / "s", skip_unusable=True, progress=False)
+    assert (store.info.documents, store.info.skipped) == (1, 1)
+    rows.write_text('{"text": " "}\n')
+    with pytest.raises(ValueError, match="is empty"):
+        roberta.prepare([rows], tokenizer=case["model"], output=tmp_path / "t", progress=False)
+    rows.write_text('{"text": "A ship."}\n')
+    roberta.prepare([rows], tokenizer=case["model"], output=tmp_path / "t", progress=False)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"garbage\n",
+        b"\xff\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"version": 1, "dtype": 3}\n',
+        b"HEAD{}\n",
+        b"HEAD[]\n",
+        b"HEADgarb\n",
+    ],
+)
+def test_a_damaged_journal_is_named(case: dict[str, Any], tmp_path: Path, damage: bytes) -> None:
+    with StoreWriter(tmp_path / "s", StoreIdentity("<u2", "", [], {})) as writer:
+        writer.commit()
+    journal = tmp_path / "s" / "progress.jsonl"
+    journal.write_bytes(damage.replace(b"HEAD", journal.read_bytes().splitlines(keepends=True)[0]))
+    with pytest.raises(CheckpointError, match=r"progress\.jsonl is damaged .*; remove .*s, and prepare again"):
+        roberta.prepare(case["train"], tokenizer=case["model"], output=tmp_path / "s", progress=False)
