@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import training_cases
 
 import roberta
 from roberta import AutoTokenizer, CheckpointError, RobertaTokenizer, Training
+from roberta.common.training.data import source_chunks
 from roberta.common.training.data.token_store import TokenStore
+from roberta.common.training.fingerprints import fingerprint
+from roberta.common.training.preparation import prepare_store
 from roberta.common.training.store_writer import StoreIdentity, StoreWriter
 
 
@@ -127,3 +132,79 @@ def test_a_damaged_journal_is_named(case: dict[str, Any], tmp_path: Path, damage
     journal.write_bytes(damage.replace(b"HEAD", journal.read_bytes().splitlines(keepends=True)[0]))
     with pytest.raises(CheckpointError, match=r"progress\.jsonl is damaged .*; remove .*s, and prepare again"):
         roberta.prepare(case["train"], tokenizer=case["model"], output=tmp_path / "s", progress=False)
+
+
+# -- data that is not files -------------------------------------------------------------------------------------------
+
+
+class Rows:
+    """A data set with a length, and no way to iterate but by numbers."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = texts
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return {"text": self.texts[number], "more": {2}}
+
+
+class Stream:
+    """A data set that can only be iterated."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = texts
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return ({"text": text} for text in self.texts)
+
+
+def rows(*texts: str) -> list[dict[str, Any]]:
+    return [{"text": text, "number": np.float32(1), "\ud800": "\ud800"} for text in texts]
+
+
+@pytest.mark.parametrize("make", [rows, Rows])
+def test_data_in_memory_is_known_by_its_rows(case: dict[str, Any], tmp_path: Path, make: Any) -> None:
+    given = {"tokenizer": case["model"], "output": tmp_path / "s", "progress": False}
+    first = roberta.prepare(make("A ship.", "The sea."), **given)
+    assert roberta.prepare(make("A ship.", "The sea."), **given).info == first.info
+    with pytest.raises(ValueError, match=r"something else:\n  source\.1\.sha256_of_rows: "):
+        roberta.prepare(make("A ship.", "The sky."), **given)
+    # a training compares what the rows became, whether it reads them or the store
+    assert list(fingerprint("train", first, data(case, first).features)) == ["train"]
+
+
+def test_a_stream_is_not_taken_for_another(case: dict[str, Any], tmp_path: Path) -> None:
+    given = {"tokenizer": case["model"], "output": tmp_path / "s", "progress": False}
+    with pytest.raises(ValueError, match="item 2 is a str"):
+        roberta.prepare(iter([{"text": "A ship."}, "no row"]), **given)
+    store = roberta.prepare(Stream("A ship."), **given)  # nothing was made safe before
+    for other in (Stream("A ship."), Stream("The sea.")):
+        with pytest.raises(
+            ValueError, match=r"s has a token store already, and whether it is of this Stream cannot be"
+        ):
+            roberta.prepare(other, **given)
+    assert len(data(case, store.folder).features)
+
+
+def test_a_stream_that_was_interrupted_is_not_resumed(
+    case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_chunks, "_SIZE", 1)
+    tokenizer, options = AutoTokenizer.from_pretrained(case["model"]), source_chunks.ReadingOptions()
+
+    def prepared(stream: Any, output: str) -> TokenStore:
+        return prepare_store(stream, tokenizer, tmp_path / output, options, progress=False, step_tokens=1)
+
+    def broken() -> Iterator[Any]:
+        yield {"text": "A ship."}
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        prepared(broken(), "s")
+    with pytest.raises(
+        ValueError, match="has a token store already, and whether .*give another folder as output, or remove"
+    ):
+        prepared(Stream("The sea.", "The sky."), "s")
+    assert prepared(Stream("The sea.", "The sky."), "t").info.documents == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import json
 import multiprocessing
 import os
 import signal
@@ -37,6 +38,7 @@ from roberta.common.training.store_writer import (
     StoreIdentity,
     StoreWriter,
     finished_store,
+    has_steps,
     known_sources,
 )
 
@@ -104,6 +106,7 @@ def prepare_store(
             "<u2" if size <= 2**16 else "<u4", hash_of_ids(tokenizer), _described(sources, known_sources(output)),
             options.said(),
         )  # fmt: skip
+        _check_known(output, identity.sources)
         finished = finished_store(output, identity)
         if finished is not None:
             return finished
@@ -240,12 +243,39 @@ def _described_file(path: Path, known: Mapping[str, Mapping[str, Any]]) -> dict[
 
 
 def _described_data(data: Any) -> dict[str, Any]:
-    """A data set by what it says of itself; its content is not read for this."""
+    """A data set by its fingerprint if it has one, else by its rows if these can be read twice: the last is a stream."""
     found: dict[str, Any] = {"type": type(data).__name__}
+    mark = getattr(data, "_fingerprint", None)
     if hasattr(data, "__len__"):
         found["examples"] = len(data)
-    mark = getattr(data, "_fingerprint", None)
-    return {**found, "fingerprint": mark} if isinstance(mark, str) else found
+    if isinstance(mark, str):
+        return {**found, "fingerprint": mark}
+    return {**found, "sha256_of_rows": _hash_of_rows(data)} if hasattr(data, "__len__") else found
+
+
+def _hash_of_rows(data: Any) -> str:
+    """SHA-256 of the rows, read one after another."""
+    found = hashlib.sha256()
+    for row in data if isinstance(data, Iterable) else (data[number] for number in range(len(data))):
+        try:
+            text = json.dumps(row, default=repr)
+        except (TypeError, ValueError, RecursionError):  # keys that JSON has not, or a value inside itself
+            text = repr(row)
+        found.update(text.encode() + b"\n")
+    return found.hexdigest()
+
+
+def _check_known(output: Path, described: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `ValueError` where a folder has, or begins, a store of which it cannot be told whether it is of a stream."""
+    streams = [one["type"] for one in described if not {"path", "fingerprint", "sha256_of_rows"} & set(one)]
+    if not streams or not has_steps(output):
+        return
+    raise ValueError(
+        f"{output} has a token store already, and whether it is of this {streams[0]} cannot be told: it is a stream, "
+        "which has neither a length nor a fingerprint. To train on that store, give its folder; to prepare the stream, "
+        "give another folder as output, or remove this one. Files, lists and data sets that are not streamed can be "
+        "resumed"
+    )
 
 
 def _check_unchanged(described: Sequence[Mapping[str, Any]]) -> None:

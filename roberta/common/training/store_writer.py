@@ -98,6 +98,12 @@ def known_sources(folder: Path) -> dict[str, Mapping[str, Any]]:
     return {}
 
 
+def has_steps(folder: Path) -> bool:
+    """Whether a folder has a finished store, or a step of one that was made safe."""
+    progress = folder / PROGRESS_FILE
+    return (folder / STORE_FILE).is_file() or (progress.is_file() and progress.read_bytes().count(b"\n") > 1)
+
+
 class StoreWriter:
     """The files of a store while it is written; a context, which closes them.
 
