@@ -195,7 +195,7 @@ def test_requests_that_do_not_fit_a_store_are_refused(case: dict[str, Any], stor
     assert "prepared with another tokenizer" in refused(tokenizer=other)
     assert "give tokenizer= the folder that it was prepared with" in refused(tokenizer=other)
     assert "text_column" not in refused(columns={"text": "body"})
-    assert "columns={'text': 'body'} is for files" in refused(text_column="body")
+    assert "text_column='body' is for files" in refused(text_column="body")
     assert "and 1 more beside it; give one store" in refused(train=[store, *case["train"]])
     assert "is for mlm and clm" in refused(task="text-classification")
 

@@ -12,6 +12,7 @@ import training_cases
 
 import roberta
 from roberta import AutoTokenizer, CheckpointError, RobertaTokenizer, Training
+from roberta.common.training import large_files
 from roberta.common.training.data import source_chunks
 from roberta.common.training.data.token_store import TokenStore
 from roberta.common.training.fingerprints import fingerprint
@@ -203,8 +204,65 @@ def test_a_stream_that_was_interrupted_is_not_resumed(
 
     with pytest.raises(ConnectionError):
         prepared(broken(), "s")
-    with pytest.raises(
-        ValueError, match="has a token store already, and whether .*give another folder as output, or remove"
-    ):
+    with pytest.raises(ValueError, match=r"has a token store already, .*give another folder as output, or remove"):
         prepared(Stream("The sea.", "The sky."), "s")
     assert prepared(Stream("The sea.", "The sky."), "t").info.documents == 2
+
+
+# -- a store beside files ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def body_store(case: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
+    folder = tmp_path_factory.mktemp("body")
+    (folder / "train.jsonl").write_text('{"body": "A ship left the harbour.", "text": "x"}\n' * 3)
+    given = {"tokenizer": case["model"], "output": folder / "s", "text_column": "body", "progress": False}
+    return roberta.prepare([folder / "train.jsonl"], **given)
+
+
+def texts(found: Any, model: Path) -> list[str]:
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    return [tokenizer.decode(row["input_ids"], skip_special_tokens=True) for row in found.evaluation.features]
+
+
+def test_options_are_for_the_files_beside_a_store(case: dict[str, Any], body_store: TokenStore, tmp_path: Path) -> None:
+    other = tmp_path / "validation.data"
+    other.write_text("The sea.,A ship.\n")
+    given = {"format": "csv", "header": False, "text_column": "2"}
+    for train, validation in ((body_store, [other]), ([other], body_store)):
+        found = data(case, train, validation=validation, **given)
+        assert "A ship." in texts(found, case["model"])[0] or train == [other]
+        assert found.agreement["reading_of_validation"] == (
+            {"header": False, "columns": {"text": "2"}} if train is body_store else {"columns": {"text": "body"}}
+        )
+    # where nothing would be read with them, they are refused, except the format
+    for validation in (None, body_store):
+        with pytest.raises(ValueError, match=r"text_column='2' is for files, and .*s is a token store"):
+            data(case, body_store, validation=validation, text_column="2")
+        assert len(data(case, body_store, validation=validation, format="csv", text_column="body").features)
+
+
+def test_the_agreement_of_options_that_agree_is_that_of_older_checkpoints(
+    case: dict[str, Any], body_store: TokenStore, tmp_path: Path
+) -> None:
+    other = tmp_path / "validation.jsonl"
+    other.write_text('{"body": "The sea."}\n')
+    found = data(case, body_store, validation=[other], text_column="body")
+    inside = data(case, [body_store.info.sources[0]["path"]], validation=[other], text_column="body")
+    assert found.agreement == inside.agreement
+    assert found.agreement["columns"] == {"text": "body"}
+    assert "reading_of_validation" not in found.agreement
+
+
+def test_a_share_of_large_files_is_not_held_out(
+    case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is prepared; the way out is tried."""
+    monkeypatch.setattr(large_files, "memory_bytes", lambda: 100)
+    given = {"output": tmp_path / "run"}
+    with pytest.raises(
+        ValueError, match=r"validation_split=0\.2 .*files of .* GB are more than .*give validation files"
+    ):
+        data(case, case["train"], validation_split=0.2, **given)
+    assert not (tmp_path / "run").exists()
+    assert data(case, case["train"], validation=case["train"], **given).evaluation is not None

@@ -29,13 +29,14 @@ from roberta.common.training.data.records import Reading, Unusable
 from roberta.common.training.data.source_chunks import ReadingOptions
 from roberta.common.training.data.stored_rows import StoredRows
 from roberta.common.training.data.tasks import Task, with_task_settings
-from roberta.common.training.data.token_store import TokenStore, is_store
+from roberta.common.training.data.token_store import TokenStore
 from roberta.common.training.evaluation import Evaluation, Questions
-from roberta.common.training.fingerprints import hash_of_ids, paths_of
+from roberta.common.training.fingerprints import paths_of
 from roberta.common.training.loss_options import ClassWeights, class_weights_of
 from roberta.common.training.recipes import Recipe
 from roberta.common.training.report import Report, Split, counts_of, examples_of
 from roberta.common.training.sampling import divided
+from roberta.common.training.store_sources import check_options, opened_store, read_otherwise
 
 # Task -> the fields of `DataSettings` that only some tasks have, and this one has.
 _OF_TASK: dict[Task, tuple[str, ...]] = {
@@ -116,13 +117,23 @@ def reading_options(settings: DataSettings, task: Task) -> ReadingOptions:
     )  # fmt: skip
 
 
-def _agreement(task: Task, settings: DataSettings, lengths: Lengths, store: TokenStore | None = None) -> dict[str, Any]:
-    """What features depend on. Settings at their default are left out if older checkpoints do not have them."""
+def _agreement(task: Task, settings: DataSettings, lengths: Lengths, train: Any, validation: Any) -> dict[str, Any]:
+    """What features depend on. Settings at their default are left out if older checkpoints do not have them.
+
+    Args:
+        train, validation: token stores, opened, or any other data.
+    """
     found = {name: getattr(settings, name) for name in _OF_TASK[task] if name not in _NOT_AGREED}
-    read = reading_options(settings, task).said() if store is None else store.info.settings
+    options = reading_options(settings, task)
+    read = train.info.settings if isinstance(train, TokenStore) else options.said()
     said = {name: value for name, value in read.items() if name != "format"}
     said |= {name: getattr(settings, name) for name in ("max_train_samples", "validation_split")}
     more = {name: value for name, value in said.items() if value not in (None, {})}
+    # of a store and files, each may be read in its own way
+    stores = [source for source in (train, validation) if isinstance(source, TokenStore)]
+    if validation is not None and len(stores) == 1 and read_otherwise(stores[0], options):
+        apart = options.said() if stores[0] is train else stores[0].info.settings
+        more["reading_of_validation"] = {name: value for name, value in apart.items() if name != "format"}
     return {"max_length": lengths.max_length, **found, **more}
 
 
@@ -180,7 +191,8 @@ def make_data(
         task, config, tokenizer, max_length=settings.max_length, stride=settings.stride,
         truncation=settings.truncation is not False,
     )  # fmt: skip
-    train, validation = (opened_store(source, task, settings, tokenizer) for source in (train, validation))
+    train, validation = (opened_store(source, task, tokenizer) for source in (train, validation))
+    check_options(train, validation, reading_options(settings, task), settings.text_column)
     # examples to train on, as a stream unless their labels have to be known first
     maker = _Maker(task, settings, tokenizer, lengths, seed)
     splits = [maker.split("train")]
@@ -235,7 +247,7 @@ def make_data(
         evaluation = Evaluation(task, rows, collate, seed, questions)
     report = Report(splits, lengths.max_length, labels)
     is_new_head = labels is not None and labels.is_new_head
-    agreement = _agreement(task, settings, lengths, train if isinstance(train, TokenStore) else None)
+    agreement = _agreement(task, settings, lengths, train, validation)
     return Data(features, collate, config, evaluation, agreement, report, is_new_head, class_weights)
 
 
@@ -276,42 +288,6 @@ def _kept_settings(task: Task, lengths: Lengths) -> dict[str, Any]:
     if task == "question-answering":
         return {"max_seq_len": lengths.max_length, "doc_stride": lengths.stride}
     return {"truncation": lengths.truncation, "max_tokens": lengths.max_length}
-
-
-def opened_store(source: Any, task: Task, settings: DataSettings, tokenizer: TokenizerBase) -> Any:
-    """The token store that a source is or names, checked; any other source as it is.
-
-    Raises:
-        ValueError: the task does not train on one, it was prepared with another tokenizer or with other
-            settings, or there are other files beside it.
-        CheckpointError: it is not finished, or damaged.
-    """
-    paths = paths_of(source) or []
-    folders = [path for path in paths if is_store(path)]
-    if not folders and not isinstance(source, TokenStore):
-        return source
-    if len(paths) > 1:
-        raise ValueError(
-            f"{folders[0]} is a token store, and {len(paths) - 1} more beside it; give one store: prepare all files into it"
-        )
-    store = TokenStore(folders[0]) if folders else cast(TokenStore, source)
-    if task not in ("mlm", "clm"):
-        raise ValueError(
-            f"{store.folder} is a token store, which is for mlm and clm; give the files of {task} themselves"
-        )
-    said = reading_options(settings, task).said()
-    for name, value in said.items():
-        if store.info.settings.get(name) != value:
-            raise ValueError(
-                f"{name}={value!r} is for files, and {store.folder} is a token store, whose files were read with "
-                f"{dict(store.info.settings) or 'no such option'}; omit it, or prepare the files with it"
-            )
-    if store.info.tokenizer != hash_of_ids(tokenizer):
-        raise ValueError(
-            f"{store.folder} was prepared with another tokenizer, and its ids would mean different tokens; give "
-            "tokenizer= the folder that it was prepared with, or prepare the files again with the tokenizer of this training"
-        )
-    return store
 
 
 @dataclass(frozen=True)

@@ -23,18 +23,27 @@ _SHARE = 4  # of the memory: texts as tokens of Python take about four times the
 def stored_if_large(
     train: Any, task: Task, settings: DataSettings, tokenizer: TokenizerBase, output: Path, progress: bool | None
 ) -> Any:
-    """A token store of training files that are larger than a quarter of the memory; other data as it is."""
+    """A token store of training files that are larger than a quarter of the memory; other data as it is.
+
+    Raises:
+        ValueError: a share of such files is to be held out.
+    """
     paths = paths_of(train)
     if task not in ("mlm", "clm") or not paths or any(map(is_store, paths)):
         return train
     size, memory = sum(path.stat().st_size for path in paths if path.is_file()), memory_bytes()
     if size <= memory / _SHARE:
         return train
+    said = f"files of {size / 1e9:.1f} GB are more than a quarter of the memory ({memory / 1e9:.1f} GB)"
+    if settings.validation_split is not None:
+        raise ValueError(
+            f"validation_split={settings.validation_split!r} needs all documents of train in memory, and its {said}; omit "
+            "it, and give validation files, which may be parts of these that you take out"
+        )
     folder = output / STORE_FOLDER
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one says it; all others wait for it
         tqdm.write(
-            f"train: files of {size / 1e9:.1f} GB are more than a quarter of the memory ({memory / 1e9:.1f} GB): they are "
-            f"prepared as a token store, once, in {folder}",
+            f"train: {said}: they are prepared as a token store, once, in {folder}",
             file=sys.stderr,
         )
     store: TokenStore = prepare_store(paths, tokenizer, folder, reading_options(settings, task), progress=progress)
