@@ -60,6 +60,22 @@ def test_what_cannot_be_frozen_is_refused(freeze: Any, message: str) -> None:
         frozen_parameters(freeze, NAMES, 3)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"freeze": []}, "freeze=[] freezes nothing; name what is frozen, or omit it"),
+        ({"freeze": 1.5}, "freeze=1.5 must be 'embeddings', a number of layers"),
+        ({"freeze": ["encoder", None]}, "freeze=['encoder', None] must be"),
+        ({"class_weights": 1.5}, "class_weights=1.5 must be 'balanced', or a weight for each label"),
+        ({"class_weights": "even"}, "class_weights='even' must be 'balanced'"),
+        ({"workers": 1.5}, "workers=1.5 must be a number of processes of at least 0"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused_before_the_data_is_read(given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Training(task="text-classification", model="none", train="none", output="none", **given)
+
+
 def test_names_that_a_model_does_not_have_are_refused() -> None:
     with pytest.raises(ValueError, match=r"frozen='a\.b' is not a parameter of the model"):
         check_frozen(("a.b",), NAMES)

@@ -84,10 +84,11 @@ def class_weights_of(given: ClassWeights, labels: Labels, features: Sequence[Fea
         ValueError: rows do not have one label each; names or their number are not those of the labels; or a weight is
             not above 0.
     """
+    check_class_weights(given)
     LossOptions(class_weights=()).check_problem(labels.problem)
     names = ", ".join(labels.names[:_SHOWN]) + ", ..." * (len(labels.names) > _SHOWN)
     if isinstance(given, str):
-        return _balanced(given, labels, features)
+        return _balanced(labels, features)
     if isinstance(given, Mapping):
         unknown = [name for name in given if name not in labels.names]
         lacking = [name for name in labels.names if name not in given]
@@ -110,10 +111,18 @@ def class_weights_of(given: ClassWeights, labels: Labels, features: Sequence[Fea
     return tuple(map(float, given))
 
 
-def _balanced(given: str, labels: Labels, features: Sequence[Feature]) -> tuple[float, ...]:
+def check_class_weights(given: object) -> None:
+    """Raise `ValueError` for what cannot be weights of any labels."""
+    are_numbers = isinstance(given, Mapping | Sequence) or (isinstance(given, np.ndarray) and given.ndim == 1)
+    if given != "balanced" if isinstance(given, str) else not are_numbers:
+        raise ValueError(
+            f"class_weights={given!r} must be 'balanced', or a weight for each label: by its name, or a list of numbers in "
+            "the order of the labels"
+        )
+
+
+def _balanced(labels: Labels, features: Sequence[Feature]) -> tuple[float, ...]:
     """The weights that make all labels count the same."""
-    if given != "balanced":
-        raise ValueError(f"class_weights={given!r} must be 'balanced', or a weight for each label")
     all_ = np.concatenate([np.atleast_1d(np.asarray(feature["labels"])) for feature in features])
     counts = np.bincount(all_[all_ != IGNORED], minlength=len(labels.names))
     missing = [name for name, count in zip(labels.names, counts, strict=True) if not count]

@@ -66,6 +66,7 @@ def frozen_parameters(freeze: str | int | Sequence[str | int], names: Sequence[s
     Raises:
         ValueError: a name is of no parameter, there are fewer layers, or nothing is left to train.
     """
+    check_freeze(freeze)
     given = [freeze] if isinstance(freeze, str | int) else list(freeze)
     frozen: set[str] = set()
     for one in given:
@@ -79,6 +80,18 @@ def frozen_parameters(freeze: str | int | Sequence[str | int], names: Sequence[s
     if len(frozen) == len(set(names)):
         raise ValueError(f"freeze={given} leaves nothing to train; freeze less")
     return tuple(name for name in names if name in frozen)
+
+
+def check_freeze(freeze: object) -> None:
+    """Raise `ValueError` for what cannot say of any model what is frozen, or says nothing."""
+    given = [freeze] if isinstance(freeze, str | int) else freeze
+    if not isinstance(given, Sequence) or not all(isinstance(one, str | int) for one in given):
+        raise ValueError(
+            f"freeze={freeze!r} must be 'embeddings', a number of layers, 'encoder', the name of a module or parameter, or "
+            "a list of these"
+        )
+    if not given:
+        raise ValueError(f"freeze={freeze!r} freezes nothing; name what is frozen, or omit it to train all weights")
 
 
 def _is_meant(name: str, one: str | int, layers: int) -> bool:

@@ -14,7 +14,8 @@ from roberta.common.training.callbacks import Callbacks
 from roberta.common.training.data.tasks import HEADS, Task, check_task
 from roberta.common.training.datasets import DataSettings
 from roberta.common.training.lora import LoraOptions, lora_options
-from roberta.common.training.loss_options import LossOptions
+from roberta.common.training.loss_options import LossOptions, check_class_weights
+from roberta.common.training.parameter_groups import check_freeze
 from roberta.common.training.recipes import Recipe, Schedule, default_recipe, recipe_named, with_schedule
 from roberta.common.training.sampling import check_sampling
 
@@ -140,6 +141,10 @@ class TrainingFields(DataSettings):
             value = getattr(self, name)
             if value is not None and value is not False and not has_validation:
                 raise ValueError(f"{name}={value!r} needs validation data to evaluate; omit it")
+        if self.class_weights is not None:
+            check_class_weights(self.class_weights)
+        if self.freeze is not None:
+            check_freeze(self.freeze)
         if self.lora is not None and self.freeze is not None:
             raise ValueError(
                 f"freeze={self.freeze!r}: lora={self.lora!r} trains only the adapter and the head, and all other weights "
@@ -149,6 +154,8 @@ class TrainingFields(DataSettings):
         if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
             raise ValueError(f"early_stopping={patience!r} must be a number of evaluations of at least 1")
         Callbacks(self.callbacks)  # raises for what cannot be called
+        if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 0:
+            raise ValueError(f"workers={self.workers!r} must be a number of processes of at least 0")
         if self.log_every < 1:
             raise ValueError(f"log_every={self.log_every} must be at least 1")
         LossOptions(self.chosen_recipe.label_smoothing).check_task(self.task)
