@@ -155,7 +155,7 @@ class Listed:
 
     def __init__(self, case: str, config: RobertaConfig, rows: int, size: int, class_weights: Any = None) -> None:
         self.case, self.config, self.rows, self.size = case, config, rows, size
-        self.class_weights = class_weights
+        self.class_weights, self.micro_batch_size = class_weights, size
 
     def update(self, number: int) -> list[MicroBatch]:
         arrays = inputs(self.case, self.config, self.rows, seed=number)
@@ -174,6 +174,8 @@ class ShortRun:
         self.losses: list[float] = []
         self.folder: Any = None
         self.fails_at = 0
+        self.agreement: dict[str, Any] = {}
+        self.signal: int | None = None
 
     stops_at = 0  # updates, as when evaluations do not get better; 0 for never
 

@@ -72,6 +72,11 @@ class MeshLayout:
         return found
 
 
+def is_first() -> bool:
+    """Whether this process is the first one of those that train together."""
+    return jax.process_index() == 0
+
+
 def make_layout(sharding: Literal["none", "data", "full"], platform: str | None = None) -> MeshLayout:
     """The layout of `Settings.sharding`, over all devices of this process, of the platform or of JAX's own choice.
 

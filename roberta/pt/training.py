@@ -22,6 +22,7 @@ from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
 from roberta.common.training.loss_scale import LossScale
 from roberta.common.training.optimizer_state import TrainingState, check_trained_weights
 from roberta.common.training.parameter_groups import check_frozen, groups_of
+from roberta.common.training.processes import between, check_same_training
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
 from roberta.common.values import IGNORED
@@ -55,7 +56,8 @@ class Trainer:
     def __init__(self, model: RobertaPreTrainedModel, settings: Settings, resumed: TrainingState | None = None) -> None:
         check_model_class(model, settings.task)
         self.settings = settings
-        self.rank, self.world = sharding.join(settings.sharding, model.device)
+        self.processes = sharding.join(settings.sharding, model.device)
+        self.rank, self.world = self.processes.rank, self.processes.count
         self._model = model.to(torch.float64 if settings.dtype == "float64" else torch.float32)
         set_dropout(model, settings.recipe.dropout)
         settings.loss_options.check_classes(model.config.num_labels)
@@ -201,10 +203,11 @@ def train(model: RobertaPreTrainedModel, run: Run, *, workers: int = 0) -> Train
         workers: processes that prepare batches ahead; 0 prepares them between updates.
     """
     trainer = Trainer(model, run.settings, run.resumed)
+    check_same_training(run, trainer.processes)
     loader = DataLoader(Updates(run), batch_size=None, num_workers=workers, collate_fn=as_it_is)  # type: ignore[arg-type]
     for numbered in loader:
         loss = trainer.update(numbered.micro_batches, run.learning_rate(numbered.number), numbered.number)
-        if sharding.between(trainer, partial(run.finished, numbered.number, loss), lambda: run.is_stopped):
+        if between(trainer, run, partial(run.finished, numbered.number, loss)):
             break
     return trainer
 

@@ -8,6 +8,11 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 
+def is_first() -> bool:
+    """Whether this process is the first one of those that train together."""
+    return True
+
+
 def strategy_of(sharding: str, device_name: str | None = None) -> Any:
     """How the work is spread over devices.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -121,8 +120,8 @@ class Training(TrainingFields):
         return AutoTokenizer.from_pretrained(folder)
 
     def _is_first(self, framework: str) -> bool:
-        """Whether this process writes: the first one of those that torchrun starts for a sharded training."""
-        return framework != "pt" or self.sharding == "none" or os.environ.get("RANK", "0") == "0"
+        """Whether this process writes, or is the only one."""
+        return self.sharding == "none" or bool(frameworks.backend_module(framework, "sharding").is_first())
 
     def _check_output(self, output: Path) -> None:
         """Raise `ValueError` for a folder that has a training already, or is the model's own."""

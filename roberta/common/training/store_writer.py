@@ -238,6 +238,7 @@ class StoreWriter:
         size = content.rfind(b"\n") + 1
         if not size:
             return 0
+        # the first line says of what the store is, each further one what a step made safe
         try:
             head, *steps = map(json.loads, content[:size].splitlines())
             if head.pop("version") != STORE_VERSION:
@@ -260,8 +261,10 @@ class StoreWriter:
                 f"{path} is damaged ({type(error).__name__}: {str(error)[:100]}), so how much of the store is safe is not "
                 f"known; remove {self.folder}, and prepare again"
             ) from error
-        if not steps:  # nothing is lost by beginning anew, of whatever is asked for now
+        # nothing is lost by starting again with whatever is asked for now
+        if not steps:
             return 0
+        # the same data, tokenizer and options: the rest is written behind it
         check_identity(self.folder, saved, self.identity)
         (self.tokens, self.sentences, self.documents), self._is_begun, self.place = counts, is_begun, place
         return size

@@ -1,0 +1,154 @@
+"""Several processes that train one model, on one machine or several: who writes, and what the others do meanwhile.
+
+Between two updates the first process alone logs, evaluates and saves. The others wait for it, and help where weights
+or moments are split over all: it sends them what it needs, until it sends that the training continues. What differs
+between the frameworks is only how a number reaches the other processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from roberta.common.training.optimizer_state import TrainingState
+from roberta.common.training.run import AnyTrainer, Run
+
+_NEXT, _MODEL, _STATE, _PAIRS, _END, _STOP = range(6)  # what the first process sends
+
+
+class Processes(Protocol):
+    """The processes of a training, as each of them sees them; ranks count from 0."""
+
+    @property
+    def rank(self) -> int:
+        """The number of this one."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    def gathered(self, value: int) -> list[int]:
+        """The value of each process, by rank; all of them ask for it.
+
+        Args:
+            value: from 0 to 2**31 - 1, as JAX has no more bits by default.
+        """
+
+
+class OneProcess:
+    """A training that has its process to itself."""
+
+    rank, count = 0, 1
+
+    def gathered(self, value: int) -> list[int]:
+        """The value."""
+        return [value]
+
+
+class SharedTrainer(AnyTrainer, Protocol):
+    """A trainer that may be one of several."""
+
+    processes: Processes
+
+
+def check_same_training(run: Run, processes: Processes) -> None:
+    """Raise `ValueError` in all processes unless all have the same data, settings and checkpoint.
+
+    What they would compute together is an update of no training.
+    """
+    if processes.count == 1:
+        return
+    settings = run.settings
+    facts = {
+        **run.agreement,
+        **{"updates made": run.start, "micro_batch_size": run.batches.micro_batch_size},
+        **{"sharding": settings.sharding, "compile": settings.compile},
+        **{"gradient_checkpointing": settings.gradient_checkpointing},
+    }
+    asked = {"the arguments": sorted(facts)}  # first, as all must ask for the same values below
+    wrong = _differing(asked, processes) or _differing(facts, processes)
+    if wrong:
+        listed = "\n  ".join(f"{name}: rank{'s' * (len(ranks) > 1)} {ranks}" for name, ranks in wrong.items())
+        raise ValueError(
+            f"the {processes.count} processes are not of one training. What differs from the first one's:\n  {listed}\n"
+            f"This is rank {processes.rank} on {socket.gethostname()}. Start all with the same command, on the same "
+            "files, and with an output folder that all of them see"
+        )
+
+
+def _differing(facts: Mapping[str, object], processes: Processes) -> dict[str, str]:
+    """The facts that are not the same in all processes -> the ranks that differ from the first."""
+    found = {name: processes.gathered(_hash(value)) for name, value in sorted(facts.items())}
+    ranks = {name: [rank for rank, value in enumerate(values) if value != values[0]] for name, values in found.items()}
+    return {name: ", ".join(map(str, others)) for name, others in ranks.items() if others}
+
+
+def between(trainer: SharedTrainer, run: Run, finished: Callable[[AnyTrainer], None]) -> bool:
+    """Call `finished` in the first process; the others help it until it is done.
+
+    Returns:
+        Whether the training ends here: what `run.is_stopped` says in the first process.
+
+    Raises:
+        RuntimeError: in the others, where `finished` raised in the first.
+    """
+    processes = trainer.processes
+    if processes.count == 1:
+        finished(trainer)
+        return run.is_stopped
+    run.signal = max(processes.gathered(run.signal or 0)) or None  # one process may have been told to stop, not all
+    if processes.rank:
+        return _help(trainer)
+    try:
+        finished(First(trainer))
+    except BaseException:
+        processes.gathered(_END)
+        raise
+    processes.gathered(_STOP if run.is_stopped else _NEXT)
+    return run.is_stopped
+
+
+class First:
+    """A trainer as the first process sees it: the others join in what they all have a part of."""
+
+    def __init__(self, trainer: SharedTrainer) -> None:
+        self.trainer = trainer
+
+    @property
+    def model(self) -> Any:
+        """The model with whole weights."""
+        self.trainer.processes.gathered(_MODEL)
+        return self.trainer.model
+
+    def state(self) -> TrainingState:
+        """What the optimizer knows, whole."""
+        self.trainer.processes.gathered(_STATE)
+        return self.trainer.state()
+
+    def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """A and B of the adapter that is trained, by weight; none without an adapter."""
+        self.trainer.processes.gathered(_PAIRS)
+        return self.trainer.pairs()
+
+
+def _help(trainer: SharedTrainer) -> bool:
+    """Do what the first process asks for; whether the training ends then."""
+    parts: Mapping[int, Callable[[], object]] = {
+        _MODEL: lambda: trainer.model, _STATE: trainer.state, _PAIRS: trainer.pairs,
+    }  # fmt: skip
+    while (what := trainer.processes.gathered(_NEXT)[0]) in parts:
+        parts[what]()
+    if what == _END:
+        raise RuntimeError("the first process has ended the training; its own message says why")
+    return what == _STOP
+
+
+def _hash(value: object) -> int:
+    """A number of a value that is plain JSON."""
+    text = json.dumps(value, sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
