@@ -109,9 +109,11 @@ def forked_generators(device: torch.device) -> Iterator[None]:
     """Draws inside the block do not affect the generators of the CPU and of a device after it."""
     if device.type == "mps":  # whose generator has no number, which `fork_rng` asks for
         before = torch.mps.get_rng_state()
-        with torch.random.fork_rng([]):
-            yield
-        torch.mps.set_rng_state(before)
+        try:
+            with torch.random.fork_rng([]):
+                yield
+        finally:
+            torch.mps.set_rng_state(before)
         return
     kind = "cuda" if device.type == "cpu" else device.type
     with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=kind):

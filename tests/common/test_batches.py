@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roberta.common.training.data.batches import Batches, Collated, Draw, Feature, MicroBatch, longest_row
+from roberta.common.training.data.orders import MOST_SHUFFLED, ComputedOrder, order_of
 
 COUNTS, SIZES, SEEDS = st.integers(1, 20), st.integers(1, 9), st.integers(0, 9)
 
@@ -81,9 +82,37 @@ def test_weights_are_shares_of_the_targets_and_add_up_to_one(count: int, batch_s
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     batches = make(20, 20)
-    orders = [batches.order(0), batches.order(1), make(20, 20, seed=1).order(0)]
+    orders = [one.order(epoch)[np.arange(20)] for one, epoch in ((batches, 0), (batches, 1), (make(20, 20, seed=1), 0))]
     assert all(sorted(order) == list(range(20)) for order in orders)
     assert len({tuple(order) for order in orders}) == 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 64, 65, 1000, 4097])
+def test_a_computed_order_has_every_feature_once(count: int) -> None:
+    places = np.arange(count)
+    orders = [ComputedOrder(count, seed, epoch)[places].tolist() for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert all(sorted(order) == list(range(count)) for order in orders)
+    assert count < 64 or len({tuple(order) for order in orders}) == 3
+    with pytest.raises(IndexError, match=f"place {count} of {count}"):
+        ComputedOrder(count, 0, 0)[np.array([0, count])]
+
+
+def test_a_computed_order_is_as_random_as_a_shuffle() -> None:
+    """Where features of a 16th of the data come, and what follows what, by chi-squared tests at 1 in 10,000."""
+    count, parts = 2**14 + 77, 16
+    for seed in range(3):
+        order = ComputedOrder(count, seed, 5)[np.arange(count)]
+        place, value = np.arange(count) * parts // count, order * parts // count
+        for first, second in ((place, value), (value[:-1], value[1:]), (np.arange(count) % 16, order % 16)):
+            table = np.histogram2d(first, second, bins=parts)[0]
+            wanted = len(first) / parts**2
+            assert ((table - wanted) ** 2 / wanted).sum() < 312.6  # 225 degrees of freedom
+        assert abs(np.corrcoef(np.arange(count), order)[0, 1]) < 4 / count**0.5
+
+
+def test_many_features_have_an_order_that_is_computed_and_few_one_of_numpy() -> None:
+    assert isinstance(order_of(MOST_SHUFFLED + 1, 0, 0), ComputedOrder)
+    assert order_of(9, 3, 2)[np.arange(9)].tolist() == np.random.default_rng((3, 2)).permutation(9).tolist()
 
 
 def test_the_longest_features_go_together() -> None:

@@ -20,6 +20,7 @@ from roberta.common.training import plot
 from roberta.common.training.callbacks import Callbacks
 from roberta.common.training.checkpoints import Checkpoints, Saved, differences
 from roberta.common.training.data.batches import Batches
+from roberta.common.training.data.orders import MOST_SHUFFLED
 from roberta.common.training.datasets import Data, make_data
 from roberta.common.training.fingerprints import fingerprint, tokenizer_hash
 from roberta.common.training.folder_locks import locked_output
@@ -171,6 +172,7 @@ class Training(TrainingFields):
             **{"rows": data.agreement, "recipe": recipe, "config": config},
             **{"data": files, "tokenizer": tokenizer_hash(self._tokenizer)},
             **({} if lora is None else {"lora": json.loads(lora.config.to_json())}),
+            **({} if len(data.features) <= MOST_SHUFFLED else {"order": "computed"}),
             **({} if self.freeze is None else {"frozen": self._frozen(data)}),
             **({} if data.class_weights is None else {"class_weights": data.class_weights}),
             **(

@@ -38,7 +38,7 @@ from roberta.common.training.data.token_store import (
     unpacked,
 )
 
-STEP_TOKENS = 2**24  # about 64 MB of text
+STEP_TOKENS = 2**24  # about 64 MB of English
 _STEP_SENTENCES = 2**22
 _REASONS = 3  # that are kept of the rows that could not be used
 LOCK_FILE = ".store.lock"

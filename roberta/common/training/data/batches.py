@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from roberta.common.training.data.orders import Order, order_of
 from roberta.common.training.data.tasks import Task
 from roberta.common.values import IGNORED
 
@@ -81,24 +82,23 @@ class Batches:
         self.batch_size = batch_size
         self.micro_batch_size = micro
         self.seed = seed
-        self._orders: dict[int, np.ndarray] = {}
+        self._orders: dict[int, Order] = {}
 
-    def order(self, epoch: int) -> np.ndarray:
-        """The features of an epoch, as indices, shuffled by (seed, epoch): 4 bytes for each, up to 2**32 of them."""
+    def order(self, epoch: int) -> Order:
+        """The features of an epoch, as indices, in an order that follows from (seed, epoch)."""
         if epoch not in self._orders:
-            # the numbers that `permutation` draws, in half the memory
-            order = np.arange(len(self.features), dtype=np.uint32 if len(self.features) <= 2**32 else np.int64)
-            np.random.default_rng((self.seed, epoch)).shuffle(order)
-            self._orders[epoch] = order
+            self._orders[epoch] = order_of(len(self.features), self.seed, epoch)
         return self._orders[epoch]
 
     def draws(self, number: int) -> list[Draw]:
         """(seed, epoch, index) of each feature of update `number`, which counts from 1."""
         start = (number - 1) * self.batch_size
-        before = start // len(self.features)
-        self._orders = {epoch: order for epoch, order in self._orders.items() if epoch >= before}
-        places = (divmod(place, len(self.features)) for place in range(start, start + self.batch_size))
-        return [(self.seed, epoch, int(self.order(epoch)[place])) for epoch, place in places]
+        epochs, places = np.divmod(np.arange(start, start + self.batch_size), len(self.features))
+        self._orders = {epoch: order for epoch, order in self._orders.items() if epoch >= epochs[0]}
+        drawn: list[Draw] = []
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+            drawn += [(self.seed, epoch, index) for index in self.order(epoch)[places[epochs == epoch]].tolist()]
+        return drawn
 
     def update(self, number: int) -> list[MicroBatch]:
         """The micro-batches of update `number`, longest features first; those without a target are left out.

@@ -8,10 +8,11 @@ from typing import overload
 
 import numpy as np
 
+from roberta.common.storage.folders import CheckpointError
 from roberta.common.training.data.batches import Feature
 from roberta.common.training.data.packing import Packing, check_packing
 from roberta.common.training.data.plan_files import NUMBERS_OF_PAIR, is_paired, open_plan
-from roberta.common.training.data.token_store import INDEX_EVERY, TokenStore
+from roberta.common.training.data.token_store import INDEX_EVERY, SENTENCES_FILE, TokenStore
 
 
 class StoredRows(Sequence[Feature]):
@@ -53,7 +54,7 @@ class StoredRows(Sequence[Feature]):
             self._plan, self._rows, self.tokens = plan.numbers, plan.rows, plan.tokens
         if most is not None and most < self._rows:
             self._rows = most
-            self.tokens = sum(len(row["input_ids"]) for row in self)
+            self.tokens = self._tokens_of_first(most)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _again, (self.store, self.packing, self.max_length, self.bos, self.eos, self.seed, self.most)
@@ -75,9 +76,16 @@ class StoredRows(Sequence[Feature]):
             return self._pair(number)
         return {"input_ids": self._block(number) if self.packing == "blocks" else self._sentences(number)}
 
+    def _tokens_of_first(self, rows: int) -> int:
+        """The tokens of so many rows together."""
+        if self.packing == "blocks":
+            return rows + min(rows * self._room, self._stream)
+        return sum(len(row["input_ids"]) for row in self)
+
     def _sentences(self, number: int) -> np.ndarray:
         """<s>, and the parts of sentences from where this row begins to where the next does, each with its </s>."""
         start, stop = self._plan.read(number, number + 2).tolist()
+        self._check_range(start, stop)
         lengths, begins, first = self._around(start, stop)
         # a row has at most one part of each sentence: a part that is not a sentence's last one fills a row
         ends = np.minimum(first + np.cumsum(lengths), stop)
@@ -98,8 +106,22 @@ class StoredRows(Sequence[Feature]):
         # every sentence has a token, so no more of them follow `start` than there are tokens
         lengths, begins = store.sentences(sentence, sentence + INDEX_EVERY + stop - start)
         ends = token + np.cumsum(lengths)
+        if ends[-1] < stop or ends[min(len(ends), INDEX_EVERY) - 1] != int(store.tokens_before[entry + 1]):
+            raise CheckpointError(
+                f"{store.folder / SENTENCES_FILE} is damaged: the sentences from number {sentence:,} on do not have the "
+                "tokens that the index says; restore it, or prepare the store again in another folder"
+            )
         first, last = np.searchsorted(ends, [start, stop - 1], side="right").tolist()
         return lengths[first : last + 1], begins[first : last + 1], int(ends[first] - lengths[first])
+
+    def _check_range(self, *bounds: int) -> None:
+        """Raise `CheckpointError` unless a plan's numbers are from one token to a later one."""
+        for start, stop in zip(bounds[::2], bounds[1::2], strict=True):
+            if not 0 <= start < stop <= self.store.info.tokens:
+                raise CheckpointError(
+                    f"{self._plan.path} is damaged: it says that a row has the tokens {start:,} to {stop:,} of "
+                    f"{self.store.info.tokens:,}; remove it, and the next training makes it again"
+                )
 
     def _block(self, number: int) -> np.ndarray:
         """<s>, and the next tokens of the stream in which each sentence has its </s>, and documents one between them."""
@@ -140,6 +162,7 @@ class StoredRows(Sequence[Feature]):
     def _pair(self, number: int) -> Feature:
         """A pair, as <s> A </s></s> B </s>; a part without a partner is a row by itself."""
         plan = self._plan.read(number * NUMBERS_OF_PAIR, (number + 1) * NUMBERS_OF_PAIR).tolist()
+        self._check_range(*plan[:2], *(plan[2:4] if any(plan[2:4]) else ()))
         first = self.store.tokens(plan[0], plan[1])
         bos, eos = np.array([self.bos], np.int32), np.array([self.eos], np.int32)
         if plan[2] == plan[3]:

@@ -85,6 +85,7 @@ class MappedNumbers:
     """
 
     def __init__(self, path: Path, dtype: str, count: int, *, skip: int = 0) -> None:
+        self.path = path
         wanted = skip + count * np.dtype(dtype).itemsize
         try:
             with path.open("rb") as file:
