@@ -127,6 +127,7 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _verify(options: argparse.Namespace) -> int:
     """`roberta verify`: print the table and write the reports; 0 when all agree, 1 when not."""
+    from roberta.common.commands.messages import in_options
     from roberta.conversion.verify import verify
     from roberta.conversion.verify.report import check_path
 
@@ -138,7 +139,10 @@ def _verify(options: argparse.Namespace) -> int:
         given["frameworks"] = given["frameworks"].split(",")
     if given["ids"] is not None:
         given["ids"] = [[int(number) for number in row.split()] for row in given["ids"]]
-    report = verify(**given)
+    try:
+        report = verify(**given)
+    except ValueError as error:
+        raise ValueError(in_options(str(error), ["device"])) from error
     print(report)
     for path in files:
         report.save(path)

@@ -5,6 +5,7 @@ Called with "tf" or "flax"; prints a line for each. `tests/one_backend/test_devi
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 import tempfile
@@ -121,7 +122,15 @@ def a_training_step_is_made_there() -> None:
             loss = trainer.update(parts, 2e-3, 1)
             both.append((loss, trainer.state().moments, trainer))
         assert places(both[1][2].model) == {SECOND}, places(both[1][2].model)
+        averaging = dataclasses.replace(chosen.recipe, ema_decay=0.9)
+        last = module.Trainer(
+            BACKEND.load(head, folder, device_map="cpu:1"), dataclasses.replace(chosen, recipe=averaging)
+        )
+        last.update(parts, 2e-3, 1)
+        assert places(last.model) == {SECOND}, places(last.model)
         if FRAMEWORK == "tf":
+            averages = {place(one) for one in last._averages._kept}
+            assert averages == {SECOND}, averages
             moments = {place(variable.value) for variable in both[1][2].optimizer._momentums}
             assert moments == {SECOND}, moments
         assert abs(both[0][0] - both[1][0]) < 1e-10 * abs(both[0][0])

@@ -54,7 +54,7 @@ class Trainer:
         self._scale = LossScale(settings.dtype == "float16", None if resumed is None else resumed.loss_scale)
         self.strategy = strategy_of(settings.sharding, model.device_name)
         self.world = self.strategy.num_replicas_in_sync
-        with self.strategy.scope() if self.world > 1 else on_device_of(model):
+        with self._scope(model):
             self._model = fitting(model, settings, is_copied=self.world > 1)
             self._adapter = None if settings.lora is None else LoraWeights(self._model, settings.lora)
             self._named = None if self._adapter is None else self._adapter.named
@@ -74,7 +74,7 @@ class Trainer:
         layers = self._model.config.num_hidden_layers
         self._scales = [rate_scale(names[id(variable)], settings.recipe, layers) for variable in trained]
         decay, table = settings.recipe.ema_decay, self._named or native(self._model)
-        with self.strategy.scope():
+        with self._scope(self._model):
             named = {names[id(variable)]: table[names[id(variable)]] for variable in trained}
             self._averages = None if decay is None else AveragedWeights(named)
         self._put_in = None if self._adapter is None else EachDevice(self.strategy, self._adapter.put_in)
@@ -93,6 +93,10 @@ class Trainer:
         self._clear, self._size, self._apply = (
             EachDevice(self.strategy, function) for function in (self._zero_sums, self._norm, self._step)
         )
+
+    def _scope(self, model: keras.Model) -> Any:
+        """Where variables are made: on all devices of the strategy, or on that of the model."""
+        return self.strategy.scope() if self.world > 1 else on_device_of(model)
 
     @property
     def model(self) -> keras.Model:

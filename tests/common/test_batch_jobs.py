@@ -147,6 +147,73 @@ def test_files_of_one_name_keep_their_folders(models: Path, tmp_path: Path) -> N
     assert [read_lines(out / language / "part.jsonl")[0]["text"] for language in ("de", "en")] == ["de", "en"]
 
 
+def test_links_to_files_keep_their_own_names(models: Path, tmp_path: Path) -> None:
+    for language in ("de", "en"):
+        blob = write_lines(tmp_path / f"blob-{language}", [{"text": language}])
+        (tmp_path / language).mkdir()
+        (tmp_path / language / "part.jsonl").symlink_to(blob)
+    assert run(models, "classify", "labels", "--input", tmp_path / "*" / "*.jsonl", "--output", tmp_path / "out") == 0
+    assert [read_lines(tmp_path / "out" / name / "part.jsonl")[0]["text"] for name in ("de", "en")] == ["de", "en"]
+
+
+def test_two_shards_of_one_name_are_refused(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lines(tmp_path / "x.jsonl", ["one", "two"])
+    write_lines(tmp_path / "x-00000-of-00002.jsonl", ["three"])
+    arguments = ["--input", tmp_path / "x*.jsonl", "--output", tmp_path / "out", "--shard-rows", 1]
+    assert run(models, "classify", "labels", *arguments) != 0
+    assert "would have one name, x-00000-of-00002.jsonl; rename" in capsys.readouterr().err
+
+
+def test_words_are_words_behind_a_row_that_cannot_be_read(models: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{broken\n{"words": ["Anna", "left"]}\n')
+    assert run(models, "tag", "tags", "--input", file, "--output", tmp_path / "out", "--on-error", "skip") == 0
+    broken, row = read_lines(tmp_path / "out" / "rows.jsonl")
+    pipe = pipeline("token-classification", models / "tags", aggregation_strategy="first")
+    assert "error" in broken
+    assert row["result"] == pipe([["Anna", "left"]], is_split_into_words=True)[0]
+
+
+def test_the_results_of_a_job_are_the_input_of_another(models: Path, tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"text": TEXTS[:2]}), tmp_path / "rows.parquet")
+    for number in range(3):
+        source = tmp_path / str(number) / "rows.parquet" if number else tmp_path / "rows.parquet"
+        assert run(models, "classify", "labels", "--input", source, "--output", tmp_path / str(number + 1)) == 0
+    found = parquet.read_table(tmp_path / "3" / "rows.parquet")
+    assert found.column_names == [
+        "text", "label", "score", "result_label", "result_score", "result_result_label", "result_result_score",
+    ]  # fmt: skip
+    assert found["label"].to_pylist() == found["result_result_label"].to_pylist()
+
+
+def test_cut_texts_are_counted(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", ["short", "long " * 1000, "long " * 1000])
+    arguments = ["--input", file, "--output", tmp_path / "out", "--shard-rows", 2]
+    assert run(models, "classify", "labels", *arguments) == 0
+    assert "2 rows have the most tokens there may be" in capsys.readouterr().err
+
+
+def test_a_column_that_python_cannot_hold_stays(models: Path, tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    exact = arrow.array([1_600_000_000_000_000_001], arrow.timestamp("ns"))
+    parquet.write_table(arrow.table({"text": ["one"], "exact": exact}), tmp_path / "rows.parquet")
+    assert run(models, "classify", "labels", "--input", tmp_path / "rows.parquet", "--output", tmp_path / "out") == 0
+    found = parquet.read_table(tmp_path / "out" / "rows.parquet")
+    assert found["exact"].combine_chunks().equals(exact)
+
+
+def test_a_damaged_page_is_named(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(arrow.table({"text": [f"text {number}" for number in range(3000)]}), path, compression="zstd")
+    content = bytearray(path.read_bytes())
+    content[100:400] = bytes(300)
+    path.write_bytes(content)
+    assert run(models, "classify", "labels", "--input", path, "--output", tmp_path / "out") != 0
+    assert "rows.parquet cannot be read as parquet" in capsys.readouterr().err
+
+
 def test_a_column_of_the_same_name_stays(models: Path, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "rows.jsonl", [{"text": "one", "label": "theirs"}])
     assert run(models, "classify", "labels", "--input", file, "--output", tmp_path / "out") == 0

@@ -63,6 +63,10 @@ def test_groups_of_the_example() -> None:
         assert [group.tolist() for group in groups(np.array([3, 9, 4]), 9, padded=padded)] == [[1], [2, 0]]
 
 
+def test_a_group_is_filled_to_the_last_token_that_it_has_room_for() -> None:
+    assert [group.tolist() for group in groups(np.array([5, 4, 1]), 9, padded=False)] == [[0, 1], [2]]
+
+
 @pytest.mark.parametrize("budget", [0, -1, True, 4.0])
 def test_a_budget_without_a_token_is_refused(budget: int) -> None:
     with pytest.raises(ValueError, match="batch_tokens must be an int of at least 1"):

@@ -103,3 +103,20 @@ def test_the_command_evaluates_on_what_it_held_out_and_resumes_with_the_same_spl
     assert (data["train"]["rows"], data["validation"]["rows"]) == (2, 1)
     assert main([*words, "--validation-split", "0.6", "--resume"]) == 1
     assert "rows.validation_split: 0.3 then, 0.6 now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"dtype": "fp16"}, "dtype='fp16' must be one of float32, float64, bfloat16, float16, auto"),
+        ({"dtype": np.float16}, "dtype=.*float16.* must be one of .*, as a text"),
+        ({"sharding": "foo"}, "sharding='foo' must be one of none, data, full"),
+        ({"compile": "no"}, "compile='no' must be True or False"),
+        ({"gradient_checkpointing": 1}, "gradient_checkpointing=1 must be True or False"),
+        ({"workers": -1}, "workers=-1 must be a number of processes"),
+        ({"lora": {"r": 8}}, r"lora=\{'r': 8\} must be a text such as"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Training(task="mlm", model="m", train=["t"], output="o", **given)

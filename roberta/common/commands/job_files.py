@@ -9,6 +9,8 @@ from __future__ import annotations
 import glob
 import io
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +25,7 @@ JOB_SUFFIXES = (".parquet", ".jsonl")
 _BLOCK = 2**20  # bytes of a file in memory while its lines are counted
 _BATCH_ROWS = 1024  # rows of a parquet file in memory at once, before they become a shard's
 
-# Types of results in parquet, so that all shards have the same, also one without an entity.
+# Types of results in parquet, so that all shards that have one have the same, also for a text without an entity.
 _TEXTS = ("label", "word", "entity", "entity_group", "token_str", "sequence", "answer", "generated_text", "choice")
 _INTEGERS = ("index", "start", "end", "token")
 # What a result has in a shard in which no row has one.
@@ -62,36 +64,41 @@ def find_inputs(patterns: Sequence[str]) -> list[Path]:
     Raises:
         ValueError: there is none, or its format is not known.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for pattern in patterns:
         names = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
         files = [Path(name) for name in names if Path(name).is_file()]
         if not files:
             raise ValueError(f"--input {pattern}: there is no such file")
-        found.update(dict.fromkeys(files))
-    for path in found:
-        if path.suffix not in JOB_SUFFIXES:
+        found.update((os.path.abspath(path), path) for path in files)
+    for path in found.values():
+        if path.suffix.lower() not in JOB_SUFFIXES:
             raise ValueError(
                 f"--input {path} must end in {' or '.join(JOB_SUFFIXES)}; other formats are read with --file, one at a time"
             )
-    return list(found)
+    return list(found.values())
 
 
 def shards_of(files: Sequence[Path], rows: int) -> list[Shard]:
     """All shards of at most `rows` rows, in order. A file below a folder that not all share keeps that folder's name."""
-    folders = [path.resolve().parent for path in files]
+    folders = [Path(os.path.abspath(path)).parent for path in files]  # links are not followed: names are the caller's
     shared = next(
         parent for parent in (folders[0], *folders[0].parents) if all(one.is_relative_to(parent) for one in folders)
     )
     found: list[Shard] = []
     for path, folder in zip(files, folders, strict=True):
-        cuts = _row_cuts(path, rows) if path.suffix == ".parquet" else _line_cuts(path, rows)
+        cuts = _row_cuts(path, rows) if path.suffix.lower() == ".parquet" else _line_cuts(path, rows)
         pieces = max(len(cuts) - 1, 1)
         for number in range(pieces):
             piece = f"-{number:05}-of-{pieces:05}" if pieces > 1 else ""
             name = (folder.relative_to(shared) / f"{path.stem}{piece}{path.suffix}").as_posix()
             start, stop = cuts[number], cuts[min(number + 1, len(cuts) - 1)]
             found.append(Shard(str(path), start, stop, number * rows, name))
+    names = [shard.name for shard in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        same = sorted({shard.file for shard in found if shard.name == twice})
+        raise ValueError(f"the results of {' and '.join(same)} would have one name, {twice}; rename one of the files")
     return found
 
 
@@ -117,10 +124,10 @@ def _line_cuts(path: Path, rows: int) -> list[int]:
 def rows_of_shard(shard: Shard) -> Iterator[JobRow]:
     """The rows of a shard, in order."""
     path = Path(shard.file)
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         number = shard.row
         for batch in _batches_of(path, shard.start, shard.stop):
-            for columns in batch.to_pylist():
+            for columns in _python_rows(batch):
                 yield JobRow(columns, f"{path} row {number}")
                 number += 1
         return
@@ -153,7 +160,7 @@ def write_rows(
     Args:
         aggregation: of entities, "none" for one of each token.
     """
-    if shard.name.endswith(".jsonl"):
+    if shard.name.lower().endswith(".jsonl"):
         rows = ({**row, **result} for row, result in zip(columns, results, strict=True))
         return map(_line, rows)
     arrow, parquet = _arrow()
@@ -186,7 +193,7 @@ def _plain(value: Any) -> Any:
 
 def _arrow_type(arrow: Any, name: str, values: Sequence[Any], aggregation: str) -> Any:
     """The type of a column of results."""
-    plain = name.removeprefix("result_")
+    plain = re.sub("^(?:result_)+", "", name)
     first = next((value for value in values if value is not None), None)
     if isinstance(first, np.ndarray):
         return arrow.list_(arrow.from_numpy_dtype(first.dtype))
@@ -212,13 +219,13 @@ def _list_type(arrow: Any, values: Sequence[Any], aggregation: str) -> Any:
 
 def _batches_of(path: Path, start: int, stop: int) -> Iterator[Any]:
     """Rows `start` to `stop` of a parquet file, a few at a time; row groups without any of them are not read."""
-    file = _parquet(path)
+    arrow, file = _arrow()[0], _parquet(path)
     first = 0
     for group in range(file.num_row_groups):
         count = file.metadata.row_group(group).num_rows
         if first < stop and first + count > start:
             row = first
-            for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group]):
+            for batch in _whole(file.iter_batches(_BATCH_ROWS, row_groups=[group]), path, arrow):
                 low, high = max(start - row, 0), min(stop - row, len(batch))
                 if low < high:
                     yield batch.slice(low, high - low)
@@ -231,6 +238,26 @@ def _arrow() -> tuple[Any, Any]:
     way_out = "pip install 'roberta[parquet]', or give JSON lines"
     needed_by = "parquet files"
     return library("pyarrow", needed_by, way_out), library("pyarrow.parquet", needed_by, way_out)
+
+
+def _whole(batches: Iterator[Any], path: Path, arrow: Any) -> Iterator[Any]:
+    """Batches, of whose damage the error names the file."""
+    try:
+        yield from batches
+    except (arrow.ArrowException, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as parquet ({error}); write it again") from error
+
+
+def _python_rows(batch: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a batch as dictionaries; what Python has no value for, such as nanoseconds, as text."""
+    columns = []
+    for column in batch.columns:
+        try:
+            columns.append(column.to_pylist())
+        except ValueError:
+            columns.append(column.cast("string").to_pylist())
+    names = batch.schema.names
+    return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
 
 
 def _parquet(path: Path) -> Any:

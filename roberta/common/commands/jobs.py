@@ -11,9 +11,9 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -51,15 +51,24 @@ _RAY, _RAY_WAY_OUT = "workers of --engine ray", "pip install 'roberta[ray]', or 
 
 _NUMBERED = re.compile(r"inputs\[(\d+)\]")
 
-# Values of inputs -> their results in order, or an error instead of the result of one that is skipped.
-Answers = Callable[[Iterator[Any]], Iterator[Any]]
+
+class Answers(Protocol):
+    """Values of inputs -> their results in order, or an error instead of the result of one that is skipped."""
+
+    def __call__(self, values: Iterator[Any]) -> Iterator[Any]:
+        """The result of each value."""
+
+    @property
+    def full(self) -> int:
+        """Rows so far that truncation has cut, or that have exactly the length it allows."""
 
 
 class Done(NamedTuple):
-    """A shard that has been computed. rows: of the shard. errors: of these, without a result."""
+    """A shard that has been computed. rows: of the shard. errors: of these, without a result. full: of these, cut."""
 
     rows: int
     errors: int
+    full: int = 0
 
 
 def run_job(options: argparse.Namespace, command: Command, answers_of: Callable[[], Answers]) -> int:
@@ -91,16 +100,19 @@ def run_job(options: argparse.Namespace, command: Command, answers_of: Callable[
     # the shards that are missing, one after the other or by Ray
     missing = [shard for shard in shards if not (folder / shard.name).exists()]
     engine = _by_ray if getattr(options, "engine", "local") == "ray" else _here
-    rows = errors = 0
+    rows = errors = full = 0
     bar = tqdm(engine(options, command, answers_of, missing), "shards", len(shards), initial=len(shards) - len(missing),
                delay=PROGRESS_SECONDS, disable=None)  # fmt: skip
     try:
         for done in bar:
-            rows, errors = rows + done.rows, errors + done.errors
+            rows, errors, full = rows + done.rows, errors + done.errors, full + done.full
     except KeyboardInterrupt:
         print("interrupted; finished shards stay; run the same command again to resume", file=sys.stderr)
         return 130
     there = len(shards) - len(missing)
+    if full:
+        print(f"{full:,} rows have the most tokens there may be: longer texts were cut, which --no-truncation makes an "
+              "error", file=sys.stderr)  # fmt: skip
     print(f"{folder}: {len(shards):,} shards, {there:,} of them there before; {rows:,} rows, {errors:,} errors")
     return 0
 
@@ -141,11 +153,11 @@ def _by_ray(
         def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
             shard = Shard(**json.loads(row["item"]))
             if (Path(options.output) / shard.name).exists():  # a worker may die between its write and its answer
-                return {"rows": sum(1 for _ in rows_of_shard(shard)), "errors": 0, "error": ""}
+                return {**Done(sum(1 for _ in rows_of_shard(shard)), 0)._asdict(), "error": ""}
             try:
                 return {**compute(options, command, self.answers, shard)._asdict(), "error": ""}
             except (ValueError, OSError) as error:  # as a row, which Ray does not wrap
-                return {"rows": 0, "errors": 0, "error": str(error)}
+                return {**Done(0, 0)._asdict(), "error": str(error)}
 
     items = [json.dumps(shard._asdict()) for shard in shards]
     plan = data.from_items(items, override_num_blocks=len(items))
@@ -153,7 +165,7 @@ def _by_ray(
     for row in plan.iter_rows():
         if row["error"]:
             raise ValueError(row["error"])
-        yield Done(row["rows"], row["errors"])
+        yield Done(row["rows"], row["errors"], row["full"])
 
 
 def compute(options: argparse.Namespace, command: Command, answers: Answers, shard: Shard) -> Done:
@@ -173,24 +185,27 @@ def compute(options: argparse.Namespace, command: Command, answers: Answers, sha
             places.append(row.where)
             yield _value_of(command, row, said, skip=skip)
 
-    # results under names that no column has
-    is_parquet = shard.name.endswith(".parquet")
+    is_parquet, before = shard.name.lower().endswith(".parquet"), answers.full
     try:
         answered = [_at(places, result) if isinstance(result, ValueError) else result for result in answers(values())]
     except ValueError as error:
         raise _at(places, error) from error
     found = [_record(command, result, nested=is_parquet) for result in answered]
+    # under names that no column has
     taken = {name for row in columns for name in row}
-    results = [
-        {name if name not in taken else f"result_{name}": value for name, value in record.items()} for record in found
-    ]
+    results = [{_free(name, taken): value for name, value in record.items()} for record in found]
     errors = sum("error" in record for record in found)
-    if skip and is_parquet and not errors:  # all shards have the same columns
-        results = [{**result, "result_error" if "error" in taken else "error": None} for result in results]
+    if skip and is_parquet and not errors:  # a shard without an error has the column too
+        results = [{**result, _free("error", taken): None} for result in results]
     folder = Path(options.output) / Path(shard.name).parent
     aggregation = getattr(options, "aggregation_strategy", "first")
     write_folder(folder, {Path(shard.name).name: write_rows(shard, results, columns, aggregation=aggregation)})
-    return Done(len(columns), errors)
+    return Done(len(columns), errors, answers.full - before)
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name of a result, or the first that no column has with "result_" before it."""
+    return _free(f"result_{name}", taken) if name in taken else name
 
 
 def _at(places: Sequence[str], error: ValueError) -> ValueError:
@@ -237,8 +252,13 @@ def _job_of(options: argparse.Namespace, files: Sequence[Path]) -> dict[str, Any
     """What decides the results of a job."""
     said = {name: value for name, value in sorted(vars(options).items()) if name not in _NO_RESULT}
     said["shard_rows"] = said.get("shard_rows", SHARD_ROWS)
-    model = Path(options.model) if options.model else None
-    there = sorted(model.rglob("*")) if model and model.is_dir() else [model] if model and model.is_file() else []
+    if options.dtype == "auto":  # it depends on the device
+        said["device"] = options.device
+    for name in ("model", "tokenizer"):  # by whichever path it was given
+        if said.get(name) and Path(said[name]).exists():
+            said[name] = str(Path(said[name]).resolve())
+    places = [Path(place).resolve() for place in (options.model, options.tokenizer) if place]
+    there = [file for place in places for file in (sorted(place.rglob("*")) if place.is_dir() else [place])]
     return {
         "command": options.command,
         "options": json.loads(json.dumps(said, default=str)),

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from roberta.common.commands.columns import Given, Said
 from roberta.common.commands.input_files import from_arguments, from_file, text_of_file
-from roberta.common.commands.jobs import Answers, run_job, said_columns
+from roberta.common.commands.jobs import run_job, said_columns
 from roberta.common.commands.messages import in_options, option_of
 from roberta.common.commands.quiet import greetings_left_out, warnings_once
 from roberta.common.commands.text_options import SMALL_MODEL_TASKS, Command, command_of, option_names, options_of
@@ -50,7 +50,7 @@ def _run(options: argparse.Namespace, command: Command) -> int:
     # inputs, model and output first, as loading takes time
     if hasattr(options, "job_inputs"):
         _check_model(options.model, command)
-        return run_job(options, command, lambda: _answers_of(options, command))
+        return run_job(options, command, lambda: _Answers(options, command))
     _check_no_job(options)
     inputs, is_words = _inputs_of(options, command)
     _check_model(options.model, command)
@@ -74,21 +74,29 @@ def _check_no_job(options: argparse.Namespace) -> None:
                          "the results go to standard output")  # fmt: skip
 
 
-def _answers_of(options: argparse.Namespace, command: Command) -> Answers:
-    """What answers the rows of a batch job."""
-    pipe, trained = _pipeline_of(options, command, is_words=None)
-    names = _names_of(command)
+class _Answers:
+    """What answers the rows of a batch job: one model, for one shard after another."""
 
-    def answers(values: Iterator[Any]) -> Iterator[Any]:
-        results = iter(values)
-        first = next(results, None)
-        if first is None:
-            return
-        words = {"is_split_into_words": isinstance(first, list)} if options.command == "tag" else {}
-        for result in pipe(itertools.chain([first], results), **trained, **words):
-            yield ValueError(in_options(str(result), names)) if isinstance(result, ValueError) else result
+    def __init__(self, options: argparse.Namespace, command: Command) -> None:
+        self.pipe, self.trained = _pipeline_of(options, command, is_words=None)
+        self.names, self.tags = _names_of(command), options.command == "tag"
 
-    return answers
+    @property
+    def full(self) -> int:
+        """Rows so far that truncation has cut, or that have exactly the length it allows."""
+        return self.pipe.full
+
+    def __call__(self, values: Iterator[Any]) -> Iterator[Any]:
+        """The result of each value, or the error of one that is skipped."""
+        # are they texts, or lists of words? The first one that could be read says it
+        before = []
+        for value in values:
+            before.append(value)
+            if not isinstance(value, ValueError):
+                break
+        words = {"is_split_into_words": bool(before) and isinstance(before[-1], list)} if self.tags else {}
+        for result in self.pipe(itertools.chain(before, values), **self.trained, **words):
+            yield ValueError(in_options(str(result), self.names)) if isinstance(result, ValueError) else result
 
 
 def _pipeline_of(

@@ -68,6 +68,8 @@ def lora_options(text: str) -> LoraOptions:
     Raises:
         ValueError: one of them is unknown, or has a value that it cannot have.
     """
+    if not isinstance(text, str):
+        raise ValueError(f'lora={text!r} must be a text such as "r=8,alpha=16,targets=query+value"')
     found: dict[str, str] = {}
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))

@@ -192,7 +192,7 @@ class Run:
 
     def _end(self, kind: type[BaseException] | None) -> TrainingRecord:
         """The record of the end, for callbacks."""
-        status = "stopped early" if self.is_stopped else "finished"
+        status = "stopped early" if self.is_stopped and self.last < self.stop else "finished"
         if kind is not None:
             status = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
         best = {} if self.best is None else {"best": self.best[1], "best_update": self.best[0]}

@@ -19,6 +19,11 @@ from roberta.common.training.parameter_groups import check_freeze
 from roberta.common.training.recipes import Recipe, Schedule, default_recipe, recipe_named, with_schedule
 from roberta.common.training.sampling import check_sampling
 
+_VALUES = {
+    "dtype": ("float32", "float64", "bfloat16", "float16", "auto"),
+    "sharding": ("none", "data", "full"),
+}
+_SWITCHES = ("best", "resume", "compile", "gradient_checkpointing")
 _RECIPE_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "source")
 
 
@@ -135,6 +140,7 @@ class TrainingFields(DataSettings):
 
     def __post_init__(self) -> None:
         check_task(self.task)
+        self._check_values()
         check_sampling(self.max_train_samples, self.validation_split, self.validation is not None)
         has_validation = self.validation is not None or self.validation_split is not None
         for name in ("best", "metric", "evaluate_every", "early_stopping"):
@@ -160,6 +166,17 @@ class TrainingFields(DataSettings):
             raise ValueError(f"log_every={self.log_every} must be at least 1")
         LossOptions(self.chosen_recipe.label_smoothing).check_task(self.task)
         _ = self.chosen_recipe, self._lora_options  # raise for what is out of range
+
+    def _check_values(self) -> None:
+        """Raise `ValueError` for a value of the wrong kind, which some framework would take for another one."""
+        for name, values in _VALUES.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(values)}, as a text")
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False")
+        if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 0:
+            raise ValueError(f"workers={self.workers!r} must be a number of processes; 0 for this one")
 
     @cached_property
     def head(self) -> Head:
