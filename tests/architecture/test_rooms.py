@@ -25,6 +25,7 @@ FACTS = {
     "finite",
     "frameworks",
     "keywords",
+    "libraries",
     "model_types",
     "outputs",
     "padding_warning",
@@ -42,7 +43,7 @@ BY_NAME = {
     "roberta/common/frameworks.py": "a framework, a backend",
     "roberta/common/checkpoint/checkpoint.py": "roberta.common.formats, which may need h5py or msgpack",
     "roberta/common/auto_classes.py": "transformers",
-    "roberta/common/training/metrics.py": "scikit-learn, scipy, matplotlib, tensorboardX",
+    "roberta/common/libraries.py": "scikit-learn, scipy, matplotlib, tensorboardX, pyarrow, ray",
     "roberta/pt/adapters.py": "peft",
 }
 

@@ -211,7 +211,7 @@ def test_a_damaged_page_is_named(models: Path, tmp_path: Path, capsys: pytest.Ca
     content[100:400] = bytes(300)
     path.write_bytes(content)
     assert run(models, "classify", "labels", "--input", path, "--output", tmp_path / "out") != 0
-    assert "rows.parquet cannot be read as parquet" in capsys.readouterr().err
+    assert "rows.parquet cannot be read as Parquet" in capsys.readouterr().err
 
 
 def test_a_column_of_the_same_name_stays(models: Path, tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_a_damaged_parquet_file_is_named(models: Path, tmp_path: Path, capsys: p
     pytest.importorskip("pyarrow")
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 and no more")
     assert run(models, "classify", "labels", "--input", tmp_path / "rows.parquet", "--output", tmp_path / "out") != 0
-    assert "rows.parquet is not a whole parquet file" in capsys.readouterr().err
+    assert "rows.parquet is not a whole Parquet file" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from roberta.common import libraries
 from roberta.common.training import metrics
 
 
@@ -107,9 +108,9 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(monkeypatch: p
     def missing(name: str) -> Any:
         raise ModuleNotFoundError(name, name=name)
 
-    monkeypatch.setattr(metrics.importlib, "import_module", missing)
+    monkeypatch.setattr(libraries.importlib, "import_module", missing)
     with pytest.raises(ModuleNotFoundError, match=r"need scikit-learn, which .* pip install 'roberta\[train\]'"):
-        metrics.library("sklearn.metrics")
+        libraries.library("sklearn.metrics")
 
 
 def test_one_label_that_holds_or_not_has_an_f1_of_its_own() -> None:

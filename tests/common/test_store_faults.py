@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import store_faults
 import syscall_faults
@@ -22,6 +23,7 @@ from roberta import AutoTokenizer, CheckpointError, RobertaTokenizerFast, Traini
 from roberta.cli import main
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training import large_files, preparation
+from roberta.common.training.data.stored_rows import StoredRows
 from roberta.common.training.data.token_store import TokenStore
 from roberta.common.training.large_files import memory_bytes
 
@@ -100,6 +102,61 @@ def test_a_full_disk_is_an_error_that_says_what_is_kept(
         assert "prepare it again: it resumes from there" in str(caught.value)
         store_faults.prepare_small(sources, tokenizer, output)
         assert store_faults.content(output) == whole
+
+
+def rows_of(store: Path, packing: str = "full-sentences") -> StoredRows:
+    return StoredRows(TokenStore(store), packing, max_length=20, bos=0, eos=2)  # type: ignore[arg-type]
+
+
+def damage(path: Path, place: int, number: int, dtype: str) -> None:
+    """Write another number at a place of a file; its size stays."""
+    content = np.fromfile(path, dtype)
+    content[place] = number
+    content.tofile(path)
+
+
+def test_damage_that_leaves_sizes_alone_is_named(store: Path) -> None:
+    rows = rows_of(store)
+    assert sum(len(row["input_ids"]) for row in rows) == rows.tokens
+    damage(store / "rows-full-sentences-20.bin", 10, 10**15, "<u8")  # behind 8 numbers of the head
+    with pytest.raises(CheckpointError, match=r"rows-full-sentences-20\.bin is damaged: .*; remove it, and the next"):
+        list(rows_of(store))
+    (store / "rows-full-sentences-20.bin").unlink()
+    assert len(list(rows_of(store))) == len(rows)
+    damage(store / "sentences.bin", 3, 1 << 31 | 4000, "<u4")
+    with pytest.raises(CheckpointError, match=r"sentences\.bin is damaged: the sentences from number 0 on"):
+        list(rows_of(store))
+
+
+@pytest.mark.parametrize("packing", ["blocks", "full-sentences", "sentence", "segment-pair"])
+def test_the_tokens_of_the_first_rows_are_counted(store: Path, packing: Any) -> None:
+    whole = StoredRows(TokenStore(store), packing, max_length=20, bos=0, eos=2)
+    for most in (1, 2, len(whole) - 1, len(whole), len(whole) + 5):
+        rows = StoredRows(TokenStore(store), packing, max_length=20, bos=0, eos=2, most=most)
+        assert rows.tokens == sum(len(row["input_ids"]) for row in list(whole)[:most])
+
+
+def test_a_damaged_plan_of_pairs_is_named(store: Path) -> None:
+    list(rows_of(store, "segment-pair"))
+    damage(store / "rows-segment-pair-20-0.bin", 9, 10**15, "<u8")
+    with pytest.raises(CheckpointError, match=r"rows-segment-pair-20-0\.bin is damaged"):
+        list(rows_of(store, "segment-pair"))
+
+
+def test_columns_that_python_has_no_value_for_and_damaged_pages_of_parquet(
+    tmp_path: Path, tokenizer: TokenizerBase
+) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "rows.parquet"
+    texts = [f"text {number}" for number in range(3000)]
+    times = arrow.array([1_700_000_000_123_456_789] * len(texts), arrow.timestamp("ns"))
+    parquet.write_table(arrow.table({"text": texts, "when": times}), path, compression="zstd")
+    assert roberta.prepare([path], tokenizer=tokenizer, output=tmp_path / "s").info.documents == len(texts)
+    content = bytearray(path.read_bytes())
+    content[100:400] = bytes(300)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"rows\.parquet cannot be read as Parquet"):
+        roberta.prepare([path], tokenizer=tokenizer, output=tmp_path / "t")
 
 
 @pytest.mark.slow

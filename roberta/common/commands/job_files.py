@@ -17,13 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from roberta.common.storage.folders import CheckpointError
 from roberta.common.training.data import records
-from roberta.common.training.metrics import library
+from roberta.common.training.data.parquet_file import arrow_modules, open_parquet, python_rows, row_batches
 
 JOB_SUFFIXES = (".parquet", ".jsonl")
 _BLOCK = 2**20  # bytes of a file in memory while its lines are counted
-_BATCH_ROWS = 1024  # rows of a parquet file in memory at once, before they become a shard's
 
 # Types of results in parquet, so that all shards that have one have the same, also for a text without an entity.
 _TEXTS = ("label", "word", "entity", "entity_group", "token_str", "sequence", "answer", "generated_text", "choice")
@@ -104,7 +102,7 @@ def shards_of(files: Sequence[Path], rows: int) -> list[Shard]:
 
 def _row_cuts(path: Path, rows: int) -> list[int]:
     """The first row of each shard of a parquet file, and the number of all rows."""
-    total = _parquet(path).metadata.num_rows
+    total = open_parquet(path).metadata.num_rows
     return [*range(0, total, rows), total] if total else [0, 0]
 
 
@@ -126,10 +124,10 @@ def rows_of_shard(shard: Shard) -> Iterator[JobRow]:
     path = Path(shard.file)
     if path.suffix.lower() == ".parquet":
         number = shard.row
-        for batch in _batches_of(path, shard.start, shard.stop):
-            for columns in _python_rows(batch):
-                yield JobRow(columns, f"{path} row {number}")
+        for batch in row_batches(path, shard.start, shard.stop):
+            for columns in python_rows(batch):
                 number += 1
+                yield JobRow(columns, f"{path} row {number}")
         return
     with path.open("rb") as file:
         file.seek(shard.start)
@@ -163,9 +161,9 @@ def write_rows(
     if shard.name.lower().endswith(".jsonl"):
         rows = ({**row, **result} for row, result in zip(columns, results, strict=True))
         return map(_line, rows)
-    arrow, parquet = _arrow()
+    arrow, parquet = arrow_modules()
     table = arrow.Table.from_batches(
-        list(_batches_of(Path(shard.file), shard.start, shard.stop)), _parquet(Path(shard.file)).schema_arrow
+        list(row_batches(Path(shard.file), shard.start, shard.stop)), open_parquet(Path(shard.file)).schema_arrow
     )
     for name in dict.fromkeys(name for result in results for name in result):
         values = [result.get(name) for result in results]
@@ -215,59 +213,3 @@ def _list_type(arrow: Any, values: Sequence[Any], aggregation: str) -> Any:
         return arrow.list_(_list_type(arrow, [first], aggregation))
     names = _ENTITY.get(aggregation, _GROUP) if first is None else tuple(first)
     return arrow.list_(arrow.struct([(name, _field_type(arrow, name)) for name in names]))
-
-
-def _batches_of(path: Path, start: int, stop: int) -> Iterator[Any]:
-    """Rows `start` to `stop` of a parquet file, a few at a time; row groups without any of them are not read."""
-    arrow, file = _arrow()[0], _parquet(path)
-    first = 0
-    for group in range(file.num_row_groups):
-        count = file.metadata.row_group(group).num_rows
-        if first < stop and first + count > start:
-            row = first
-            for batch in _whole(file.iter_batches(_BATCH_ROWS, row_groups=[group]), path, arrow):
-                low, high = max(start - row, 0), min(stop - row, len(batch))
-                if low < high:
-                    yield batch.slice(low, high - low)
-                row += len(batch)
-        first += count
-
-
-def _arrow() -> tuple[Any, Any]:
-    """The modules that read and write parquet."""
-    way_out = "pip install 'roberta[parquet]', or give JSON lines"
-    needed_by = "parquet files"
-    return library("pyarrow", needed_by, way_out), library("pyarrow.parquet", needed_by, way_out)
-
-
-def _whole(batches: Iterator[Any], path: Path, arrow: Any) -> Iterator[Any]:
-    """Batches, of whose damage the error names the file."""
-    try:
-        yield from batches
-    except (arrow.ArrowException, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read as parquet ({error}); write it again") from error
-
-
-def _python_rows(batch: Any) -> Iterator[dict[str, Any]]:
-    """The rows of a batch as dictionaries; what Python has no value for, such as nanoseconds, as text."""
-    columns = []
-    for column in batch.columns:
-        try:
-            columns.append(column.to_pylist())
-        except ValueError:
-            columns.append(column.cast("string").to_pylist())
-    names = batch.schema.names
-    return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
-
-
-def _parquet(path: Path) -> Any:
-    """A parquet file, opened.
-
-    Raises:
-        CheckpointError: it is damaged. ImportError: pyarrow is not installed.
-    """
-    arrow, parquet = _arrow()
-    try:
-        return parquet.ParquetFile(path)
-    except arrow.ArrowInvalid as error:
-        raise CheckpointError(f"{path} is not a whole parquet file ({error}); write it again") from error

@@ -24,9 +24,9 @@ from roberta.common.commands.job_files import JobRow, Shard, find_inputs, rows_o
 from roberta.common.commands.messages import option_of
 from roberta.common.commands.quiet import greetings_left_out
 from roberta.common.commands.text_options import Command
+from roberta.common.libraries import library
 from roberta.common.pipelines.base import PROGRESS_SECONDS
 from roberta.common.storage.folders import CheckpointError, write_folder
-from roberta.common.training.metrics import library
 
 JOB_FILE = "job.json"
 SHARD_ROWS = 10_000

@@ -10,6 +10,7 @@ import numpy as np
 
 from roberta.common.config import RobertaConfig
 from roberta.common.inference.batching import groups
+from roberta.common.libraries import library
 from roberta.common.pipelines.answer import Answer, AnswerOptions, FoundSpans
 from roberta.common.pipelines.arrays import labels_of_outputs
 from roberta.common.pipelines.base import RESULT_BYTES, Model, Row
@@ -90,7 +91,7 @@ class Evaluation:
         if not len(self.features):
             raise ValueError("there is nothing to evaluate: the validation data has no examples")
         for module in _LIBRARIES.get(self.task, ()):  # now, not after hours of training
-            metrics.library(module)
+            library(module)
         object.__setattr__(self, "_lengths", np.array([longest_row(feature) for feature in self.features]))
 
     def __call__(self, model: Model) -> Metrics:

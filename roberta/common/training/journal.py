@@ -17,9 +17,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from roberta.common.libraries import library
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.training.callbacks import Callbacks, TrainingRecord
-from roberta.common.training.metrics import library, show
+from roberta.common.training.metrics import show
 
 METRICS_FILE, TIMING_FILE, EVENTS_FOLDER = "metrics.jsonl", "timing.jsonl", "tensorboard"
 Entry = Mapping[str, Any]

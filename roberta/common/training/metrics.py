@@ -7,44 +7,24 @@ SQuAD's two, which exist only as a script. What cannot be measured is nan, which
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 
 import numpy as np
 
 from roberta.common.config import RobertaConfig
+from roberta.common.libraries import library
 from roberta.common.pipelines.tag_schemes import Scheme, scheme_of
 from roberta.common.training.data.tasks import Task
 
 Metrics = dict[str, float]
 
 _FLAT = 1e-6  # of the largest value: eight steps of float32, in which models compute
-_NAMES = {"sklearn": "scikit-learn"}  # module -> what it is installed as, if that differs
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def library(module: str, needed_by: str = "these metrics", way_out: str = "pip install 'roberta[train]'") -> ModuleType:
-    """A module such as "sklearn.metrics", of a library that is not required.
-
-    Raises:
-        ModuleNotFoundError: it is not installed; names what needs it, and the way out.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        top = module.partition(".")[0]
-        if error.name != top and error.name != module:  # something that the library itself needs
-            raise
-        raise ModuleNotFoundError(
-            f"{needed_by} need {_NAMES.get(top, top)}, which is not installed; {way_out}",
-            name=error.name,
-        ) from error
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> Metrics:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from roberta.common.libraries import library
 from roberta.common.training.journal import METRICS_FILE
-from roberta.common.training.metrics import library
 
 CURVES_FILE = "curves.svg"
 _Log = tuple[dict[str, list[float]], dict[str, list[float]]]

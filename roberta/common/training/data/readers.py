@@ -100,8 +100,9 @@ def read_examples(
         words = WordTable(path, columns, header, unusable, reading, is_csv=kind == "csv")
         found = _examples(words.records(), task, {}, unusable, reading)
     else:
-        items = {"jsonl": records.json_lines, "json": records.json_items, "parquet": parquet_records}[kind]
-        found = _examples(items(path, unusable), task, columns, unusable, reading)
+        json_records = records.json_items if kind == "json" else records.json_lines
+        items = parquet_records(path) if kind == "parquet" else json_records(path, unusable)
+        found = _examples(items, task, columns, unusable, reading)
     return _counted(found, unusable, reading)
 
 
