@@ -68,6 +68,9 @@ def test_what_cannot_be_frozen_is_refused(freeze: Any, message: str) -> None:
         ({"freeze": ["encoder", None]}, "freeze=['encoder', None] must be"),
         ({"class_weights": 1.5}, "class_weights=1.5 must be 'balanced', or a weight for each label"),
         ({"class_weights": "even"}, "class_weights='even' must be 'balanced'"),
+        ({"max_length": "48"}, "max_length='48' must be a number of tokens of at least 1"),
+        ({"save_every": 0}, "save_every=0 must be a number of updates of at least 1"),
+        ({"keep": True}, "keep=True must be a number of checkpoints"),
         ({"workers": 1.5}, "workers=1.5 must be a number of processes of at least 0"),
     ],
 )

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from roberta.common.parameters import Head
 from roberta.common.tokenizer.base import TokenizerBase
 from roberta.common.training.callbacks import Callbacks
@@ -24,6 +26,11 @@ _VALUES = {
     "sharding": ("none", "data", "full"),
 }
 _SWITCHES = ("best", "resume", "compile", "gradient_checkpointing")
+_NUMBERS = {  # name -> its least value, and what it counts
+    "max_length": (1, "tokens"), "stride": (0, "tokens"), "micro_batch_size": (1, "rows"), "keep": (1, "checkpoints"),
+    "log_every": (1, "updates"), "save_every": (1, "updates"), "evaluate_every": (1, "updates"),
+    "early_stopping": (1, "evaluations"), "workers": (0, "processes"),
+}  # fmt: skip
 _RECIPE_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "source")
 
 
@@ -156,14 +163,7 @@ class TrainingFields(DataSettings):
                 f"freeze={self.freeze!r}: lora={self.lora!r} trains only the adapter and the head, and all other weights "
                 "are frozen already; omit freeze"
             )
-        patience = self.early_stopping
-        if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
-            raise ValueError(f"early_stopping={patience!r} must be a number of evaluations of at least 1")
         Callbacks(self.callbacks)  # raises for what cannot be called
-        if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 0:
-            raise ValueError(f"workers={self.workers!r} must be a number of processes of at least 0")
-        if self.log_every < 1:
-            raise ValueError(f"log_every={self.log_every} must be at least 1")
         LossOptions(self.chosen_recipe.label_smoothing).check_task(self.task)
         _ = self.chosen_recipe, self._lora_options  # raise for what is out of range
 
@@ -175,8 +175,11 @@ class TrainingFields(DataSettings):
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be True or False")
-        if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 0:
-            raise ValueError(f"workers={self.workers!r} must be a number of processes; 0 for this one")
+        for name, (least, what) in _NUMBERS.items():
+            value = getattr(self, name)
+            is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if value is not None and not (is_number and value >= least):
+                raise ValueError(f"{name}={value!r} must be a number of {what} of at least {least}")
 
     @cached_property
     def head(self) -> Head:
