@@ -215,6 +215,15 @@ def test_two_processes_train_as_one_alone_does(name: str, together: Path) -> Non
 
 
 @pytest.mark.slow
+def test_the_losses_in_float16_are_near_those_of_one_process(together: Path) -> None:
+    """And the scale of the loss is the same: all processes make an update again where gradients of one overflow."""
+    run, folder = run_of("float16"), together / "float16 in processes"
+    trainer = trained(together, "float16", run)
+    assert json.loads((folder / "losses.json").read_text()) == pytest.approx(run.losses, rel=0.02)
+    assert load_training_state(folder).loss_scale == trainer.state().loss_scale
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [1], indirect=True, ids=["1-device-each"])
 def test_what_ends_a_training_in_one_process_ends_it_in_all(together: Path) -> None:
     said = [json.loads((together / f"said-{rank}.json").read_text()) for rank in range(2)]
