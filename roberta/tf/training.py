@@ -1,5 +1,6 @@
 """The updates of the weights in TensorFlow: AdamW on the loss of a task, with Keras' callbacks, on one device or several.
 
+The devices may be those of several processes. All of them collate every micro-batch, and each computes its own rows.
 Nothing random is kept from one update to the next: the states of the dropouts are given to every micro-batch, by
 (seed, number of the update, number of the micro-batch), and never stored. Gradients are computed in one compiled
 function for micro-batches of every shape, and put into the weights in another, so that the loss is known in between.
@@ -8,6 +9,7 @@ function for micro-batches of every shape, and put into the weights in another, 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,16 +22,18 @@ from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
 from roberta.common.training.loss_scale import LossScale
 from roberta.common.training.optimizer_state import TrainingState, check_trained_weights
 from roberta.common.training.parameter_groups import check_frozen, decays, groups_of, rate_scale
+from roberta.common.training.processes import between, check_same_training
 from roberta.common.training.recipes import Recipe, Settings, average_share
 from roberta.common.training.run import Run
 from roberta.common.values import IGNORED
+from roberta.tf import sharding
 from roberta.tf.adamw import AdamW
 from roberta.tf.averaging import AveragedWeights
 from roberta.tf.devices import on_device_of
 from roberta.tf.lora import LoraWeights
 from roberta.tf.losses import classification_loss, next_token_loss, span_loss, token_loss, widened
 from roberta.tf.optimizers import Named, fill_optimizer, read_optimizer
-from roberta.tf.sharding import EachDevice, strategy_of
+from roberta.tf.sharding import EachDevice
 from roberta.tf.trained_copy import dropout_seeds, fitting
 from roberta.tf.weights import keras, native, to_numpy
 
@@ -52,8 +56,11 @@ class Trainer:
         settings.loss_options.check_classes(model.config.num_labels)
         self.settings = settings
         self._scale = LossScale(settings.dtype == "float16", None if resumed is None else resumed.loss_scale)
-        self.strategy = strategy_of(settings.sharding, model.device_name)
+        self.processes = sharding.join(settings.sharding)
+        self.strategy = sharding.strategy_of(settings.sharding, model.device_name)
         self.world = self.strategy.num_replicas_in_sync
+        devices = self.world // self.processes.count
+        self._ranks = range(self.processes.rank * devices, (self.processes.rank + 1) * devices)  # of this process
         with self._scope(model):
             self._model = fitting(model, settings, is_copied=self.world > 1)
             self._adapter = None if settings.lora is None else LoraWeights(self._model, settings.lora)
@@ -89,7 +96,7 @@ class Trainer:
         self._seeds = dropout_seeds(self._model)
         self._sums: list[Any] = []  # of gradients, where an update has several micro-batches
         self._add = EachDevice(self.strategy, self._compute_and_add, takes_inputs=True)
-        self._gradients = EachDevice(self.strategy, self._compute, takes_inputs=True)
+        self._gradients = EachDevice(self.strategy, self._compute_once, takes_inputs=True)
         self._clear, self._size, self._apply = (
             EachDevice(self.strategy, function) for function in (self._zero_sums, self._norm, self._step)
         )
@@ -146,6 +153,7 @@ class Trainer:
             except tf.errors.InvalidArgumentError as error:
                 raise ValueError(f"update {number}: {reason(error)}") from error
             loss += math.fsum(float(one) for one in self.strategy.experimental_local_results(losses))
+        loss = sharding.total(loss, self.processes)
         size = float(self.strategy.experimental_local_results(self._size(gradients))[0])
         return loss / self._scale.value, size / self._scale.value, gradients
 
@@ -174,10 +182,11 @@ class Trainer:
         """Make the updates of a run that are left, and call `run.finished` after each, then Keras' callbacks.
 
         Args:
-            callbacks: a batch is an update, and the run an epoch.
+            callbacks: a batch is an update, and the run an epoch. Each of several processes calls its own.
         """
         if run.start >= run.stop:
             return
+        has_callbacks = any(self.processes.gathered(len(callbacks)))
         self._model.compile(optimizer=self.optimizer)  # which callbacks look at
         self._model.stop_training = False
         told = keras.callbacks.CallbackList(
@@ -192,9 +201,11 @@ class Trainer:
                 told.on_train_batch_begin(batch)
                 loss = self.update(run.batches.update(number), run.learning_rate(number), number)
                 logs = {"loss": loss, "number": number}
-                run.finished(number, loss, self)
+                is_stopped = between(self, run, partial(run.finished, number, loss))
                 told.on_train_batch_end(batch, logs)
-                if self._model.stop_training or run.is_stopped:
+                if has_callbacks:  # one of a process may stop it, and all must stop
+                    is_stopped |= any(self.processes.gathered(bool(self._model.stop_training)))
+                if is_stopped:
                     break
             told.on_epoch_end(0, logs)
         told.on_train_end(logs)
@@ -202,9 +213,9 @@ class Trainer:
     # -- what is compiled ----------------------------------------------------------------------------------------
 
     def _arguments(self, micro_batch: MicroBatch, number: int, index: int) -> tuple[Any, ...]:
-        """What each device computes: its inputs, how much of the loss they are, and the states of its dropouts."""
+        """What each device of this process computes: its inputs, their part of the loss, and the states of its dropouts."""
         parts, weights, draws = [], [], []
-        for rank in range(self.world):
+        for rank in self._ranks:
             inputs, share = rows_of_rank(
                 micro_batch.inputs, self.settings.task, rank, self.world, self.settings.class_weights
             )
@@ -226,18 +237,29 @@ class Trainer:
     def _compute(
         self, parts: list[dict[str, Tensor]], weights: list[Tensor], draws: list[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        """This device's part of the loss, and the gradients of all devices together."""
-        context = tf.distribute.get_replica_context()
-        rank = int(tf.get_static_value(context.replica_id_in_sync_group)) if self.world > 1 else 0
-        drawn = tf.unstack(tf.reshape(draws[rank], (len(self._seeds), 2)))
+        """This device's part of the loss, and its gradients."""
+        own = sharding.replica_number() - self._ranks.start if self.world > 1 else 0
+        drawn = tf.unstack(tf.reshape(draws[own], (len(self._seeds), 2)))
         with tf.GradientTape() as tape, keras.StatelessScope(list(zip(self._seeds, drawn, strict=True))):
-            loss = task_loss(self._model, parts[rank], self.settings.task, self.settings.loss_options, training=True)
-            loss *= tf.cast(weights[rank], loss.dtype)
+            loss = task_loss(self._model, parts[own], self.settings.task, self.settings.loss_options, training=True)
+            loss *= tf.cast(weights[own], loss.dtype)
         gradients = tape.gradient(loss, self._sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         if self._adapter is not None:
             gradients = self._adapter.gradients(gradients)
-        return loss, gradients if self.world == 1 else context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        return loss, gradients
+
+    def _compute_once(self, *arguments: Any) -> tuple[Tensor, list[Tensor]]:
+        """As `_compute`; the gradients are those of all devices together."""
+        loss, gradients = self._compute(*arguments)
+        return loss, self._over_devices(gradients)
+
+    def _over_devices(self, gradients: list[Tensor]) -> list[Tensor]:
+        """The sums of gradients over all devices."""
+        if self.world == 1:
+            return gradients
+        summed: list[Tensor] = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        return summed
 
     def _zero_sums(self) -> None:
         """Make the sums zero."""
@@ -245,14 +267,19 @@ class Trainer:
             tf.raw_ops.AssignVariableOp(resource=total.handle, value=tf.zeros_like(total))
 
     def _compute_and_add(self, *arguments: Any) -> tuple[Tensor, list[Tensor]]:
-        """As `_compute`; the gradients are added to the sums."""
+        """As `_compute`; the gradients are added to the sums of this device."""
         loss, gradients = self._compute(*arguments)
         for total, gradient in zip(self._sums, gradients, strict=True):
             tf.raw_ops.AssignAddVariableOp(resource=total.handle, value=gradient)
         return loss, []
 
     def _norm(self, gradients: list[Tensor]) -> Tensor:
-        """The norm of all gradients together."""
+        """The norm of all gradients together; what is in the sums of each device goes to all of them first."""
+        if not gradients and self.world > 1:
+            for total, gradient in zip(
+                self._sums, self._over_devices([tf.identity(one) for one in self._sums]), strict=True
+            ):
+                tf.raw_ops.AssignVariableOp(resource=total.handle, value=gradient)
         return tf.linalg.global_norm(gradients or self._sums)
 
     def _step(self, gradients: list[Tensor], learning_rate: Tensor, scale: Tensor, share: Tensor) -> None:
@@ -270,11 +297,16 @@ class Trainer:
 def train(model: keras.Model, run: Run, *, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Trainer:
     """Make the updates of a run that are left; `model` of the trainer returned is the trained one.
 
+    With several processes, the first alone is seen by `run.finished`.
+
     Args:
         callbacks: of Keras, called beside `run.finished`; a batch is an update, and the run an epoch.
     """
-    trainer = Trainer(model, run.settings, run.resumed)
-    trainer.fit(run, callbacks)
+    processes = sharding.join(run.settings.sharding)
+    with sharding.loss_of_processes_named(processes):
+        check_same_training(run, processes)  # first, as processes make their variables together
+        trainer = Trainer(model, run.settings, run.resumed)
+        trainer.fit(run, callbacks)
     return trainer
 
 
