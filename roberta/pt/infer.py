@@ -25,7 +25,7 @@ from roberta.common.values import Arrays
 from roberta.pt import int8
 from roberta.pt.devices import put
 from roberta.pt.layers import ACTIVATION_FUNCTIONS, Attention, Embeddings, Layer
-from roberta.pt.packed import PackedRows, lay_out, packing_obstacle, varlen_obstacle
+from roberta.pt.packed import PackedRows, failed_trial, is_cpu, lay_out, varlen_obstacle
 from roberta.pt.parts import Parts, alteration, without_dropout
 from roberta.pt.weights import to_numpy
 
@@ -257,7 +257,7 @@ class FastModel:
 def lengths_of(model: "RobertaPreTrainedModel", kind: torch.dtype) -> Callable[[np.ndarray], _Lengths]:
     """What tells a model's attention the rows of a piece, from their lengths."""
     device, size, causal = model.device, model.config.head_size, model.config.is_decoder
-    if packing_obstacle(device, kind, size, causal=causal):
+    if is_cpu(device) or failed_trial(device, kind, size, causal, False):
         return lambda lengths: [(len(list(same)), length) for length, same in groupby(lengths.tolist())]
     is_varlen = not varlen_obstacle(device, kind, size, causal=causal)
     return partial(lay_out, device=device, causal=causal, is_varlen=is_varlen)

@@ -24,7 +24,7 @@ from roberta.pt.devices import put
 
 _log = logging.getLogger("roberta")
 MOST_BUCKETS = 4  # each costs some kernels a layer, and what they would save is a part of attention alone
-HAS_CPU = False  # tests have tokens packed on the CPU too
+PACKS_ALL = False  # tests have all tokens packed on the CPU too
 LARGEST_HEAD = 192  # beyond it, not every GPU has the kernel's backward pass
 _TRIED, _TRIED_KEYS = np.array([9, 4, 4, 1]), np.array([8, 4, 3, 1])  # tokens of rows, and those attended to
 # Of what is tried out, as a part of the largest number.
@@ -124,11 +124,9 @@ class VarlenRows(PackedRows):
         return context
 
 
-def packing_obstacle(device: torch.device, dtype: torch.dtype, head_size: int, *, causal: bool) -> str:
-    """Say why rows should not lie end to end on a device; "" where they may, padded in buckets if not otherwise."""
-    if device.type == "cpu" and not HAS_CPU:
-        return "a CPU is as fast with padding, or with rows of one length at a time"
-    return failed_trial(device, dtype, head_size, causal, False)
+def is_cpu(device: torch.device) -> bool:
+    """Whether a device is the CPU, which has other ways of its own."""
+    return device.type == "cpu" and not PACKS_ALL
 
 
 def lay_out(

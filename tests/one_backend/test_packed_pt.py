@@ -19,8 +19,11 @@ from backends import assert_close, backend
 torch = pytest.importorskip("torch")
 
 import torch.nn.attention.varlen as kernels  # noqa: E402
+import updates  # noqa: E402
 
-from roberta.pt import packed  # noqa: E402
+from roberta.common.adapters.lora_config import LoraConfig  # noqa: E402
+from roberta.common.training.lora import LoraStart  # noqa: E402
+from roberta.pt import packed, packed_training, training  # noqa: E402
 
 CPU = torch.device("cpu")
 HEADS, SIZE = 3, 8
@@ -87,7 +90,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     assert list(inspect.signature(made.__call__).parameters) == list(inspect.signature(kernels.varlen_attn).parameters)
     monkeypatch.setattr(kernels, "varlen_attn", made)
     monkeypatch.setattr(packed, "kernel_obstacle", lambda device: "")
-    monkeypatch.setattr(packed, "HAS_CPU", True)
+    monkeypatch.setattr(packed, "PACKS_ALL", True)
     return made
 
 
@@ -209,7 +212,7 @@ def test_infer_with_packed_tokens_gives_the_same(head: Any, tmp_path: Path, monk
     for budget in (1024, 12):
         wanted.append(model.infer(inputs, batch_tokens=budget))
     model.release_infer()
-    monkeypatch.setattr(packed, "HAS_CPU", True)
+    monkeypatch.setattr(packed, "PACKS_ALL", True)
     seen: list[Any] = []
     attend = packed.BucketedRows.attend
     monkeypatch.setattr(packed.BucketedRows, "attend", lambda *given: seen.append(given[0]) or attend(*given))
@@ -230,3 +233,195 @@ def test_infer_calls_the_kernel_in_bfloat16(head: Any, kernel: Kernel, tmp_path:
     assert len(asked) == model.config.num_hidden_layers
     assert {call["window"] for call in asked} == {(-1, 0) if head == "ForCausalLM" else (-1, -1)}
     assert 1e-5 < np.abs(found - exact).max() < 0.05 * np.abs(exact).max()
+
+
+@pytest.fixture
+def packs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Tokens packed on the CPU; the micro-batches that were."""
+    monkeypatch.setattr(packed, "PACKS_ALL", True)
+    made: list[Any] = []
+    loss = training.packed_loss
+    monkeypatch.setattr(training, "packed_loss", lambda *given: made.append(given[1]) or loss(*given))
+    return made
+
+
+def both(case: str, folder: Path, arrays: Any = None, config: Any = None, **changed: Any) -> list[Any]:
+    """Trainers of a case with padded rows and with packed tokens, after one micro-batch; their losses and gradients."""
+    place, found = updates.folder_of(folder, case, **(config or {})), []
+    for packs_all in (False, True):
+        packed.PACKS_ALL = packs_all  # restored by `packs`
+        trainer = updates.trainer(backend("pt"), case, place, **changed)
+        given = arrays or updates.inputs(case, trainer.model.config)
+        (micro_batch,) = updates.micro_batches(case, given, class_weights=changed.get("class_weights"))
+        loss, _ = trainer._compute([micro_batch], 1)
+        gradients = {name: p.grad.clone() for name, p in trainer._trained.named_parameters() if p.grad is not None}
+        found.append((loss, gradients, trainer))
+    return found
+
+
+def check_both(found: list[Any], bound: float = 1e-10) -> None:
+    (wanted, gradients, _), (loss, packed_gradients, _) = found
+    assert abs(loss - wanted) <= bound * abs(wanted)
+    assert packed_gradients.keys() == gradients.keys()
+    largest = max(float(gradient.abs().max()) for gradient in gradients.values())
+    for name, gradient in gradients.items():
+        difference = float((packed_gradients[name] - gradient).abs().max())
+        assert difference <= bound * largest, f"{name} differs by {difference}"
+
+
+@pytest.mark.parametrize("case", updates.CASES)
+def test_loss_and_gradients_are_those_of_padded_rows(case: str, packs: list[Any], tmp_path: Path) -> None:
+    found = both(case, tmp_path, config={"num_hidden_layers": 2, "type_vocab_size": 2})
+    check_both(found)
+    (made,) = packs
+    given = updates.inputs(case, updates.config_of(case))["attention_mask"]
+    extra = (given.sum(axis=1) < updates.SEQ).sum() if case == "answers" else 0  # one for the padding of a row
+    assert made.ids.shape == (1, given.sum() + extra)
+
+
+@pytest.mark.parametrize("case", ["tokens", "mlm"])
+def test_options_of_a_training_give_the_same(case: str, packs: list[Any], tmp_path: Path) -> None:
+    """Smoothing, class weights, frozen weights, rates by layer, averages, and layers that are computed twice."""
+    options = updates.with_options(updates.settings(case))
+    changed = {name: getattr(options, name) for name in ("recipe", "class_weights", "frozen", "gradient_checkpointing")}
+    found = both(case, tmp_path, config={"num_hidden_layers": 2}, **changed)
+    check_both(found)
+    assert len(packs) == 1
+    assert found[1][2].model.base_model.encoder.gradient_checkpointing
+
+
+def test_an_adapter_gets_the_same_gradients(packs: list[Any], tmp_path: Path) -> None:
+    names = [f"roberta.encoder.layer.0.attention.self.{part}.weight" for part in ("query", "value")]
+    rng = np.random.default_rng(0)
+    pairs = {name: (rng.normal(size=(2, 24)), rng.normal(size=(24, 2))) for name in names}
+    start = LoraStart(LoraConfig(r=2, lora_alpha=4), pairs, ("classifier.out_proj.weight",))
+    found = both("classes", tmp_path, lora=start)
+    check_both(found)
+    assert len(packs) == 1
+
+
+@pytest.mark.parametrize("case", ["mlm", "clm", "answers", "choices"])
+def test_the_kernel_trains_in_bfloat16(case: str, kernel: Kernel, packs: list[Any], tmp_path: Path) -> None:
+    (wanted, gradients, _), (loss, found, _) = both(case, tmp_path, dtype="bfloat16")
+    assert abs(loss - wanted) < 0.02 * wanted
+    largest = max(float(gradient.abs().max()) for gradient in gradients.values())
+    assert max(float((found[name] - gradients[name]).abs().max()) for name in gradients) < 0.05 * largest
+    (made,) = packs
+    call = kernel.calls[-1]
+    assert call["shape"] == (made.ids.numel(), HEADS, SIZE)
+    assert call["window"] == ((-1, 0) if case == "clm" else (-1, -1))
+    real = np.sort(updates.inputs(case, updates.config_of(case))["attention_mask"].sum(axis=-1).flatten())[::-1]
+    assert call["keys"] == real.tolist()
+    extra = (real < updates.SEQ) if case == "answers" else np.zeros_like(real)
+    assert call["lengths"] == (real + extra).tolist()
+
+
+def test_dropout_is_that_of_the_seed_and_the_update(packs: list[Any], tmp_path: Path) -> None:
+    place = updates.folder_of(tmp_path, "tokens", hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3)
+    packed.PACKS_ALL = True
+    parts = updates.micro_batches("tokens", updates.inputs("tokens", updates.config_of("tokens")))
+    losses = []
+    for seed in (1, 1, 2):
+        trainer = updates.trainer(backend("pt"), "tokens", place, seed=seed)
+        losses.append([trainer.update(parts, 0.0, number) for number in (1, 2)])
+    assert losses[0] == losses[1]
+    assert len({*losses[0], *losses[2]}) == 4
+    assert len(packs) == 6
+
+
+def changed_inputs(case: str, **changed: Any) -> Any:
+    return updates.inputs(case, updates.config_of(case)) | changed
+
+
+def mask_of(case: str) -> np.ndarray:
+    return updates.inputs(case, updates.config_of(case))["attention_mask"]
+
+
+@pytest.mark.parametrize(
+    ("case", "changed"),
+    [
+        ("classes", {"attention_mask": mask_of("classes")[:, ::-1]}),  # the first token is padding
+        ("answers", {"attention_mask": mask_of("answers")[:, ::-1]}),
+        ("answers", {"input_ids": np.full_like(mask_of("answers"), 7)}),  # what pads is not padding
+        ("tokens", {"labels": np.ones_like(mask_of("tokens"))}),  # of padding too
+        ("tokens", {"attention_mask": np.ones_like(mask_of("tokens"))}),
+        ("tokens", {"attention_mask": mask_of("tokens") * (np.arange(6) > 0)[:, None]}),  # a row without a token
+    ],
+)
+def test_padding_that_counts_goes_through_the_model(case: str, changed: Any, packs: list[Any], tmp_path: Path) -> None:
+    check_both(both(case, tmp_path, changed_inputs(case, **changed)))
+    assert not packs
+
+
+@pytest.mark.parametrize("case", ["tokens", "clm"])
+def test_padding_may_be_anywhere_in_a_row(case: str, packs: list[Any], tmp_path: Path) -> None:
+    mask = np.random.default_rng(5).random((6, updates.SEQ)) < 0.6
+    mask[:, 3] = True
+    given = updates.inputs(case, updates.config_of(case))
+    seen = mask & np.pad(mask[:, :-1], ((0, 0), (1, 0))) if case == "clm" else mask
+    labels = np.where(seen, given["input_ids"] % 5, -100)
+    check_both(both(case, tmp_path, given | {"attention_mask": mask.astype(int), "labels": labels}))
+    assert len(packs) == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"attn_implementation": "eager"}, "attn_implementation is eager"),
+        ({"output_attentions": True}, "output_attentions is set"),
+        ({"chunk_size_feed_forward": 4}, "chunk_size_feed_forward is set"),
+    ],
+)
+def test_some_configs_are_trained_with_padding(config: Any, text: str, packs: list[Any], tmp_path: Path) -> None:
+    found = both("tokens", tmp_path, config=config)
+    if "attn_implementation" in config:
+        packed.PACKS_ALL = True
+        model = backend("pt").load("ForTokenClassification", tmp_path / "tokens")
+        model.config.attn_implementation = "eager"
+        assert packer(model).obstacle == text
+        return
+    assert found[1][2]._pack.obstacle == text
+    check_both(found)
+    assert not packs
+
+
+def packer(model: Any, **changed: Any) -> packed_training.Packer:
+    return packed_training.Packer(model, "token-classification", None, **{"compiles": False, "altered": "", **changed})
+
+
+def test_distances_are_trained_with_padding(packs: list[Any], tmp_path: Path) -> None:
+    check_both(both("tokens", tmp_path, config={"position_embedding_type": "relative_key"}))
+    assert not packs
+
+
+def test_hooks_see_the_shapes_that_they_know(packs: list[Any], tmp_path: Path) -> None:
+    packed.PACKS_ALL = True
+    trainer = updates.trainer(backend("pt"), "tokens", updates.folder_of(tmp_path, "tokens"))
+    arrays = updates.inputs("tokens", updates.config_of("tokens"))
+    parts, shapes = updates.micro_batches("tokens", arrays), []
+    trainer.update(parts, 0.0, 1)
+    layer = trainer.model.base_model.encoder.layer[0]
+    handle = layer.register_forward_hook(lambda _module, given, _output: shapes.append(given[0].shape[:2]))
+    trainer.update(parts, 0.0, 2)
+    assert shapes == [(6, updates.SEQ)]
+    handle.remove()
+    trainer.update(parts, 0.0, 3)
+    assert len(packs) == 2
+    # one that was there before
+    model = backend("pt").load("ForTokenClassification", tmp_path / "tokens")
+    model.base_model.register_forward_hook(lambda *_: None)
+    trainer = training.Trainer(model, updates.settings("tokens"))
+    assert trainer._pack.obstacle == "roberta has hooks"
+
+
+def test_a_cpu_packs_much_padding_without_dropout(tmp_path: Path) -> None:
+    mask = (np.arange(100) < np.array([[100], [20], [10], [5]])).astype(np.int64)
+    inputs = {"input_ids": np.where(mask, 7, 1), "attention_mask": mask, "labels": np.where(mask, 3, -100)}
+    config = {"max_position_embeddings": 102, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    pack = packer(load(tmp_path / "without", "ForTokenClassification", **config))
+    assert pack(inputs) is not None
+    few = {name: array[:, :60] for name, array in inputs.items()}
+    assert pack(few) is None
+    assert packer(pack.model, compiles=True).obstacle.startswith("on a CPU, compiled code")
+    drops = load(tmp_path / "with", "ForTokenClassification", **{**config, "attention_probs_dropout_prob": 0.1})
+    assert packer(drops).obstacle.startswith("on a CPU, dropout draws")
