@@ -149,10 +149,9 @@ def mark_lengths(packed: PackedInputs) -> None:
     if isinstance(rows, VarlenRows):
         starts = (rows.query_starts, rows.key_starts, rows.keys)
         lengths += [(tensor, 0) for tensor in starts if tensor is not None]
-    targets = list(packed.targets.values())
+    lengths += [(tensor, 0) for tensor in packed.targets.values()]
     if packed.asked is not None:
-        targets.append(packed.asked)
-    lengths += [(tensor, 0) for tensor in targets]
+        lengths += [(packed.asked, axis) for axis in range(packed.asked.dim())]
     for tensor, axis in lengths:
         torch._dynamo.maybe_mark_dynamic(tensor, axis)
 

@@ -198,7 +198,13 @@ def test_the_kernel_is_taken_only_where_it_applies(kernel: Kernel) -> None:
 def test_a_kernel_that_does_not_run_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "for NVIDIA's GPUs, not for cpu" in packed.varlen_obstacle(CPU, torch.bfloat16, 8, causal=False)
     monkeypatch.setattr(packed, "kernel_obstacle", lambda device: "")
-    assert "a trial on cpu failed: " in packed.varlen_obstacle(CPU, torch.bfloat16, 8, causal=False)  # PyTorch's own
+
+    def broken(*_given: Any) -> Any:
+        raise RuntimeError("no kernel image\nis available")
+
+    monkeypatch.setattr(kernels, "varlen_attn", broken)
+    found = packed.varlen_obstacle(CPU, torch.bfloat16, 8, causal=False)
+    assert found == "a trial on cpu failed: no kernel image"
 
 
 def load(folder: Path, head: Any, dtype: str = "float64", **config: Any) -> Any:
