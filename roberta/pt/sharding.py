@@ -61,7 +61,7 @@ def spread(loss: "Loss", sharding: Sharding, compiles: bool) -> nn.Module:
     if sharding == "full":
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        # weights of 16 bits go to the layers, where autocast goes on as in one process; gradients are added in float32
+        # weights of 16 bits go to the layers, where autocast is that of one process; gradients are added in float32
         policy = MixedPrecisionPolicy(loss.low, None if loss.low is None else torch.float32, cast_forward_inputs=False)
         device = loss.model.device.type
         mesh = init_device_mesh(device, (dist.get_world_size(),))

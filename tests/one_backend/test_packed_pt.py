@@ -7,8 +7,10 @@ only GPUs have is replaced by a function of its signature that computes so, and 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import checkpoints
@@ -21,6 +23,7 @@ torch = pytest.importorskip("torch")
 import torch.nn.attention.varlen as kernels  # noqa: E402
 import updates  # noqa: E402
 
+from benchmarks import gpu_speed  # noqa: E402
 from roberta.common.adapters.lora_config import LoraConfig  # noqa: E402
 from roberta.common.training.lora import LoraStart  # noqa: E402
 from roberta.pt import packed, packed_training, training  # noqa: E402
@@ -431,3 +434,23 @@ def test_a_cpu_packs_much_padding_without_dropout(tmp_path: Path) -> None:
     assert packer(pack.model, compiles=True).obstacle.startswith("on a CPU, compiled code")
     drops = load(tmp_path / "with", "ForTokenClassification", **{**config, "attention_probs_dropout_prob": 0.1})
     assert packer(drops).obstacle.startswith("on a CPU, dropout draws")
+
+
+@pytest.mark.parametrize("peer", [False, True])
+def test_the_benchmark_of_a_gpu_runs(peer: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At toy size, on the CPU; transformers is a stand-in."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    scale = gpu_speed.Scale(sequences=12, budget=600, rows=4, seq=32, rounds=1, sizes=sizes)
+    monkeypatch.setattr(packed, "PACKS_ALL", True)
+    stand_in = ModuleType("transformers")
+    for head in ("ForSequenceClassification", "ForMaskedLM"):
+        setattr(stand_in, f"Roberta{head}", backend("pt").classes(head))
+    monkeypatch.setitem(sys.modules, "transformers", stand_in if peer else None)
+    found = list(gpu_speed.comparisons("cpu", tmp_path, scale))
+    theirs = ["transformers with SDPA"] if peer else []
+    assert [row.other for row in found] == ["our padded rows", *theirs] * 2 + theirs + ["our padded rows"]
+    assert all(row.tokens and min(row.seconds) > 0 for row in found)
+    line = gpu_speed.Comparison("job", "padded rows", 1000, (0.5, 0.6), (20.0, 30.0), 1.5).line()
+    assert line == (
+        "job, beside padded rows: 1.20 times as fast (2,000, 1,667 tokens/s; peak 20 against 30 MB; goal 1.5, missed)"
+    )
