@@ -229,6 +229,7 @@ def test_infer_with_packed_tokens_gives_the_same(head: Any, tmp_path: Path, monk
         for name, values in model.infer(inputs, batch_tokens=budget).items():
             assert_close(values, then[name], 1e-10)
     assert {packing.causal for packing in seen} == {head == "ForCausalLM"}
+    assert len(seen) > 3 * model.config.num_hidden_layers, "a piece of all rows, two of some, and a trial"
 
 
 @pytest.mark.parametrize("head", ["ForMaskedLM", "ForCausalLM"])
@@ -280,11 +281,13 @@ def check_both(found: list[Any], bound: float = 1e-10) -> None:
 
 @pytest.mark.parametrize("case", updates.CASES)
 def test_loss_and_gradients_are_those_of_padded_rows(case: str, packs: list[Any], tmp_path: Path) -> None:
-    found = both(case, tmp_path, config={"num_hidden_layers": 2, "type_vocab_size": 2})
-    check_both(found)
+    arrays = updates.inputs(case, updates.config_of(case), seed=1)
+    given = arrays["attention_mask"]
+    lengths = given.sum(axis=-1).flatten()
+    assert (lengths[1:] > lengths[:-1]).any(), "packing sorts the rows"
+    check_both(both(case, tmp_path, arrays, {"num_hidden_layers": 2}))
     (made,) = packs
-    given = updates.inputs(case, updates.config_of(case))["attention_mask"]
-    extra = (given.sum(axis=1) < updates.SEQ).sum() if case == "answers" else 0  # one for the padding of a row
+    extra = (lengths < updates.SEQ).sum() if case == "answers" else 0  # one for the padding of a row
     assert made.ids.shape == (1, given.sum() + extra)
 
 
@@ -326,7 +329,7 @@ def test_the_kernel_trains_in_bfloat16(case: str, kernel: Kernel, packs: list[An
 
 
 def test_dropout_is_that_of_the_seed_and_the_update(packs: list[Any], tmp_path: Path) -> None:
-    place = updates.folder_of(tmp_path, "tokens", hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3)
+    place = updates.folder_of(tmp_path, "tokens", attention_probs_dropout_prob=0.3)
     packed.PACKS_ALL = True
     parts = updates.micro_batches("tokens", updates.inputs("tokens", updates.config_of("tokens")))
     losses = []
