@@ -22,7 +22,7 @@ demo: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks inference --docs
 
-# Every class on the GPU of this machine against our CPU in float64; says so and skips where there is none.
+# Every class on the GPU of this machine against our CPU in float64, and its speed; says so and skips where there is none.
 gpu: $(READY)
 	$(BIN)/python -m benchmarks gpu
 

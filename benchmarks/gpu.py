@@ -1,5 +1,6 @@
 """PyTorch on an accelerator against our CPU in float64: every class forward and backward, `infer`, and an update.
 
+Then the speed of packed tokens beside padded rows, and beside transformers where it can be imported (`gpu_speed`).
 Without an accelerator it says so, and ends with status 0. `make gpu` runs it.
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 import roberta
+from benchmarks.gpu_speed import Scale, comparisons
 from roberta.common.checkpoint.checkpoint import save_checkpoint
 from roberta.common.parameters import Head, parameters
 from roberta.common.training.data.batches import MicroBatch
@@ -127,7 +129,9 @@ def main(arguments: Sequence[str] = ()) -> int:
     """Print a line for each comparison. Returns 1 if one is beyond its bound."""
     options = argparse.ArgumentParser(prog="python -m benchmarks gpu", description=__doc__)
     options.add_argument("--device", help="instead of the accelerator, such as cpu to try this out")
-    chosen = options.parse_args(arguments).device
+    options.add_argument("--without-speed", action="store_true", help="compare numbers alone")
+    given = options.parse_args(arguments)
+    chosen = given.device
     if chosen is None and not torch.accelerator.is_available():
         print("skipped: PyTorch finds no accelerator here")
         return 0
@@ -139,6 +143,10 @@ def main(arguments: Sequence[str] = ()) -> int:
             verdict = "" if found < BOUNDS[dtype] else f"  missed: more than {BOUNDS[dtype]:.0e}"
             is_missed |= bool(verdict)
             print(f"{what:<47} {dtype:<9} {found:.1e}{verdict}", flush=True)
+        if not given.without_speed and computes_bfloat16(as_device(device)):
+            for comparison in comparisons(device, Path(folder), Scale()):
+                print(comparison.line(), flush=True)
+                is_missed |= comparison.is_missed
     return int(is_missed)
 
 

@@ -56,6 +56,9 @@ which keep their accuracy under reduced precision, as trained weights do. Each s
 same number of threads; all sides take part in each round, one after the other. The ragged job has lognormal lengths
 (median 40, mean 64, longest 512 tokens). Peers run it in the given order with batches of 32, and sorted with a budget
 of 1,024 tokens; our sides receive the whole job unsorted in both cases.
+
+On a GPU, PyTorch runs other code, on packed tokens; [devices.md](devices.md#without-padding) says what, and `make gpu`
+measures it. It has never been run on a real GPU, so this page has no numbers of one.
 """
 
 

@@ -31,7 +31,7 @@ from backends import assert_close
 
 import roberta
 from roberta.common.training.data.tasks import HEADS as TASK_HEADS
-from roberta.pt import devices, sharding
+from roberta.pt import devices, packed, sharding
 from roberta.pt.optimizers import fill_optimizer
 from roberta.pt.training import Trainer
 from roberta.pt.weights import to_numpy
@@ -295,6 +295,32 @@ def an_update_of_each_task_gives_the_same_weights_and_state() -> None:
             one.update(parts, 1e-3, 3)
         for one in (both[1], *swapped):
             same(weights(one), weights(both[0]))
+
+
+@check
+def packed_tokens_are_on_the_device() -> None:
+    """Rows lie end to end in `infer` of every head and in an update of every task, padded in buckets for attention."""
+    seen: list[packed.PackedRows] = []
+    attend = packed.BucketedRows.attend
+    packed.BucketedRows.attend = lambda rows, *given: seen.append(rows) or attend(rows, *given)  # type: ignore
+    try:
+        for head in checkpoints.HEADS:
+            inputs = {name: batch(head)[name] for name in ("input_ids", "attention_mask")}
+            same(load(head).infer(inputs), load(head, "cpu").infer(inputs))
+            assert len(seen) >= 2, head  # layers, and a trial
+            seen.clear()
+        for case in updates.CASES:
+            wanted, found = (trainer(case, device) for device in ("cpu", DEVICE))
+            assert not found._pack.obstacle, found._pack.obstacle
+            assert "for NVIDIA's GPUs" in found._pack.varlen_obstacle or "16 bits" in found._pack.varlen_obstacle
+            seen.clear()
+            parts = updates.micro_batches(case, updates.inputs(case, wanted.model.config))
+            losses = [one.update(parts, 2e-3, 1) for one in (wanted, found)]
+            assert len(seen) == wanted.model.config.num_hidden_layers, case
+            assert abs(losses[0] - losses[1]) < 1e-10 * abs(losses[0]), losses
+            same(weights(found), weights(wanted))
+    finally:
+        packed.BucketedRows.attend = attend  # type: ignore[method-assign]
 
 
 @check

@@ -1,7 +1,8 @@
 """The fast forward pass: only real tokens go through the layers, and the last one only where its result is used.
 
-Rows of one length share a call of attention, so nothing is padded and no mask is needed. Matrices are laid out for
-the CPU's matrix library once, on the first call. The numbers are those of `forward`, to rounding.
+On the CPU rows of one length share a call of attention, so nothing is padded and no mask is needed; on other devices,
+where many small kernels cost more than they save, see `packed`. Matrices are laid out for the CPU's matrix library once,
+on the first call. The numbers are those of `forward`, to rounding.
 """
 
 import math
@@ -24,6 +25,7 @@ from roberta.common.values import Arrays
 from roberta.pt import int8
 from roberta.pt.devices import put
 from roberta.pt.layers import ACTIVATION_FUNCTIONS, Attention, Embeddings, Layer
+from roberta.pt.packed import PackedRows, failed_trial, is_cpu, lay_out, varlen_obstacle
 from roberta.pt.parts import Parts, alteration, without_dropout
 from roberta.pt.weights import to_numpy
 
@@ -59,6 +61,8 @@ class Scratch:
         """(tokens, width), which holds until the next is taken."""
         return self.flat[: tokens * width].view(tokens, width)
 
+
+_Lengths = list[tuple[int, int]] | PackedRows  # (rows, tokens of each), in the order of the tokens; or how they lie
 
 # (tokens, inputs) and scratch memory, if there is some -> (tokens, outputs), there where the library can write there
 Linear = Callable[..., Tensor]
@@ -145,12 +149,8 @@ class FastLayer:
         self.down = fast_dense(layer.output.dense, dtype)
         self.output_norm = fast_norm(layer.output.LayerNorm, dtype)
 
-    def __call__(self, hidden: Tensor, lengths: list[tuple[int, int]], kept: Tensor | None, scratch: Scratch) -> Tensor:
-        """Hidden states of all tokens, or of those `kept`: (kept, hidden).
-
-        Args:
-            lengths: (rows, tokens of each), in the order of the tokens.
-        """
+    def __call__(self, hidden: Tensor, lengths: _Lengths, kept: Tensor | None, scratch: Scratch) -> Tensor:
+        """Hidden states of all tokens, or of those `kept`: (kept, hidden)."""
         context = self.attend(self.project(hidden, scratch), lengths)
         if kept is not None:
             context, hidden = context[kept], hidden[kept]
@@ -160,11 +160,14 @@ class FastLayer:
             wide = self.activation(wide)
         return self.output_norm(self.down(wide).add_(hidden))
 
-    def attend(self, projected: Tensor, lengths: list[tuple[int, int]]) -> Tensor:
+    def attend(self, projected: Tensor, lengths: _Lengths) -> Tensor:
         """(tokens, 3 * head * head size) -> (tokens, head * head size), each row's tokens among themselves.
 
         Tokens behind those of `lengths` are the last one again.
         """
+        if isinstance(lengths, PackedRows):
+            query, key, value = projected.view(len(projected), 3, -1, self.head_size).unbind(1)
+            return lengths.attend(query, key, value).flatten(1)
         contexts = []
         start = 0
         for rows, length in lengths:
@@ -207,6 +210,7 @@ class FastModel:
         self.embedding_norm = fast_norm(self.embeddings.LayerNorm, dtype)
         self.layers = [FastLayer(cast(Layer, one), dtype, base.config.is_decoder) for one in base.encoder.layer]
         self.width = max((layer.width for layer in self.layers), default=0)
+        self.lengths = lengths_of(model, self.kind)
         self.most_rounded = most_rounded(model, dtype)
         head: Any = model.head
         self.head = head_results(head, HeadKernels(model, dtype), getattr(model, "pooler", None) is not None)
@@ -222,7 +226,7 @@ class FastModel:
         hidden = self.embed(tokens)
         if not self.layers:
             return hidden[put(tokens.kept, hidden.device)]
-        lengths = [(len(list(same)), length) for length, same in groupby(tokens.lengths.tolist())]
+        lengths = self.lengths(tokens.lengths)
         scratch = Scratch(len(hidden), self.width, hidden)
         for layer in self.layers[:-1]:
             hidden = layer(hidden, lengths, None, scratch)
@@ -248,6 +252,15 @@ class FastModel:
     def rounded(self, places: np.ndarray) -> np.ndarray:
         """Places of tokens, the last one repeated, for as many as the library has programs for."""
         return _filled(places, rounded(len(places))) if len(places) <= self.most_rounded else places
+
+
+def lengths_of(model: "RobertaPreTrainedModel", kind: torch.dtype) -> Callable[[np.ndarray], _Lengths]:
+    """What tells a model's attention the rows of a piece, from their lengths."""
+    device, size, causal = model.device, model.config.head_size, model.config.is_decoder
+    if is_cpu(device) or failed_trial(device, kind, size, causal, False):
+        return lambda lengths: [(len(list(same)), length) for length, same in groupby(lengths.tolist())]
+    is_varlen = not varlen_obstacle(device, kind, size, causal=causal)
+    return partial(lay_out, device=device, causal=causal, is_varlen=is_varlen)
 
 
 def most_rounded(model: "RobertaPreTrainedModel", dtype: str) -> float:

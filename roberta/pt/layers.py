@@ -18,6 +18,7 @@ from roberta.common import padding_warning
 from roberta.common.config import RobertaConfig
 from roberta.common.length_errors import distance_error, mask_error, way_out_of_length
 from roberta.pt.cache import Cache, LayerCache, extend
+from roberta.pt.packed import PackedRows
 from roberta.pt.weights import drop_repeated, restore_repeated
 
 ACTIVATION_FUNCTIONS = {
@@ -197,7 +198,7 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        bias: Tensor | None = None,
+        bias: Tensor | PackedRows | None = None,
         head_mask: Tensor | None = None,
         states: Tensor | None = None,
         past: LayerCache | None = None,
@@ -207,7 +208,7 @@ class SelfAttention(nn.Module):
 
         Args:
             hidden: (batch, seq, hidden).
-            bias: see `attention_bias`.
+            bias: see `attention_bias`; or how the rows lie end to end, in a batch of one, without the arguments below.
             head_mask: float, broadcasts to (batch, head, seq, key); multiplies the attention weights.
             states: the encoder's, (batch, key, hidden): cross-attention; None for self-attention.
             past: cached (key, value) of this attention.
@@ -222,6 +223,8 @@ class SelfAttention(nn.Module):
         else:
             source = hidden if states is None else states
             key, value = extend(past, self.split(self.key(source)), self.split(self.value(source)))
+        if isinstance(bias, PackedRows):
+            return self.attend_packed(query, key, value, bias), None, (key, value)
         if self.distance_embedding is not None:
             distances = self.distance_scores(query, key) / math.sqrt(query.shape[-1])
             bias = distances if bias is None else distances + bias
@@ -235,6 +238,12 @@ class SelfAttention(nn.Module):
             dropout = self.dropout.p if self.training else 0.0
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
         return context.transpose(1, 2).flatten(2), weights, (key, value)  # (batch, seq, head * head size)
+
+    def attend_packed(self, query: Tensor, key: Tensor, value: Tensor, rows: PackedRows) -> Tensor:
+        """The context of rows that lie end to end, (1, tokens, head * head size); queries are (1, head, tokens, ...)."""
+        parts = [part.squeeze(0).transpose(0, 1) for part in (query, key, value)]  # (tokens, head, head size)
+        context = rows.attend(parts[0], parts[1], parts[2], self.dropout.p if self.training else 0.0)
+        return context.flatten(1).unsqueeze(0)
 
     def split(self, projected: Tensor) -> Tensor:
         """(batch, seq, head * head size) -> (batch, head, seq, head size)."""
@@ -284,7 +293,7 @@ class Attention(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        bias: Tensor | None = None,
+        bias: Tensor | PackedRows | None = None,
         head_mask: Tensor | None = None,
         states: Tensor | None = None,
         past: LayerCache | None = None,
@@ -324,7 +333,7 @@ class Layer(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        bias: Tensor | None = None,
+        bias: Tensor | PackedRows | None = None,
         head_mask: Tensor | None = None,
         states: Tensor | None = None,
         states_bias: Tensor | None = None,
@@ -375,7 +384,7 @@ class Encoder(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        bias: Tensor | None,
+        bias: Tensor | PackedRows | None,
         head_mask: list[Tensor | None],
         states: Tensor | None,
         states_bias: Tensor | None,

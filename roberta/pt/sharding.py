@@ -71,13 +71,15 @@ def group_backend(device: torch.device) -> str:
 def spread(loss: "Loss", sharding: Sharding, compiles: bool) -> nn.Module:
     """The module of a model's loss, whose gradients are averaged over the processes."""
     if sharding == "full":
-        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+        # weights of 16 bits go to the layers, where autocast is that of one process; gradients are added in float32
+        policy = MixedPrecisionPolicy(loss.low, None if loss.low is None else torch.float32, cast_forward_inputs=False)
         device = loss.model.device.type
         mesh = init_device_mesh(device, (dist.get_world_size(),))
         for layer in loss.model.base_model.encoder.layer:
-            fully_shard(layer, mesh=mesh)
-        fully_shard(loss, mesh=mesh)
+            fully_shard(layer, mesh=mesh, mp_policy=policy)
+        fully_shard(loss, mesh=mesh, mp_policy=policy)
     if compiles:
         loss.compile()
     if sharding == "data":

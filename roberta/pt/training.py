@@ -32,6 +32,8 @@ from roberta.pt.devices import forked_generators, put
 from roberta.pt.lora import LoraWeights
 from roberta.pt.losses import classification_loss, next_token_loss, span_loss, token_loss
 from roberta.pt.optimizers import fill_optimizer, read_optimizer
+from roberta.pt.packed_training import PackedInputs, Packer, packed_loss
+from roberta.pt.parts import alteration
 from roberta.pt.pretrained import RobertaPreTrainedModel
 from roberta.pt.weights import gathered, native
 
@@ -63,6 +65,7 @@ class Trainer:
         settings.loss_options.check_classes(model.config.num_labels)
         self._scale = LossScale(settings.dtype == "float16", None if resumed is None else resumed.loss_scale)
         loss = Loss(model, settings.task, LOW.get(settings.dtype), settings.loss_options)
+        altered = alteration(model)
         self._adapter = None if settings.lora is None else LoraWeights(model, settings.lora)
         table = native(model)
         check_frozen(settings.frozen, table)
@@ -71,6 +74,7 @@ class Trainer:
         if settings.gradient_checkpointing:
             model.gradient_checkpointing_enable()
         self._loss = sharding.spread(loss, settings.sharding, settings.compile)
+        self._pack = Packer(model, settings.task, loss.low, compiles=settings.compile, altered=altered)
         self._trained: nn.Module = model if self._adapter is None else self._adapter
         self.optimizer = adamw(self._trained, settings.recipe, model.config.num_hidden_layers)
         self._gathered: RobertaPreTrainedModel | None = None
@@ -157,7 +161,8 @@ class Trainer:
         inputs, share = rows_of_rank(
             micro_batch.inputs, self.settings.task, self.rank, self.world, self.settings.class_weights
         )
-        loss = self._loss(tensors(inputs, self._model.device, keeps_padding=self.settings.compile))
+        packed = self._pack(inputs)
+        loss = self._loss(packed or tensors(inputs, self._model.device, keeps_padding=self.settings.compile))
         weight = micro_batch.weight * share
         scale = weight * self.world * self._scale.value  # processes' gradients are averaged, and must be added
         (loss * scale).backward()
@@ -190,9 +195,12 @@ class Loss(nn.Module):
         super().__init__()
         self.model, self.task, self.low, self.options = model, task, low, options
 
-    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+    def forward(self, inputs: dict[str, Tensor] | PackedInputs) -> Tensor:
         """`task_loss`; in the `low` dtype, where PyTorch holds that to be safe."""
-        with torch.autocast(inputs["input_ids"].device.type, self.low, enabled=self.low is not None):
+        device = (inputs.ids if isinstance(inputs, PackedInputs) else inputs["input_ids"]).device
+        with torch.autocast(device.type, self.low, enabled=self.low is not None):
+            if isinstance(inputs, PackedInputs):
+                return packed_loss(self.model, inputs, self.task, self.options)
             return task_loss(self.model, inputs, self.task, self.options)
 
 

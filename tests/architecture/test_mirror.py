@@ -94,10 +94,14 @@ def test_what_is_allowed_is_there(family: str, name: str) -> None:
 @pytest.mark.parametrize("family", ["pt", "tf", "flax"], ids="in_{}".format)
 def test_a_backend_has_no_other_files(family: str) -> None:
     # PyTorch: attributes that tools read from it and from no other framework; int8, which the others cannot have
-    # (docs/inference.md); Flax: a tree divides into what is trained and
-    # what is not; TensorFlow: a model that is built keeps its dtype, so that of another one is trained
+    # (docs/inference.md), and rows that lie end to end, which programs of fixed shapes are not for; Flax: a tree divides
+    # into what is trained and what is not; TensorFlow: a model that is built keeps its dtype, so that of another one is
+    # trained
     own = {
-        "pt": {"facts.py", "masks.py", "checkpointing.py", "adapters.py", "sources.py", "trainer_folders.py", "int8.py"},
+        "pt": {
+            "facts.py", "masks.py", "checkpointing.py", "adapters.py", "sources.py", "trainer_folders.py", "int8.py",
+            "packed.py", "packed_training.py",
+        },
         "tf": {
             "adamw.py", "symbols.py", "trained_copy.py", "metrics.py", "fitting.py",
             "weighing.py", "serving.py", "datasets.py", "keras_names.py", "quantised.py", "model_card.py",

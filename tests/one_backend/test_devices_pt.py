@@ -16,7 +16,7 @@ QUICK = (
     "an_operation_on_two_devices_fails", "every_head_gives_outputs_losses_and_gradients",
     "inputs_may_be_embeddings_and_without_a_mask", "a_cache_goes_on_from_embeddings",
     "a_model_is_loaded_where_it_is_asked_for", "an_error_lists_what_there_is", "dropout_leaves_the_callers_generators",
-    "processes_of_torchrun_take_a_device_each", "bfloat16_is_autocast_on_the_device",
+    "processes_of_torchrun_take_a_device_each", "bfloat16_is_autocast_on_the_device", "packed_tokens_are_on_the_device",
 )  # fmt: skip
 LONG = (
     "labels_and_masks_may_be_on_the_cpu", "generation_gives_the_same_ids",
