@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import checkpoints
@@ -178,6 +181,7 @@ class ShortRun:
         self.signal: int | None = None
 
     parts = None  # checkpoints are whole
+    checkpoints = SimpleNamespace(output=Path(tempfile.gettempdir()))  # a folder that all processes see
 
     def restore(self, trainer: Any) -> None:
         """Do nothing: a short run resumes from `resumed`."""

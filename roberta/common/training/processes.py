@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import socket
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +25,7 @@ from roberta.common.training.run import AnyTrainer, Interrupted, Run
 
 # What the first process sends.
 _NEXT, _MODEL, _STATE, _PAIRS, _END, _STOP, _INTERRUPTED, _BEGIN_PARTS, _FINISH_PARTS = range(9)
+_SECONDS_UNTIL_SEEN = 10  # until a file made on one machine is seen on another
 
 
 class Processes(Protocol):
@@ -74,7 +78,7 @@ def check_same_training(run: Run, processes: Processes) -> None:
         **{"gradient_checkpointing": settings.gradient_checkpointing, "sharded_checkpoints": run.parts is not None},
     }
     asked = {"the arguments": sorted(facts)}  # first, as all must ask for the same values below
-    wrong = _differing(asked, processes) or _differing(facts, processes)
+    wrong = _differing(asked, processes) or _differing(facts, processes) or _blind(run.checkpoints.output, processes)
     if wrong:
         listed = "\n  ".join(f"{name}: rank{'s' * (len(ranks) > 1)} {ranks}" for name, ranks in wrong.items())
         raise ValueError(
@@ -82,6 +86,23 @@ def check_same_training(run: Run, processes: Processes) -> None:
             f"This is rank {processes.rank} on {socket.gethostname()}. Start all with the same command, on the same "
             "files, and with an output folder that all of them see"
         )
+
+
+def _blind(output: Path, processes: Processes) -> dict[str, str]:
+    """The ranks that do not see a file which the first process makes in the folder of the training."""
+    number = processes.gathered(secrets.randbits(31))[0]
+    file = output / f".seen-{number:08x}.tmp"
+    if processes.rank == 0:
+        file.touch()
+    processes.gathered(0)  # it is made
+    until = time.monotonic() + _SECONDS_UNTIL_SEEN
+    while not (is_seen := file.exists()) and time.monotonic() < until:
+        time.sleep(0.05)
+    seen = processes.gathered(int(is_seen))
+    if processes.rank == 0:
+        file.unlink(missing_ok=True)
+    ranks = ", ".join(str(rank) for rank, one in enumerate(seen) if not one)
+    return {f"what is in output, which is {output} here": ranks} if ranks else {}
 
 
 def _differing(facts: Mapping[str, object], processes: Processes) -> dict[str, str]:
