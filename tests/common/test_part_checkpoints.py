@@ -59,10 +59,11 @@ class NumpyParts:
     Attributes:
         ends: whether savings end by themselves; else only when they are waited for.
         fails: the rank whose files cannot be written.
+        late: the rank whose saving ends only when it is waited for.
     """
 
     def __init__(self) -> None:
-        self.ends, self.fails = threading.Event(), -1
+        self.ends, self.fails, self.late = threading.Event(), -1, -1
         self.ends.set()
 
     def outline(self, trainer: Any) -> tuple[Mapping[str, str], TrainingState]:
@@ -80,7 +81,7 @@ class NumpyParts:
             folder.mkdir(exist_ok=True)
             np.savez(folder / f"{rank}.npz", **own)
 
-        return Saving(write, self.ends)
+        return Saving(write, threading.Event() if rank == self.late else self.ends)
 
     def restore_parts(self, trainer: Any, folder: Path, state: TrainingState) -> None:
         found = self.read_parts(folder)
@@ -160,6 +161,7 @@ def test_a_resumed_training_ends_as_one_of_whole_checkpoints_does(parts: NumpyPa
     assert log(tmp_path / "run") == log(tmp_path / "whole")
     last = Checkpoints(tmp_path / "run").newest()
     assert last is not None
+    assert not [path for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.startswith(".")]
     assert (last.parts, last.position.update) == (None, 20)
 
 
@@ -171,6 +173,13 @@ def test_nothing_counts_before_all_parts_are_written(parts: NumpyParts, tmp_path
     assert litter.name == f".{STEP}.parts.tmp"
     Checkpoints(tmp_path).remove_litter()
     assert not litter.exists()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_process_that_is_late_holds_back_the_name(rank: int, parts: NumpyParts, tmp_path: Path) -> None:
+    parts.late = rank
+    in_threads(2, tmp_path, stop=11)
+    assert Checkpoints(tmp_path).updates() == []
 
 
 def test_the_next_checkpoint_waits_for_the_one_before(parts: NumpyParts, tmp_path: Path) -> None:

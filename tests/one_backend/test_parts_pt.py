@@ -121,7 +121,7 @@ def test_a_description_that_runs_code_is_not_run(written: Any, tmp_path: Path) -
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", ""])
+@pytest.mark.parametrize("name", ["../secret.distcp", "/etc/secret.distcp", "", "secret"])
 def test_a_description_leads_to_no_file_outside(name: str, written: Any, tmp_path: Path) -> None:
     described = dcp.FileSystemReader(written[0] / "parts").read_metadata()
     for place in described.storage_data.values():
