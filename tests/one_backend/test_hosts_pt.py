@@ -49,7 +49,8 @@ class Hosts:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.mark = f"{os.getpid()}-{port}"
-        environment = short.environment(**{MARK: self.mark})
+        # else processes that are started again find the addresses of those before in the store of the agents
+        environment = short.environment(**{MARK: self.mark}, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
         command = [
             sys.executable, "-m", "torch.distributed.run", "--nnodes", str(hosts), "--nproc-per-node", "2",
             "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "test",
@@ -105,13 +106,19 @@ def words(folder: Path, output: str, *more: str, **changed: Any) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Model and data, and in "whole" the folder of a training that nothing disturbed."""
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model and data."""
     folder = tmp_path_factory.mktemp("hosts")
     training_cases.make(folder, "token-classification", num_hidden_layers=2)
-    ended = Hosts(words(folder, "whole")).end()
-    assert [status for status, _ in ended] == [0, 0], ended[0][1][-3000:]
     return folder
+
+
+@pytest.fixture(scope="module")
+def data(files: Path) -> Path:
+    """The same folder, and in "whole" the folder of a training that nothing disturbed."""
+    ended = Hosts(words(files, "whole")).end()
+    assert [status for status, _ in ended] == [0, 0], ended[0][1][-3000:]
+    return files
 
 
 def metrics(folder: Path) -> bytes:
@@ -195,7 +202,7 @@ def test_torchrun_restarts_a_training_that_resumes_by_itself(data: Path) -> None
     until(lambda: Checkpoints(data / "restarted").updates(), hosts)
     os.kill(hosts.process_of(1), signal.SIGKILL)
     ended = hosts.end(2 * SECONDS)
-    assert [status for status, _ in ended] == [0, 0], ended[0][1][-3000:]
+    assert [status for status, _ in ended] == [0, 0], "\n".join(output[-3000:] for _, output in ended)
     assert metrics(data / "restarted") == metrics(data / "whole")
 
 
@@ -233,9 +240,25 @@ def test_four_processes_then_two_then_one(data: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-10)
 
 
-def test_processes_that_differ_are_told_so(data: Path) -> None:
-    (data / "other.jsonl").write_text("".join(reversed((data / "data.jsonl").read_text().splitlines(True))))
-    ended = Hosts([__file__, str(data), "disagree"], hosts=1).end()
+def test_flax_resumes_from_the_parts_of_pytorch(data: Path) -> None:
+    backend("flax")
+    hosts = Hosts(words(data, "crossed", "--sharded-checkpoints"), hosts=1)
+    until(lambda: Checkpoints(data / "crossed").updates(), hosts)
+    os.kill(hosts.process_of(1), signal.SIGKILL)
+    hosts.end()
+    there = Checkpoints(data / "crossed").newest()
+    assert there is not None
+    assert there.parts == "pt"
+    given = words(data, "crossed", "--resume", sharding="none", framework="flax")
+    assert subprocess.run([sys.executable, *given], timeout=2 * SECONDS).returncode == 0
+    found, wanted = ([json.loads(line) for line in metrics(data / name).splitlines()] for name in ("crossed", "whole"))
+    losses = [[line["loss"] for line in lines if "loss" in line] for lines in (found, wanted)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-10)
+
+
+def test_processes_that_differ_are_told_so(files: Path) -> None:
+    (files / "other.jsonl").write_text("".join(reversed((files / "data.jsonl").read_text().splitlines(True))))
+    ended = Hosts([__file__, str(files), "disagree"], hosts=1).end()
     assert ended[0][0] == 0, ended[0][1][-3000:]
     named = {
         "data": "data.train", "seed": "seed: rank 1", "micro": "micro_batch_size: rank 1",
@@ -243,14 +266,14 @@ def test_processes_that_differ_are_told_so(data: Path) -> None:
     }  # fmt: skip
     for name, text in named.items():
         for rank in range(2):
-            error = (data / f"{name}-{rank}.txt").read_text()
+            error = (files / f"{name}-{rank}.txt").read_text()
             assert "the 2 processes are not of one training" in error
             assert text.partition(".")[0] in error
             assert f"This is rank {rank} on" in error
 
 
-def test_a_process_that_cannot_read_its_data_ends_all(data: Path) -> None:
-    hosts = Hosts([__file__, str(data), "missing"], hosts=1)
+def test_a_process_that_cannot_read_its_data_ends_all(files: Path) -> None:
+    hosts = Hosts([__file__, str(files), "missing"], hosts=1)
     ((status, output),) = hosts.end(SECONDS)
     assert status != 0
     assert "missing.jsonl" in output
