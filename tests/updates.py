@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import checkpoints
@@ -176,6 +179,12 @@ class ShortRun:
         self.fails_at = 0
         self.agreement: dict[str, Any] = {}
         self.signal: int | None = None
+
+    parts = None  # checkpoints are whole
+    checkpoints = SimpleNamespace(output=Path(tempfile.gettempdir()))  # a folder that all processes see
+
+    def restore(self, trainer: Any) -> None:
+        """Do nothing: a short run resumes from `resumed`."""
 
     stops_at = 0  # updates, as when evaluations do not get better; 0 for never
 

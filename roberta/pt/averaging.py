@@ -57,3 +57,8 @@ class AveragedWeights:
         """The trained weights, by canonical name, while the averages are in the model."""
         assert self.is_shown
         return {name: to_numpy(gathered(tensor)) for name, tensor in self._kept.items()}
+
+    def kept(self) -> Mapping[str, Tensor]:
+        """The trained weights as this process has them, by canonical name, while the averages are in the model."""
+        assert self.is_shown
+        return self._kept

@@ -5,6 +5,7 @@ micro-batch.
 import os
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -34,6 +35,13 @@ class Torchrun:
         values = [torch.tensor(0, device="cpu") for _ in range(self.count)]
         dist.all_gather(values, torch.tensor(value, device="cpu"))
         return [int(value) for value in values]
+
+    @cached_property
+    def background(self) -> dist.ProcessGroup:
+        """The same processes, for what they send each other beside a training; all ask for it at the same moment."""
+        group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        assert isinstance(group, dist.ProcessGroup)
+        return group
 
 
 def is_first() -> bool:

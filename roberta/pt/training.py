@@ -20,8 +20,9 @@ from roberta.common.training.data.batches import TARGETS, MicroBatch, rows_of_ra
 from roberta.common.training.data.tasks import Task, check_model_class
 from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
 from roberta.common.training.loss_scale import LossScale
-from roberta.common.training.optimizer_state import TrainingState, check_trained_weights
+from roberta.common.training.optimizer_state import MOMENTS, TrainingState, check_trained_weights
 from roberta.common.training.parameter_groups import check_frozen, groups_of
+from roberta.common.training.part_checkpoints import TRAINED, WEIGHTS
 from roberta.common.training.processes import between, check_same_training
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
@@ -146,6 +147,38 @@ class Trainer:
         self._show(averages=True)
         return {} if self._adapter is None else self._adapter.pairs()
 
+    def outline(self) -> tuple[Mapping[str, str], TrainingState]:
+        """The texts of the model's folder, and the state without arrays; no other process is asked."""
+        names = [name for name, (one, _) in native(self._trained).items() if one.requires_grad]
+        first, layers = self.optimizer.param_groups[0], self._model.config.num_hidden_layers
+        groups = groups_of(names, self.settings.recipe, layers, first["lr"] / first["scale"])
+        steps = {int(state["step"]) for state in self.optimizer.state.values()}
+        state = TrainingState(
+            max(steps, default=0), {}, groups, "the PyTorch optimizer", loss_scale=self._scale.state()
+        )
+        return self._model.texts_to_save(str(self._model.dtype).removeprefix("torch.")), state
+
+    def part_tensors(self) -> dict[str, Tensor]:
+        """The tensors of a checkpoint in parts by name, each as this process has it; see `part_checkpoints`."""
+        self._show(averages=True)
+        found = {f"{WEIGHTS}.{name}": one.detach() for name, (one, _) in native(self._model).items()}
+        for name, (parameter, _) in native(self._trained).items():
+            if parameter.requires_grad:
+                state = self.optimizer.state[parameter]
+                for moment in MOMENTS:  # a parameter without a gradient so far has none
+                    found[f"{moment}.{name}"] = state[moment] if moment in state else torch.zeros_like(parameter)
+        kept = {} if self._averages is None else self._averages.kept()
+        return found | {f"{TRAINED}.{name}": tensor for name, tensor in kept.items()}
+
+    def begin_at(self, state: TrainingState) -> None:
+        """Take step and scale of a state, and make room for its tensors in `part_tensors`."""
+        self._scale = LossScale(self.settings.dtype == "float16", state.loss_scale)
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                own = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
+                step = torch.tensor(float(state.step), dtype=torch.float32, device=parameter.device)  # as it is fused
+                self.optimizer.state[parameter] = {"step": step, **own}
+
     def _show(self, *, averages: bool) -> None:
         """Have the averages in the model, if there are any, or the weights that are trained."""
         if self._averages is not None and self._averages.show(averages):
@@ -212,6 +245,7 @@ def train(model: RobertaPreTrainedModel, run: Run, *, workers: int = 0) -> Train
     """
     trainer = Trainer(model, run.settings, run.resumed)
     check_same_training(run, trainer.processes)
+    run.restore(trainer)
     loader = DataLoader(Updates(run), batch_size=None, num_workers=workers, collate_fn=as_it_is)  # type: ignore[arg-type]
     for numbered in loader:
         loss = trainer.update(numbered.micro_batches, run.learning_rate(numbered.number), numbered.number)

@@ -111,10 +111,11 @@ def test_a_backend_has_no_other_files(family: str) -> None:
     # infer.py is each framework's own fastest way: kernels for packed tokens, or programs for buckets;
     # parts.py is about what a caller can change in its models;
     # sharding.py is its own way to shard a training: processes, or a mesh of devices;
-    # lora.py holds what is trained of an adapter, averaging.py averages of what is trained: parameters, variables, or a tree
-    extra = {"__init__.py", "training.py", "infer.py", "parts.py", "sharding.py", "lora.py", "averaging.py"} | own.get(
-        family, set()
-    )
+    # lora.py holds what is trained of an adapter, averaging.py averages of it: parameters, variables, or a tree;
+    # parts_files.py is how processes write parts of a checkpoint, where they hold parts
+    extra = {
+        "__init__.py", "training.py", "infer.py", "parts.py", "sharding.py", "lora.py", "averaging.py", "parts_files.py",
+    } | own.get(family, set())  # fmt: skip
     assert {file.name for file in (PACKAGE / family).glob("*.py")} - extra <= set(MIRRORED)
 
 

@@ -5,13 +5,12 @@ Run as a program under torchrun, this file is one of several processes: `test_tr
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 import subprocess
 import sys
 from functools import partialmethod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,45 +19,58 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import updates  # noqa: E402
 from backends import assert_close, backend  # noqa: E402
+from sharded_runs import CASES, OPTIONED, SHARDINGS, UPDATES, environment, run_of, trained  # noqa: E402
 
+from roberta.common.parameters import parameters  # noqa: E402
 from roberta.common.training.data.batches import MicroBatch, count_targets, rows_of_rank  # noqa: E402
 from roberta.common.training.data.tasks import HEADS  # noqa: E402
+from roberta.common.training.lora import LoraOptions, new_adapter  # noqa: E402
 from roberta.common.training.optimizer_state import load_training_state  # noqa: E402
 
-CASES = ("mlm", "tokens", "numbers", "choices")
-OPTIONED = ("tokens", "mlm")  # with all options that change the weights
-SHARDINGS = ("data", "full")
-TESTS = Path(__file__).parents[1]
-UPDATES, ROWS, SIZE = 3, 5, 2  # micro-batches of 2, 2 and 1 rows: the second process has no row of the last
+# Name -> case, sharding and settings of what only several processes at once are tried with.
+LOW = {
+    f"{dtype}-{sharding}": ("mlm", sharding, {"dtype": dtype})
+    for dtype in ("float16", "bfloat16")
+    for sharding in SHARDINGS
+}
 
 
-def run_of(case: str, sharding: Any = "none", **changed: Any) -> updates.ShortRun:
-    chosen = updates.settings(case, sharding=sharding, **changed)
-    if case in OPTIONED:
-        chosen = updates.with_options(chosen)
-    listed = updates.Listed(case, updates.config_of(case), ROWS, SIZE, chosen.class_weights)
-    return updates.ShortRun(chosen, listed, UPDATES)
-
-
-def trained(folder: Path, case: str, run: updates.ShortRun, **options: Any) -> Any:
-    from roberta.pt.training import train
-
-    model = backend("pt").load(HEADS[run.settings.task], folder / case, dtype="float64")
-    return train(model, run, **options)
+def with_adapter() -> updates.ShortRun:
+    """A run that trains an adapter of which B is not zero either."""
+    table = parameters(updates.config_of("choices", num_hidden_layers=2), "ForMultipleChoice")
+    start = new_adapter(LoraOptions(2, 6.0, ("query", "output.dense")), table, 3, "base")
+    rng = np.random.default_rng(4)
+    pairs = {name: (a, rng.normal(0.0, 0.3, b.shape)) for name, (a, b) in start.pairs.items()}
+    return run_of("choices", lora=dataclasses.replace(start, pairs=pairs))
 
 
 def serve(folder: Path) -> None:
     """Run one of several processes: train every case in every way, and notice a failure of the first one."""
+    from roberta.pt.parts_files import begin_parts
 
     for sharding in SHARDINGS:
         for case in CASES:
             run = run_of(case, sharding)
             run.folder = folder / f"{case}-{sharding}"
-            trained(folder, case, run)
+            trainer = trained(folder, case, run)
             if run.losses:
                 (run.folder / "losses.json").write_text(json.dumps(run.losses))
             else:
                 assert torch.distributed.get_rank() == 1, "the first process sees every update, the others none"
+            if case in OPTIONED:  # averages too
+                begin_parts(trainer, run.folder / "parts").wait()
+    for name, (case, sharding, changed) in LOW.items():
+        run = run_of(case, sharding, **changed)
+        run.folder = folder / name
+        trained(folder, case, run)
+        if run.losses:
+            (run.folder / "losses.json").write_text(json.dumps(run.losses))
+    adapted = with_adapter()
+    adapted.settings = dataclasses.replace(adapted.settings, sharding="data")
+    adapted.folder = folder / "adapter"
+    trained(folder, "choices", adapted)
+    if adapted.losses:
+        (adapted.folder / "losses.json").write_text(json.dumps(adapted.losses))
     stopping = run_of("numbers", "data")
     stopping.stops_at = 2
     (folder / f"stopped-{torch.distributed.get_rank()}.txt").write_text(
@@ -90,11 +102,9 @@ def in_two_processes(folder: Path, *arguments: str) -> Path:
     """The folder, with the results of this file's `serve` or `serve_compiled` under torchrun."""
     for case in CASES:  # two layers, because sharding="full" gathers one layer after another
         updates.folder_of(folder, case, num_hidden_layers=2)
-    paths = [str(TESTS), *(path for path in sys.path if path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
     done = subprocess.run(
-        [*command, str(folder), *arguments], env=environment, capture_output=True, text=True, timeout=300
+        [*command, str(folder), *arguments], env=environment(), capture_output=True, text=True, timeout=300
     )
     assert not done.returncode, done.stderr[-3000:]
     return folder
@@ -124,6 +134,57 @@ def test_two_processes_train_as_one_does(case: str, sharding: str, together: Pat
         assert_close(state.weights[name], wanted, 1e-8, name)
     for name, wanted in moments.items():
         if np.abs(wanted).max() > 1e-14:  # a bias that does not change the softmax has gradients of only rounding
+            assert_close(state.moments[name], wanted, 1e-7, name)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")  # one process is meant
+@pytest.mark.parametrize("sharding", SHARDINGS)
+@pytest.mark.parametrize("case", OPTIONED)
+def test_one_process_takes_over_the_parts_of_two(case: str, sharding: str, together: Path) -> None:
+    """What it then has is what the whole checkpoint of the same update holds."""
+    from roberta.pt.parts_files import restore_parts
+    from roberta.pt.training import Trainer
+
+    folder = together / f"{case}-{sharding}"
+    state = load_training_state(folder)
+    model = backend("pt").load(HEADS[run_of(case).settings.task], together / case, dtype="float64")
+    trainer = Trainer(model, run_of(case).settings)
+    outline = dataclasses.replace(state, moments={}, weights={})
+    restore_parts(trainer, folder / "parts", outline)
+    wanted = backend("pt").load(HEADS[run_of(case).settings.task], folder).state_dict()
+    for name, tensor in trainer.model.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), wanted[name].numpy(), name)
+    found = trainer.state()
+    assert (found.step, found.moments.keys()) == (UPDATES, state.moments.keys())
+    for name, array in {**state.moments, **{f"trained.{name}": one for name, one in state.weights.items()}}.items():
+        other = found.weights[name.removeprefix("trained.")] if name.startswith("trained.") else found.moments[name]
+        np.testing.assert_array_equal(other, array, name)
+
+
+@pytest.mark.parametrize("name", LOW)
+def test_two_processes_scale_the_loss_as_one_does(name: str, together: Path) -> None:
+    """Sums in 16 bits depend on how rows are divided, so the losses are the same to its digits only."""
+    case, _, changed = LOW[name]
+    alone = run_of(case, **changed)
+    trainer = trained(together, case, alone)
+    found = json.loads((together / name / "losses.json").read_text())
+    assert found == pytest.approx(alone.losses, rel={"float16": 2e-3, "bfloat16": 2e-2}[changed["dtype"]])
+    wanted, state = trainer.state().loss_scale, load_training_state(together / name).loss_scale
+    if wanted is None:
+        assert state is None
+        return
+    # gradients of two processes are averaged, so each has twice its own, which overflow at half the scale
+    assert state == (wanted[0] / 2, UPDATES) or state == wanted
+
+
+def test_two_processes_train_an_adapter_as_one_does(together: Path) -> None:
+    alone = with_adapter()
+    trainer = trained(together, "choices", alone)
+    folder = together / "adapter"
+    assert json.loads((folder / "losses.json").read_text()) == pytest.approx(alone.losses, rel=1e-10)
+    state = load_training_state(folder)
+    for name, wanted in trainer.state().moments.items():
+        if np.abs(wanted).max() > 1e-14:
             assert_close(state.moments[name], wanted, 1e-7, name)
 
 

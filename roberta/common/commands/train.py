@@ -27,7 +27,8 @@ def run_training(options: argparse.Namespace) -> int:
         print(f"roberta train: {signal}", file=sys.stderr)
         return signal.status
     best = "" if result.best is None else f"; the best evaluation was after update {result.best[0]}"
-    print(f"{result.output} has the model after update {result.update}{best}")
+    if os.environ.get("RANK", "0") == "0":  # the other processes of torchrun know neither number
+        print(f"{result.output} has the model after update {result.update}{best}")
     return 0
 
 

@@ -1,0 +1,40 @@
+"""Short trainings in PyTorch that one process or several make, and the start of several."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import updates
+from backends import backend
+
+from roberta.common.training.data.tasks import HEADS
+
+CASES = ("mlm", "tokens", "numbers", "choices")
+OPTIONED = ("tokens", "mlm")  # with all options that change the weights
+SHARDINGS = ("data", "full")
+TESTS = Path(__file__).parent
+UPDATES, ROWS, SIZE = 3, 5, 2  # micro-batches of 2, 2 and 1 rows: the second process has no row of the last
+
+
+def run_of(case: str, sharding: Any = "none", **changed: Any) -> updates.ShortRun:
+    chosen = updates.settings(case, sharding=sharding, **changed)
+    if case in OPTIONED:
+        chosen = updates.with_options(chosen)
+    listed = updates.Listed(case, updates.config_of(case), ROWS, SIZE, chosen.class_weights)
+    return updates.ShortRun(chosen, listed, UPDATES)
+
+
+def trained(folder: Path, case: str, run: updates.ShortRun, **options: Any) -> Any:
+    from roberta.pt.training import train
+
+    model = backend("pt").load(HEADS[run.settings.task], folder / case, dtype="float64")
+    return train(model, run, **options)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of processes that run a file of the tests."""
+    paths = [str(TESTS), *(path for path in sys.path if path)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", **more}
