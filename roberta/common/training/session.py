@@ -73,6 +73,7 @@ class Training(TrainingFields):
             raise ValueError(
                 f"workers={self.workers} are for PyTorch; framework={name!r} prepares batches itself: omit it"
             )
+        is_first = self._is_first(name)  # before devices are looked for, which JAX does once for all processes
         if self.device is not None:  # before the data is read
             to_train_on(self.device, self.dtype, self.sharding, name)
         if self.dtype == "auto":
@@ -81,18 +82,18 @@ class Training(TrainingFields):
         if self.chosen_recipe.updates is not None:  # else they are known once the data is read
             check_warmup(self.chosen_recipe, self.chosen_recipe.updates)
         output = Path(self.output)
-        with training_lock(output) if self._is_first(name) else contextlib.nullcontext():
+        with training_lock(output) if is_first else contextlib.nullcontext():
             self._check_output(output)
             data = self._data()
             checkpoints = Checkpoints(output, keep=self.keep, texts=self._tokenizer.files_to_save())
             agreement = self._agreement(data)
             saved = self._saved(checkpoints, agreement, data)
-            run = self._run(data, checkpoints, agreement, saved, is_first=self._is_first(name))
+            run = self._run(data, checkpoints, agreement, saved, is_first=is_first)
             if run.journal is not None:
                 self._show(data.report, run.journal)
             with run:
                 self._train(run, name, data, saved)
-            if self._is_first(name):
+            if is_first:
                 checkpoints.publish(run.chosen())
                 plot.draw_beside(output)
         return TrainingResult(output, run.chosen(), run.best, data.report)
