@@ -6,6 +6,7 @@ those of one device, to rounding. All processes collate every micro-batch, and e
 
 import copy
 import importlib.util
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax import Array
+from jax._src import distributed  # no public module has a barrier that needs no device; Orbax takes this one too
 from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -217,7 +220,28 @@ def make_layout(sharding: Sharding, platform: str | None = None) -> MeshLayout:
     """The layout of `Settings.sharding`, over all devices of all processes, of the platform or of JAX's own choice."""
     if sharding == "none":
         return MeshLayout(None, False)
-    return MeshLayout(Mesh(np.array(jax.devices(platform)), ("data",)), sharding == "full")
+    mesh = Mesh(np.array(jax.devices(platform)), ("data",))
+    if mesh.is_multi_process:
+        meet(mesh)
+    return MeshLayout(mesh, sharding == "full")
+
+
+_PATIENCE = 24 * 60 * 60 * 1000  # milliseconds: one process may read its data, or compile, for longer than others
+_meetings = itertools.count()
+
+
+def meet(mesh: Mesh) -> None:
+    """Wait for all processes, and open what they will send numbers through.
+
+    On CPUs the first sum over some devices fails if a process comes half a minute later than another one. That a process
+    has ended is an error here, too.
+    """
+    client = distributed.global_state.client  # what `initialize` has connected; a TPU's processes may do without
+    if client is not None:
+        client.wait_at_barrier(f"roberta {next(_meetings)}", _PATIENCE)
+    process_allgather(np.int32(0))
+    ones = put_in_all(np.ones(mesh.size, np.int32), NamedSharding(mesh, PartitionSpec("data")))
+    jax.block_until_ready(jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(ones))
 
 
 def whole_model(model: FlaxRobertaPreTrainedModel, layout: MeshLayout) -> FlaxRobertaPreTrainedModel:

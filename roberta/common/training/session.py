@@ -238,7 +238,7 @@ class Training(TrainingFields):
         source = self.model if saved is None or lora is not None else saved.folder
         with initial_weights(
             source, self.head, data.config, seed=self.seed, dtype=wide, beside=run.checkpoints.output,
-            is_new_head=data.is_new_head and is_begun,
+            is_new_head=data.is_new_head and is_begun, is_first=run.journal is not None,
         ) as (place, new):  # fmt: skip
             class_ = frameworks.class_of(framework, self.head, data.config.model_type)
             device = to_train_on(self.device, self.dtype, self.sharding, framework)
