@@ -6,7 +6,6 @@ those of one device, to rounding. All processes collate every micro-batch, and e
 
 import copy
 import importlib.util
-import itertools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -119,6 +118,7 @@ class JaxProcesses:
 
     def gathered(self, value: int) -> list[int]:
         """The value of each process, by rank."""
+        wait_for_all()
         return [int(one) for one in process_allgather(np.int32(value))]
 
 
@@ -163,7 +163,7 @@ def connect() -> None:
             jax.distributed.initialize(**named)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"this process cannot be connected with the others of its training: {error}. Start every process with "
+            f"the processes of this training cannot be connected: {str(error).rstrip('.')}. Start each with "
             f"{', '.join(_VARIABLES)} (host:port of the first process, how many there are, and which one this is, from "
             "0), call jax.distributed.initialize() before anything else of JAX, or train alone: JAX_NUM_PROCESSES=1"
         ) from error
@@ -226,19 +226,23 @@ def make_layout(sharding: Sharding, platform: str | None = None) -> MeshLayout:
     return MeshLayout(mesh, sharding == "full")
 
 
-_PATIENCE = 24 * 60 * 60 * 1000  # milliseconds: one process may read its data, or compile, for longer than others
-_meetings = itertools.count()
+_PATIENCE = 24 * 60 * 60 * 1000  # milliseconds: the first process may read its data, or evaluate, for hours
+
+
+def wait_for_all() -> None:
+    """Return once all processes have come here; that one of them has ended is an error.
+
+    Sums over devices are no place to wait: on CPUs the first one fails where a process comes half a minute after another
+    one, and any later one after half an hour.
+    """
+    client = distributed.global_state.client  # what `initialize` has connected; processes of a TPU may do without
+    if client is not None:
+        client.wait_at_barrier("roberta", _PATIENCE)
 
 
 def meet(mesh: Mesh) -> None:
-    """Wait for all processes, and open what they will send numbers through.
-
-    On CPUs the first sum over some devices fails if a process comes half a minute later than another one. That a process
-    has ended is an error here, too.
-    """
-    client = distributed.global_state.client  # what `initialize` has connected; a TPU's processes may do without
-    if client is not None:
-        client.wait_at_barrier(f"roberta {next(_meetings)}", _PATIENCE)
+    """Wait for all processes, and open what they will send numbers through."""
+    wait_for_all()
     process_allgather(np.int32(0))
     ones = put_in_all(np.ones(mesh.size, np.int32), NamedSharding(mesh, PartitionSpec("data")))
     jax.block_until_ready(jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(ones))

@@ -1,13 +1,12 @@
 """Several JAX processes that train one model, here two on one host, each with some of its devices.
 
-Run as a program, this file is one of them: `test_processes_flax.py FOLDER CASE ...`.
+Run as a program, this file is one of them: `test_processes_flax.py FOLDER SHARDING ... of CASE ...`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,16 +20,16 @@ jax = pytest.importorskip("jax", reason="jax is not installed")
 
 import updates  # noqa: E402
 from backends import assert_close, backend  # noqa: E402
+from jax_processes import environment_of, free_port  # noqa: E402
 
 from roberta.common.training.data.tasks import HEADS  # noqa: E402
 from roberta.common.training.optimizer_state import load_training_state  # noqa: E402
 from roberta.flax import sharding  # noqa: E402
 
-TESTS = Path(__file__).parents[1]
-SHORT, CASES = ("numbers",), ("mlm", "tokens", "numbers", "choices")
+SHORT, CASES = "numbers", ("mlm", "tokens", "numbers", "choices")
 OPTIONED = ("tokens", "mlm")  # with all options that change the weights
 SHARDINGS = ("data", "full")
-UPDATES, ROWS, SIZE = 3, 5, 2  # micro-batches of 2, 2 and 1 rows, which neither four nor eight devices divide
+UPDATES, ROWS, SIZE = 3, 5, 3  # micro-batches of 3 and 2 rows, which neither four nor eight devices divide
 
 
 def run_of(case: str, sharded: Any = "none", **changed: Any) -> updates.ShortRun:
@@ -51,11 +50,11 @@ def trained(folder: Path, case: str, run: updates.ShortRun) -> Any:
 # -- one of the processes --------------------------------------------------------------------------------------------
 
 
-def serve(folder: Path, cases: Sequence[str]) -> None:
-    """Train every case in every way; then stop early, fail in the first process, and be of another training."""
+def serve(folder: Path, shardings: Sequence[str], cases: Sequence[str]) -> None:
+    """Train every case in every way, and then be of another training; with all of them stop early, and fail, before."""
     is_first = sharding.is_first()  # which connects them
     rank = jax.process_index()
-    for sharded in SHARDINGS:
+    for sharded in shardings:
         for case in cases:
             run = run_of(case, sharded)
             run.folder = folder / f"{case}-{sharded}"
@@ -63,17 +62,17 @@ def serve(folder: Path, cases: Sequence[str]) -> None:
             assert bool(run.losses) == is_first, "the first process sees every update, the others none"
             if is_first:
                 (run.folder / "losses.json").write_text(json.dumps(run.losses))
-            (folder / f"shares-{sharded}-{rank}.txt").write_text(str(least_share(trainer)))
-    case = cases[0]
-    stopping = run_of(case, "data")
-    stopping.stops_at = 2
-    (folder / f"stopped-{rank}.txt").write_text(str(trained(folder, case, stopping).state().step))
-    failing = run_of(case, "data")
-    failing.fails_at = 2
-    (folder / f"failure-{rank}.txt").write_text(failure(folder, case, failing))
-    differing = run_of(case, "data")
+            (folder / f"share-{sharded}-{rank}.txt").write_text(str(least_share(trainer)))
+    if len(shardings) > 1:
+        stopping = run_of(cases[0], "data")
+        stopping.stops_at = 2
+        (folder / f"stopped-{rank}.txt").write_text(str(trained(folder, cases[0], stopping).state().step))
+        failing = run_of(cases[0], "data")
+        failing.fails_at = 2
+        (folder / f"failure-{rank}.txt").write_text(failure(folder, cases[0], failing))
+    differing = run_of(cases[0], "data")
     differing.agreement = {"seed": rank, "data": {"train": ["abc", "abd"][rank]}, "dtype": "float64"}
-    (folder / f"differing-{rank}.txt").write_text(failure(folder, case, differing))
+    (folder / f"differing-{rank}.txt").write_text(failure(folder, cases[0], differing))
 
 
 def failure(folder: Path, case: str, run: updates.ShortRun) -> str:
@@ -91,30 +90,13 @@ def least_share(trainer: Any) -> float:
 # -- both of them ----------------------------------------------------------------------------------------------------
 
 
-def environment(devices: int, rank: int, port: int) -> dict[str, str]:
-    """What a process is started with."""
-    paths = [str(TESTS), *(path for path in sys.path if path)]
-    return {
-        **os.environ,
-        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(rank),
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
-        "JAX_ENABLE_X64": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths),
-    }  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def in_two_processes(folder: Path, cases: Sequence[str], devices: int) -> Path:
+def in_two_processes(folder: Path, shardings: Sequence[str], cases: Sequence[str], devices: int) -> Path:
     """The folder, with what `serve` wrote."""
     for case in cases:
         updates.folder_of(folder, case)
-    port, command = free_port(), [sys.executable, __file__, str(folder), *cases]
+    port, command = free_port(), [sys.executable, __file__, str(folder), *shardings, "of", *cases]
     children = [
-        subprocess.Popen(command, env=environment(devices, rank, port), stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(command, env=environment_of(rank, port, devices), stderr=subprocess.PIPE, text=True)
         for rank in range(2)
     ]
     for child in children:
@@ -143,49 +125,131 @@ def check_as_one(case: str, sharded: str, together: Path) -> None:
             assert_close(state.moments[name], array, 1e-10, name)
 
 
-def check_endings(together: Path) -> None:
-    """Raise unless both stopped early, both ended when the first failed, and both said what differs."""
-    stopped, failed, differed = (
-        [(together / f"{name}-{rank}.txt").read_text() for rank in range(2)]
-        for name in ("stopped", "failure", "differing")
-    )
-    assert stopped == ["2", "2"]
-    assert failed[0] == "update 2 fails"
-    assert "the first process has ended the training" in failed[1]
-    for rank, text in enumerate(differed):
-        assert "the 2 processes are not of one training" in text
-        assert "\n  data: rank 1\n  seed: rank 1\n" in text
-        assert f"This is rank {rank} on " in text
+def texts(together: Path, name: str) -> list[str]:
+    """What each process wrote."""
+    return [(together / f"{name}-{rank}.txt").read_text() for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the results of training in two processes of two devices each."""
-    return in_two_processes(tmp_path_factory.mktemp("together"), SHORT, 2)
+    return in_two_processes(tmp_path_factory.mktemp("together"), ("full",), (SHORT,), 2)
 
 
-@pytest.mark.parametrize("sharded", SHARDINGS)
-def test_two_processes_train_as_one_does(sharded: str, together: Path) -> None:
-    check_as_one(SHORT[0], sharded, together)
+def test_two_processes_train_as_one_does(together: Path) -> None:
+    check_as_one(SHORT, "full", together)
+    assert texts(together, "share-full") == ["0.25", "0.25"]
 
 
-def test_what_ends_one_process_ends_both(together: Path) -> None:
-    check_endings(together)
+def test_processes_of_different_trainings_are_refused(together: Path) -> None:
+    for rank, text in enumerate(texts(together, "differing")):
+        assert "the 2 processes are not of one training" in text
+        assert "\n  data: rank 1\n  seed: rank 1\n" in text
+        assert f"This is rank {rank} on " in text
 
 
-def test_full_sharding_splits_weights_over_the_devices_of_all_processes(together: Path) -> None:
-    shares = {name: [(together / f"shares-{name}-{rank}.txt").read_text() for rank in range(2)] for name in SHARDINGS}
-    assert shares == {"data": ["1.0", "1.0"], "full": ["0.25", "0.25"]}
+# -- how they are found ----------------------------------------------------------------------------------------------
+
+ADDRESS = {"JAX_COORDINATOR_ADDRESS": "first:1234"}
+SLURM = {
+    "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[1-2]", "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "0",
+}  # fmt: skip
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets the environment of a process, and gives what JAX would be told of the others."""
+    for name in os.environ:
+        if name.startswith(("SLURM", "OMPI", "TPU", "JAX_COORD", "JAX_NUM", "JAX_PROC", "KUBERNETES", "JOB")):
+            monkeypatch.delenv(name)
+
+    def named(**values: str) -> Any:
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+        return sharding.named_processes()
+
+    return named
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {**ADDRESS, "JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"},
+        {**SLURM, "SLURM_NTASKS": "1"},
+        {**SLURM, "JAX_NUM_PROCESSES": "1"},
+        {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0"},
+        {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_MCA_orte_hnp_uri": "x", "OMPI_COMM_WORLD_RANK": "0"},
+        {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+        {"TPU_WORKER_HOSTNAMES": "one"},
+    ],
+    ids=["nothing", "one of one", "one task", "told so", "a script without srun", "one of MPI", "a pod", "one host"],
+)
+def test_a_process_that_is_alone_is_not_connected(environment: dict[str, str], started: Any) -> None:
+    assert started(**environment) is None
+
+
+def test_variables_say_what_jax_is_told(started: Any) -> None:
+    told = {"coordinator_address": "first:1234", "num_processes": 3, "process_id": 2}
+    found = started(**ADDRESS, JAX_NUM_PROCESSES="3", JAX_PROCESS_ID="2")
+    assert found == {**told, "cluster_detection_method": "deactivate"}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        SLURM,
+        {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_MCA_orte_hnp_uri": "x", "OMPI_COMM_WORLD_RANK": "0"},
+        {"TPU_WORKER_HOSTNAMES": "one,two"},
+    ],
+    ids=["Slurm", "Open MPI", "TPU"],
+)
+def test_a_cluster_is_asked_for_what_no_variable_says(environment: dict[str, str], started: Any) -> None:
+    nothing = dict.fromkeys(("coordinator_address", "num_processes", "process_id"))
+    assert started(**environment) == nothing
+    assert started(**ADDRESS) == {**nothing, "coordinator_address": "first:1234"}
+
+
+@pytest.mark.parametrize(
+    ("count", "rank", "message"),
+    [
+        ("two", "0", "JAX_NUM_PROCESSES='two' must be a number of at least 0"),
+        ("2", "-1", "JAX_PROCESS_ID='-1' must be a number of at least 0"),
+        ("2", "2", "JAX_PROCESS_ID=2 must be below JAX_NUM_PROCESSES=2: the first process is 0"),
+    ],
+)
+def test_variables_that_are_wrong_are_named(count: str, rank: str, message: str, started: Any) -> None:
+    with pytest.raises(ValueError, match=message):
+        started(**ADDRESS, JAX_NUM_PROCESSES=count, JAX_PROCESS_ID=rank)
+
+
+def test_processes_are_connected_before_jax_has_devices_or_not_at_all(started: Any) -> None:
+    jax.devices()
+    started(**ADDRESS, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID="0")
+    with pytest.raises(
+        ValueError, match=r"must be called before any JAX calls .* Start each with JAX_COORDINATOR_ADDR"
+    ):
+        sharding.join("data")
+    assert sharding.join("none").count == 1
+
+
+# -- all tasks -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_every_task_in_two_processes_of_four_devices_trains_as_in_one(tmp_path: Path) -> None:
-    together = in_two_processes(tmp_path, CASES, 4)
+    together = in_two_processes(tmp_path, SHARDINGS, CASES, 4)
     for case in CASES:
         for sharded in SHARDINGS:
             check_as_one(case, sharded, together)
-    check_endings(together)
+    assert [texts(together, f"share-{sharded}") for sharded in SHARDINGS] == [["1.0"] * 2, ["0.125"] * 2]
+    assert texts(together, "stopped") == ["2", "2"]
+    first, second = texts(together, "failure")
+    assert first == "update 2 fails"
+    assert "the first process has ended the training" in second
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), sys.argv[2:])
+    split = sys.argv.index("of")
+    serve(Path(sys.argv[1]), sys.argv[2:split], sys.argv[split + 1 :])
