@@ -232,8 +232,8 @@ _PATIENCE = 24 * 60 * 60 * 1000  # milliseconds: the first process may read its 
 def wait_for_all() -> None:
     """Return once all processes have come here; that one of them has ended is an error.
 
-    Sums over devices are no place to wait: on CPUs the first one fails where a process comes half a minute after another
-    one, and any later one after half an hour.
+    A sum over devices must not be what a process waits in: on CPUs the first one fails where a process comes half a
+    minute after another one, and any later one after half an hour.
     """
     client = distributed.global_state.client  # what `initialize` has connected; processes of a TPU may do without
     if client is not None:

@@ -161,6 +161,44 @@ class Trainer:
         self._set(state)
         return values
 
+    @property
+    def own_model(self) -> FlaxRobertaPreTrainedModel:
+        """The model with its weights where they are, whole or not."""
+        return self._model
+
+    @property
+    def averages(self) -> AveragedWeights | None:
+        """The averages that are shown in place of the weights that are trained; None without any."""
+        return self._averages
+
+    def outline(self) -> TrainingState:
+        """What the optimizer knows, without its arrays; asks nothing of other processes."""
+        step = int(self.train_state.step)
+        return TrainingState(step, {}, self._groups(), "this training", loss_scale=self._scale.state())
+
+    def count(self, step: int) -> Array:
+        """The number of updates as the optimizer has it, where it belongs."""
+        array: Array = self.layout.put_state(np.array(step, self.train_state.step.dtype))
+        return array
+
+    def take(
+        self,
+        trained: Params,
+        averages: Params,
+        frozen: dict[str, Array],
+        opt_state: optax.OptState,
+        state: TrainingState,
+    ) -> None:
+        """Go on from arrays that are where they belong, and from the step and the scale of the loss of a state."""
+        first, layers = state.groups[0], self._model.config.num_hidden_layers
+        self.rate = first.learning_rate / rate_scale(first.parameters[0], self.settings.recipe, layers)
+        self._scale = LossScale(self.settings.dtype == "float16", state.loss_scale)
+        if self._adapter is not None:
+            self._adapter.frozen = frozen
+        if self._averages is not None:
+            self._averages.tree = averages
+        self._set(self.train_state.replace(step=self.count(state.step), params=trained, opt_state=opt_state))
+
     def state(self) -> TrainingState:
         """What the optimizer knows, whole: with several processes all ask for it.
 

@@ -51,6 +51,8 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     },
     ("tf", "weights.py"): {"assign", "canonical_array", "replace"},
     ("flax", "weights.py"): {"to_array", "checked_dtype", "kept", "to_native", "from_native"},
+    # Flax: Orbax reads moments where they belong, and a tree is made of them
+    ("flax", "optimizers.py"): {"with_moments", "moments_of"},
     # PyTorch has the meta device, where drawing has to be left out; Flax has shapes without values
     ("pt", "pretrained.py"): {"NoDraws"},
     ("tf", "pretrained.py"): {"no_initialisation"},
@@ -107,10 +109,18 @@ def test_a_backend_has_no_other_files(family: str) -> None:
     # infer.py is each framework's own fastest way: kernels for packed tokens, or programs for buckets;
     # parts.py is about what a caller can change in its models;
     # sharding.py is its own way to shard a training: processes, or a mesh of devices;
+    # parts_files.py is each framework's own format for checkpoints of several processes;
     # lora.py holds what is trained of an adapter, averaging.py averages of what is trained: parameters, variables, or a tree
-    extra = {"__init__.py", "training.py", "infer.py", "parts.py", "sharding.py", "lora.py", "averaging.py"} | own.get(
-        family, set()
-    )
+    extra = {
+        "__init__.py",
+        "training.py",
+        "infer.py",
+        "parts.py",
+        "sharding.py",
+        "lora.py",
+        "averaging.py",
+        "parts_files.py",
+    } | own.get(family, set())
     assert {file.name for file in (PACKAGE / family).glob("*.py")} - extra <= set(MIRRORED)
 
 
