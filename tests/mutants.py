@@ -154,7 +154,7 @@ MUTANTS: list[tuple[str, str, str, str, str]] = [
     ("common/training/run.py", "            signal.signal(number, handler)", "            pass", RUN, "callers"),
     ("common/training/journal.py", "self._file.truncate(size)", "pass", RUN, "killed"),
     ("common/training/checkpoints.py", "if best is None or update != best[0]:", "if True:", RUN, "newest"),
-    ("common/training/checkpoints.py", "if path.name not in (*STATE_FILES, TRAINED_FILE, _TRAINER_FILE)]", "]", RUN, "only_a_training"),
+    ("common/training/checkpoints.py", "if path.name not in apart]", "]", RUN, "only_a_training"),
     ("pt/training.py", "(self.settings.seed, number, index, self.rank)", "(self.settings.seed, 1, index, self.rank)", TRAINING, "in_pt and dropout_follows"),
     ("pt/training.py", "gradient.mul_(limit / size)", "gradient.mul_(limit)", TRAINING, "in_pt and clipped"),
     ("pt/training.py", "if math.isfinite(loss) and math.isfinite(size):", "if math.isfinite(loss):", TRAINING_PT, "gradients_that_are"),

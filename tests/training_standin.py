@@ -67,6 +67,10 @@ class Trainer:
         groups = (Group(0.05, 0.9, 0.98, 1e-6, 0.1, ("weights",)),)
         return TrainingState(self.step, moments, groups, "the optimizer in numpy")
 
+    def pairs(self) -> dict[str, Any]:
+        """There is no adapter."""
+        return {}
+
 
 def collate(features: Any, draws: Any) -> Collated:
     ids = np.array([feature["input_ids"] for feature in features])

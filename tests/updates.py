@@ -177,6 +177,11 @@ class ShortRun:
         self.agreement: dict[str, Any] = {}
         self.signal: int | None = None
 
+    parts = None  # checkpoints are whole
+
+    def restore(self, trainer: Any) -> None:
+        """Do nothing: a short run resumes from `resumed`."""
+
     stops_at = 0  # updates, as when evaluations do not get better; 0 for never
 
     @property

@@ -178,7 +178,8 @@ class Trainer:
 
     def count(self, step: int) -> Array:
         """The number of updates as the optimizer has it, where it belongs."""
-        array: Array = self.layout.put_state(np.array(step, self.train_state.step.dtype))
+        with on_device_of(self._model):
+            array: Array = self.layout.put_state(jnp.array(step, jnp.int32))
         return array
 
     def take(
@@ -197,7 +198,7 @@ class Trainer:
             self._adapter.frozen = frozen
         if self._averages is not None:
             self._averages.tree = averages
-        self._set(self.train_state.replace(step=self.count(state.step), params=trained, opt_state=opt_state))
+        self._set(self.train_state.replace(step=self.layout.put_state(state.step), params=trained, opt_state=opt_state))
 
     def state(self) -> TrainingState:
         """What the optimizer knows, whole: with several processes all ask for it.
@@ -222,6 +223,7 @@ def train(model: FlaxRobertaPreTrainedModel, run: Run) -> Trainer:
     """Make the updates that are left of a run; with several processes, the first alone is seen by `run.finished`."""
     trainer = Trainer(model, run.settings, run.resumed)
     check_same_training(run, trainer.processes)
+    run.restore(trainer)
     for number, batch in enumerate(run.batches.updates(run.start, run.stop), run.start + 1):
         loss = trainer.update(batch, run.learning_rate(number), number)
         if between(trainer, run, partial(run.finished, number, loss)):

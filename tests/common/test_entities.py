@@ -116,7 +116,7 @@ def test_a_training_says_what_it_takes_the_tags_for(tmp_path: Path, capsys: pyte
     arguments = training_cases.make(tmp_path, "token-classification")
     training = Training(**arguments, output=tmp_path / "out", tensorboard=False)
     data = training._data()
-    run = training._run(data, Checkpoints(tmp_path / "out"), {}, None, is_first=True)
+    run = training._run(data, Checkpoints(tmp_path / "out"), {}, None, is_first=True, framework="pt")
     assert run.journal is not None
     run.journal.close()
     assert "tags: BIO of NAME; B- begins an entity. Evaluations are compared by f1" in capsys.readouterr().err

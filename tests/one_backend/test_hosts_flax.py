@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,6 +161,53 @@ def test_a_signal_to_one_process_saves_and_ends_both(
     found = Pair(words).wait()
     assert [status for status, _ in found] == [0, 0], found
     close(lines(output), lines(undisturbed))
+
+
+@pytest.fixture(scope="module")
+def in_parts(command: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that was killed in both processes after update 4, whose checkpoint is in parts."""
+    output = tmp_path_factory.mktemp("parts") / "run"
+    pair = Pair([command(output, "--sharding", "full", "--sharded-checkpoints")] * 2)
+    pair.wait_until((output / "checkpoints" / "step-000004" / "parts.json").exists)
+    kill(pair)
+    return output
+
+
+def kill(pair: Pair) -> None:
+    for child in pair.children:
+        child.kill()
+    pair.wait()
+
+
+@pytest.mark.parametrize("framework", ["flax", "pt"])
+def test_parts_of_two_processes_are_resumed_by_one_of_any_framework(
+    framework: str, command: Callable[..., list[str]], undisturbed: Path, in_parts: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(in_parts, tmp_path / "run")
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "JAX_ENABLE_X64": "1"}
+    words = command(tmp_path / "run", "--framework", framework)
+    done = subprocess.run([sys.executable, *PROGRAM, *words], env=paths, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    close(lines(tmp_path / "run"), lines(undisturbed))
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_save_that_is_killed_does_not_count(
+    command: Callable[..., list[str]], undisturbed: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    words = [command(output, "--sharding", "full", "--sharded-checkpoints", "--best")] * 2
+    pair = Pair(words)
+    pair.wait_until(lambda: any(output.glob("checkpoints/.step-*.parts.tmp/parts*")))
+    kill(pair)
+    assert any(output.glob("checkpoints/.step-*.parts.tmp"))
+    for there in output.glob("checkpoints/step-*"):
+        assert (there / "parts.json").exists()
+    found = Pair(words).wait()
+    assert [status for status, _ in found] == [0, 0], found
+    close(lines(output), lines(undisturbed))
+    assert not list(output.rglob("*.tmp"))
+    assert (output / "model.safetensors").exists()  # that of the best evaluation, after update 4: from its parts
 
 
 def test_processes_of_different_trainings_say_what_differs(command: Callable[..., list[str]], tmp_path: Path) -> None:

@@ -103,9 +103,10 @@ def test_parts_are_those_of_the_moment_when_writing_began(parts: Any) -> None:
         assert_close(found[name], array, 1e-10, name)
 
 
-def test_a_new_trainer_goes_on_from_parts(parts: Any) -> None:
+@pytest.mark.parametrize("sharded", ["none", "data"])
+def test_a_new_trainer_goes_on_from_parts(sharded: str, parts: Any) -> None:
     folder, state, wanted, loss = parts
-    trainer = new_trainer(folder)
+    trainer = new_trainer(folder, sharded)
     restore_parts(trainer, folder / "parts", state)
     assert trainer.state().step == UPDATES
     found = whole(trainer)

@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from roberta.common.adapters.adapter_files import ADAPTER_FILES
-from roberta.common.checkpoint.checkpoint import is_stale
+from roberta.common.checkpoint.checkpoint import is_stale, weight_contents
 from roberta.common.config import read_json
 from roberta.common.storage.folders import CheckpointError, Content, file_pieces, sync, write_folder
 from roberta.common.training.optimizer_state import (
+    SETTINGS_FILE,
     STATE_FILES,
     TRAINED_FILE,
     TrainingState,
     load_training_state,
+    read_optimizer_settings,
     state_contents,
 )
+from roberta.common.training.part_checkpoints import PARTS_FILE, PARTS_FOLDER, parts_of, read_whole, stored_as
 
 _FOLDER, _TRAINER_FILE = "checkpoints", "trainer.json"
 _NAME = re.compile(r"step-(\d{6,})")
@@ -53,11 +56,16 @@ class Position:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that was read: its folder, which `from_pretrained` reads, and what a resumed training needs besides."""
+    """A checkpoint that was read: its folder, which `from_pretrained` reads, and what a resumed training needs besides.
+
+    Attributes:
+        parts: the framework whose parts it is in, and then the state has no arrays; else None. See `part_checkpoints`.
+    """
 
     folder: Path
     position: Position
     state: TrainingState
+    parts: str | None = None
 
 
 class Checkpoints:
@@ -103,23 +111,29 @@ class Checkpoints:
         Raises:
             CheckpointError: it cannot be written; names what is kept.
         """
-        files: dict[str, Content] = {**model, **self.texts, **state_contents(state)}
-        files[_TRAINER_FILE] = (json.dumps(asdict(position), indent=2) + "\n").encode()
+        files: dict[str, Content] = {**model, **state_contents(state), **self.texts_of(position)}
         target = self.path(position.update)
         try:
-            write_folder(target, files)
+            write_folder(target, files, stale=lambda name: name in (PARTS_FILE, PARTS_FOLDER))
         except OSError as error:
             raise CheckpointError(f"{target} could not be written: {error}; {self.what_is_kept()}") from error
         if removes_old:
-            self._remove_old(position.best)
+            self.remove_old(position.best)
         return target
+
+    def texts_of(self, position: Position) -> dict[str, bytes]:
+        """The files of a checkpoint beside the model: the further ones, such as the tokenizer's, and the position."""
+        return {**self.texts, _TRAINER_FILE: (json.dumps(asdict(position), indent=2) + "\n").encode()}
 
     def publish(self, update: int) -> None:
         """Write the model of a checkpoint into the folder of the training, for `from_pretrained`."""
         source = self.path(update)
-        names = [path.name for path in source.iterdir() if path.name not in (*STATE_FILES, TRAINED_FILE, _TRAINER_FILE)]
+        apart = (*STATE_FILES, TRAINED_FILE, _TRAINER_FILE, PARTS_FILE, PARTS_FOLDER)
+        names = [path.name for path in source.iterdir() if path.name not in apart]
         try:
-            files = {name: file_pieces(source / name) for name in names}
+            files: dict[str, Content] = {name: file_pieces(source / name) for name in names}
+            if parts_of(source) is not None:  # only one process is needed to read them, and this one is the first
+                files |= weight_contents(stored_as(read_whole(_read(source))[0]))
             write_folder(self.output, files, stale=lambda name: is_stale(name, None) or name in ADAPTER_FILES)
         except OSError as error:
             raise CheckpointError(f"{self.output}: no model was written: {error}; {self.what_is_kept()}") from error
@@ -154,15 +168,19 @@ class Checkpoints:
             return "there is no checkpoint yet"
         return f"{self.path(there[-1])} is kept; when there is room, resume from it with --resume"
 
-    def _remove_old(self, best: tuple[int, float] | None) -> None:
-        """Remove checkpoints that are neither among the newest nor the best; each disappears in one step."""
+    def remove_old(self, best: tuple[int, float] | None) -> None:
+        """Remove checkpoints that are neither among the newest nor the best."""
         for update in self.updates()[: -self.keep]:
             if best is None or update != best[0]:
-                gone = self.folder / f".step-{update:06}.removed.tmp"
-                shutil.rmtree(gone, ignore_errors=True)
-                self.path(update).rename(gone)
-                sync(self.folder)
-                shutil.rmtree(gone, ignore_errors=True)
+                self.remove(update)
+
+    def remove(self, update: int) -> None:
+        """Remove a checkpoint; it disappears in one step."""
+        gone = self.folder / f".step-{update:06}.removed.tmp"
+        shutil.rmtree(gone, ignore_errors=True)
+        self.path(update).rename(gone)
+        sync(self.folder)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _read(folder: Path) -> Saved:
@@ -176,6 +194,14 @@ def _read(folder: Path) -> Saved:
         raise CheckpointError(f"{file} has {sorted(content)}, and must have {sorted(wanted)}; it is damaged")
     best = content["best"]
     position = Position(**content | {"best": None if best is None else (int(best[0]), float(best[1]))})
+    parts = parts_of(folder)
+    if parts is not None:
+        settings = folder / SETTINGS_FILE
+        if not settings.is_file():
+            raise CheckpointError(f"{folder} has no {SETTINGS_FILE}; it is damaged")
+        groups, scale = read_optimizer_settings(settings)
+        outline = TrainingState(position.update, {}, groups, str(folder), loss_scale=scale)
+        return Saved(folder, position, outline, parts)
     state = load_training_state(folder)
     if state.step != position.update:
         raise CheckpointError(

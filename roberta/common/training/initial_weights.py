@@ -22,12 +22,18 @@ from roberta.common.parameters import HEAD_PARTS, Head, Parameter, parameters
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.storage.hub import local_checkpoint
 from roberta.common.storage.names import other_weights
+from roberta.common.training.part_checkpoints import parts_of
 
 
 def is_config(model: str | Path) -> bool:
     """Whether a path has only a config, so that all weights are new."""
     path = Path(model)
     if path.is_dir():
+        if parts_of(path) is not None:
+            raise CheckpointError(
+                f"{path} is a checkpoint in parts, which only the training that wrote it reads: resume that one, or give "
+                "its last checkpoint, or its folder once it is over"
+            )
         try:
             open_checkpoint(path)
         except CheckpointError:

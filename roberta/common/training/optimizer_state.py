@@ -108,23 +108,32 @@ def state_contents(state: TrainingState) -> dict[str, Content]:
     Raises:
         CheckpointError: moments and groups do not fit together.
     """
-    _raise(state.source, _disagreements(state.moments, state.groups))
+    check_whole(state)
     step = np.array([state.step], np.int64)
     tensors: dict[str, Source] = {_STEP: (step.shape, "int64", lambda: step)}
     tensors |= {
         name: (array.shape, array.dtype.name, partial(np.asarray, array)) for name, array in state.moments.items()
     }
-    settings: dict[str, Any] = {"algorithm": _ALGORITHM, "groups": [asdict(group) for group in state.groups]}
-    if state.loss_scale is not None:
-        settings["loss_scale"] = list(state.loss_scale)
-    text = json.dumps(settings, indent=2) + "\n"
     files: dict[str, Content] = {TENSORS_FILE: safetensors_file.safetensors_pieces(tensors)}
     if state.weights:
         trained: dict[str, Source] = {
             name: (array.shape, array.dtype.name, partial(np.asarray, array)) for name, array in state.weights.items()
         }
         files[TRAINED_FILE] = safetensors_file.safetensors_pieces(trained)
-    return files | {SETTINGS_FILE: text.encode()}
+    return files | {SETTINGS_FILE: settings_content(state)}
+
+
+def settings_content(state: TrainingState) -> bytes:
+    """`optimizer.json` of a training state."""
+    settings: dict[str, Any] = {"algorithm": _ALGORITHM, "groups": [asdict(group) for group in state.groups]}
+    if state.loss_scale is not None:
+        settings["loss_scale"] = list(state.loss_scale)
+    return (json.dumps(settings, indent=2) + "\n").encode()
+
+
+def check_whole(state: TrainingState) -> None:
+    """Raise `CheckpointError` unless a state has the moments of all parameters in its groups, and no others."""
+    _raise(state.source, _disagreements(state.moments, state.groups))
 
 
 def load_training_state(folder: str | Path, *, dtype: str | None = None) -> TrainingState:
@@ -146,7 +155,7 @@ def load_training_state(folder: str | Path, *, dtype: str | None = None) -> Trai
         Path(folder),
         lambda: (
             safetensors_file.read_safetensors(file),
-            _read_settings(settings),
+            read_optimizer_settings(settings),
             safetensors_file.read_safetensors(beside) if beside.is_file() else {},
         ),
     )
@@ -235,7 +244,7 @@ def _disagreements(moments: Mapping[str, Any], groups: tuple[Group, ...]) -> lis
     return wrong
 
 
-def _read_settings(file: Path) -> tuple[tuple[Group, ...], tuple[float, int] | None]:
+def read_optimizer_settings(file: Path) -> tuple[tuple[Group, ...], tuple[float, int] | None]:
     """The groups in `optimizer.json`, and the scale of the loss."""
     if file.stat().st_size > MAX_HEADER:
         raise CheckpointError(f"{file} is too large for the settings of an optimizer")

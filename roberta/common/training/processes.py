@@ -15,10 +15,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from roberta.common.storage.folders import CheckpointError
+from roberta.common.training.checkpoints import Position
 from roberta.common.training.optimizer_state import TrainingState
-from roberta.common.training.run import AnyTrainer, Run
+from roberta.common.training.run import AnyTrainer, Interrupted, Run
 
-_NEXT, _MODEL, _STATE, _PAIRS, _END, _STOP = range(6)  # what the first process sends
+# What the first process sends.
+_NEXT, _MODEL, _STATE, _PAIRS, _END, _STOP, _INTERRUPTED, _BEGIN_PARTS, _FINISH_PARTS = range(9)
 
 
 class Processes(Protocol):
@@ -68,7 +71,7 @@ def check_same_training(run: Run, processes: Processes) -> None:
         **run.agreement,
         **{"updates made": run.start, "micro_batch_size": run.batches.micro_batch_size},
         **{"sharding": settings.sharding, "compile": settings.compile},
-        **{"gradient_checkpointing": settings.gradient_checkpointing},
+        **{"gradient_checkpointing": settings.gradient_checkpointing, "sharded_checkpoints": run.parts is not None},
     }
     asked = {"the arguments": sorted(facts)}  # first, as all must ask for the same values below
     wrong = _differing(asked, processes) or _differing(facts, processes)
@@ -95,19 +98,20 @@ def between(trainer: SharedTrainer, run: Run, finished: Callable[[AnyTrainer], N
         Whether the training ends here: what `run.is_stopped` says in the first process.
 
     Raises:
+        Interrupted: a signal came to any of them.
+        CheckpointError: a part of a checkpoint could not be written.
         RuntimeError: in the others, where `finished` raised in the first.
     """
     processes = trainer.processes
-    if processes.count == 1:
-        finished(trainer)
-        return run.is_stopped
     run.signal = max(processes.gathered(run.signal or 0)) or None  # one process may have been told to stop, not all
     if processes.rank:
-        return _help(trainer)
+        return _help(trainer, run)
     try:
-        finished(First(trainer))
-    except BaseException:
-        processes.gathered(_END)
+        if run.parts is not None:
+            run.parts.poll(processes)
+        finished(First(trainer, run))
+    except BaseException as error:
+        processes.gathered(_INTERRUPTED if isinstance(error, Interrupted) else _END)
         raise
     processes.gathered(_STOP if run.is_stopped else _NEXT)
     return run.is_stopped
@@ -116,8 +120,8 @@ def between(trainer: SharedTrainer, run: Run, finished: Callable[[AnyTrainer], N
 class First:
     """A trainer as the first process sees it: the others join in what they all have a part of."""
 
-    def __init__(self, trainer: SharedTrainer) -> None:
-        self.trainer = trainer
+    def __init__(self, trainer: SharedTrainer, run: Run) -> None:
+        self.trainer, self.run = trainer, run
 
     @property
     def model(self) -> Any:
@@ -135,16 +139,49 @@ class First:
         self.trainer.processes.gathered(_PAIRS)
         return self.trainer.pairs()
 
+    def begin_parts(self, position: Position) -> None:
+        """Begin to write a checkpoint in parts, once the one before is whole."""
+        processes, parts = self.trainer.processes, self.run.parts
+        assert parts is not None
+        parts.prepare(self.trainer, position)
+        processes.gathered(_BEGIN_PARTS)
+        processes.gathered(position.update)
+        parts.begin(self.trainer, processes, position.update, position)
 
-def _help(trainer: SharedTrainer) -> bool:
+    def finish_parts(self) -> None:
+        """Wait until the checkpoint that is being written in parts, if there is one, is whole."""
+        if self.run.parts is not None:
+            self.trainer.processes.gathered(_FINISH_PARTS)
+            self.run.parts.finish(self.trainer.processes)
+
+
+def _help(trainer: SharedTrainer, run: Run) -> bool:
     """Do what the first process asks for; whether the training ends then."""
-    parts: Mapping[int, Callable[[], object]] = {
+    processes, written = trainer.processes, run.parts
+    failure: CheckpointError | None = None
+
+    # a failure is known to the first process too, which then sends that the training ends
+    def try_to(step: Callable[[], None]) -> None:
+        nonlocal failure
+        try:
+            step()
+        except CheckpointError as error:
+            failure = error
+
+    asked: dict[int, Callable[[], object]] = {
         _MODEL: lambda: trainer.model, _STATE: trainer.state, _PAIRS: trainer.pairs,
     }  # fmt: skip
-    while (what := trainer.processes.gathered(_NEXT)[0]) in parts:
-        parts[what]()
-    if what == _END:
-        raise RuntimeError("the first process has ended the training; its own message says why")
+    if written is not None:
+        try_to(lambda: written.poll(processes))
+        asked[_BEGIN_PARTS] = lambda: try_to(lambda: written.begin(trainer, processes, max(processes.gathered(0))))
+        asked[_FINISH_PARTS] = lambda: try_to(lambda: written.finish(processes))
+    while (what := processes.gathered(_NEXT)[0]) in asked:
+        asked[what]()
+    if what == _INTERRUPTED and run.signal is not None:
+        raise Interrupted(run.signal, "a checkpoint")
+    if what in (_END, _INTERRUPTED):
+        message = "the first process has ended the training; its own message says why"
+        raise RuntimeError(message) if failure is None else failure
     return what == _STOP
 
 

@@ -7,8 +7,9 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from roberta.common.training.data.batches import Batches, Feature
 from roberta.common.training.journal import Journal
 from roberta.common.training.lora import trained_contents
 from roberta.common.training.optimizer_state import TrainingState
+from roberta.common.training.part_checkpoints import PartCheckpoints, restore_trainer
 from roberta.common.training.recipes import Settings, learning_rate
 
 _Evaluate = Callable[[Any], dict[str, float]]
@@ -38,6 +40,17 @@ class AnyTrainer(Protocol):
 
     def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """A and B of the adapter that is trained, by weight; none without an adapter."""
+
+
+@runtime_checkable
+class WritesParts(AnyTrainer, Protocol):
+    """A trainer whose processes write their own parts of a checkpoint: `processes.First`."""
+
+    def begin_parts(self, position: Position) -> None:
+        """Begin to write a checkpoint in parts."""
+
+    def finish_parts(self) -> None:
+        """Wait until the checkpoint that is being written in parts, if there is one, is whole."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -88,6 +101,7 @@ class Run:
         agreement: what a resumed training must share with this one.
         evaluate: a model -> its metrics; None without validation data.
         saved: the checkpoint to resume from.
+        sharded: the framework that writes the checkpoints before the last in parts; None to write them whole.
 
     Attributes:
         start: updates made before.
@@ -95,6 +109,8 @@ class Run:
         last: the last update that was made.
         waited: evaluations since the best one.
         resumed: the state of the optimizer after `start` updates; None for a new one.
+        parts: what writes checkpoints in parts; None to write them whole.
+        restored: the checkpoint in parts that `restore` gives to a trainer, instead of `resumed`.
     """
 
     def __init__(
@@ -108,6 +124,7 @@ class Run:
         agreement: Mapping[str, Any],
         evaluate: _Evaluate | None = None,
         saved: Saved | None = None,
+        sharded: str | None = None,
     ) -> None:
         self.settings = settings
         self.batches = batches
@@ -120,7 +137,9 @@ class Run:
         self.stop = settings.updates
         self.last = self.start
         self.waited = 0 if saved is None else saved.position.waited
-        self.resumed = None if saved is None else saved.state
+        self.restored = None if saved is None or saved.parts is None else saved
+        self.resumed = None if saved is None or self.restored is not None else saved.state
+        self.parts = None if sharded is None else PartCheckpoints(checkpoints, sharded, self._tell_saved)
         self.best = None if saved is None else saved.position.best
         self.signal: int | None = None
         self._handlers: dict[int, Any] = {}
@@ -154,9 +173,15 @@ class Run:
             self._save(number, trainer)
         self.last = number
         if self.signal is not None:
+            self._finish_parts(trainer)
             raise Interrupted(self.signal, str(self.checkpoints.path(number)))
         if self.journal is not None:
             self.journal.resumed()
+
+    def restore(self, trainer: AnyTrainer) -> None:
+        """Give a new trainer what the checkpoint holds, if that is in parts; all processes ask for it."""
+        if self.restored is not None:
+            restore_trainer(self.restored, trainer)
 
     @property
     def is_stopped(self) -> bool:
@@ -234,13 +259,30 @@ class Run:
 
     def _save(self, number: int, trainer: AnyTrainer, *, removes_old: bool = True) -> None:
         """Write a checkpoint. All processes that share a model take part: whole tensors are gathered from all of them."""
+        is_last = number == self.stop or self.is_stopped
+        if self.parts is not None and self.journal is not None and removes_old and not is_last:
+            assert isinstance(trainer, WritesParts), "`between` gives such a trainer"
+            trainer.begin_parts(self._position(number, self.journal))
+            return
+        self._finish_parts(trainer)
         state, (texts, tensors) = trainer.state(), trainer.model.to_save()
         if self.journal is not None:
             lora = self.settings.lora
             model: dict[str, Content] = {name: text.encode() for name, text in texts.items()}
             model |= weight_contents(tensors) if lora is None else trained_contents(lora, trainer.pairs(), tensors)
-            position = Position(number, self.journal.metrics.size(), self.best, self.agreement, self.waited)
-            path = self.checkpoints.save(position, model, state, removes_old=removes_old)
+            path = self.checkpoints.save(self._position(number, self.journal), model, state, removes_old=removes_old)
+            self._tell_saved(number, path)
+
+    def _position(self, number: int, journal: Journal) -> Position:
+        return Position(number, journal.metrics.size(), self.best, self.agreement, self.waited)
+
+    def _finish_parts(self, trainer: AnyTrainer) -> None:
+        """Wait for the checkpoint that is being written in parts, if there is one."""
+        if isinstance(trainer, WritesParts):
+            trainer.finish_parts()
+
+    def _tell_saved(self, number: int, path: Path) -> None:
+        if self.journal is not None:
             self.journal.saved(number, self.epoch(number), path)
 
     def _fail(self, number: int, loss: float, trainer: AnyTrainer) -> NoReturn:
@@ -249,6 +291,7 @@ class Run:
         That state may be ruined already, so no older one is removed for it.
         """
         before = number - 1
+        self._finish_parts(trainer)
         if before not in self.checkpoints.updates():
             self._save(before, trainer, removes_old=False)
         older = [self.checkpoints.path(update).name for update in self.checkpoints.updates() if update < before]

@@ -12,6 +12,7 @@ from typing import Any
 
 from roberta.common import frameworks
 from roberta.common.adapters.adapter_files import open_adapter
+from roberta.common.config import CONFIG_FILE
 from roberta.common.devices import device_of, dtype_on, to_train_on
 from roberta.common.parameters import parameters
 from roberta.common.tokenizer.auto import AutoTokenizer
@@ -30,6 +31,7 @@ from roberta.common.training.lora import LoraStart, base_named, check_new, conti
 from roberta.common.training.loss_options import LossOptions
 from roberta.common.training.metrics import compared, entity_scheme
 from roberta.common.training.parameter_groups import frozen_parameters
+from roberta.common.training.part_checkpoints import as_whole, check_engine
 from roberta.common.training.recipes import Settings, agreed, check_warmup, total_updates
 from roberta.common.training.report import REPORT_FILE, Report
 from roberta.common.training.run import Run, RunPlan
@@ -73,6 +75,8 @@ class Training(TrainingFields):
             raise ValueError(
                 f"workers={self.workers} are for PyTorch; framework={name!r} prepares batches itself: omit it"
             )
+        if self.sharded_checkpoints:
+            check_engine(name)
         is_first = self._is_first(name)  # before devices are looked for, which JAX does once for all processes
         if self.device is not None:  # before the data is read
             to_train_on(self.device, self.dtype, self.sharding, name)
@@ -88,7 +92,7 @@ class Training(TrainingFields):
             checkpoints = Checkpoints(output, keep=self.keep, texts=self._tokenizer.files_to_save())
             agreement = self._agreement(data)
             saved = self._saved(checkpoints, agreement, data)
-            run = self._run(data, checkpoints, agreement, saved, is_first=is_first)
+            run = self._run(data, checkpoints, agreement, saved, is_first=is_first, framework=name)
             if run.journal is not None:
                 self._show(data.report, run.journal)
             with run:
@@ -200,8 +204,9 @@ class Training(TrainingFields):
         return saved
 
     def _run(
-        self, data: Data, checkpoints: Checkpoints, agreement: Mapping[str, Any], saved: Saved | None, *, is_first: bool
-    ) -> Run:
+        self, data: Data, checkpoints: Checkpoints, agreement: Mapping[str, Any], saved: Saved | None, *, is_first: bool,
+        framework: str,
+    ) -> Run:  # fmt: skip
         settings, recipe = self._settings(data), self.chosen_recipe
         batches = Batches(
             data.features, data.collate, batch_size=recipe.batch_size, micro_batch_size=self.micro_batch_size,
@@ -219,8 +224,9 @@ class Training(TrainingFields):
             if self.task == "token-classification":
                 journal.say(f"{entity_scheme(data.config)}. Evaluations are compared by {plan.metric[0]}")
         return Run(
-            settings, batches, checkpoints, journal, plan, agreement=agreement, evaluate=data.evaluation, saved=saved
-        )
+            settings, batches, checkpoints, journal, plan, agreement=agreement, evaluate=data.evaluation, saved=saved,
+            sharded=framework if self.sharded_checkpoints else None,
+        )  # fmt: skip
 
     def _plan(self, data: Data) -> RunPlan:
         epoch = -(-len(data.features) // self.chosen_recipe.batch_size)  # updates
@@ -232,10 +238,17 @@ class Training(TrainingFields):
         """Load the model and make the updates that are left."""
         if run.start == run.stop or run.is_stopped:
             return
+        if saved is not None and saved.parts not in (None, framework):
+            with as_whole(saved, run.checkpoints.output) as readable:
+                run.resumed, run.restored = readable.state, None
+                self._train(run, framework, data, readable)
+            return
         wide = "float64" if self.dtype == "float64" else "float32"
         lora = run.settings.lora
         is_begun = saved is None or lora is not None  # a checkpoint with an adapter lacks the base's weights
         source = self.model if saved is None or lora is not None else saved.folder
+        if saved is not None and saved.parts is not None:
+            source = saved.folder / CONFIG_FILE  # the weights are put in once each process has its part of the model
         with initial_weights(
             source, self.head, data.config, seed=self.seed, dtype=wide, beside=run.checkpoints.output,
             is_new_head=data.is_new_head and is_begun, is_first=run.journal is not None,

@@ -42,6 +42,8 @@ class TrainingFields(DataSettings):
         seed: of new weights, order, masks and dropout.
         dtype: see `Settings`; "auto" is "bfloat16" where the device computes in it, else "float32".
         compile, sharding: see `Settings`.
+        sharded_checkpoints: each process writes its own parts of the checkpoints before the last, in the background and
+            in its framework's format (torch's distributed checkpoints, Orbax); see `part_checkpoints`.
         max_length: tokens of a row; None for what the model takes, and at most 384 for question answering.
         micro_batch_size: rows that go through the model at once; None for a whole batch.
         format: of the files; None to tell it by their names.
@@ -126,6 +128,7 @@ class TrainingFields(DataSettings):
     resume: bool = False
     compile: bool = False
     sharding: Literal["none", "data", "full"] = "none"
+    sharded_checkpoints: bool = False
     lora: str | None = None
     freeze: str | int | Sequence[str | int] | None = None
     gradient_checkpointing: bool = False
@@ -149,6 +152,16 @@ class TrainingFields(DataSettings):
             raise ValueError(
                 f"freeze={self.freeze!r}: lora={self.lora!r} trains only the adapter and the head, and all other weights "
                 "are frozen already; omit freeze"
+            )
+        if self.sharded_checkpoints and self.sharding == "none":
+            raise ValueError(
+                "sharded_checkpoints=True is for several processes, each of which writes its parts; omit it, or give "
+                "sharding='data' or 'full' and start the processes with torchrun"
+            )
+        if self.sharded_checkpoints and self.lora is not None:
+            raise ValueError(
+                f"sharded_checkpoints=True: with lora={self.lora!r} a checkpoint holds the adapter and the head only, "
+                "which are small; omit sharded_checkpoints"
             )
         patience = self.early_stopping
         if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
