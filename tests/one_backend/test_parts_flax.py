@@ -1,4 +1,4 @@
-"""Checkpoints in parts in Flax: written by Orbax while the training goes on, and read by any number of devices.
+"""Checkpoints in parts in Flax: written by Orbax while the training continues, and read by any number of devices.
 
 Run as a program, this file is one of two processes that write them: `test_parts_flax.py FOLDER`.
 """
@@ -65,7 +65,7 @@ def whole(trainer: Any) -> Arrays:
 
 
 def serve(folder: Path) -> None:
-    """Write parts in one of two processes, read them in the first alone, and go on from them in both."""
+    """Write parts in one of two processes, read them in the first alone, and resume from them in both."""
     first = is_first()
     trainer = new_trainer(folder, "full")
     loss = written(trainer, folder)
