@@ -35,6 +35,8 @@ def as_device(device: object = None, argument: str = "device") -> Device:
         chosen = default if isinstance(default, Device) else jax.local_devices(backend=default)[0]
         say_taken(f"{chosen.platform}:{chosen.id}", "JAX")
         return chosen
+    if isinstance(device, Device) and device in jax.local_devices(backend=device.platform):
+        return device  # with several processes its id is not its number here
     advice = "a GPU needs a build for it, such as jax[cuda12]"
     found = existing_device(device, existing(), "JAX", argument=argument, advice=advice)
     return jax.local_devices(backend=found.kind)[found.number or 0]

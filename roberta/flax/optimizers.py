@@ -5,7 +5,7 @@ everything first and then gives moments and step. Settings are the caller's: mak
 `Group.arguments`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -33,7 +33,7 @@ def read_optimizer(opt_state: optax.OptState, *, groups: Sequence[Group]) -> Tra
     Raises:
         ValueError: there is not one state of Adam, or another state that no other framework has.
     """
-    adam, moments = _moments(opt_state)
+    adam, moments = moments_of(opt_state)
     arrays = {entry: from_native(leaf, is_turned) for entry, (leaf, is_turned) in moments.items()}
     return TrainingState(int(adam.count), arrays, tuple(groups), "the optax state")
 
@@ -46,28 +46,35 @@ def fill_optimizer(state: TrainingState, opt_state: optax.OptState) -> optax.Opt
     Raises:
         CheckpointError: a moment is missing, unknown or of the wrong shape.
     """
-    adam, moments = _moments(opt_state)
+    adam, moments = moments_of(opt_state)
     wanted = {
         entry: (leaf.shape[::-1] if is_turned else leaf.shape, np.dtype(leaf.dtype))
         for entry, (leaf, is_turned) in moments.items()
     }
     check_fits(state, wanted)
 
+    arrays = {
+        entry: to_array(array.T if moments[entry][1] else array, moments[entry][0].dtype)
+        for entry, array in state.moments.items()
+    }
+    return with_moments(opt_state, arrays, to_array(np.array(state.step), adam.count.dtype))
+
+
+def with_moments(opt_state: optax.OptState, arrays: Mapping[str, Array], step: Array) -> optax.OptState:
+    """An optax state like `opt_state` with other moments, by entry and with Flax's axes, and with a step at each count."""
+    adam, _ = moments_of(opt_state)
+
     def new(moment: str) -> Any:
-        def leaf(path: KeyPath, old: Array) -> Any:
-            name, is_turned = _canonical(path)
-            array = state.moments[f"{moment}.{name}"]
-            return to_array(array.T if is_turned else array, old.dtype)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, old: arrays[f"{moment}.{_canonical(path)[0]}"], getattr(adam, MOMENT_FIELDS[moment])
+        )
 
-        return jax.tree_util.tree_map_with_path(leaf, getattr(adam, MOMENT_FIELDS[moment]))
-
-    step = to_array(np.array(state.step), adam.count.dtype)
     filled = optax.tree_utils.tree_set(opt_state, count=step, **{name: new(m) for m, name in MOMENT_FIELDS.items()})
     # each count its own array: a step that is given the state's memory takes no array twice
     return jax.tree.map(lambda leaf: leaf.copy() if leaf is step else leaf, filled)
 
 
-def _moments(opt_state: optax.OptState) -> tuple[Any, _Leaves]:
+def moments_of(opt_state: optax.OptState) -> tuple[Any, _Leaves]:
     """The one state of Adam in an optax state, and its moments by entry."""
 
     def is_adam(node: object) -> bool:

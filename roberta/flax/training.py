@@ -27,8 +27,10 @@ from roberta.common.training.loss_options import PLAIN_LOSS, LossOptions
 from roberta.common.training.loss_scale import LossScale
 from roberta.common.training.optimizer_state import Group, TrainingState, check_trained_weights
 from roberta.common.training.parameter_groups import check_frozen, decays, groups_of, rate_scale
+from roberta.common.training.processes import between, check_same_training
 from roberta.common.training.recipes import Recipe, Settings
 from roberta.common.training.run import Run
+from roberta.flax import sharding
 from roberta.flax.averaging import AveragedWeights, restored, trained_weights
 from roberta.flax.devices import device_of_model, on_device_of
 from roberta.flax.freezing import FrozenWeights
@@ -37,7 +39,7 @@ from roberta.flax.lora import LoraWeights
 from roberta.flax.losses import check_labels, classification_loss, next_token_loss, span_loss, token_loss
 from roberta.flax.optimizers import fill_optimizer, read_optimizer
 from roberta.flax.pretrained import FlaxRobertaPreTrainedModel
-from roberta.flax.sharding import MeshLayout, make_layout
+from roberta.flax.sharding import MeshLayout
 from roberta.flax.weights import Params, checked_dtype, native
 
 
@@ -61,7 +63,9 @@ class Trainer:
     ) -> None:
         check_model_class(model, settings.task)
         settings.loss_options.check_classes(model.config.num_labels)
-        self.model, self.settings = model, settings
+        self._model, self.settings = model, settings
+        self.processes = sharding.join(settings.sharding)
+        self._gathered: FlaxRobertaPreTrainedModel | None = None
         self.rate = settings.recipe.learning_rate
         if resumed is not None:
             first, layers = resumed.groups[0], model.config.num_hidden_layers
@@ -88,7 +92,7 @@ class Trainer:
             state = TrainState.create(apply_fn=module.apply, params=trained, tx=steps)
             if resumed is not None:
                 state = state.replace(step=resumed.step, opt_state=fill_optimizer(resumed, state.opt_state))
-        self.layout = make_layout(settings.sharding, device_of_model(model).platform)
+        self.layout = sharding.make_layout(settings.sharding, device_of_model(model).platform)
         if self._adapter is not None:
             self._adapter.frozen = self.layout.put_state(self._adapter.frozen)
         decay, state = settings.recipe.ema_decay, self.layout.put_state(state)
@@ -105,7 +109,17 @@ class Trainer:
     def _set(self, state: TrainState) -> None:
         self.train_state = state
         shown = state.params if self._averages is None else self._averages.tree
-        self.model.params = shown if self._adapter is None else self._adapter.whole_now(shown)
+        self._model.params = shown if self._adapter is None else self._adapter.whole_now(shown)
+        self._gathered = None
+
+    @property
+    def model(self) -> FlaxRobertaPreTrainedModel:
+        """The model, or with its weights' averages; with several processes a copy, which all processes ask for."""
+        if self.processes.count == 1:
+            return self._model
+        if self._gathered is None:
+            self._gathered = sharding.whole_model(self._model, self.layout)
+        return self._gathered
 
     def update(self, micro_batches: Sequence[MicroBatch], learning_rate: float, number: int) -> float:
         """Change the weights once; returns the loss of the weights before.
@@ -131,8 +145,8 @@ class Trainer:
         """Make an update; its loss, and the squared norm of its gradients. If one is not finite, nothing changes."""
         total, scale = None, self._scale.value
         for index, batch in enumerate(micro_batches):
-            check_inputs(batch.inputs, self.settings.task, self.model.config)
-            inputs = self.layout.put_inputs(batch.inputs, self.model.config.pad_token_id)
+            check_inputs(batch.inputs, self.settings.task, self._model.config)
+            inputs = self.layout.put_inputs(batch.inputs, self._model.config.pad_token_id)
             draw = np.array([number, index], np.uint32)
             frozen = {} if self._adapter is None else self._adapter.frozen
             found = self._gradients(self.train_state.params, frozen, inputs, draw, np.float64(batch.weight * scale))
@@ -147,29 +161,72 @@ class Trainer:
         self._set(state)
         return values
 
+    @property
+    def own_model(self) -> FlaxRobertaPreTrainedModel:
+        """The model with its weights where they are, whole or not."""
+        return self._model
+
+    @property
+    def averages(self) -> AveragedWeights | None:
+        """The averages that are shown in place of the weights that are trained; None without any."""
+        return self._averages
+
+    def outline(self) -> TrainingState:
+        """What the optimizer knows, without its arrays; asks nothing of other processes."""
+        step = int(self.train_state.step)
+        return TrainingState(step, {}, self._groups(), "this training", loss_scale=self._scale.state())
+
+    def count(self, step: int) -> Array:
+        """The number of updates as the optimizer has it, where it belongs."""
+        with on_device_of(self._model):
+            array: Array = self.layout.put_state(jnp.array(step, jnp.int32))
+        return array
+
+    def take(
+        self,
+        trained: Params,
+        averages: Params,
+        frozen: dict[str, Array],
+        opt_state: optax.OptState,
+        state: TrainingState,
+    ) -> None:
+        """Go on from arrays that are where they belong, and from the step and the scale of the loss of a state."""
+        first, layers = state.groups[0], self._model.config.num_hidden_layers
+        self.rate = first.learning_rate / rate_scale(first.parameters[0], self.settings.recipe, layers)
+        self._scale = LossScale(self.settings.dtype == "float16", state.loss_scale)
+        if self._adapter is not None:
+            self._adapter.frozen = frozen
+        if self._averages is not None:
+            self._averages.tree = averages
+        self._set(self.train_state.replace(step=self.layout.put_state(state.step), params=trained, opt_state=opt_state))
+
     def state(self) -> TrainingState:
-        """What the optimizer knows; its arrays may share memory with it until the next update."""
-        state = read_optimizer(self.train_state.opt_state, groups=self._groups())
-        weights = {} if self._averages is None else trained_weights(self.train_state.params)
+        """What the optimizer knows, whole: with several processes all ask for it.
+
+        Its arrays may share memory with the optimizer until the next update.
+        """
+        state = read_optimizer(self.layout.whole(self.train_state.opt_state), groups=self._groups())
+        weights = {} if self._averages is None else trained_weights(self.layout.whole(self.train_state.params))
         return replace(state, weights=weights, loss_scale=self._scale.state())
 
     def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """A and B of the adapter that is trained, by weight; none without an adapter."""
         shown = self.train_state.params if self._averages is None else self._averages.tree
-        return {} if self._adapter is None else self._adapter.pairs(shown)
+        return {} if self._adapter is None else self._adapter.pairs(self.layout.whole(shown))
 
     def _groups(self) -> tuple[Group, ...]:
-        names, layers = native(self.train_state.params), self.model.config.num_hidden_layers
+        names, layers = native(self.train_state.params), self._model.config.num_hidden_layers
         return groups_of(names, self.settings.recipe, layers, self.rate)
 
 
 def train(model: FlaxRobertaPreTrainedModel, run: Run) -> Trainer:
-    """Make the updates that are left of a run."""
+    """Make the updates that are left of a run; with several processes, the first alone is seen by `run.finished`."""
     trainer = Trainer(model, run.settings, run.resumed)
+    check_same_training(run, trainer.processes)
+    run.restore(trainer)
     for number, batch in enumerate(run.batches.updates(run.start, run.stop), run.start + 1):
         loss = trainer.update(batch, run.learning_rate(number), number)
-        run.finished(number, loss, trainer)
-        if run.is_stopped:
+        if between(trainer, run, partial(run.finished, number, loss)):
             break
     return trainer
 

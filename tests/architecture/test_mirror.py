@@ -51,6 +51,8 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     },
     ("tf", "weights.py"): {"assign", "canonical_array", "replace"},
     ("flax", "weights.py"): {"to_array", "checked_dtype", "kept", "to_native", "from_native"},
+    # Flax: Orbax reads moments where they belong, and a tree is made of them
+    ("flax", "optimizers.py"): {"with_moments", "moments_of"},
     # PyTorch has the meta device, where drawing has to be left out; Flax has shapes without values
     ("pt", "pretrained.py"): {"NoDraws"},
     ("tf", "pretrained.py"): {"no_initialisation"},

@@ -64,7 +64,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--compile": flag("torch.compile, in PyTorch", action=YES_OR_NO),
     "--sharding": flag("over processes or devices: data, or weights and optimizer too (none)", str,
                        choices=("none", "data", "full")),
-    "--sharded-checkpoints": flag("each process writes its parts of a checkpoint, in the background, in PyTorch",
+    "--sharded-checkpoints": flag("each process writes its parts of a checkpoint, in the background, in PyTorch and Flax",
                                   action=YES_OR_NO),
     "--lora": flag("train an adapter: r=8,alpha=16,targets=query+value (all weights)", str, metavar="OPTIONS"),
     "--freeze": flag("do not train: embeddings, so many of the lowest layers, encoder (both), or names", str, nargs="+",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -76,6 +77,7 @@ def initial_weights(
     dtype: str,
     beside: Path,
     is_new_head: bool = False,
+    is_first: bool = True,
 ) -> Iterator[tuple[str | Path, list[str]]]:
     """A folder or name that `from_pretrained` can read inside the block, and the names of the weights that are new.
 
@@ -85,6 +87,7 @@ def initial_weights(
         dtype: of new weights.
         beside: a folder that can be written: if a weight is new, it holds a checkpoint until the block ends.
         is_new_head: initialise what the model has for each label, because the labels have other names.
+        is_first: of the processes that train together, which start together, each from its own folder.
 
     Raises:
         CheckpointError: the weights do not fit the config. A classifier for another number of labels is initialised.
@@ -96,8 +99,8 @@ def initial_weights(
     if not new:
         yield model, []
         return
-    rank = os.environ.get("RANK", "0")  # the processes of torchrun start together, each from its own folder
-    place = beside / (".start.tmp" if rank == "0" else f".start-{rank}.tmp")
+    own = os.environ.get("RANK", f"{socket.gethostname()}-{os.getpid()}")  # RANK is torchrun's
+    place = beside / (".start.tmp" if is_first else f".start-{own}.tmp")
     rmtree(place, ignore_errors=True)
     tensors: dict[str, Source] = {
         name: (tensor.shape, tensor.dtype, tensor.load)

@@ -68,7 +68,10 @@ if TYPE_CHECKING:
 PARTS_FOLDER, PARTS_FILE = "parts", "parts.json"
 WEIGHTS, TRAINED = "weights", "trained"
 # Framework -> the modules that read what it writes, and how to install them.
-_ENGINES: dict[str, tuple[tuple[str, ...], str]] = {"pt": (("torch",), "pip install 'roberta[pt]'")}
+_ENGINES: dict[str, tuple[tuple[str, ...], str]] = {
+    "pt": (("torch",), "pip install 'roberta[pt]'"),
+    "flax": (("jax", "flax"), "pip install 'roberta[flax]'"),
+}
 _RUNNING, _DONE, _FAILED = range(3)
 
 

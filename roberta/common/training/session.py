@@ -79,6 +79,7 @@ class Training(TrainingFields):
         is_first = self._is_first(name)  # before devices are looked for, which JAX does once for all processes
         if self.sharded_checkpoints:
             check_engine(name)
+        is_first = self._is_first(name)  # before devices are looked for, which JAX does once for all processes
         if self.device is not None:  # before the data is read
             to_train_on(self.device, self.dtype, self.sharding, name)
         if self.dtype == "auto":
@@ -253,7 +254,7 @@ class Training(TrainingFields):
             source = saved.folder / CONFIG_FILE  # the weights are put in once each process has its part of the model
         with initial_weights(
             source, self.head, data.config, seed=self.seed, dtype=wide, beside=run.checkpoints.output,
-            is_new_head=data.is_new_head and is_begun,
+            is_new_head=data.is_new_head and is_begun, is_first=run.journal is not None,
         ) as (place, new):  # fmt: skip
             class_ = frameworks.class_of(framework, self.head, data.config.model_type)
             device = to_train_on(self.device, self.dtype, self.sharding, framework)

@@ -55,7 +55,7 @@ class TrainingFields(DataSettings):
         dtype: see `Settings`; "auto" is "bfloat16" where the device computes in it, else "float32".
         compile, sharding: see `Settings`.
         sharded_checkpoints: each process writes its own parts of the checkpoints before the last, in the background and
-            in its framework's format (torch's distributed checkpoints); see `part_checkpoints`.
+            in its framework's format (torch's distributed checkpoints, Orbax); see `part_checkpoints`.
         max_length: tokens of a row; None for what the model takes, and at most 384 for question answering.
         micro_batch_size: rows that go through the model at once; None for a whole batch.
         format: of the files; None to tell it by their names.
