@@ -50,7 +50,7 @@ class Sizes:
 
     @classmethod
     def of(cls, config: RobertaConfig) -> Sizes:
-        """Those of a config, from the one table of parameters."""
+        """The numbers of a config, from the one table of parameters."""
         counts = {name: math.prod(one.shape) for name, one in parameters(config, "ForMaskedLM").items()}
         layers = sum(count for name, count in counts.items() if ".encoder.layer." in name)
         return cls(sum(counts.values()), layers, layers // config.num_hidden_layers)
@@ -96,7 +96,7 @@ def state_bytes(sizes: Sizes, sharding: Sharding, devices: int, low: bool = True
 
 
 def kept_bytes(config: RobertaConfig, rows: int, dtype: str = "bfloat16", again: bool = False) -> float:
-    """What is kept for the backward pass of a micro-batch on a device: of the layers, and of the scores.
+    """Memory for the backward pass of a micro-batch on a device: of the layers, and of the scores.
 
     Args:
         again: gradient checkpointing: the inputs of layers, and one layer at a time.
@@ -109,7 +109,7 @@ def kept_bytes(config: RobertaConfig, rows: int, dtype: str = "bfloat16", again:
 
 
 def flops(config: RobertaConfig, sizes: Sizes, sequences: int = SEQUENCES) -> float:
-    """Of forward and backward: six for each weight and token, attention, and the scores of masked tokens."""
+    """Operations of forward and backward: six for each weight and token, attention, and the scores of masked tokens."""
     tokens = sequences * SEQ
     attention = 12 * config.num_hidden_layers * SEQ * config.hidden_size
     return tokens * (6.0 * sizes.layers + attention + 6 * MASKED * config.vocab_size * config.hidden_size)

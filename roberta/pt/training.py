@@ -65,6 +65,7 @@ class Trainer:
         set_dropout(model, settings.recipe.dropout)
         settings.loss_options.check_classes(model.config.num_labels)
         self._scale = LossScale(settings.dtype == "float16", None if resumed is None else resumed.loss_scale)
+        # what is computed, and which of the weights are trained
         loss = Loss(model, settings.task, LOW.get(settings.dtype), settings.loss_options)
         altered = alteration(model)
         self._adapter = None if settings.lora is None else LoraWeights(model, settings.lora)
@@ -74,8 +75,10 @@ class Trainer:
             table[name][0].requires_grad_(False)
         if settings.gradient_checkpointing:
             model.gradient_checkpointing_enable()
+        # how it is spread over processes, and what packs its inputs
         self._loss = sharding.spread(loss, settings.sharding, settings.compile)
         self._pack = Packer(model, settings.task, loss.low, compiles=settings.compile, altered=altered)
+        # the optimizer and averages of what is trained
         self._trained: nn.Module = model if self._adapter is None else self._adapter
         self.optimizer = adamw(self._trained, settings.recipe, model.config.num_hidden_layers)
         self._gathered: RobertaPreTrainedModel | None = None
