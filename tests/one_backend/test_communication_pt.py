@@ -20,6 +20,7 @@ import updates  # noqa: E402
 from backends import backend  # noqa: E402
 from sharded_runs import SHARDINGS, environment  # noqa: E402
 
+from benchmarks.scale import Sizes, traffic  # noqa: E402
 from roberta.common.training.data.tasks import HEADS  # noqa: E402
 
 CASE, LAYERS, WORLD, ITEM = "classes", 2, 2, 8  # bytes of a float64
@@ -97,12 +98,18 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return json.loads((folder / "counted.json").read_text())
 
 
+def sizes_of(found: Any, sharding: str) -> Sizes:
+    """The numbers of parameters of the model that was trained."""
+    counts = found[f"{sharding}-parameters"]
+    return Sizes(counts["elements"], counts["layers"], counts["layers"] // LAYERS)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_data_all_reduces_the_gradients_once(count: int, found: Any) -> None:
     """P elements, however many micro-batches; beside them one number, the loss."""
-    size = found["data-parameters"]["elements"] * ITEM
-    assert found[f"data-{count}"]["all-reduce"] == pytest.approx(size, abs=16)
+    wanted = traffic(sizes_of(found, "data"), "data", count).all_reduce / 4 * ITEM
+    assert found[f"data-{count}"]["all-reduce"] == pytest.approx(wanted, abs=16)
     assert found[f"data-{count}"].keys() == {"all-reduce"}
 
 
@@ -113,10 +120,9 @@ def test_full_gathers_the_weights_twice_and_scatters_the_gradients(count: int, f
 
     The parts of all processes have one length, so a small tensor has a few elements more.
     """
-    sizes, moved = found["full-parameters"], found[f"full-{count}"]
-    assert moved["reduce-scatter"] == pytest.approx(count * sizes["elements"] * ITEM, rel=0.01)
-    gathered = 2 * sizes["layers"] + (sizes["elements"] - sizes["layers"])
-    assert moved["all-gather"] == pytest.approx(count * gathered * ITEM, rel=0.01)
+    wanted, moved = traffic(sizes_of(found, "full"), "full", count), found[f"full-{count}"]
+    assert moved["reduce-scatter"] == pytest.approx(wanted.reduce_scatter / 4 * ITEM, rel=0.01)
+    assert moved["all-gather"] == pytest.approx(wanted.all_gather / 4 * ITEM, rel=0.01)
     assert moved["all-reduce"] <= 16
 
 
