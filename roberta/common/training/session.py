@@ -76,7 +76,6 @@ class Training(TrainingFields):
             raise ValueError(
                 f"workers={self.workers} are for PyTorch; framework={name!r} prepares batches itself: omit it"
             )
-        is_first = self._is_first(name)  # before devices are looked for, which JAX does once for all processes
         if self.sharded_checkpoints:
             check_engine(name)
         is_first = self._is_first(name)  # before devices are looked for, which JAX does once for all processes
