@@ -12,6 +12,7 @@ import training_cases
 
 import roberta
 from roberta import AutoTokenizer, CheckpointError, RobertaTokenizer, Training
+from roberta.cli import main
 from roberta.common.training import large_files
 from roberta.common.training.data import source_chunks
 from roberta.common.training.data.token_store import TokenStore
@@ -266,3 +267,16 @@ def test_a_share_of_large_files_is_not_held_out(
         data(case, case["train"], validation_split=0.2, **given)
     assert not (tmp_path / "run").exists()
     assert data(case, case["train"], validation=case["train"], **given).evaluation is not None
+
+
+def test_the_command_names_its_own_option_for_the_column(
+    case: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"body": "x y"}\n')
+    words = ["prepare", str(file), "--tokenizer", str(case["model"]), "--output", str(tmp_path / "store")]
+    assert main(words) != 0
+    message = capsys.readouterr().err
+    assert "or say --text-column NAME" in message
+    assert "columns=" not in message
+    assert main([*words, "--text-column", "body"]) == 0

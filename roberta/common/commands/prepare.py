@@ -10,7 +10,11 @@ from roberta.common.commands.text_options import arguments_of
 from roberta.common.storage.folders import CheckpointError
 from roberta.common.training.preparation import prepare
 
-_ARGUMENTS = [flag.removeprefix("--").replace("-", "_") for flag in PREPARE_OPTIONS] + ["output", "tokenizer"]
+_ARGUMENTS = [flag.removeprefix("--").replace("-", "_") for flag in PREPARE_OPTIONS] + [
+    "output",
+    "tokenizer",
+    "columns",
+]
 
 
 def run_prepare(options: argparse.Namespace) -> int:
