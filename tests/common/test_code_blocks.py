@@ -45,6 +45,10 @@ ELSEWHERE = {
     "length.tsv": "as sst2/train.tsv",
     "import wandb": "tests/common/test_training_callbacks.py runs it with a stand-in",
     "import mlflow": "as import wandb",
+    'sharding="data"': "tests/one_backend/test_other_loops_pt.py runs it where accelerate, Ray or Lightning is installed",
+    "import lightning": 'as sharding="data"',
+    "TF_CONFIG": "tests/one_backend/test_workers_train_tf.py starts several processes",
+    "JAX_COORDINATOR_ADDRESS": "tests/one_backend/test_hosts_flax.py starts several processes",
 }
 
 
