@@ -68,9 +68,11 @@ def loading_device(device_map: object) -> Device | None:
 
 
 def device_of_model(model: Any) -> Device:
-    """Where a model is."""
+    """Where a model is; the first of several devices."""
     leaves = [leaf for leaf in jax.tree.leaves(model.params) if isinstance(leaf, jax.Array)]
-    return next(iter(leaves[0].devices())) if leaves else as_device()
+    if not leaves:
+        return as_device()
+    return min(leaves[0].sharding.addressable_devices, key=lambda device: device.id)  # those of this process
 
 
 def move(model: Any, device: object) -> None:
