@@ -40,6 +40,7 @@ import importlib.util
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -313,8 +314,8 @@ def as_whole(saved: Saved, beside: Path) -> Iterator[Saved]:
         beside: a folder that can be written.
     """
     weights, state = read_whole(saved)
-    rank = os.environ.get("RANK", str(os.getpid()))  # several processes may read one checkpoint
-    place = beside / f".whole-{rank}.tmp"
+    own = os.environ.get("RANK", f"{socket.gethostname()}-{os.getpid()}")  # several processes may read one checkpoint
+    place = beside / f".whole-{own}.tmp"
     shutil.rmtree(place, ignore_errors=True)
     try:
         config = (saved.folder / CONFIG_FILE).read_text(encoding="utf-8")

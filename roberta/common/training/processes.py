@@ -124,7 +124,8 @@ def between(trainer: SharedTrainer, run: Run, finished: Callable[[AnyTrainer], N
         RuntimeError: in the others, where `finished` raised in the first.
     """
     processes = trainer.processes
-    run.signal = max(processes.gathered(run.signal or 0)) or None  # one process may have been told to stop, not all
+    told = max(processes.gathered(run.signal or 0))  # one process may have been told to stop, not all
+    run.signal = run.signal or told or None  # or meanwhile
     if processes.rank:
         return _help(trainer, run)
     try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, cast
 
 import numpy as np
 
@@ -42,7 +42,6 @@ class AnyTrainer(Protocol):
         """A and B of the adapter that is trained, by weight; none without an adapter."""
 
 
-@runtime_checkable
 class WritesParts(AnyTrainer, Protocol):
     """A trainer whose processes write their own parts of a checkpoint: `processes.First`."""
 
@@ -261,8 +260,7 @@ class Run:
         """Write a checkpoint. All processes that share a model take part: whole tensors are gathered from all of them."""
         is_last = number == self.stop or self.is_stopped
         if self.parts is not None and self.journal is not None and removes_old and not is_last:
-            assert isinstance(trainer, WritesParts), "`between` gives such a trainer"
-            trainer.begin_parts(self._position(number, self.journal))
+            cast("WritesParts", trainer).begin_parts(self._position(number, self.journal))  # `between` gives such a one
             return
         self._finish_parts(trainer)
         state, (texts, tensors) = trainer.state(), trainer.model.to_save()
@@ -278,8 +276,8 @@ class Run:
 
     def _finish_parts(self, trainer: AnyTrainer) -> None:
         """Wait for the checkpoint that is being written in parts, if there is one."""
-        if isinstance(trainer, WritesParts):
-            trainer.finish_parts()
+        if self.parts is not None:
+            cast("WritesParts", trainer).finish_parts()
 
     def _tell_saved(self, number: int, path: Path) -> None:
         if self.journal is not None:
