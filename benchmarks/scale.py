@@ -28,6 +28,7 @@ LARGE = RobertaConfig(
 )  # fmt: skip
 SEQ, SEQUENCES, MASKED = 512, 8192, 0.15
 DEVICES = (8, 64, 512)
+SHARDINGS: tuple[Sharding, ...] = ("data", "full")
 # Bytes kept for the backward pass, for each token, hidden unit and layer, without dropout.
 KEPT = {
     "float32": 64.0,
@@ -147,9 +148,9 @@ def table() -> str:
     rows = [head, ["---"] * len(head)]
     for devices in DEVICES:
         own = SEQUENCES // devices
-        for sharding in ("data", "full"):
+        for sharding in SHARDINGS:
             size = min(own, 32)
-            rows.append(Line(devices, sharding, size, own // size).cells())  # type: ignore[arg-type]
+            rows.append(Line(devices, sharding, size, own // size).cells())
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

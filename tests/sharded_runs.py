@@ -1,7 +1,8 @@
-"""Short trainings in PyTorch that one process or several make, and the start of several."""
+"""Short trainings that one process or several make, and the start of several."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -19,19 +20,17 @@ TESTS = Path(__file__).parent
 UPDATES, ROWS, SIZE = 3, 5, 2  # micro-batches of 2, 2 and 1 rows: the second process has no row of the last
 
 
-def run_of(case: str, sharding: Any = "none", **changed: Any) -> updates.ShortRun:
+def run_of(case: str, sharding: Any = "none", size: int = SIZE, **changed: Any) -> updates.ShortRun:
     chosen = updates.settings(case, sharding=sharding, **changed)
     if case in OPTIONED:
         chosen = updates.with_options(chosen)
-    listed = updates.Listed(case, updates.config_of(case), ROWS, SIZE, chosen.class_weights)
+    listed = updates.Listed(case, updates.config_of(case), ROWS, size, chosen.class_weights)
     return updates.ShortRun(chosen, listed, UPDATES)
 
 
-def trained(folder: Path, case: str, run: updates.ShortRun, **options: Any) -> Any:
-    from roberta.pt.training import train
-
-    model = backend("pt").load(HEADS[run.settings.task], folder / case, dtype="float64")
-    return train(model, run, **options)
+def trained(folder: Path, case: str, run: updates.ShortRun, framework: str = "pt", **options: Any) -> Any:
+    model = backend(framework).load(HEADS[run.settings.task], folder / case, dtype="float64")
+    return importlib.import_module(f"roberta.{framework}.training").train(model, run, **options)
 
 
 def environment(**more: str) -> dict[str, str]:

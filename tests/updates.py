@@ -179,6 +179,7 @@ class ShortRun:
         self.fails_at = 0
         self.agreement: dict[str, Any] = {}
         self.signal: int | None = None
+        self.first_weights: int | None = None
 
     parts = None  # checkpoints are whole
     checkpoints = SimpleNamespace(output=Path(tempfile.gettempdir()))  # a folder that all processes see

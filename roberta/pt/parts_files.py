@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from itertools import combinations
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,9 +183,20 @@ def _tensor(found: object) -> description.TensorStorageMetadata:
         and all(start + length <= whole for start, length, whole in zip(one.offsets, one.sizes, size, strict=True))
         for one in chunks
     )
-    if not are_inside or sum(prod(one.sizes) for one in chunks) != prod(size):  # else memory would stay as it was
+    overlap = any(_overlap(*pair) for pair in combinations(chunks, 2))
+    if (
+        not are_inside or overlap or sum(prod(one.sizes) for one in chunks) != prod(size)
+    ):  # else memory would stay as it was
         raise ValueError("the parts of a tensor are not all of it")
     return description.TensorStorageMetadata(description.TensorProperties(dtype=_DTYPES[dtype.text]), size, chunks)
+
+
+def _overlap(one: description.ChunkStorageMetadata, other: description.ChunkStorageMetadata) -> bool:
+    """Whether two parts of a tensor have an element in common."""
+    begins = map(max, one.offsets, other.offsets)
+    ends = (min(start + size, begin + length) for start, size, begin, length in
+            zip(one.offsets, one.sizes, other.offsets, other.sizes, strict=True))  # fmt: skip
+    return all(begin < end for begin, end in zip(begins, ends, strict=True))
 
 
 def _index(found: object) -> description.MetadataIndex:

@@ -194,6 +194,11 @@ class Trainer:
         )
         self._model._initial_epoch = None  # as `fit` does: BackupAndRestore sets it, where the epoch was done before
         told.on_train_begin()
+        if len(set(self.processes.gathered(bool(self._model._initial_epoch)))) > 1:
+            raise ValueError(
+                "a callback of some of the processes has restored an epoch (BackupAndRestore does), and none of the "
+                "others: give all the same callbacks, with a folder that all of them see"
+            )
         logs: dict[str, float] = {}
         if not self._model._initial_epoch:
             told.on_epoch_begin(0)

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from thread_processes import Threads, in_all
 from training_standin import Model, Trainer, log, make_run, train
 
 from roberta import Training
 from roberta.common import frameworks
 from roberta.common.formats import safetensors_file
 from roberta.common.storage.folders import CheckpointError
-from roberta.common.training import part_checkpoints
+from roberta.common.training import part_checkpoints, processes
 from roberta.common.training.checkpoints import Checkpoints
 from roberta.common.training.initial_weights import is_config
 from roberta.common.training.optimizer_state import TrainingState
@@ -24,20 +25,6 @@ from roberta.common.training.part_checkpoints import PARTS_FILE, as_whole, read_
 from roberta.common.training.processes import OneProcess, between
 
 STEP = "step-000006"
-
-
-class Threads:
-    """Processes that are threads of this one."""
-
-    def __init__(self, rank: int, count: int, shared: list[Any], barrier: threading.Barrier) -> None:
-        self.rank, self.count, self.shared, self.barrier = rank, count, shared, barrier
-
-    def gathered(self, value: int) -> list[int]:
-        self.shared[self.rank] = value
-        self.barrier.wait(20)
-        found = list(self.shared)
-        self.barrier.wait(20)
-        return found
 
 
 class Saving:
@@ -60,10 +47,11 @@ class NumpyParts:
         ends: whether savings end by themselves; else only when they are waited for.
         fails: the rank whose files cannot be written.
         late: the rank whose saving ends only when it is waited for.
+        cannot_begin: the rank whose saving does not begin.
     """
 
     def __init__(self) -> None:
-        self.ends, self.fails, self.late = threading.Event(), -1, -1
+        self.ends, self.fails, self.late, self.cannot_begin = threading.Event(), -1, -1, -1
         self.ends.set()
 
     def outline(self, trainer: Any) -> tuple[Mapping[str, str], TrainingState]:
@@ -72,10 +60,13 @@ class NumpyParts:
 
     def begin_parts(self, trainer: Any, folder: Path) -> Saving:
         rank, count = trainer.processes.rank, trainer.processes.count
+        if rank == self.cannot_begin:
+            raise MemoryError("no room for a copy")
         arrays = {"weights.weights": trainer.model.weights, **trainer.state().moments}
         own = {name: np.array_split(array, count)[rank].copy() for name, array in arrays.items()}
 
         def write() -> None:
+            assert self.cannot_begin < 0, "waits for ever for the process that has not begun"
             if rank == self.fails:
                 raise OSError("No space left on device")
             folder.mkdir(exist_ok=True)
@@ -121,25 +112,17 @@ def trained(run: Any, processes: Any, stop: int | None = None) -> Any:
 
 def in_threads(count: int, output: Path, stop: int | None = None, **options: Any) -> list[Any]:
     """What `trained` returns or raises in each of several processes."""
-    barrier, shared, results = threading.Barrier(count), [0] * count, [None] * count
-    saved = options.pop("saved", None)
+    saved, signalled = options.pop("saved", None), options.pop("signalled", 0)
 
-    def work(rank: int) -> None:
+    def work(own: Threads) -> Any:
         run = make_run(output, saved=saved, sharded="pt", **options)
-        if rank:
+        if own.rank:
             run.journal.close()
             run.journal = None
-        try:
-            results[rank] = trained(run, Threads(rank, count, shared, barrier), stop)
-        except BaseException as error:
-            results[rank] = error
+        run.signal = signalled or None
+        return trained(run, own, stop)
 
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return results
+    return in_all(count, work)
 
 
 def test_a_resumed_training_ends_as_one_of_whole_checkpoints_does(parts: NumpyParts, tmp_path: Path) -> None:
@@ -194,6 +177,33 @@ def test_a_part_that_cannot_be_written_is_an_error_in_all(parts: NumpyParts, tmp
     assert isinstance(first, CheckpointError)
     assert f"{STEP} could not be written: rank 1 failed, and its own message says why; there is no" in str(first)
     assert "could not be written: OSError: No space left on device; there is no checkpoint yet" in str(second)
+
+
+@pytest.mark.parametrize("signalled", [0, 15])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_cannot_begin_ends_all(rank: int, signalled: int, parts: NumpyParts, tmp_path: Path) -> None:
+    """Also where they would wait for the parts at once, because a signal has come."""
+    parts.cannot_begin = rank
+    results = in_threads(2, tmp_path, signalled=signalled)
+    assert all(isinstance(result, CheckpointError) for result in results), results
+    assert "could not be written: MemoryError: no room for a copy" in str(results[rank])
+    assert f"rank {rank} failed" in str(results[1 - rank])
+    assert Checkpoints(tmp_path).updates() == []
+
+
+def test_a_save_in_parts_gathers_no_whole_model(
+    parts: NumpyParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def whole(first: Any) -> Any:
+        asked.append("model")
+        return first.trainer.model
+
+    monkeypatch.setattr(processes.First, "model", property(whole))
+    in_threads(2, tmp_path, stop=14)
+    assert Checkpoints(tmp_path).updates() == [6, 12]
+    assert asked == []
 
 
 def test_a_signal_waits_for_the_checkpoint(parts: NumpyParts, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from benchmarks import scale
@@ -29,9 +31,10 @@ def kept(layers: int, dtype: str, again: bool) -> int:
     if again:
         model.gradient_checkpointing_enable()
     shapes = {tuple(shape) for one in model.parameters() for shape in (one.shape, one.shape[::-1])}
-    sizes, held = {}, []
+    sizes: dict[int, int] = {}
+    held: list[Any] = []
 
-    def pack(tensor):  # type: ignore[no-untyped-def]
+    def pack(tensor: Any) -> Any:
         if tuple(tensor.shape) not in shapes:
             sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             held.append(tensor)  # or its memory, and so its address, is used again

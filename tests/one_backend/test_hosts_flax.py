@@ -91,15 +91,22 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]
 
 @pytest.fixture(scope="module")
 def undisturbed(command: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a training in two processes; the second was given one of its own."""
+    """The folder of a training in two processes, of which the second says nothing."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "second").mkdir()
-    found = Pair([command(folder / name, "--sharding", "data") for name in ("first", "second")]).wait()
+    found = Pair([command(folder, "--sharding", "data")] * 2).wait()
     assert [status for status, _ in found] == [0, 0], found
     assert "update 8" in found[0][1]
     assert found[1][1] == ""
-    assert not list((folder / "second").iterdir())
-    return folder / "first"
+    return folder
+
+
+def test_a_process_with_another_output_folder_is_refused(command: Callable[..., list[str]], tmp_path: Path) -> None:
+    """All resume from one folder; what only one of them sees, the others could not."""
+    (tmp_path / "second").mkdir()
+    found = Pair([command(tmp_path / name, "--sharding", "data") for name in ("first", "second")]).wait()
+    assert all(status == 1 for status, _ in found), found
+    assert all("what is in output, which is" in error and "rank 1" in error for _, error in found), found
+    assert not list((tmp_path / "second").iterdir())
 
 
 def close(found: Any, wanted: Any) -> None:

@@ -33,6 +33,7 @@ def block(part: str) -> str:
     return str(found)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # Lightning's own
 def test_lightning_makes_the_updates_of_the_trainer(tmp_path: Path) -> None:
     lightning = pytest.importorskip("lightning", reason="lightning is not installed")
     from roberta.pt.training import Trainer

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 import torch.distributed.checkpoint as dcp  # noqa: E402
 import updates  # noqa: E402
 from backends import backend  # noqa: E402
-from torch.distributed.checkpoint.metadata import MetadataIndex  # noqa: E402
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex  # noqa: E402
 
 from roberta.common.storage.folders import CheckpointError  # noqa: E402
 from roberta.pt import parts_files  # noqa: E402
@@ -151,6 +151,14 @@ def test_a_description_of_less_than_a_tensor_is_refused(written: Any, tmp_path: 
     """The rest would be whatever lay in that memory."""
     described: Any = dcp.FileSystemReader(written[0] / "parts").read_metadata()
     next(iter(described.state_dict_metadata.values())).chunks.clear()
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(described))
+    with pytest.raises(CheckpointError, match="damaged: the parts of a tensor are not all of it"):
+        parts_files.read_parts(tmp_path)
+    whole = next(one for one in described.state_dict_metadata.values() if len(one.size) == 2 and one.size[0] % 2 == 0)
+    half = ChunkStorageMetadata(torch.Size([0, 0]), torch.Size([whole.size[0] // 2, whole.size[1]]))
+    described.state_dict_metadata = {
+        "weights.x": dataclasses.replace(whole, chunks=[half, half])
+    }  # as many elements as the tensor
     (tmp_path / ".metadata").write_bytes(pickle.dumps(described))
     with pytest.raises(CheckpointError, match="damaged: the parts of a tensor are not all of it"):
         parts_files.read_parts(tmp_path)

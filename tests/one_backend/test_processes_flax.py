@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +19,19 @@ import pytest
 
 jax = pytest.importorskip("jax", reason="jax is not installed")
 
+import sharded_runs  # noqa: E402
 import updates  # noqa: E402
 from backends import assert_close, backend  # noqa: E402
 from jax_processes import environment_of, free_port  # noqa: E402
+from sharded_runs import CASES, OPTIONED, SHARDINGS, UPDATES  # noqa: E402
 
 from roberta.common.training.data.tasks import HEADS  # noqa: E402
 from roberta.common.training.optimizer_state import load_training_state  # noqa: E402
 from roberta.flax import sharding  # noqa: E402
 
-SHORT, CASES = "numbers", ("mlm", "tokens", "numbers", "choices")
-OPTIONED = ("tokens", "mlm")  # with all options that change the weights
-SHARDINGS = ("data", "full")
-UPDATES, ROWS, SIZE = 3, 5, 3  # micro-batches of 3 and 2 rows, which neither four nor eight devices divide
-
-
-def run_of(case: str, sharded: Any = "none", **changed: Any) -> updates.ShortRun:
-    chosen = updates.settings(case, sharding=sharded, **changed)
-    if case in OPTIONED:
-        chosen = updates.with_options(chosen)
-    listed = updates.Listed(case, updates.config_of(case), ROWS, SIZE, chosen.class_weights)
-    return updates.ShortRun(chosen, listed, UPDATES)
-
-
-def trained(folder: Path, case: str, run: updates.ShortRun) -> Any:
-    from roberta.flax.training import train
-
-    model = backend("flax").load(HEADS[run.settings.task], folder / case, dtype="float64")
-    return train(model, run)
+SHORT = "numbers"
+SIZE = 3  # micro-batches of 3 and 2 rows, which neither four nor eight devices divide
+run_of, trained = partial(sharded_runs.run_of, size=SIZE), partial(sharded_runs.trained, framework="flax")
 
 
 # -- one of the processes --------------------------------------------------------------------------------------------

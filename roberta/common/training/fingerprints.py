@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -69,6 +70,14 @@ def hash_of_ids(tokenizer: TokenizerBase) -> str:
             content = json.dumps(config, sort_keys=True).encode()
         found.update(name.encode() + content)
     return found.hexdigest()
+
+
+def weights_checksum(model: Any) -> int:
+    """CRC-32 of the weights of a model, as it would be saved."""
+    found = 0
+    for name, (_, _, load) in sorted(model.to_save()[1].items()):
+        found = zlib.crc32(np.asarray(load()).tobytes(), zlib.crc32(name.encode(), found))
+    return found
 
 
 def paths_of(source: Any) -> list[Path] | None:

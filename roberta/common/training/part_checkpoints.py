@@ -41,12 +41,12 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -106,21 +106,6 @@ class _Begun:
     saving: PartsSaving
 
 
-class _NotBegun:
-    """The saving of a process that could not begin."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def is_done(self) -> bool:
-        """Always."""
-        return True
-
-    def wait(self) -> None:
-        """Raise what prevented the saving."""
-        raise self.error
-
-
 class PartCheckpoints:
     """The checkpoints in parts of one training; each process has such an object.
 
@@ -151,21 +136,22 @@ class PartCheckpoints:
             raise self._failure(position.update, str(error)) from error
 
     def begin(self, trainer: Any, processes: Gathering, update: int, position: Position | None = None) -> None:
-        """Begin to write the parts; in all processes, which first wait for the checkpoint before.
+        """Begin to write the parts; in all processes, once the checkpoint before is whole.
 
         Args:
             position: in the first process, as given to `prepare`.
 
         Raises:
-            CheckpointError: the checkpoint before could not be written.
+            CheckpointError: one of them could not begin.
         """
-        self.finish(processes)
-        saving: PartsSaving
+        assert self._begun is None, "the checkpoint before was waited for"
+        saving, failure = None, None
         try:
             saving = _backend(self.framework).begin_parts(trainer, self._temporary(update) / PARTS_FOLDER)
-        except Exception as error:  # the other processes have begun, and are told when they next ask
-            saving = _NotBegun(error)
-        self._begun = _Begun(update, position, saving)
+        except Exception as error:
+            failure = error
+        self._raise_if_failed(update, processes.gathered(_RUNNING if failure is None else _FAILED), failure)
+        self._begun = _Begun(update, position, cast("PartsSaving", saving))
 
     def poll(self, processes: Gathering) -> None:
         """Have the first process rename the checkpoint if all parts are there; in all processes, after each update.
@@ -195,18 +181,21 @@ class PartCheckpoints:
             except Exception as error:
                 state, failure = _FAILED, error
         states = processes.gathered(state)
-        failed = [str(rank) for rank, one in enumerate(states) if one == _FAILED]
-        if _RUNNING in states and not failed:
+        if _RUNNING in states and _FAILED not in states:
             return
         self._begun = None
-        if failure is not None:
-            raise self._failure(begun.update, f"{type(failure).__name__}: {failure}") from failure
-        if failed:
-            why = f"rank {', '.join(failed)} failed, and its own message says why"
-            raise self._failure(begun.update, why)
+        self._raise_if_failed(begun.update, states, failure)
         if processes.rank == 0:
             assert begun.position is not None, "the first process knows the position"
             self._make_whole(begun.update, begun.position)
+
+    def _raise_if_failed(self, update: int, states: Sequence[int], failure: Exception | None) -> None:
+        """Raise in all processes what failed in one."""
+        if failure is not None:
+            raise self._failure(update, f"{type(failure).__name__}: {failure}") from failure
+        failed = [str(rank) for rank, one in enumerate(states) if one == _FAILED]
+        if failed:
+            raise self._failure(update, f"rank {', '.join(failed)} failed, and its own message says why")
 
     def _make_whole(self, update: int, position: Position) -> None:
         """Give a checkpoint its name, and remove older ones that are not kept."""

@@ -12,7 +12,8 @@ import json
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,6 +77,7 @@ def check_same_training(run: Run, processes: Processes) -> None:
         **{"updates made": run.start, "micro_batch_size": run.batches.micro_batch_size},
         **{"sharding": settings.sharding, "compile": settings.compile},
         **{"gradient_checkpointing": settings.gradient_checkpointing, "sharded_checkpoints": run.parts is not None},
+        **{"first weights": run.first_weights},
     }
     asked = {"the arguments": sorted(facts)}  # first, as all must ask for the same values below
     wrong = _differing(asked, processes) or _differing(facts, processes) or _blind(run.checkpoints.output, processes)
@@ -128,43 +130,68 @@ def between(trainer: SharedTrainer, run: Run, finished: Callable[[AnyTrainer], N
     run.signal = run.signal or told or None  # or meanwhile
     if processes.rank:
         return _help(trainer, run)
+    first = First(trainer, run)
     try:
         if run.parts is not None:
             run.parts.poll(processes)
-        finished(First(trainer, run))
+        finished(first)
     except BaseException as error:
-        processes.gathered(_INTERRUPTED if isinstance(error, Interrupted) else _END)
+        if not first.is_joined:
+            processes.gathered(_INTERRUPTED if isinstance(error, Interrupted) else _END)
         raise
     processes.gathered(_STOP if run.is_stopped else _NEXT)
     return run.is_stopped
 
 
+def result_of(run: Run, processes: Processes) -> tuple[int, tuple[int, float] | None]:
+    """The update of the result and the best evaluation, in all processes, once the first one has published the model."""
+    chosen = processes.gathered(run.chosen())[0]
+    if processes.rank:
+        newest = run.checkpoints.newest()
+        return chosen, None if newest is None else newest.position.best
+    return chosen, run.best
+
+
 class First:
-    """A trainer as the first process sees it: the others join in what they all have a part of."""
+    """A trainer as the first process sees it: the others join in what they all have a part of.
+
+    Attributes:
+        is_joined: whether the others are gathering tensors, and so cannot hear of an error here. What started the
+            processes then ends them, once the first one has ended with its message.
+    """
 
     def __init__(self, trainer: SharedTrainer, run: Run) -> None:
-        self.trainer, self.run = trainer, run
+        self.trainer, self.run, self.is_joined = trainer, run, False
+
+    @contextmanager
+    def joined(self, what: int) -> Iterator[None]:
+        """Have the others join in what the block does; an error leaves them in it."""
+        self.trainer.processes.gathered(what)
+        self.is_joined = True
+        yield
+        self.is_joined = False
 
     @property
     def model(self) -> Any:
         """The model with whole weights."""
-        self.trainer.processes.gathered(_MODEL)
-        return self.trainer.model
+        with self.joined(_MODEL):
+            return self.trainer.model
 
     def state(self) -> TrainingState:
         """What the optimizer knows, whole."""
-        self.trainer.processes.gathered(_STATE)
-        return self.trainer.state()
+        with self.joined(_STATE):
+            return self.trainer.state()
 
     def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """A and B of the adapter that is trained, by weight; none without an adapter."""
-        self.trainer.processes.gathered(_PAIRS)
-        return self.trainer.pairs()
+        with self.joined(_PAIRS):
+            return self.trainer.pairs()
 
     def begin_parts(self, position: Position) -> None:
         """Begin to write a checkpoint in parts, once the one before is whole."""
         processes, parts = self.trainer.processes, self.run.parts
         assert parts is not None
+        self.finish_parts()
         parts.prepare(self.trainer, position)
         processes.gathered(_BEGIN_PARTS)
         processes.gathered(position.update)

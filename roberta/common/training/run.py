@@ -109,6 +109,7 @@ class Run:
         waited: evaluations since the best one.
         resumed: the state of the optimizer after `start` updates; None for a new one.
         parts: what writes checkpoints in parts; None to write them whole.
+        first_weights: a checksum of those that are trained first; None where they are from a checkpoint.
         restored: the checkpoint in parts that `restore` gives to a trainer, instead of `resumed`.
     """
 
@@ -139,6 +140,7 @@ class Run:
         self.restored = None if saved is None or saved.parts is None else saved
         self.resumed = None if saved is None or self.restored is not None else saved.state
         self.parts = None if sharded is None else PartCheckpoints(checkpoints, sharded, self._tell_saved)
+        self.first_weights: int | None = None
         self.best = None if saved is None else saved.position.best
         self.signal: int | None = None
         self._handlers: dict[int, Any] = {}

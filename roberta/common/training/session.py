@@ -23,7 +23,7 @@ from roberta.common.training.checkpoints import Checkpoints, Saved, differences
 from roberta.common.training.data.batches import Batches
 from roberta.common.training.data.orders import MOST_SHUFFLED
 from roberta.common.training.datasets import Data, make_data
-from roberta.common.training.fingerprints import fingerprint, tokenizer_hash
+from roberta.common.training.fingerprints import fingerprint, tokenizer_hash, weights_checksum
 from roberta.common.training.folder_locks import locked_output
 from roberta.common.training.initial_weights import initial_weights, open_config
 from roberta.common.training.journal import METRICS_FILE, Journal
@@ -33,6 +33,7 @@ from roberta.common.training.loss_options import LossOptions
 from roberta.common.training.metrics import compared, entity_scheme
 from roberta.common.training.parameter_groups import frozen_parameters
 from roberta.common.training.part_checkpoints import as_whole, check_engine
+from roberta.common.training.processes import OneProcess, Processes, result_of
 from roberta.common.training.recipes import Settings, agreed, check_warmup, total_updates
 from roberta.common.training.report import REPORT_FILE, Report
 from roberta.common.training.run import Run, RunPlan
@@ -97,11 +98,11 @@ class Training(TrainingFields):
             if run.journal is not None:
                 self._show(data.report, run.journal)
             with run:
-                self._train(run, name, data, saved)
+                processes = self._train(run, name, data, saved)
             if is_first:
                 checkpoints.publish(run.chosen())
                 plot.draw_beside(output)
-        return TrainingResult(output, run.chosen(), run.best, data.report)
+        return TrainingResult(output, *result_of(run, processes), data.report)
 
     # -- parts of `run` ------------------------------------------------------------------------------------------
 
@@ -236,15 +237,14 @@ class Training(TrainingFields):
         evaluate_every = self.evaluate_every if self.evaluate_every is not None else save_every
         return RunPlan(save_every, evaluate_every, self._compared(data), self.best, self.early_stopping)
 
-    def _train(self, run: Run, framework: str, data: Data, saved: Saved | None) -> None:
-        """Load the model and make the updates that are left."""
-        if run.start == run.stop or run.is_stopped:
-            return
+    def _train(self, run: Run, framework: str, data: Data, saved: Saved | None) -> Processes:
+        """Load the model and make the updates that are left; the processes that did so together."""
+        if run.is_stopped or (run.start == run.stop and self.sharding == "none"):  # several may not see the same folder
+            return OneProcess()
         if saved is not None and saved.parts not in (None, framework):
             with as_whole(saved, run.checkpoints.output) as readable:
                 run.resumed, run.restored = readable.state, None
-                self._train(run, framework, data, readable)
-            return
+                return self._train(run, framework, data, readable)
         wide = "float64" if self.dtype == "float64" else "float32"
         lora = run.settings.lora
         is_begun = saved is None or lora is not None  # a checkpoint with an adapter lacks the base's weights
@@ -265,6 +265,8 @@ class Training(TrainingFields):
                 lora, whole = continued(lora, adapter)
                 model.write_weights(whole)
                 run.settings = replace(run.settings, lora=lora)
+        if self.sharding != "none" and (saved is None or lora is not None):
+            run.first_weights = weights_checksum(model)
         if run.journal is not None:
             run.journal.say(f"device: {device_of(model)}")
         if new and saved is None and run.journal is not None:
@@ -272,7 +274,9 @@ class Training(TrainingFields):
                 f"{class_.__name__}: {len(new)} newly initialised tensors: {', '.join(new[:4])}{', ...' * (len(new) > 4)}"
             )
         backend = frameworks.backend_module(framework, "training")
-        backend.train(model, run, **({"workers": self.workers} if self.workers else {}))
+        trainer = backend.train(model, run, **({"workers": self.workers} if self.workers else {}))
+        processes: Processes = trainer.processes
+        return processes
 
 
 def _of_today(agreement: Mapping[str, Any]) -> dict[str, Any]:
