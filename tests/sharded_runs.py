@@ -1,10 +1,8 @@
-"""Short trainings that one process or several make, and the start of several."""
+"""Short trainings that one process or several make."""
 
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from roberta.common.training.data.tasks import HEADS
 CASES = ("mlm", "tokens", "numbers", "choices")
 OPTIONED = ("tokens", "mlm")  # with all options that change the weights
 SHARDINGS = ("data", "full")
-TESTS = Path(__file__).parent
 UPDATES, ROWS, SIZE = 3, 5, 2  # micro-batches of 2, 2 and 1 rows: the second process has no row of the last
 
 
@@ -31,9 +28,3 @@ def run_of(case: str, sharding: Any = "none", size: int = SIZE, **changed: Any) 
 def trained(folder: Path, case: str, run: updates.ShortRun, framework: str = "pt", **options: Any) -> Any:
     model = backend(framework).load(HEADS[run.settings.task], folder / case, dtype="float64")
     return importlib.import_module(f"roberta.{framework}.training").train(model, run, **options)
-
-
-def environment(**more: str) -> dict[str, str]:
-    """The environment of processes that run a file of the tests."""
-    paths = [str(TESTS), *(path for path in sys.path if path)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", **more}

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
-TESTS = Path(__file__).parent
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; taken together, so that they differ."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+from child_processes import child_environment, free_ports
 
 
 def tf_config(ports: Sequence[int], index: int) -> str:
@@ -40,12 +28,11 @@ class Started:
 
     def __init__(self, commands: Sequence[Sequence[str]], folder: Path, name: str = "worker") -> None:
         ports = free_ports(len(commands))
-        paths = os.pathsep.join([str(TESTS), *(path for path in sys.path if path)])
         self.logs = [folder / f"{name}-{index}.log" for index in range(len(commands))]
         self.processes = []
         for index, words in enumerate(commands):
-            own = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-            own |= {"TF_CONFIG": tf_config(ports, index)} if len(commands) > 1 else {}
+            cluster = {"TF_CONFIG": tf_config(ports, index)} if len(commands) > 1 else {}
+            own = child_environment(TF_CPP_MIN_LOG_LEVEL="3", **cluster)
             with self.logs[index].open("wb") as log:
                 self.processes.append(
                     subprocess.Popen([sys.executable, *words], env=own, stdout=log, stderr=subprocess.STDOUT)

@@ -5,7 +5,6 @@ Run as a program, this file is one training: `test_checkpointing_memory.py FRAME
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
@@ -16,8 +15,8 @@ import pytest
 import updates
 from backends import Backend
 from backends import backend as get_backend
+from child_processes import child_environment
 
-TESTS = Path(__file__).parents[1]
 LAYERS, ROWS, LENGTH = 8, 16, 256
 CONFIG: dict[str, Any] = {
     "num_hidden_layers": LAYERS, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 256,
@@ -43,8 +42,7 @@ def test_an_update_takes_less_memory_with_gradient_checkpointing(backend: Backen
     if backend.name == "flax":
         pytest.skip("XLA saves almost nothing on a CPU: 662 of 679 MB")
     folder = updates.folder_of(tmp_path, "tokens", **CONFIG)
-    paths = os.pathsep.join([str(TESTS), *(path for path in sys.path if path)])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = child_environment(TF_CPP_MIN_LOG_LEVEL="3")
     found = []
     for words in ("", "checkpoints"):
         done = subprocess.run(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ jax = pytest.importorskip("jax", reason="jax is not installed")
 
 import updates  # noqa: E402
 from backends import backend  # noqa: E402
+from child_processes import child_environment  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -58,11 +58,10 @@ def counted(folder: Path, sharded: str, rows: int) -> dict[str, Any]:
 
 def test_gradients_are_sent_once_and_the_update_of_weights_sends_only_a_norm(tmp_path: Path) -> None:
     updates.folder_of(tmp_path, "mlm", num_hidden_layers=LAYERS)
-    paths = [str(Path(__file__).parents[1]), *(path for path in sys.path if path)]
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}", "JAX_ENABLE_X64": "1"}
     done = subprocess.run(
         [sys.executable, __file__, str(tmp_path), "8"], capture_output=True, text=True,
-        env={**os.environ, **flags, "PYTHONPATH": os.pathsep.join(paths)},
+        env=child_environment(**flags),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])

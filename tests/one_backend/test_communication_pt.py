@@ -18,7 +18,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import updates  # noqa: E402
 from backends import backend  # noqa: E402
-from sharded_runs import SHARDINGS, environment  # noqa: E402
+from child_processes import child_environment  # noqa: E402
+from sharded_runs import SHARDINGS  # noqa: E402
 
 from benchmarks.scale import Sizes, traffic  # noqa: E402
 from roberta.common.training.data.tasks import HEADS  # noqa: E402
@@ -93,7 +94,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("counted")
     updates.folder_of(folder, CASE, num_hidden_layers=LAYERS)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(WORLD), __file__]
-    done = subprocess.run([*command, str(folder)], env=environment(), capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, str(folder)], env=child_environment(), capture_output=True, text=True, timeout=300)
     assert not done.returncode, done.stderr[-3000:]
     return json.loads((folder / "counted.json").read_text())
 

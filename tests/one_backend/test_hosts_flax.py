@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,8 @@ import training_cases
 
 pytest.importorskip("jax", reason="jax is not installed")
 
-from jax_processes import environment_of, free_port
+from child_processes import child_environment, free_ports
+from jax_processes import environment_of
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ class Pair:
     """Two processes of a training."""
 
     def __init__(self, words: Sequence[Sequence[str]], program: Sequence[str] = PROGRAM, devices: int = 4) -> None:
-        port = free_port()
+        (port,) = free_ports()
         self.children = [
             subprocess.Popen(
                 [sys.executable, *program, *words[rank]], env=environment_of(rank, port, devices), text=True,
@@ -121,7 +121,7 @@ def close(found: Any, wanted: Any) -> None:
 def test_the_log_of_two_processes_is_that_of_one(
     command: Callable[..., list[str]], undisturbed: Path, tmp_path: Path
 ) -> None:
-    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "JAX_ENABLE_X64": "1"}
+    paths = child_environment(JAX_ENABLE_X64="1")
     subprocess.run([sys.executable, *PROGRAM, *command(tmp_path / "alone")], env=paths, check=True, capture_output=True)
     wanted = lines(tmp_path / "alone")
     assert len(wanted) == UPDATES + 2
@@ -191,7 +191,7 @@ def test_parts_of_two_processes_are_resumed_by_one_of_any_framework(
     framework: str, command: Callable[..., list[str]], undisturbed: Path, in_parts: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(in_parts, tmp_path / "run")
-    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "JAX_ENABLE_X64": "1"}
+    paths = child_environment(JAX_ENABLE_X64="1")
     words = command(tmp_path / "run", "--framework", framework)
     done = subprocess.run([sys.executable, *PROGRAM, *words], env=paths, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -24,6 +24,7 @@ import sharded_runs as short  # noqa: E402
 import training_cases  # noqa: E402
 import updates  # noqa: E402
 from backends import assert_close, backend  # noqa: E402
+from child_processes import child_environment  # noqa: E402
 
 from roberta import Training  # noqa: E402
 from roberta.common.training.checkpoints import Checkpoints  # noqa: E402
@@ -50,7 +51,7 @@ class Hosts:
             port = free.getsockname()[1]
         self.mark = f"{os.getpid()}-{port}"
         # else processes that are started again find the addresses of those before in the store of the agents
-        environment = short.environment(**{MARK: self.mark}, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
+        environment = child_environment(**{MARK: self.mark}, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
         command = [
             sys.executable, "-m", "torch.distributed.run", "--nnodes", str(hosts), "--nproc-per-node", "2",
             "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "test",

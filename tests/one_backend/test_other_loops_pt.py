@@ -4,7 +4,6 @@ installed."""
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -18,6 +17,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 import training_cases  # noqa: E402
 import updates  # noqa: E402
 from backends import backend  # noqa: E402
+from child_processes import child_environment  # noqa: E402
 
 from roberta import Training  # noqa: E402
 from roberta.common.training.data.tasks import HEADS  # noqa: E402
@@ -90,10 +90,8 @@ def test_other_launchers_train_as_one_process_does(package: str, tmp_path: Path)
         text = "import ray\nray.init(num_cpus=2, include_dashboard=False)\n" + text
         words = ["train.py"]
     (tmp_path / "train.py").write_text(text)
-    paths = os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500
+        [sys.executable, *words], cwd=tmp_path, env=child_environment(), capture_output=True, text=True, timeout=500
     )
     assert not done.returncode, done.stderr[-3000:]
     plain = {**case, "train": [tmp_path / "train.jsonl"], "validation": None, **chosen, "progress": False}

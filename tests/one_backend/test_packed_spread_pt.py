@@ -6,7 +6,6 @@ Run as a program under torchrun, this file is one of several processes: `test_pa
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ torch = pytest.importorskip("torch")
 import torch.nn.attention.varlen as kernels  # noqa: E402
 import updates  # noqa: E402
 from backends import backend  # noqa: E402
+from child_processes import child_environment  # noqa: E402
 from torch._dynamo.utils import counters  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_leaves  # noqa: E402
@@ -28,7 +28,6 @@ from torch.utils._pytree import tree_leaves  # noqa: E402
 from roberta.common.training.data.tasks import HEADS  # noqa: E402
 from roberta.pt import packed, training  # noqa: E402
 
-TESTS = Path(__file__).parents[1]
 UPDATES, ROWS, SIZE = 2, 6, 3  # each of two processes has rows of every micro-batch
 # Case, sharding and dtype of each training in two processes.
 SPREAD = [
@@ -90,10 +89,8 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("together")
     for case in {case for case, _, _ in SPREAD}:
         updates.folder_of(folder, case, num_hidden_layers=2)
-    paths = [str(TESTS), *(path for path in sys.path if path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
-    done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, str(folder)], env=child_environment(), capture_output=True, text=True, timeout=300)
     assert not done.returncode, done.stderr[-3000:]
     return folder
 

@@ -21,7 +21,8 @@ pytest.importorskip("orbax.checkpoint", reason="orbax-checkpoint is not installe
 
 import updates  # noqa: E402
 from backends import Arrays, assert_close, backend  # noqa: E402
-from jax_processes import environment_of, free_port  # noqa: E402
+from child_processes import free_ports  # noqa: E402
+from jax_processes import environment_of  # noqa: E402
 
 from roberta.common.parameters import parameters  # noqa: E402
 from roberta.common.storage.folders import CheckpointError  # noqa: E402
@@ -144,7 +145,7 @@ def test_damaged_parts_are_an_error_that_names_them(
 @pytest.mark.slow
 def test_two_processes_write_and_one_reads_or_goes_on(parts: Any, tmp_path: Path) -> None:
     updates.folder_of(tmp_path, CASE)
-    port, command = free_port(), [sys.executable, __file__, str(tmp_path)]
+    (port,), command = free_ports(), [sys.executable, __file__, str(tmp_path)]
     children = [
         subprocess.Popen(command, env=environment_of(rank, port, 2), stderr=subprocess.PIPE, text=True)
         for rank in range(2)

@@ -22,7 +22,8 @@ jax = pytest.importorskip("jax", reason="jax is not installed")
 import sharded_runs  # noqa: E402
 import updates  # noqa: E402
 from backends import assert_close, backend  # noqa: E402
-from jax_processes import environment_of, free_port  # noqa: E402
+from child_processes import free_ports  # noqa: E402
+from jax_processes import environment_of  # noqa: E402
 from sharded_runs import CASES, OPTIONED, SHARDINGS, UPDATES  # noqa: E402
 
 from roberta.common.training.data.tasks import HEADS  # noqa: E402
@@ -81,7 +82,7 @@ def in_two_processes(folder: Path, shardings: Sequence[str], cases: Sequence[str
     """The folder, with what `serve` wrote."""
     for case in cases:
         updates.folder_of(folder, case)
-    port, command = free_port(), [sys.executable, __file__, str(folder), *shardings, "of", *cases]
+    (port,), command = free_ports(), [sys.executable, __file__, str(folder), *shardings, "of", *cases]
     children = [
         subprocess.Popen(command, env=environment_of(rank, port, devices), stderr=subprocess.PIPE, text=True)
         for rank in range(2)

@@ -19,7 +19,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import updates  # noqa: E402
 from backends import assert_close, backend  # noqa: E402
-from sharded_runs import CASES, OPTIONED, SHARDINGS, UPDATES, environment, run_of, trained  # noqa: E402
+from child_processes import child_environment  # noqa: E402
+from sharded_runs import CASES, OPTIONED, SHARDINGS, UPDATES, run_of, trained  # noqa: E402
 
 from roberta.common.parameters import parameters  # noqa: E402
 from roberta.common.training.data.batches import MicroBatch, count_targets, rows_of_rank  # noqa: E402
@@ -104,7 +105,7 @@ def in_two_processes(folder: Path, *arguments: str) -> Path:
         updates.folder_of(folder, case, num_hidden_layers=2)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
     done = subprocess.run(
-        [*command, str(folder), *arguments], env=environment(), capture_output=True, text=True, timeout=300
+        [*command, str(folder), *arguments], env=child_environment(), capture_output=True, text=True, timeout=300
     )
     assert not done.returncode, done.stderr[-3000:]
     return folder

@@ -90,6 +90,14 @@ def test_the_first_process_alone_writes_what_one_process_writes(arguments: dict[
     assert "train: " not in training.said(1), "only the first one says what was read"
 
 
+def check_that_it_resumes(arguments: dict[str, Any], output: Path, whole: Path) -> None:
+    """A training that was stopped ends as one that was not."""
+    again = started(arguments, output, "--dropout", "0.1", "--resume")
+    assert again.statuses() == [0, 0], again.said(0) + again.said(1)
+    assert log(output) == log(whole)
+    assert (output / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_where_one_is_killed_the_other_ends_and_both_resume(
     rank: int, arguments: dict[str, Any], folder: Path, whole: Path
@@ -104,10 +112,7 @@ def test_where_one_is_killed_the_other_ends_and_both_resume(
     assert statuses[rank] == -signal.SIGKILL
     assert statuses[1 - rank] == 1
     assert "another one of the 2 processes of this training has ended" in training.said(1 - rank)
-    again = started(arguments, output, "--dropout", "0.1", "--resume")
-    assert again.statuses() == [0, 0], again.said(0) + again.said(1)
-    assert log(output) == log(whole)
-    assert (output / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    check_that_it_resumes(arguments, output, whole)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -122,9 +127,7 @@ def test_where_one_is_told_to_stop_all_stop_after_a_checkpoint(
     assert "is written; resume from it with --resume" in training.said(0)
     last = max(int(path.name[-6:]) for path in (output / "checkpoints").iterdir())
     assert last == json.loads(log(output).splitlines()[-1])["update"] < UPDATES
-    again = started(arguments, output, "--dropout", "0.1", "--resume")
-    assert again.statuses() == [0, 0], again.said(0) + again.said(1)
-    assert log(output) == log(whole)
+    check_that_it_resumes(arguments, output, whole)
 
 
 def test_other_data_or_another_seed_in_one_of_them_is_an_error_in_both(arguments: dict[str, Any], folder: Path) -> None:
