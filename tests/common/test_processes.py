@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from thread_processes import Threads, in_all
-from training_standin import Model, Trainer, make_run
+from training_standin import RECIPE, Model, Trainer, make_run
 
 from roberta.common.training import processes
 from roberta.common.training.fingerprints import weights_checksum
 from roberta.common.training.processes import OneProcess, between, check_same_training, result_of
+from roberta.common.training.recipes import Settings
 from roberta.common.training.run import Interrupted
 
 RANKS = 3
@@ -97,6 +98,26 @@ def test_a_signal_that_comes_while_signals_are_exchanged_is_kept(tmp_path: Path)
     trainer.processes = Late()
     with pytest.raises(Interrupted, match="stopped by SIGTERM"):
         between(trainer, run, lambda first: run.finished(1, 0.5, first))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_signal_to_the_first_is_told_to_all(when: str, tmp_path: Path) -> None:
+    """Before or after they have told each other of signals."""
+
+    def work(own: Threads) -> None:
+        run, trainer = run_of(tmp_path), Trainer(Model(), Settings("mlm", RECIPE, 20), None)
+        run.journal, shared = None, cast(Any, trainer)
+        shared.processes = own
+        run.signal = 15 if own.rank == 0 and when == "before" else None
+
+        def finished(first: Any) -> None:
+            run.signal = 15
+            run.finished(1, 0.5, first)
+
+        between(shared, run, finished)
+
+    results = in_all(RANKS, work)
+    assert all(isinstance(error, Interrupted) and error.status == 143 for error in results), results
 
 
 def test_all_know_the_result(tmp_path: Path) -> None:

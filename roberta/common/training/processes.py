@@ -136,8 +136,11 @@ def between(trainer: SharedTrainer, run: Run, finished: Callable[[AnyTrainer], N
             run.parts.poll(processes)
         finished(first)
     except BaseException as error:
-        if not first.is_joined:
-            processes.gathered(_INTERRUPTED if isinstance(error, Interrupted) else _END)
+        if isinstance(error, Interrupted):
+            processes.gathered(_INTERRUPTED)
+            processes.gathered(error.number)  # it may have come after signals were exchanged
+        elif not first.is_joined:
+            processes.gathered(_END)
         raise
     processes.gathered(_STOP if run.is_stopped else _NEXT)
     return run.is_stopped
@@ -226,9 +229,9 @@ def _help(trainer: SharedTrainer, run: Run) -> bool:
         asked[_FINISH_PARTS] = lambda: try_to(lambda: written.finish(processes))
     while (what := processes.gathered(_NEXT)[0]) in asked:
         asked[what]()
-    if what == _INTERRUPTED and run.signal is not None:
-        raise Interrupted(run.signal, "a checkpoint")
-    if what in (_END, _INTERRUPTED):
+    if what == _INTERRUPTED:
+        raise Interrupted(processes.gathered(0)[0], "a checkpoint")
+    if what == _END:
         message = "the first process has ended the training; its own message says why"
         raise RuntimeError(message) if failure is None else failure
     return what == _STOP

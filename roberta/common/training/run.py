@@ -56,12 +56,13 @@ class Interrupted(KeyboardInterrupt):
     """A signal ended a training, after a checkpoint was written.
 
     Attributes:
+        number: of the signal.
         status: the exit status of the process, as in a shell: 130 for Ctrl-C, 143 for SIGTERM.
     """
 
     def __init__(self, number: int, where: str) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}; {where} is written; resume from it with --resume")
-        self.status = 128 + number
+        self.number, self.status = number, 128 + number
 
 
 @dataclass(frozen=True)
